@@ -1,0 +1,215 @@
+"""Pinhole cameras, crop cameras, and every frame conversion of the project, in one place.
+
+Frames (all right-handed, metres, column vectors; `a_from_b` takes coordinates of b to coordinates of a):
+
+- camera: OpenCV. x right, y down, z forward; the photo's camera is the origin.
+- crop: the same, rotated about the camera's centre so that z passes through the middle of an object's crop.
+- latent: the generator's cube [-0.5, 0.5]^3. x right, y up, z towards the camera.
+- world: Y up, gravity-aligned, the floor at height 0. glTF uses it as it is.
+- usd: Z up. x right, y away from the viewer, z up.
+
+Pixels: (u, v), u right, v down, the centre of the top-left pixel at (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Shaped
+
+from scenegen.errors import InputError
+from scenegen.records import CropCamera, Intrinsics, Matrix3, Matrix4, Vector
+
+FRAME_35MM_WIDTH = 36.0
+
+GLTF_CAMERA_FROM_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
+"""A glTF or USD camera looks down -Z with Y up; an OpenCV camera down +Z with Y down. Its own inverse."""
+
+USD_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, -1.0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1.0]])
+"""Y up to Z up: a quarter turn about x."""
+
+
+def intrinsics_from_fov(width: int, height: int, fov_x_deg: float) -> Intrinsics:
+    """Intrinsics of a centred camera with square pixels and the horizontal field of view `fov_x_deg`, in degrees.
+
+    Raises:
+        InputError: unless 1 < `fov_x_deg` < 170.
+    """
+    if not 1.0 < fov_x_deg < 170.0:
+        raise InputError(f"`fov` is {fov_x_deg} degrees; allowed is more than 1 and less than 170 (horizontal).")
+    focal = 0.5 * width / np.tan(np.radians(fov_x_deg) / 2)
+    return Intrinsics(width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2)
+
+
+def intrinsics_from_focal_35mm(width: int, height: int, focal_35mm: float) -> Intrinsics:
+    """Intrinsics from a 35 mm equivalent focal length (EXIF), taken on the longer side of the picture."""
+    focal = focal_35mm / FRAME_35MM_WIDTH * max(width, height)
+    return Intrinsics(width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2)
+
+
+def fov_x_deg(camera: Intrinsics) -> float:
+    """Horizontal field of view in degrees, for a centred principal point."""
+    return float(np.degrees(2 * np.arctan(camera.width / (2 * camera.fx))))
+
+
+def camera_matrix(camera: Intrinsics) -> Float[np.ndarray, "3 3"]:
+    """K, from camera coordinates to pixels."""
+    return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
+
+
+def pixel_centres(width: int, height: int) -> Float[np.ndarray, "height width 2"]:
+    """(u, v) of every pixel's centre."""
+    u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    return np.stack([u, v], axis=-1)
+
+
+def rays(camera: Intrinsics, pixels: Float[np.ndarray, "*n 2"] | None = None) -> Float[np.ndarray, "*n 3"]:
+    """Ray directions with z = 1 through `pixels`, or through every pixel's centre ([height, width, 3])."""
+    uv = pixel_centres(camera.width, camera.height) if pixels is None else pixels
+    x = (uv[..., 0] - camera.cx) / camera.fx
+    y = (uv[..., 1] - camera.cy) / camera.fy
+    return np.stack([x, y, np.ones_like(x)], axis=-1)
+
+
+def unproject(camera: Intrinsics, depth: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
+    """Points in the camera frame of a z-depth map."""
+    return rays(camera) * depth[..., None]
+
+
+def project(camera: Intrinsics, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
+    """Pixels (u, v) of points in the camera frame, which must lie in front of the camera (z > 0)."""
+    z = points[..., 2]
+    return np.stack(
+        [camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy], axis=-1
+    )
+
+
+def resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
+    """The same camera with its picture resampled to `width` x `height`."""
+    sx, sy = width / camera.width, height / camera.height
+    return Intrinsics(
+        width=width,
+        height=height,
+        fx=camera.fx * sx,
+        fy=camera.fy * sy,
+        cx=camera.cx * sx,
+        cy=camera.cy * sy,
+    )
+
+
+def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """Rotation that takes `direction` to +z and keeps the picture's horizontal: its x axis stays in the x-z plane."""
+    z = direction / np.linalg.norm(direction)
+    x = np.cross([0.0, 1.0, 0.0], z)
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(z, x), z])
+
+
+def crop_camera(
+    camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, margin: float = 1.1
+) -> CropCamera:
+    """The crop camera of the object that `mask` shows: centred on it, square, `size` pixels, `margin` times as wide.
+
+    The axis goes through the centre of the mask's bounding box as the rotated camera sees it, found by a short fixed
+    point iteration, because rotating the camera changes the box.
+
+    Raises:
+        InputError: if the mask is empty or has another size than the camera's picture.
+    """
+    if mask.shape != (camera.height, camera.width):
+        raise InputError(
+            f"`mask` is {mask.shape[1]}x{mask.shape[0]}; it must be {camera.width}x{camera.height}, the photo's size."
+        )
+    v, u = np.nonzero(mask)
+    if len(u) == 0:
+        raise InputError("`mask` is empty; an object needs at least one pixel.")
+    # Only the extremes of each row matter for the box, and pixels have an extent: use their outer corners.
+    rows, first = np.unique(v, return_index=True)
+    last = np.append(first[1:], len(v)) - 1
+    corners = np.concatenate(
+        [np.stack([u[first] + du, rows + dv], -1) for du, dv in ((0, 0), (0, 1))]
+        + [np.stack([u[last] + 1 + du, rows + dv], -1) for du, dv in ((0, 0), (0, 1))]
+    ).astype(float)
+    directions = rays(camera, corners)
+    direction = rays(camera, (corners.min(0) + corners.max(0)) / 2)
+    for _ in range(8):
+        rotation = rotation_to_axis(direction)
+        seen = directions @ rotation.T
+        tangents = seen[:, :2] / seen[:, 2:]
+        low, high = tangents.min(0), tangents.max(0)
+        direction = rotation.T @ np.append((low + high) / 2, 1.0)
+    half = np.abs(tangents).max() * margin
+    focal = size / 2 / half
+    intrinsics = Intrinsics(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
+    return CropCamera(crop_from_camera=matrix3(rotation), intrinsics=intrinsics)
+
+
+def crop_from_photo(camera: Intrinsics, crop: CropCamera) -> Float[np.ndarray, "3 3"]:
+    """The homography K_o R K^-1 from the photo's pixels to the crop's pixels."""
+    return camera_matrix(crop.intrinsics) @ np.array(crop.crop_from_camera) @ np.linalg.inv(camera_matrix(camera))
+
+
+def warp_to_crop(
+    picture: Shaped[np.ndarray, "h w *c"], camera: Intrinsics, crop: CropCamera, interpolation: int = cv2.INTER_LINEAR
+) -> Shaped[np.ndarray, "s s *c"]:
+    """`picture` (of the photo's size) as the crop camera sees it; 0 outside the photo.
+
+    `interpolation` is OpenCV's flag; use `cv2.INTER_NEAREST` for ids and depth.
+    """
+    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centres at integers, we at +0.5
+    homography = np.linalg.inv(half) @ crop_from_photo(camera, crop) @ half
+    size = crop.intrinsics.width
+    return cv2.warpPerspective(picture, homography, (size, size), flags=interpolation)
+
+
+def warp_depth_to_crop(
+    depth: Float[np.ndarray, "h w"], camera: Intrinsics, crop: CropCamera
+) -> Float[np.ndarray, "s s"]:
+    """A z-depth map of the photo as z-depth along the crop camera's axis; 0 where unknown."""
+    along = unproject(camera, depth) @ np.array(crop.crop_from_camera)[2]
+    return warp_to_crop(along.astype(np.float32), camera, crop, cv2.INTER_NEAREST)
+
+
+def latent_distance(crop: CropCamera) -> float:
+    """Distance from the crop camera to the centre of the latent cube, in cube edges.
+
+    The cube's centre plane fills the crop: d = 0.5 / tan(fov / 2) (Pixal3D, `distance_from_fov` with mesh scale 1).
+    """
+    return crop.intrinsics.fx / crop.intrinsics.width
+
+
+def crop_from_latent(crop: CropCamera) -> Float[np.ndarray, "4 4"]:
+    """From the generator's cube to the crop camera's frame, one unit per cube edge."""
+    matrix = np.diag([1.0, -1.0, -1.0, 1.0])
+    matrix[2, 3] = latent_distance(crop)
+    return matrix
+
+
+def camera_from_crop(crop: CropCamera, scale: float) -> Float[np.ndarray, "4 4"]:
+    """X_camera = s R^T X_crop: the placement of an object, whose only free number is `scale`."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * np.array(crop.crop_from_camera).T
+    return matrix
+
+
+def transform(matrix: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+    """`points` under an affine 4x4 `matrix`."""
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def vector(values: Float[np.ndarray, "3"]) -> Vector:
+    """A record's vector from an array."""
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def matrix3(values: Float[np.ndarray, "3 3"]) -> Matrix3:
+    """A record's 3x3 matrix from an array."""
+    a, b, c = (vector(row) for row in values)
+    return a, b, c
+
+
+def matrix4(values: Float[np.ndarray, "4 4"]) -> Matrix4:
+    """A record's 4x4 matrix from an array."""
+    rows = [tuple(float(value) for value in row) for row in values]
+    return rows[0], rows[1], rows[2], rows[3]  # type: ignore[return-value]

@@ -1,0 +1,297 @@
+"""The configuration: frozen models, presets from `configs/*.yaml`, and `a.b=c` overrides.
+
+Precedence, strongest first: `--set` and the named options, `--config` file, preset, the defaults below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scenegen.errors import UsageError
+
+DEFAULT_PRESET = "training-free"
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReadConfig(Settings):
+    """How pictures are decoded."""
+
+    max_side: int = Field(1280, ge=64, le=8192)
+    """Working size: the longer side of the photo in pixels, never enlarged."""
+    max_pixels: int = Field(100_000_000, ge=1)
+    """Larger pictures are refused from their header, before anything is decoded."""
+    max_memory_mb: int = Field(2048, ge=256)
+    """Memory limit of the decoding process."""
+    timeout_s: float = Field(60, gt=0)
+    depth_unit_m: float = Field(0.001, gt=0)
+    """Metres per unit of a 16-bit PNG depth map. `.npy` and `.exr` are in metres."""
+
+
+class RegionsConfig(Settings):
+    """Superpixels, merged into regions and scored as foreground. Needs no weights."""
+
+    method: Literal["regions"] = "regions"
+    superpixels: int = Field(600, ge=50, le=5000)
+    min_area: float = Field(0.002, gt=0, lt=1)
+    """Smallest object, as a share of the picture."""
+    max_objects: int = Field(12, ge=1, le=254)
+
+
+class SamConfig(Settings):
+    """segment-anything: automatic masks, or boxes and points as prompts."""
+
+    method: Literal["sam"] = "sam"
+    model: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    checkpoint: Path | None = None
+    """A local `.pth` or `.safetensors`; without it, the registered checkpoint of `model` is used."""
+    sha256: str | None = None
+    """Digest the local checkpoint must have; a `.pth` needs one unless it is a registered file."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """Prompts: x0, y0, x1, y1 in photo pixels at working size, one object each."""
+    points: tuple[tuple[float, float], ...] = ()
+    """Prompts: u, v in photo pixels at working size, one object each."""
+    points_per_side: int = Field(32, ge=2, le=128)
+    min_iou: float = Field(0.88, ge=0, le=1)
+    min_stability: float = Field(0.95, ge=0, le=1)
+    min_area: float = Field(0.002, gt=0, lt=1)
+    max_area: float = Field(0.6, gt=0, le=1)
+    max_objects: int = Field(24, ge=1, le=254)
+
+
+SegmentConfig = Annotated[RegionsConfig | SamConfig, Field(discriminator="method")]
+
+
+class GroundConfig(Settings):
+    """A ground plane seen by a camera of assumed height and pitch; objects stand where they touch it. No weights."""
+
+    method: Literal["ground"] = "ground"
+    camera_height_m: float = Field(1.0, gt=0)
+    pitch_deg: float = Field(25.0, ge=0, lt=90)
+    """How far the camera looks down."""
+    max_depth_m: float = Field(6.0, gt=0)
+
+
+class DepthAnythingConfig(Settings):
+    """Depth Anything V2 through transformers."""
+
+    method: Literal["depth-anything"] = "depth-anything"
+    variant: Literal["relative", "metric-indoor", "metric-outdoor"] = "metric-indoor"
+    size: Literal["small", "base", "large"] = "small"
+    checkpoint: Path | None = None
+    """A local folder in the hub's layout; without it, the pinned revision of the registered repository is used."""
+    near_m: float = Field(0.5, gt=0)
+    far_m: float = Field(5.0, gt=0)
+    """A relative map has no metres: its nearest and farthest points are put at these distances."""
+
+
+DepthConfig = Annotated[GroundConfig | DepthAnythingConfig, Field(discriminator="method")]
+
+
+class CameraConfig(Settings):
+    """The photo's camera."""
+
+    fov_deg: float | None = Field(None, gt=1, lt=170)
+    """Horizontal field of view in degrees; without it EXIF, else `default_fov_deg`."""
+    default_fov_deg: float = Field(55.0, gt=1, lt=170)
+
+
+class LayoutConfig(Settings):
+    """Floor, gravity and background."""
+
+    method: Literal["planes"] = "planes"
+    inlier_share: float = Field(0.01, gt=0)
+    """RANSAC distance threshold, as a share of the depth."""
+    min_floor_share: float = Field(0.08, gt=0, lt=1)
+    """Smallest floor, as a share of the background pixels."""
+    max_tilt_deg: float = Field(75.0, gt=0, le=90)
+    """How far the floor's normal may lean from the picture's vertical."""
+    grid: int = Field(96, ge=8, le=512)
+    """Cells along the longer side of a background mesh."""
+
+
+class InflateConfig(Settings):
+    """A closed mesh from mask and depth, the hidden side by a thickness prior. Needs no weights."""
+
+    method: Literal["inflate"] = "inflate"
+    resolution: int = Field(112, ge=24, le=512)
+    """Cells across the crop."""
+    thickness: float = Field(1.0, gt=0)
+    """Depth of an object as a multiple of its prior."""
+    variation: float = Field(0.25, ge=0, le=1)
+    """Spread (log) of the thickness over seeds; seed 0 is the prior itself."""
+    max_faces: int = Field(5000, ge=100)
+
+
+GenerateConfig = InflateConfig
+
+
+class TextureConfig(Settings):
+    """UV unwrapping and baking."""
+
+    size: int = Field(512, ge=64, le=4096)
+    """Texels along an atlas side."""
+    unwrap_timeout_s: float = Field(20.0, gt=0)
+
+
+class ComposeConfig(Settings):
+    """Placement of the objects."""
+
+    contact: bool = True
+    """Whether objects are moved along their rays, within the depth's uncertainty, to touch what supports them."""
+    max_shift: float = Field(0.08, ge=0, lt=1)
+    """Largest relative change of an object's scale for contact, on top of the depth's own uncertainty."""
+
+
+class DepthSettings(Settings):
+    """What the depth stage is keyed by."""
+
+    depth: DepthConfig
+    camera: CameraConfig
+
+
+class ObjectSettings(Settings):
+    """What the generation of one object is keyed by."""
+
+    generate: GenerateConfig
+    texture: TextureConfig
+    seed: int
+
+
+class ExportConfig(Settings):
+    """GLB and USD."""
+
+    usdz: bool = True
+    density_kg_m3: float = Field(400.0, gt=0)
+    """Density assumed for the mass of an object."""
+
+
+class ReportConfig(Settings):
+    """The report page."""
+
+    picture_side: int = Field(960, ge=64)
+    """Longer side of its pictures in pixels."""
+
+
+class ObjectConfig(Settings):
+    """Overrides for one object, by its id."""
+
+    seed: int
+
+
+class Config(Settings):
+    """Everything that decides a result."""
+
+    seed: int = Field(0, ge=0)
+    read: ReadConfig = ReadConfig()
+    segment: SegmentConfig = RegionsConfig()
+    camera: CameraConfig = CameraConfig()
+    depth: DepthConfig = GroundConfig()
+    layout: LayoutConfig = LayoutConfig()
+    generate: GenerateConfig = InflateConfig()
+    texture: TextureConfig = TextureConfig()
+    compose: ComposeConfig = ComposeConfig()
+    export: ExportConfig = ExportConfig()
+    report: ReportConfig = ReportConfig()
+    objects: dict[int, ObjectConfig] = {}
+
+    def object_settings(self, object_id: int) -> ObjectSettings:
+        """The settings object `object_id` is generated with."""
+        override = self.objects.get(object_id)
+        return ObjectSettings(
+            generate=self.generate, texture=self.texture, seed=self.seed if override is None else override.seed
+        )
+
+
+def preset_names() -> list[str]:
+    """Names `--preset` takes."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _presets().iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_config(
+    preset: str = DEFAULT_PRESET, file: Path | None = None, overrides: Iterable[str | Mapping[str, Any]] = ()
+) -> Config:
+    """The resolved configuration.
+
+    Args:
+        preset: one of `preset_names()`.
+        file: a YAML file with any part of the configuration.
+        overrides: `a.b=c` texts (the value is read as YAML) or nested mappings, applied in order.
+
+    Raises:
+        UsageError: for an unknown preset or name, or a value that is not allowed.
+    """
+    if preset not in preset_names():
+        raise UsageError(f"`preset` is {preset!r}; allowed: {', '.join(preset_names())}.")
+    values = _read_yaml((_presets() / f"{preset}.yaml").read_text(), f"preset {preset}")
+    if file is not None:
+        try:
+            text = file.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"`config` file {file} cannot be read: {error}.") from error
+        values = _merged(values, _read_yaml(text, str(file)))
+    for override in overrides:
+        values = _merged(values, _parse_override(override) if isinstance(override, str) else override)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"`{'.'.join(str(part) for part in problem['loc'])}`: {problem['msg']}"
+            + ("" if problem["type"] == "missing" else f" (received {problem['input']!r})")
+            for problem in error.errors()
+        )
+        raise UsageError(f"configuration: {problems}. `scenegen config show` prints every name.") from error
+
+
+def _presets() -> Any:
+    """The folder of presets: inside the package when installed, beside it in a source checkout."""
+    packaged = files("scenegen") / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _read_yaml(text: str, origin: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{origin} is not valid YAML: {error}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{origin} holds a {type(values).__name__}; it must hold a mapping such as `depth: ...`.")
+    return values
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"`set` is {text!r}; it must read name=value, for example generate.thickness=0.8.")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"`set` {name}: the value {value!r} is not valid YAML: {error}.") from error
+    for part in reversed(name.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` laid over `base`. A section whose `method` changes starts afresh: settings of another method don't carry."""
+    merged = dict(base)
+    for name, value in top.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            changed = "method" in value and value["method"] != below.get("method")
+            merged[name] = dict(value) if changed else _merged(below, value)
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,1 @@
+"""Meshes: making, unwrapping, baking, ray casting."""

@@ -1,0 +1,274 @@
+"""The frozen records that flow between stages: store paths, digests and plain numbers.
+
+Never arrays or meshes: those live in the store, behind an `Artifact`. Frames and units are those of
+`scenegen.camera`. A record's digest is the sha256 of its canonical JSON, so equal records mean equal inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pydantic import BaseModel, ConfigDict
+
+Vector = tuple[float, float, float]
+Matrix3 = tuple[Vector, Vector, Vector]
+Row4 = tuple[float, float, float, float]
+Matrix4 = tuple[Row4, Row4, Row4, Row4]
+
+
+class Record(BaseModel):
+    """A frozen value with a digest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def digest(self) -> str:
+        """sha256 (hex) of the canonical JSON of the record."""
+        return digest_json(self.model_dump(mode="json"))
+
+
+def digest_json(value: object) -> str:
+    """sha256 (hex) of `value` as canonical JSON: sorted keys, no spaces, no NaN."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Artifact(Record):
+    """One file in the store."""
+
+    path: str
+    """Relative to the store's root, with forward slashes."""
+    sha256: str
+    bytes: int
+
+
+class Intrinsics(Record):
+    """A pinhole camera without distortion. Lengths in pixels; the centre of the top-left pixel is (0.5, 0.5)."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+class CropCamera(Record):
+    """The photo seen through a rotated copy of its camera (same centre), as a square picture of one object."""
+
+    crop_from_camera: Matrix3
+    """Rotation that takes camera coordinates to crop-camera coordinates (both OpenCV axes)."""
+    intrinsics: Intrinsics
+
+
+class Source(Record):
+    """What the user gave for one scene, already copied into the store."""
+
+    name: str
+    """Name of the output folder, safe as a file name."""
+    photo: Artifact
+    masks: tuple[Artifact, ...] = ()
+    """One id picture, or one picture per object (sorted by name)."""
+    depth: Artifact | None = None
+
+
+class Photo(Record):
+    """The decoded photo at working size: upright, sRGB, 8 bits."""
+
+    name: str
+    image: Artifact
+    """PNG, RGB, `height` x `width`."""
+    alpha: Artifact | None
+    """PNG, 8-bit grey, where the picture came with a useful alpha channel."""
+    masks: Artifact | None
+    """PNG, 16-bit ids at working size, where the user gave masks."""
+    depth: Artifact | None
+    """npy float32 z-depth in metres at working size, 0 where unknown, where the user gave depth."""
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+    focal_35mm: float | None
+    """Equivalent focal length in millimetres on a 36 x 24 mm frame, from EXIF."""
+    warnings: tuple[str, ...] = ()
+
+
+class Instance(Record):
+    """One object of the photo."""
+
+    id: int
+    label: str
+    score: float
+    """How sure the segmenter is, 0..1."""
+    box: tuple[int, int, int, int]
+    """Tight box of the visible mask in pixels: x0, y0, x1, y1, with x1 and y1 exclusive."""
+    area: int
+    """Visible pixels."""
+
+
+class Instances(Record):
+    masks: Artifact
+    """PNG, 16-bit: the id of the object each pixel shows, 0 for none."""
+    items: tuple[Instance, ...]
+    backend: str
+    licence: str
+    warnings: tuple[str, ...] = ()
+
+
+class Depth(Record):
+    """Depth of the photo, and the camera it was measured or assumed with."""
+
+    depth: Artifact
+    """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
+    intrinsics: Intrinsics
+    intrinsics_source: str
+    """`fov` (given), `exif`, or `default`."""
+    metric: bool
+    """Whether metres are measured rather than assumed."""
+    uncertainty: float
+    """One standard deviation of the depth, relative to the depth."""
+    backend: str
+    licence: str
+    warnings: tuple[str, ...] = ()
+
+
+class Plane(Record):
+    """The plane n . X + offset = 0 in the camera frame; the unit normal n points up, away from what it carries."""
+
+    normal: Vector
+    offset: float
+
+
+class Support(Record):
+    """What an object stands on."""
+
+    child: int
+    parent: int
+    """Object id, or 0 for the floor."""
+    contact_share: float
+    """Share of the object's lower outline that borders the parent."""
+
+
+class Surface(Record):
+    """One textured background mesh, in the camera frame, metres."""
+
+    name: str
+    mesh: Artifact
+
+
+class Layout(Record):
+    """The room the objects stand in."""
+
+    intrinsics: Intrinsics
+    world_from_camera: Matrix4
+    """Rigid. World: metres, Y up, the floor at height 0, the camera looks towards -Z."""
+    floor: Plane
+    floor_source: str
+    """`ransac` (fitted), or `assumed` where no floor could be seen."""
+    surfaces: tuple[Surface, ...]
+    supports: tuple[Support, ...]
+    limit: Artifact
+    """npy float32, z-depth in metres of the background behind every pixel, 0 where unknown."""
+    backend: str
+    warnings: tuple[str, ...] = ()
+
+
+class ObjectMesh(Record):
+    """One generated object, in its crop camera's frame."""
+
+    id: int
+    label: str
+    mesh: Artifact
+    """npz of a `TexturedMesh`, crop-camera frame, arbitrary scale: X_camera = s R^T X, s found when composing."""
+    crop: CropCamera
+    backend: str
+    licence: str
+    seed: int
+    warnings: tuple[str, ...] = ()
+
+
+class Failure(Record):
+    """Something that is missing from the scene, and why."""
+
+    stage: str
+    object: int | None
+    error: str
+
+
+class Objects(Record):
+    """Every generated object, and those that could not be."""
+
+    items: tuple[ObjectMesh, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+class Kept(Record):
+    """Scales of objects, by id, that must stay where an earlier run placed them."""
+
+    scales: tuple[tuple[int, float], ...] = ()
+
+
+class Scores(Record):
+    """How one placed object agrees with the photo."""
+
+    silhouette_iou: float
+    depth_error: float | None
+    """Median of |z - z_photo| / z_photo over the pixels where both are known."""
+    colour_psnr: float | None
+    """Decibels, over the pixels where the rendered object meets its mask."""
+
+
+class PlacedObject(Record):
+    """One object in the scene. Its mesh is metric, gravity-aligned, with its origin at the centre of its base."""
+
+    id: int
+    name: str
+    label: str
+    mesh: Artifact
+    world_from_object: Matrix4
+    scale: float
+    """The one free number s of X_camera = s R^T X_crop."""
+    support: int
+    """Object id of the supporter, or 0 for the floor."""
+    backend: str
+    licence: str
+    seed: int
+    score: float
+    scores: Scores
+
+
+class Scene(Record):
+    """The composed scene: the graph as a file, and the numbers other stages need."""
+
+    graph: Artifact
+    """JSON of the scene graph (`scenegen.scene.graph`)."""
+    intrinsics: Intrinsics
+    world_from_camera: Matrix4
+    objects: tuple[PlacedObject, ...]
+    surfaces: tuple[Surface, ...]
+    """Background meshes in the camera frame."""
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...] = ()
+
+
+class Export(Record):
+    """The exported files, each with its name inside the output folder."""
+
+    files: tuple[tuple[str, Artifact], ...]
+    warnings: tuple[str, ...] = ()
+
+
+class StageTiming(Record):
+    stage: str
+    object: int | None
+    seconds: float
+
+
+class Timings(Record):
+    items: tuple[StageTiming, ...]
+
+
+class Report(Record):
+    """The page and the pictures that go with it, each with its name inside the output folder."""
+
+    files: tuple[tuple[str, Artifact], ...]

@@ -1,0 +1,142 @@
+"""The content-addressed store: every stage's result, under a key made of everything that decides it.
+
+An entry is a folder `<stage>/<key[:2]>/<key>/` with the stage's files and `entry.json`. It is filled under a
+temporary name, flushed, and renamed into place, so that a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from scenegen.errors import InputError, ResourceError
+from scenegen.records import Artifact
+
+ENTRY = "entry.json"
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turns an operating system's refusal to write into a `ResourceError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        fixes = {
+            errno.ENOSPC: "free some space or choose another folder with -o",
+            errno.EDQUOT: "free some of your quota or choose another folder with -o",
+            errno.EROFS: "the disk is read-only: choose another folder with -o",
+            errno.EACCES: "you may not write there: choose another folder with -o",
+            errno.EPERM: "you may not write there: choose another folder with -o",
+            errno.ENOTDIR: "a file is in the way: choose another folder with -o",
+            errno.EEXIST: "a file is in the way: choose another folder with -o",
+            errno.EIO: "the disk fails: choose another folder with -o",
+        }
+        if error.errno not in fixes:
+            raise
+        where = error.filename or target
+        raise ResourceError(f"cannot write {where}: {error.strerror}; {fixes[error.errno]}.") from error
+
+
+def flush(path: Path) -> None:
+    """Forces a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Store:
+    """Entries and ingested input files below one root folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, artifact: Artifact) -> Path:
+        """Where the file of `artifact` lies."""
+        return self.root / artifact.path
+
+    def ingest(self, path: Path) -> Artifact:
+        """Copies an input file into the store, under its digest.
+
+        Raises:
+            InputError: if the file cannot be read.
+            ResourceError: if the store cannot be written.
+        """
+        try:
+            digest = sha256_file(path)
+            size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{path.suffix.lower()}", sha256=digest, bytes=size)
+        target = self.path(artifact)
+        if not target.exists():
+            with disk_errors(target), self.staging() as folder:
+                copy = folder / "input"
+                shutil.copyfile(path, copy)
+                if sha256_file(copy) != digest:
+                    raise InputError(f"{path} changed while it was read; run again.")
+                flush(copy)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                copy.replace(target)
+        return artifact
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder on the store's disk, removed afterwards unless it was committed."""
+        folder = self.root / "staging" / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        with disk_errors(folder):
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def find(self, stage: str, key: str) -> dict[str, object] | None:
+        """The entry of `stage` under `key`, or None. A damaged entry (a file gone or of another size) does not count."""
+        folder = self.root / entry_folder(stage, key)
+        try:
+            entry = json.loads((folder / ENTRY).read_text())
+            complete = all((folder / name).stat().st_size == size for name, size in entry["files"].items())
+        except (OSError, ValueError, KeyError):
+            return None
+        return entry if complete else None
+
+    def commit(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
+        """Moves a staging `folder` into place as the entry of `stage` under `key`."""
+        target = self.root / entry_folder(stage, key)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+        with disk_errors(target):
+            text = json.dumps({**entry, "files": sizes}, indent=1, sort_keys=True)
+            (folder / ENTRY).write_text(text)
+            for path in [*files, folder / ENTRY, folder]:
+                flush(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and self.find(stage, key) is None:
+                target.rename(self.root / "staging" / f"damaged-{uuid.uuid4().hex[:12]}")
+            try:
+                folder.rename(target)
+            except OSError:
+                # Another process may have committed the same key first; its entry is as good.
+                if self.find(stage, key) is None:
+                    raise
+            flush(target.parent)
+
+
+def entry_folder(stage: str, key: str) -> str:
+    """Folder of an entry, relative to the store's root."""
+    return f"{stage}/{key[:2]}/{key}"

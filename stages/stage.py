@@ -1,0 +1,112 @@
+"""What a stage is, and how one runs against the store."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from scenegen.config import Settings
+from scenegen.records import Artifact, Record, digest_json
+from scenegen.runtime import Runtime
+from scenegen.store import Store, disk_errors, entry_folder, sha256_file
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage may touch besides its inputs: the store to read from, its own new folder to write to."""
+
+    store: Store
+    runtime: Runtime
+    folder: Path
+    stage: str
+    key: str
+
+    def read(self, artifact: Artifact) -> Path:
+        """Path of an input file."""
+        return self.store.path(artifact)
+
+    def write(self, name: str) -> Path:
+        """Path for an output file of this stage; folders are made on the way."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def artifact(self, name: str) -> Artifact:
+        """The record of an output file that has been written."""
+        path = self.folder / name
+        return Artifact(
+            path=f"{entry_folder(self.stage, self.key)}/{name}", sha256=sha256_file(path), bytes=path.stat().st_size
+        )
+
+
+def no_weights(config: Any) -> Mapping[str, str]:
+    """Weights of a stage that has none."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Stage(Generic[R]):
+    """A function from records to a record, with what its key is made of.
+
+    `run(*inputs, config, work)` must depend on nothing else, and write only through `work`.
+    """
+
+    name: str
+    version: int
+    """Raised whenever the same inputs would give another result."""
+    record: type[R]
+    run: Callable[..., R]
+    weights: Callable[[Any], Mapping[str, str]] = no_weights
+    """From the stage's config to the revisions of the weights it uses."""
+
+    def key(self, inputs: tuple[Record | int, ...], config: Settings) -> str:
+        """sha256 over everything that decides the result."""
+        return digest_json(
+            {
+                "stage": self.name,
+                "version": self.version,
+                "config": config.model_dump(mode="json"),
+                "weights": dict(self.weights(config)),
+                "inputs": [value if isinstance(value, int) else value.digest() for value in inputs],
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[R]):
+    """A stage's record, and how it came about."""
+
+    record: R
+    stage: str
+    key: str
+    seconds: float
+    """Wall time of the execution, also when it happened in an earlier run."""
+    cached: bool
+
+
+def execute(
+    stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
+) -> Outcome[R]:
+    """The result of `stage` from the store, computing and committing it where it is not there yet."""
+    key = stage.key(inputs, config)
+    entry = store.find(stage.name, key)
+    if entry is not None:
+        logger.debug("%s: found %s", stage.name, key[:12])
+        record = stage.record.model_validate(entry["record"])
+        return Outcome(record, stage.name, key, float(str(entry["seconds"])), cached=True)
+    start = time.perf_counter()
+    with store.staging() as folder, disk_errors(folder):
+        record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
+        seconds = round(time.perf_counter() - start, 3)
+        entry = {"record": record.model_dump(mode="json"), "seconds": seconds, "stage": stage.name, "key": key}
+        store.commit(folder, stage.name, key, entry)
+    logger.info("%s: %.1f s", stage.name, seconds)
+    return Outcome(record, stage.name, key, seconds, cached=False)
