@@ -79,9 +79,7 @@ def unproject(camera: Intrinsics, depth: Float[np.ndarray, "h w"]) -> Float[np.n
 def project(camera: Intrinsics, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
     """Pixels (u, v) of points in the camera frame, which must lie in front of the camera (z > 0)."""
     z = points[..., 2]
-    return np.stack(
-        [camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy], axis=-1
-    )
+    return np.stack([camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy], axis=-1)
 
 
 def resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
@@ -105,9 +103,7 @@ def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 
     return np.stack([x, np.cross(z, x), z])
 
 
-def crop_camera(
-    camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, margin: float = 1.1
-) -> CropCamera:
+def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, margin: float = 1.1) -> CropCamera:
     """The crop camera of the object that `mask` shows: centred on it, square, `size` pixels, `margin` times as wide.
 
     The axis goes through the centre of the mask's bounding box as the rotated camera sees it, found by a short fixed

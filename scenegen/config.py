@@ -33,7 +33,7 @@ class ReadConfig(Settings):
     """Larger pictures are refused from their header, before anything is decoded."""
     max_memory_mb: int = Field(2048, ge=256)
     """Memory limit of the decoding process."""
-    timeout_s: float = Field(60, gt=0)
+    timeout_s: float = Field(60.0, gt=0)
     depth_unit_m: float = Field(0.001, gt=0)
     """Metres per unit of a 16-bit PNG depth map. `.npy` and `.exr` are in metres."""
 

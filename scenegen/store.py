@@ -11,7 +11,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,8 @@ from scenegen.errors import InputError, ResourceError
 from scenegen.records import Artifact
 
 ENTRY = "entry.json"
+MAX_INPUT_BYTES = 1 << 30
+ABANDONED_AFTER_S = 24 * 3600
 
 
 def sha256_file(path: Path) -> str:
@@ -43,11 +48,16 @@ def disk_errors(target: Path) -> Iterator[None]:
             errno.ENOTDIR: "a file is in the way: choose another folder with -o",
             errno.EEXIST: "a file is in the way: choose another folder with -o",
             errno.EIO: "the disk fails: choose another folder with -o",
+            errno.EFBIG: "the file would pass your limit (ulimit -f): raise it",
+            errno.ENAMETOOLONG: "choose another folder with -o, with a shorter name",
+            errno.EXDEV: "the output folder and its .scenegen must lie on one disk: choose another folder with -o",
         }
-        if error.errno not in fixes:
+        # numpy reports a short write without an errno.
+        code = errno.ENOSPC if error.errno is None and str(error).endswith(" written") else error.errno
+        if code not in fixes:
             raise
         where = error.filename or target
-        raise ResourceError(f"cannot write {where}: {error.strerror}; {fixes[error.errno]}.") from error
+        raise ResourceError(f"cannot write {where}: {os.strerror(code)}; {fixes[code]}.") from error
 
 
 def flush(path: Path) -> None:
@@ -73,17 +83,20 @@ class Store:
         """Copies an input file into the store, under its digest.
 
         Raises:
-            InputError: if the file cannot be read.
+            InputError: if the file cannot be read, is no regular file, or is larger than `MAX_INPUT_BYTES`.
             ResourceError: if the store cannot be written.
         """
         try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_INPUT_BYTES:
+                raise InputError(f"{path} must be a file of at most {MAX_INPUT_BYTES} bytes.")
             digest = sha256_file(path)
-            size = path.stat().st_size
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{path.suffix.lower()}", sha256=digest, bytes=size)
+        suffix = path.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,8}", path.suffix.lower()) else ""
+        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{suffix}", sha256=digest, bytes=status.st_size)
         target = self.path(artifact)
-        if not target.exists():
+        if not target.is_file() or target.stat().st_size != artifact.bytes:
             with disk_errors(target), self.staging() as folder:
                 copy = folder / "input"
                 shutil.copyfile(path, copy)
@@ -105,13 +118,20 @@ class Store:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def sweep(self) -> None:
+        """Removes the staging folders that killed processes left behind, once they are a day old."""
+        for folder in (self.root / "staging").glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+                    shutil.rmtree(folder, ignore_errors=True)
+
     def find(self, stage: str, key: str) -> dict[str, object] | None:
         """The entry of `stage` under `key`, or None. A damaged entry (a file gone or of another size) does not count."""
         folder = self.root / entry_folder(stage, key)
         try:
             entry = json.loads((folder / ENTRY).read_text())
             complete = all((folder / name).stat().st_size == size for name, size in entry["files"].items())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
         return entry if complete else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from scenegen.config import Config, DepthSettings, Settings
 from scenegen.errors import ScenegenError
@@ -49,6 +49,7 @@ T_co = TypeVar("T_co", covariant=True)
 STAGES: tuple[Stage[Any], ...] = (READ, SEGMENT, DEPTH, LAYOUT, GENERATE, COMPOSE, EXPORT, REPORT)
 
 
+@runtime_checkable
 class Pending(Protocol[T_co]):
     """A submitted stage."""
 
@@ -57,6 +58,7 @@ class Pending(Protocol[T_co]):
         ...
 
 
+@runtime_checkable
 class Submit(Protocol):
     """Starts a stage. `object_id` is given where the stage works on one object."""
 
@@ -139,9 +141,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     report = submit(
         REPORT, *perceived, layout.record, scene.record, export.record, timings(outcomes), config=config.report
     ).result()
-    return SceneRun(
-        source, config, photo, instances, depth, layout, tuple(objects), scene, export, report
-    )
+    return SceneRun(source, config, photo, instances, depth, layout, tuple(objects), scene, export, report)
 
 
 def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:

@@ -90,6 +90,8 @@ class Outcome(Generic[R]):
     seconds: float
     """Wall time of the execution, also when it happened in an earlier run."""
     cached: bool
+    weights: Mapping[str, str]
+    """Name and revision of the weights it was computed with."""
 
 
 def execute(
@@ -97,16 +99,17 @@ def execute(
 ) -> Outcome[R]:
     """The result of `stage` from the store, computing and committing it where it is not there yet."""
     key = stage.key(inputs, config)
+    weights = dict(stage.weights(config))
     entry = store.find(stage.name, key)
     if entry is not None:
         logger.debug("%s: found %s", stage.name, key[:12])
         record = stage.record.model_validate(entry["record"])
-        return Outcome(record, stage.name, key, float(str(entry["seconds"])), cached=True)
+        return Outcome(record, stage.name, key, float(str(entry["seconds"])), cached=True, weights=weights)
     start = time.perf_counter()
     with store.staging() as folder, disk_errors(folder):
         record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
         seconds = round(time.perf_counter() - start, 3)
         entry = {"record": record.model_dump(mode="json"), "seconds": seconds, "stage": stage.name, "key": key}
         store.commit(folder, stage.name, key, entry)
-    logger.info("%s: %.1f s", stage.name, seconds)
-    return Outcome(record, stage.name, key, seconds, cached=False)
+    logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
+    return Outcome(record, stage.name, key, seconds, cached=False, weights=weights)

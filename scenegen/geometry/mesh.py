@@ -51,9 +51,7 @@ def load_mesh(path: Path) -> TexturedMesh:
         )
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]
-) -> Float32[np.ndarray, "v 3"]:
+def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float32[np.ndarray, "v 3"]:
     """Unit normals, area-weighted over the faces that meet at a position (vertices split by UV seams count as one)."""
     corners = vertices[faces].astype(np.float64)
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

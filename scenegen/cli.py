@@ -1,0 +1,432 @@
+"""The command line. What takes time to import is imported where it is used, so that `--help` comes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from scenegen import __version__
+from scenegen.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_PARTIAL,
+    ResourceError,
+    ScenegenError,
+    UsageError,
+    WeightsError,
+)
+from scenegen.progress import logging_to_stderr, set_verbosity, watching
+
+if TYPE_CHECKING:
+    from scenegen.config import Config
+    from scenegen.inputs import Inputs
+    from scenegen.runtime import Runtime
+    from scenegen.store import Store
+    from stages.graph import Submit
+    from stages.run import Result
+
+logger = logging.getLogger(__name__)
+
+app = App(
+    name="scenegen",
+    usage="Usage: scenegen IMAGE... [OPTIONS]\n       scenegen COMMAND [OPTIONS]\n",
+    help="One photo in, an editable 3D scene out: one textured mesh per object, as GLB and USD.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+config_app = App(name="config", help="Show the configuration.")
+models_app = App(name="models", help="The weights that presets need.")
+app.command(config_app)
+app.command(models_app)
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class Talk:
+    """How much the log says."""
+
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
+    """Log everything, with tracebacks."""
+    quiet: Annotated[bool, Parameter(alias="-q")] = False
+    """Log errors only."""
+
+    def apply(self) -> None:
+        """Sets the log's level."""
+        set_verbosity(logging.DEBUG if self.verbose else logging.ERROR if self.quiet else logging.INFO)
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class Reach:
+    """Where a run computes, and what it may reach."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    offline: bool = False
+    """Never use the network."""
+    prefect: bool = False
+    """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
+    jobs: int | None = None
+    """Objects side by side; by default 2, or 1 on a single core."""
+
+    def runtime(self) -> Runtime:
+        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables."""
+        from scenegen.runtime import Runtime
+
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.")
+        if self.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        return Runtime(device=self.device, offline=self.offline)
+
+    def workers(self) -> int:
+        """How many objects to work on side by side."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1.")
+        return self.jobs or min(2, os.cpu_count() or 1)
+
+    def as_flow(self) -> bool:
+        """Whether to run as a Prefect flow."""
+        return self.prefect or bool(os.environ.get("PREFECT_API_URL"))
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The configuration's sources."""
+
+    preset: str | None = None
+    """Name of a preset; `scenegen config presets` lists them."""
+    config: Path | None = None
+    """YAML file laid over the preset."""
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """One setting, as a.b=c; may be repeated."""
+
+    def load(self, named: dict[str, Any] | None = None) -> Config:
+        """The resolved configuration, the `named` options laid over it."""
+        from scenegen.config import DEFAULT_PRESET, load_config
+
+        return load_config(self.preset or DEFAULT_PRESET, self.config, [*self.set_, named or {}])
+
+
+@app.default
+def scene(
+    images: list[str],
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    choice: Choice = Choice(),
+    masks: Path | None = None,
+    depth: Path | None = None,
+    fov: float | None = None,
+    seed: int | None = None,
+    reach: Reach = Reach(),
+    talk: Talk = Talk(),
+) -> int:
+    """Make a scene of each photo.
+
+    Args:
+        images: Photos, folders of photos, or glob patterns.
+        out: Folder that gets one folder per photo.
+        masks: Picture of object ids, or folder of pictures, one per object. For several photos: folder with one entry
+            per photo, named after it.
+        depth: Depth map (.npy, .exr, 16-bit .png). For several photos: folder with one per photo.
+        fov: Horizontal field of view of the camera in degrees.
+        seed: Seed of everything random.
+    """
+    from scenegen.inputs import companions, find_photos, folder_names, is_single
+
+    talk.apply()
+    named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
+    if seed is not None:
+        named["seed"] = seed
+    config = choice.load(named)
+    photos, single = find_photos(images), is_single(images)
+    codes = []
+    with _photo_runner(out, config, reach) as run:
+        for photo, name in zip(photos, folder_names(photos, out), strict=True):
+            try:
+                result = run(companions(photo, name, masks, depth, single))
+            except Exception as error:  # noqa: BLE001 (one bad photo must not stop the others; it is logged)
+                codes.append(_log_failure(error, f"{photo}: "))
+                _say(f"{photo}: failed, exit {codes[-1]}")
+            else:
+                codes.append(_say_result(result))
+    return overall(codes)
+
+
+@app.command
+def regenerate(
+    folder: Path,
+    /,
+    *,
+    object_id: Annotated[int, Parameter(name="--object")],
+    seed: int | None = None,
+    reach: Reach = Reach(),
+    talk: Talk = Talk(),
+) -> int:
+    """Make one object of a scene anew; everything else stays as it is.
+
+    Args:
+        folder: Folder of the scene.
+        object_id: Id of the object.
+        seed: Its new seed; by default the one after its last.
+    """
+    talk.apply()
+    if seed is not None and seed < 0:
+        raise UsageError(f"`seed` is {seed}; it must be at least 0.")
+    runtime, workers = reach.runtime(), reach.workers()
+    folder = folder.resolve()
+    if reach.as_flow():
+        _need_prefect()
+        from flows.scene import as_result, regenerate_object
+
+        return _say_result(
+            as_result(
+                regenerate_object,
+                workers,
+                folder=str(folder),
+                object_id=object_id,
+                seed=seed,
+                device=reach.device,
+                offline=reach.offline,
+            )
+        )
+    from stages.run import open_store
+    from stages.run import regenerate as run
+
+    store = open_store(folder.parent)
+    with _local_submit(store, runtime, workers, f"{folder.name}, object {object_id}") as submit:
+        result = run(folder, object_id, seed, store, runtime, submit)
+    return _say_result(result)
+
+
+@app.command
+def doctor(
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Check this machine and say what to mend.
+
+    Args:
+        out: Folder that scenes would be written to.
+        json_: Print JSON.
+    """
+    from scenegen.doctor import examine, table
+    from scenegen.runtime import Runtime
+
+    talk.apply()
+    checks = examine(out, Runtime())
+    if json_:
+        _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(table(checks))
+    return int(any(check.state == "fail" for check in checks))
+
+
+@config_app.command
+def show(*, choice: Choice = Choice()) -> int:
+    """Print the resolved configuration as YAML."""
+    import yaml
+
+    _say(yaml.safe_dump(choice.load().model_dump(mode="json"), sort_keys=False).rstrip())
+    return EXIT_DONE
+
+
+@config_app.command
+def presets() -> int:
+    """Print the names of the presets."""
+    from scenegen.config import preset_names
+
+    _say("\n".join(preset_names()))
+    return EXIT_DONE
+
+
+@models_app.command(name="list")
+def list_() -> int:
+    """Print every registered model, its licence, and whether it is on this machine."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from scenegen.models import list_models
+    from scenegen.runtime import Runtime
+
+    table = Table(Column("model", no_wrap=True), "for", "licence", "state", "note", box=None)
+    for row in list_models(Runtime()):
+        model = row.model
+        table.add_row(model.name, model.kind, model.licence, row.state, row.detail or model.note)
+    Console().print(table)
+    return EXIT_DONE
+
+
+@models_app.command
+def fetch(
+    names: list[str],
+    /,
+    *,
+    source: Path | None = None,
+    offline: bool = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Bring models to this machine and check them.
+
+    Args:
+        names: Names from `scenegen models list`.
+        source: Folder to copy the files from, instead of the network.
+        offline: Never use the network.
+    """
+    from scenegen.models import fetch as bring
+    from scenegen.models import registered
+    from scenegen.progress import transfers
+    from scenegen.runtime import Runtime
+
+    talk.apply()
+    for name in names:
+        registered(name)
+    with transfers() as progress:
+        for name in names:
+            _say(f"{name}: {bring(name, Runtime(offline=offline), progress, source)}")
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` (that of the process where None). Returns the exit code and never raises."""
+    with logging_to_stderr():
+        try:
+            return int(app(argv, exit_on_error=False, print_error=False, result_action="return_value") or EXIT_DONE)
+        except CycloptsError as error:
+            logger.error("%s See scenegen --help.", " ".join(str(error).split()))
+            return UsageError.exit_code
+        except KeyboardInterrupt:
+            kill_children()
+            logger.error("interrupted")
+            return EXIT_INTERRUPTED
+        except Exception as error:  # noqa: BLE001 (the outermost boundary; it is logged)
+            return _log_failure(error)
+
+
+def overall(codes: Sequence[int]) -> int:
+    """The exit code over several photos: partial where some are worse than others."""
+    failed = [code for code in codes if code not in (EXIT_DONE, EXIT_PARTIAL)]
+    if len(failed) == len(codes):
+        return failed[0]
+    return EXIT_DONE if set(codes) == {EXIT_DONE} else EXIT_PARTIAL
+
+
+def kill_children() -> None:
+    """Kills every process this one has started, with theirs."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    for pid in _descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[int]:
+    """Processes started by process `pid`, at any depth; none where the system has no /proc."""
+    children: list[int] = []
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children += [int(word) for word in listing.read_text().split()]
+    return children + [deeper for child in children for deeper in _descendants(child)]
+
+
+@contextlib.contextmanager
+def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[[Inputs], Result]]:
+    """What makes the scene of one photo: the stages in this process, or the Prefect flow."""
+    runtime, workers = reach.runtime(), reach.workers()
+    if reach.as_flow():
+        _need_prefect()
+        from flows.scene import as_result, image_to_scene
+
+        settings = config.model_dump(mode="json")
+        yield lambda inputs: as_result(
+            image_to_scene,
+            workers,
+            image=str(inputs.photo),
+            out=str(out),
+            name=inputs.name,
+            masks=[str(path) for path in inputs.masks],
+            depth=None if inputs.depth is None else str(inputs.depth),
+            settings=settings,
+            device=reach.device,
+            offline=reach.offline,
+        )
+        return
+    from stages.run import open_store, photo_to_scene
+
+    store = open_store(out)
+
+    def run(inputs: Inputs) -> Result:
+        with _local_submit(store, runtime, workers, str(inputs.photo)) as submit:
+            return photo_to_scene(inputs, config, store, runtime, submit)
+
+    yield run
+
+
+@contextlib.contextmanager
+def _local_submit(store: Store, runtime: Runtime, workers: int, title: str) -> Iterator[Submit]:
+    """`submit` that runs the stages in this process, with their progress shown."""
+    from stages.graph import local_submit
+    from stages.run import watched
+
+    executor = ThreadPoolExecutor(workers)
+    try:
+        with watching(title) as watch:
+            yield watched(local_submit(store, runtime, executor), watch)
+    finally:
+        # Nothing is waited for: after an error or an interruption the results would not be used.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _need_prefect() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("prefect") is None:
+        raise WeightsError("running as a flow needs Prefect: pip install 'scenegen-3d[prefect]'")
+
+
+def _log_failure(error: Exception, subject: str = "") -> int:
+    """Logs an error in one line, with its traceback where everything is logged. Returns its exit code."""
+    traceback = logger.isEnabledFor(logging.DEBUG)
+    if isinstance(error, ScenegenError):
+        logger.error("%s%s", subject, error, exc_info=traceback)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        logger.error("%sout of memory; try a smaller read.max_side, or --jobs 1.", subject, exc_info=traceback)
+        return ResourceError.exit_code
+    hint = "" if traceback else "; run again with -v for the traceback"
+    text = " ".join(str(error).split())
+    logger.error("%sunexpected %s: %s%s", subject, type(error).__name__, text, hint, exc_info=traceback)
+    return ScenegenError.exit_code
+
+
+def _say_result(result: Result) -> int:
+    """One line on standard output. Returns the exit code."""
+    count = f"{result.objects} object{'' if result.objects == 1 else 's'}"
+    iou = "-" if result.silhouette_iou is None else f"{result.silhouette_iou:.3f}"
+    _say(f"{result.folder}: {count}, silhouette IoU {iou}, {result.state}")
+    return EXIT_DONE if result.state == "complete" else EXIT_PARTIAL
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,132 @@
+"""The child process: reads a request from stdin, limits itself, decodes, and answers on stdout, both in JSON."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import math
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image
+
+from scenegen.decoder.photo import read_photo
+from scenegen.decoder.picture import refuse_bombs
+from scenegen.errors import InputError
+from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request
+
+# Three times as fast as the default, for a few per cent of size.
+COMPRESS_LEVEL = 1
+
+
+def main() -> None:
+    """Answers one request.
+
+    The answer is `{"decoded": ...}`, `{"refused": message}` for a bad file, or `{"system": [errno, reason, path]}`
+    where the system would not read or write. Anything else ends the process with a code that is not 0.
+    """
+    # Some decoders print to stdout (OpenEXR does). They get stderr; the answer keeps the pipe to itself.
+    pipe = os.dup(1)
+    os.dup2(2, 1)
+    request = Request(**json.load(sys.stdin))
+    limit_resources(request.max_memory_mb, request.timeout_s)
+    refuse_bombs(request.max_pixels)
+    with os.fdopen(pipe, "w") as stdout:
+        json.dump(answer(request), stdout)
+
+
+def limit_resources(max_memory_mb: int, timeout_s: float) -> None:
+    """Bounds the address space and the CPU time of this process, where the system can.
+
+    The parent keeps the time too; the CPU limit ends a child whose parent was killed.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limits = {resource.RLIMIT_AS: max_memory_mb * 2**20, resource.RLIMIT_CPU: math.ceil(timeout_s) + 1}
+    for kind, value in limits.items():
+        _, hard = resource.getrlimit(kind)
+        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # macOS refuses to limit the address space; the limits of pixels and time remain.
+        with contextlib.suppress(ValueError):
+            resource.setrlimit(kind, (soft, hard))
+
+
+def answer(request: Request) -> dict[str, object]:
+    """Decodes what `request` asks for, and turns the failures of files and system into answers."""
+    try:
+        return {"decoded": asdict(decode(request))}
+    except InputError as error:
+        return {"refused": str(error)}
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            return {"refused": _out_of_memory(request)}
+        if error.errno is None:
+            raise
+        return {"system": [error.errno, error.strerror, error.filename]}
+    except MemoryError:
+        return {"refused": _out_of_memory(request)}
+
+
+def decode(request: Request) -> Decoded:
+    """Decodes and writes everything `request` names.
+
+    Raises:
+        InputError: for a file that cannot be used.
+    """
+    folder = Path(request.folder)
+    what = f"photo {request.name!r}"
+    photo = read_photo(Path(request.photo), what, max_side=request.max_side)
+    warnings = [*photo.warnings]
+    _write_png(photo.rgb, folder / IMAGE)
+    if photo.alpha is not None:
+        _write_png(photo.alpha, folder / ALPHA)
+    # numpy, which these import, takes longer to start than most photos take to decode.
+    if request.masks:
+        from scenegen.decoder.masks import read_masks
+
+        ids, notes = read_masks([Path(path) for path in request.masks], photo)
+        warnings += notes
+        _write_png(Image.fromarray(ids), folder / MASKS)
+    if request.depth is not None:
+        import numpy as np
+
+        from scenegen.decoder.depth import read_depth
+
+        depth, notes = read_depth(
+            Path(request.depth), photo, max_pixels=request.max_pixels, png_unit_m=request.depth_unit_m
+        )
+        warnings += notes
+        buffer = io.BytesIO()
+        np.save(buffer, depth, allow_pickle=False)
+        (folder / DEPTH).write_bytes(buffer.getbuffer())
+    width, height = photo.rgb.size
+    original_width, original_height = photo.size
+    return Decoded(
+        width=width,
+        height=height,
+        original_width=original_width,
+        original_height=original_height,
+        focal_35mm=photo.focal_35mm,
+        alpha=photo.alpha is not None,
+        warnings=tuple(warnings),
+    )
+
+
+def _write_png(picture: Image.Image, path: Path) -> None:
+    # Through memory: a full disk then always raises an error with a number.
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", compress_level=COMPRESS_LEVEL)
+    path.write_bytes(buffer.getbuffer())
+
+
+def _out_of_memory(request: Request) -> str:
+    return (
+        f"photo {request.name!r}: it, a mask or the depth map needs more than {request.max_memory_mb} MB to decode. "
+        "Make it smaller, or raise `read.max_memory_mb`."
+    )

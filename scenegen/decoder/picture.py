@@ -1,0 +1,74 @@
+"""Opening one untrusted picture with Pillow, and turning what its parsers raise into `InputError`."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+# The formats register themselves. Without these imports Pillow would import every format it knows.
+from PIL import (
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
+
+from scenegen.errors import InputError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+
+
+def refuse_bombs(max_pixels: int) -> None:
+    """Makes Pillow refuse, for the rest of this process, every picture and frame of more than `max_pixels`."""
+    Image.MAX_IMAGE_PIXELS = max_pixels
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+@contextlib.contextmanager
+def parsing(what: str) -> Iterator[None]:
+    """Turns whatever a parser raises over the bytes of `what` into an `InputError` that names it.
+
+    Running out of memory and the system's own refusals (an `OSError` with a number) pass.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        received = str(error).partition(" exceeds")[0]
+        raise InputError(
+            f"{what} is too large: {received}; allowed: {Image.MAX_IMAGE_PIXELS} pixels. Make it smaller, or raise "
+            "`read.max_pixels`."
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        detail = str(error).rstrip(".") or type(error).__name__
+        raise InputError(f"{what} cannot be read, it is damaged or incomplete ({detail}). Save it again.") from error
+
+
+def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    """The picture at `path` with its header read, its size checked, and its pixels not yet decoded.
+
+    Args:
+        path: the file.
+        what: its name in messages.
+        formats: Pillow's names of the formats allowed.
+
+    Raises:
+        InputError: for an empty file, another format, or too many pixels (`refuse_bombs`).
+    """
+    if path.stat().st_size == 0:
+        raise InputError(f"{what} is an empty file. Copy or save it again.")
+    with parsing(what):
+        try:
+            return Image.open(path, formats=formats)
+        except UnidentifiedImageError as error:
+            raise InputError(
+                f"{what} is not a picture of a format that is read; allowed: {', '.join(formats)}. Convert it first."
+            ) from error

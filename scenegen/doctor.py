@@ -1,0 +1,272 @@
+"""What a machine lacks to run scenegen, and how to mend it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from scenegen.models import list_models
+from scenegen.progress import STYLES
+from scenegen.runtime import Runtime
+from scenegen.store import flush
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MIN_PYTHON = (3, 11)
+MIN_MEMORY_GB = 4
+MIN_DISK_GB = 2
+IMPORT_TIMEOUT_S = 60
+REQUIRED = {
+    "cyclopts": "4.8",
+    "embreex": "2.17.7",
+    "fast-simplification": "0.1.9",
+    "jaxtyping": "0.3",
+    "networkx": "3.2",
+    "numpy": "1.26",
+    "open3d": "0.18",
+    "OpenEXR": "3.3",
+    "opencv-python-headless": "4.9",
+    "pillow": "13",  # earlier ones decode hostile pictures unsafely
+    "platformdirs": "4",
+    "pydantic": "2.10.1",
+    "pyyaml": "6",
+    "rich": "13",
+    "scikit-image": "0.24",
+    "scipy": "1.12",
+    "trimesh": "4.5",
+    "usd-core": "25.11",
+    "xatlas": "0.0.9",
+}
+"""Packages and the lowest version that will do."""
+OPTIONAL = {"torch": "2.10", "transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
+"""The same, for packages only some presets or options need."""
+NATIVE = ("pxr.Usd", "embreex", "xatlas", "cv2", "OpenEXR")
+"""Modules with compiled parts, which can be installed and still not import."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    """`warn`: works, with something missing. `fail`: does not work."""
+    detail: str
+    fix: str = ""
+
+
+def examine(out: Path, runtime: Runtime) -> list[Check]:
+    """Every check, for scenes written to `out`. Nothing is changed and nothing raises."""
+    return [
+        check_python(),
+        *(check_version(name, floor, required=True) for name, floor in REQUIRED.items()),
+        *(check_version(name, floor, required=False) for name, floor in OPTIONAL.items()),
+        check_fastapi(),
+        *(check_import(module) for module in NATIVE),
+        check_open3d(),
+        check_machine(),
+        check_disk(out),
+        check_writing(out),
+        *check_models(runtime),
+        check_cuda(),
+        check_prefect_server(os.environ.get("PREFECT_API_URL")),
+        check_node(),
+    ]
+
+
+def table(checks: list[Check]) -> Table:
+    """`checks` for a terminal."""
+    from rich.table import Table
+
+    styles = {"ok": STYLES["done"], "warn": STYLES["running"], "fail": STYLES["failed"]}
+    shown = Table(box=None, show_header=False)
+    for check in checks:
+        shown.add_row(check.state, check.name, check.detail + (f"\n-> {check.fix}" if check.fix else ""))
+        shown.rows[-1].style = styles[check.state]
+    return shown
+
+
+def release(text: str) -> tuple[int, ...]:
+    """The numbers that a version begins with: 2.13.0+cpu -> (2, 13, 0)."""
+    found = re.match(r"\d+(?:\.\d+)*", text)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
+
+
+def check_python() -> Check:
+    """The interpreter."""
+    found = platform.python_version()
+    if sys.version_info >= MIN_PYTHON:
+        return Check("python", "ok", found)
+    return Check("python", "fail", found, f"use Python {'.'.join(map(str, MIN_PYTHON))} or later")
+
+
+def check_version(name: str, floor: str, required: bool) -> Check:
+    """Whether package `name` is there and not older than `floor`."""
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        if required:
+            return Check(name, "fail", "not installed", f"pip install '{name}>={floor}'")
+        extra = "prefect" if name == "prefect" else "full"
+        return Check(name, "ok", f"not installed; only the `{extra}` extra needs it")
+    if release(found) >= release(floor):
+        return Check(name, "ok", found)
+    return Check(name, "fail", f"{found} is older than {floor}", f"pip install '{name}>={floor}'")
+
+
+def check_fastapi() -> Check:
+    """Prefect 3.8's server does not import with fastapi 0.151 or later."""
+    try:
+        version("prefect")
+        found = version("fastapi")
+    except PackageNotFoundError:
+        return Check("fastapi", "ok", "not needed without Prefect")
+    if release(found) < (0, 151):
+        return Check("fastapi", "ok", found)
+    return Check("fastapi", "fail", f"{found} breaks Prefect's server", "pip install 'fastapi<0.151'")
+
+
+def check_import(module: str) -> Check:
+    """Whether `module` imports, tried in a process of its own: a broken one may crash."""
+    error = import_error(module)
+    if error is None:
+        return Check(f"import {module}", "ok", "imports")
+    return Check(
+        f"import {module}", "fail", error, f"install it again: pip install --force-reinstall {module.split('.')[0]}"
+    )
+
+
+def check_open3d() -> Check:
+    """Open3D imports only where some system libraries are; without it a slower twin in numpy does its work."""
+    error = import_error("open3d")
+    if error is None:
+        return Check("import open3d", "ok", "imports")
+    return Check(
+        "import open3d",
+        "warn",
+        f"{error}; a numpy twin, slower, is used instead",
+        "apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1",
+    )
+
+
+def import_error(module: str) -> str | None:
+    """The last line of what importing `module` in a fresh process complains about, or None."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return f"takes longer than {IMPORT_TIMEOUT_S} s to import"
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else f"the import ended with {done.returncode}"
+
+
+def check_machine() -> Check:
+    """Cores and memory."""
+    cores = os.cpu_count() or 1
+    try:
+        gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    except (AttributeError, ValueError, OSError):
+        return Check("machine", "ok", f"{cores} cores, memory unknown")
+    detail = f"{cores} cores, {gigabytes:.1f} GB"
+    if gigabytes >= MIN_MEMORY_GB:
+        return Check("machine", "ok", detail)
+    return Check("machine", "warn", detail, "use --jobs 1 and a smaller read.max_side")
+
+
+def check_disk(out: Path) -> Check:
+    """Free space where scenes are written."""
+    gigabytes = shutil.disk_usage(_existing(out)).free / 1e9
+    if gigabytes >= MIN_DISK_GB:
+        return Check("disk", "ok", f"{gigabytes:.1f} GB free for {out}")
+    return Check(
+        "disk", "warn", f"{gigabytes:.1f} GB free for {out}", "free some space or choose another folder with -o"
+    )
+
+
+def check_writing(out: Path) -> Check:
+    """Whether a file can be written, flushed and renamed where scenes are written."""
+    folder = _existing(out)
+    path = folder / f".scenegen-doctor-{uuid.uuid4().hex[:8]}"
+    renamed = path.with_suffix(".renamed")
+    try:
+        path.write_bytes(b"scenegen")
+        flush(path)
+        path.rename(renamed)
+        flush(folder)
+    except OSError as error:
+        return Check("writing", "fail", f"{folder}: {error.strerror}", "choose another folder with -o")
+    finally:
+        for leftover in (path, renamed):
+            if leftover.exists():
+                leftover.unlink()
+    return Check("writing", "ok", f"{folder}: write, flush and rename work")
+
+
+def check_models(runtime: Runtime) -> Iterator[Check]:
+    """The fetched weights: those present, those damaged; and whether there are any."""
+    rows = list_models(runtime)
+    for row in rows:
+        if row.state == "damaged":
+            yield Check(f"model {row.model.name}", "warn", row.detail, f"scenegen models fetch {row.model.name}")
+    present = [row.model.name for row in rows if row.state == "present"]
+    yield Check("models", "ok", ", ".join(present) or "none fetched; the preset `training-free` needs none")
+
+
+def check_cuda() -> Check:
+    """The graphics card, as torch sees it."""
+    try:
+        version("torch")
+    except PackageNotFoundError:
+        return Check("cuda", "ok", "not looked for without torch")
+    code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return Check(
+            "cuda", "warn", f"torch did not answer in {IMPORT_TIMEOUT_S} s", "check the driver; use --device cpu"
+        )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["torch does not import"]
+        return Check("cuda", "warn", lines[-1], "install torch again: pip install 'scenegen-3d[full]'")
+    return Check("cuda", "ok", done.stdout.strip() or "none; the CPU is used")
+
+
+def check_prefect_server(url: str | None) -> Check:
+    """The Prefect server that runs would report to."""
+    if not url:
+        return Check("prefect server", "ok", "PREFECT_API_URL is not set; runs need no server")
+    fix = "start it (prefect server start), or unset PREFECT_API_URL"
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as answer:
+            json.load(answer)
+    except (OSError, ValueError) as error:
+        return Check("prefect server", "fail", f"{url}: {getattr(error, 'reason', error)}", fix)
+    return Check("prefect server", "ok", url)
+
+
+def check_node() -> Check:
+    """Node runs the Khronos validator in the tests; scenes do not need it."""
+    node = shutil.which("node")
+    return Check("node", "ok", node or "not installed; only the glTF validator of the tests needs it")
+
+
+def _existing(path: Path) -> Path:
+    """`path`, or the nearest of its parents that is a folder."""
+    path = path.absolute()
+    return next(parent for parent in (path, *path.parents) if parent.is_dir())

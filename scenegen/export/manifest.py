@@ -1,0 +1,293 @@
+"""The published folder: every output with its `manifest.json`, swapped in as a whole.
+
+A folder is assembled under a temporary name in the store, which lies on the same disk, and flushed. Then the
+published folder is renamed into the store, and the new one into its place. A process killed between the two renames
+leaves no folder at all; `heal`, which every run starts with, puts the old one back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import platform
+import shutil
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import ValidationError
+
+from scenegen import __version__
+from scenegen.config import Config
+from scenegen.errors import ExportError, InputError, ResourceError
+from scenegen.records import Artifact, Failure, PlacedObject, Record, Source
+from scenegen.store import Store, disk_errors, flush, sha256_file
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION: Literal[1] = 1
+REPLACED = "replaced"
+"""Folder of the store where published folders wait, as `<token>@<name>`, while their successors move in."""
+PACKAGES = (
+    "embreex",
+    "fast-simplification",
+    "networkx",
+    "numpy",
+    "open3d",
+    "opencv-python-headless",
+    "pillow",
+    "scikit-image",
+    "scipy",
+    "segment-anything",
+    "torch",
+    "transformers",
+    "trimesh",
+    "usd-core",
+    "xatlas",
+)
+"""Packages whose version can change a result."""
+
+
+class Given(Record):
+    """What the user gave, by the names of the files."""
+
+    photo: str
+    masks: tuple[str, ...] = ()
+    depth: str | None = None
+
+
+class StageEntry(Record):
+    """How one stage's result came about."""
+
+    stage: str
+    object: int | None
+    key: str
+    seconds: float
+    backend: str | None
+    licence: str | None
+    weights: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+class OutputFile(Record):
+    """One published file."""
+
+    name: str
+    """Relative to the folder, with forward slashes."""
+    sha256: str
+    bytes: int
+
+
+class Environment(Record):
+    """What the scene was made with."""
+
+    scenegen: str
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str
+
+
+class Manifest(Record):
+    """Everything needed to tell how a scene was made, and to make it again."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    state: Literal["complete", "partial"]
+    """`partial`: an object failed, or none was found."""
+    environment: Environment
+    config: Config
+    given: Given
+    source: Source
+    stages: tuple[StageEntry, ...]
+    objects: tuple[PlacedObject, ...]
+    failures: tuple[Failure, ...]
+    outputs: tuple[OutputFile, ...]
+    """Every file of the folder but this one and what the user put there."""
+
+    def text(self) -> str:
+        """As it is written."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def environment(device: str) -> Environment:
+    """The environment of this process, computing on `device`."""
+    packages = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[name] = version(name)
+    return Environment(
+        scenegen=__version__,
+        python=platform.python_version(),
+        packages=packages,
+        platform=platform.platform(),
+        device=device,
+    )
+
+
+def output_files(files: Sequence[tuple[str, Artifact]]) -> tuple[OutputFile, ...]:
+    """The manifest's entries for `files`, sorted by name.
+
+    Raises:
+        ExportError: if a name leaves the folder, comes twice, or is the manifest's own.
+    """
+    names = [name for name, _ in files]
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or str(path) != name or name in ("", ".", MANIFEST):
+            raise ExportError(f"output file {name!r} must be a relative path inside the folder, and not {MANIFEST}.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ExportError(f"output files {', '.join(twice)} come twice.")
+    return tuple(OutputFile(name=name, sha256=file.sha256, bytes=file.bytes) for name, file in sorted(files))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a published folder.
+
+    Raises:
+        InputError: if there is none, or it is not one this version can read.
+    """
+    path = folder / MANIFEST
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a folder that scenegen has written.") from error
+    found = values.get("schema_version") if isinstance(values, dict) else None
+    if found != SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema version {found!r}, this scenegen reads {SCHEMA_VERSION}; make the scene again from its photo."
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is damaged at `{where}`: {first['msg']}; make the scene again.") from error
+
+
+def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], manifest: Manifest) -> bool:
+    """Makes `target` hold `files` and `manifest`, and whatever the user has added to it.
+
+    Args:
+        store: where the files come from; its root must lie on the disk of `target`.
+        target: the folder to publish.
+        files: output name and artifact, as `manifest.outputs` names them.
+        manifest: written last.
+
+    Returns:
+        False where the folder already was as it should be, and nothing was written.
+
+    Raises:
+        ResourceError: if the disk cannot be written, the store is damaged, or a file lies at `target`.
+    """
+    heal(store, target.parent)
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ResourceError(f"{target} is not a folder; move it away or choose another folder with -o.")
+    text = manifest.text()
+    if _is_published(target, manifest, text):
+        return False
+    with disk_errors(target), store.staging() as folder:
+        for name, artifact in files:
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(store.path(artifact), path)
+            if sha256_file(path) != artifact.sha256:
+                raise ResourceError(
+                    f"{store.path(artifact)} is damaged; delete {store.root} and run again to compute it anew."
+                )
+        if target.is_dir():
+            _carry_over(target, folder)
+        (folder / MANIFEST).write_text(text, encoding="utf-8")
+        for path in (*sorted(folder.rglob("*")), folder):
+            if not path.is_symlink() and (path.is_file() or path.is_dir()):
+                flush(path)
+        _swap(store, folder, target)
+    return True
+
+
+def heal(store: Store, out: Path) -> None:
+    """Finishes what a killed process left: puts back folders of `out` that were renamed away, clears replaced ones.
+
+    Raises:
+        ResourceError: if the disk cannot be written.
+    """
+    with disk_errors(out):
+        # Where a folder was renamed away twice, the last one is the one that was published.
+        aside = sorted((store.root / REPLACED).glob("*@*"), key=lambda folder: -folder.lstat().st_ctime_ns)
+        for folder in aside:
+            target = out / folder.name.partition("@")[2]
+            if target.exists():
+                _discard(store, folder)
+            elif _rename(folder, target):
+                logger.warning("%s: restored after an interrupted run", target)
+
+
+def _is_published(target: Path, manifest: Manifest, text: str) -> bool:
+    try:
+        same = (target / MANIFEST).read_text(encoding="utf-8") == text
+        return same and all(sha256_file(target / file.name) == file.sha256 for file in manifest.outputs)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _carry_over(old: Path, new: Path) -> None:
+    """Copies to `new` what the user has added to `old`: every file its manifest does not name."""
+    try:
+        ours = {file.name: file.sha256 for file in read_manifest(old).outputs}
+    except InputError:
+        ours = {}
+    for path in sorted(old.rglob("*")):
+        name = path.relative_to(old).as_posix()
+        if name in ours:
+            if path.is_file() and sha256_file(path) != ours[name]:
+                logger.warning("%s was changed since scenegen wrote it, and is replaced", path)
+        elif path.is_symlink() or (path.is_file() and name != MANIFEST):
+            kept = new / name
+            while kept.exists() or kept.is_symlink():
+                kept = kept.with_name(f"{kept.name}.kept")
+            if kept != new / name:
+                logger.warning("%s was not written by scenegen and is kept as %s", path, kept.name)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, kept, follow_symlinks=False)
+
+
+def _swap(store: Store, folder: Path, target: Path) -> None:
+    """Renames `folder` to `target`, what was there away first. Of two processes publishing at once the last one wins."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (store.root / REPLACED).mkdir(parents=True, exist_ok=True)
+    published = False
+    while not published:
+        aside = store.root / REPLACED / f"{uuid.uuid4().hex}@{target.name}"
+        replaced = _rename(target, aside)
+        try:
+            published = _rename(folder, target)
+        except OSError:
+            if replaced:
+                _rename(aside, target)
+            raise
+        if replaced:
+            _discard(store, aside)
+    flush(target.parent)
+
+
+def _discard(store: Store, folder: Path) -> None:
+    """Deletes a replaced folder, out of the reach of `heal` first: half of one must never be restored."""
+    with store.staging() as trash:
+        _rename(folder, trash / "replaced")
+
+
+def _rename(folder: Path, target: Path) -> bool:
+    """Renames a folder; False where there is none to rename, or another one at `target` already."""
+    try:
+        folder.rename(target)
+    except OSError as error:
+        moved_by_another = error.errno == errno.ENOENT and not folder.exists()
+        if not moved_by_another and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""What both scene formats are written from: named, textured parts at their places, and the photo's camera."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.spatial.transform import Rotation
+
+from scenegen import __version__
+from scenegen.errors import ExportError
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.records import Intrinsics
+
+GENERATOR = f"scenegen {__version__}"
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+"""A prim name in USD, and a node name that neither three.js nor Blender changes."""
+
+RESERVED = frozenset({"scene", "objects", "background", "camera", "physics"})
+"""Nodes and prims that every file has."""
+
+RIGID_TOLERANCE = 1e-6
+
+FLATNESS = 1e-7
+"""Height of a triangle over its longest edge below which float32 vertices cannot tell its side."""
+
+NEAR_M = 0.01
+"""Near clipping distance of the exported camera."""
+
+LARGEST = 2**63 - 1
+
+Fact = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mesh of the scene that can be picked, moved and replaced by itself."""
+
+    name: str
+    """Unique in the scene, see `NAME`; also a file name."""
+    label: str
+    """What it is, any text, also empty."""
+    mesh: TexturedMesh
+    """Part frame: metres, Y up."""
+    world_from_part: Float64[np.ndarray, "4 4"]
+    """Rigid."""
+    facts: Mapping[str, Fact]
+    """Provenance and scores, written beside the part."""
+
+
+@dataclass(frozen=True)
+class PartScene:
+    """A scene ready to be written. The world frame is `scenegen.camera`'s: metres, Y up."""
+
+    objects: tuple[Part, ...]
+    background: tuple[Part, ...]
+    intrinsics: Intrinsics
+    """The photo's camera."""
+    world_from_camera: Float64[np.ndarray, "4 4"]
+    """Rigid."""
+    facts: Mapping[str, Fact]
+    """Provenance of the whole."""
+
+
+def prepared(scene: PartScene) -> PartScene:
+    """The scene as it can be written: checked, without triangles that have no area and vertices that none uses.
+
+    Raises:
+        ExportError: for a name that is not safe or not unique, a mesh that is empty, not finite or not consistent, a
+            placement that is not rigid, and a fact that the formats cannot hold.
+    """
+    parts = (*scene.objects, *scene.background)
+    # Case decides nothing: the names become folders, on any disk.
+    taken = {name.casefold() for name in RESERVED}
+    for part in parts:
+        if NAME.fullmatch(part.name) is None or part.name.casefold() in taken:
+            raise ExportError(
+                f"`name` of a part is {part.name!r}; it must match {NAME.pattern}, occur once (in any case), and be "
+                f"none of {', '.join(sorted(RESERVED))}."
+            )
+        taken.add(part.name.casefold())
+        pose(part.world_from_part, part.name)
+        _check_facts(part.facts, part.name)
+    pose(scene.world_from_camera, "camera")
+    _check_facts(scene.facts, "scene")
+    return replace(
+        scene,
+        objects=tuple(replace(part, mesh=_cleaned(part.mesh, part.name)) for part in scene.objects),
+        background=tuple(replace(part, mesh=_cleaned(part.mesh, part.name)) for part in scene.background),
+    )
+
+
+def pose(matrix: Float64[np.ndarray, "4 4"], name: str) -> tuple[list[float], list[float]]:
+    """Translation [x, y, z] in metres and unit quaternion [x, y, z, w] (w >= 0) of a rigid `matrix`.
+
+    Raises:
+        ExportError: if the matrix scales, shears, mirrors or is not finite; `name` says whose it is.
+    """
+    rotation = matrix[:3, :3]
+    rigid = (
+        np.isfinite(matrix).all()
+        and np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID_TOLERANCE
+        and np.linalg.det(rotation) > 0
+        and np.array_equal(matrix[3], [0, 0, 0, 1])
+    )
+    if not rigid:
+        raise ExportError(f"{name}: the placement {matrix.tolist()} is not rigid; scale the mesh instead.")
+    return matrix[:3, 3].tolist(), Rotation.from_matrix(rotation).as_quat(canonical=True).tolist()
+
+
+def from_pose(translation: list[float], quaternion: list[float]) -> Float64[np.ndarray, "4 4"]:
+    """The inverse of `pose`."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(quaternion).as_matrix()
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def _check_facts(facts: Mapping[str, Fact], name: str) -> None:
+    for key, value in facts.items():
+        if not isinstance(value, str) and not -LARGEST <= value <= LARGEST:
+            raise ExportError(f"{name}: the fact {key} is {value}; numbers must be finite and within 64 bits.")
+
+
+def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
+    count = len(mesh.vertices)
+    if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()):
+        raise ExportError(f"{name}: the mesh has vertices or texture coordinates that are not finite numbers.")
+    if not (0 <= mesh.metallic <= 1 and 0 <= mesh.roughness <= 1):
+        raise ExportError(f"{name}: metallic {mesh.metallic} and roughness {mesh.roughness} must lie in 0..1.")
+    if len(mesh.uv) != count or mesh.base_color.size == 0:
+        raise ExportError(f"{name}: the mesh needs one texture coordinate per vertex and a texture.")
+    if len(mesh.faces) and not 0 <= mesh.faces.min() <= mesh.faces.max() < count:
+        raise ExportError(f"{name}: the mesh has faces that refer to vertices it does not have.")
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    edges = np.roll(corners, -1, axis=1) - corners
+    doubled_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
+    faces = mesh.faces[doubled_area > FLATNESS * (edges**2).sum(axis=-1).max(axis=-1, initial=0.0)]
+    if len(faces) == 0:
+        raise ExportError(f"{name}: the mesh has no triangle with an area.")
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return replace(
+        mesh,
+        vertices=mesh.vertices[used],
+        faces=renumbered.reshape(faces.shape).astype(np.int32),
+        uv=mesh.uv[used],
+    )

@@ -1,0 +1,77 @@
+"""A picture of the exported scene from the side, where depth errors show that the photo's own camera cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from scenegen.camera import intrinsics_from_fov
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.render import Picture, render
+from scenegen.records import Intrinsics
+
+AZIMUTH_DEG = 50.0
+ELEVATION_DEG = 28.0
+FOV_DEG = 35.0
+MARGIN = 1.25
+"""Width of the view over that of what must be in it."""
+GROUND = 236
+"""Grey level where there is nothing."""
+HIDING_SHARE = 0.03
+"""A background surface that hides more than this share of the objects is left out, like the near wall of a stage."""
+
+
+def side_view(
+    objects: Sequence[TexturedMesh],
+    surfaces: Sequence[TexturedMesh],
+    world_from_camera: Float[np.ndarray, "4 4"],
+    width: int,
+    height: int,
+) -> Picture:
+    """The scene from the right of the photo's camera and above, centred on the objects.
+
+    Args:
+        objects: in world coordinates (Y up).
+        surfaces: the background, in world coordinates. Centred on instead, where there are no objects.
+        world_from_camera: pose of the photo's camera.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+    """
+    camera = intrinsics_from_fov(width, height, FOV_DEG)
+    shown = objects or surfaces
+    points = np.concatenate([mesh.vertices for mesh in shown]) if shown else np.zeros((1, 3), np.float32)
+    side_from_world = _pose(points, np.array(world_from_camera), camera)
+    moved = [mesh.transformed(side_from_world) for mesh in objects]
+    alone = np.count_nonzero(render(moved, camera).ids >= 0)
+    background = []
+    for surface in (mesh.transformed(side_from_world) for mesh in surfaces):
+        visible = np.count_nonzero(_shows(render([*moved, surface], camera), len(moved)))
+        if visible >= (1 - HIDING_SHARE) * alone:
+            background.append(surface)
+    return render([*moved, *background], camera, background=GROUND)
+
+
+def _shows(picture: Picture, objects: int) -> np.ndarray:
+    return (picture.ids >= 0) & (picture.ids < objects)
+
+
+def _pose(
+    points: Float[np.ndarray, "n 3"], world_from_camera: Float[np.ndarray, "4 4"], camera: Intrinsics
+) -> Float[np.ndarray, "4 4"]:
+    """side_from_world: looks at the middle of `points`, from as near as lets all of them in."""
+    ahead = world_from_camera[:3, 2]
+    turn = np.arctan2(ahead[0], ahead[2]) + np.radians(AZIMUTH_DEG)
+    level, down = np.cos(np.radians(ELEVATION_DEG)), np.sin(np.radians(ELEVATION_DEG))
+    z = np.array([np.sin(turn) * level, -down, np.cos(turn) * level])
+    x = np.cross(z, [0.0, 1.0, 0.0])
+    x /= np.linalg.norm(x)
+    rotation = np.stack([x, np.cross(z, x), z])
+    seen = (points - (points.min(axis=0) + points.max(axis=0)) / 2) @ rotation.T
+    slopes = np.array([camera.width / camera.fx, camera.height / camera.fy]) / 2 / MARGIN
+    distance = max(float((np.abs(seen[:, :2]) / slopes - seen[:, 2:]).max()), 1e-3)
+    pose = np.eye(4)
+    pose[:3, :3] = rotation
+    pose[:3, 3] = -rotation @ ((points.min(axis=0) + points.max(axis=0)) / 2) + [0.0, 0.0, distance]
+    return pose

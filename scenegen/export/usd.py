@@ -1,0 +1,303 @@
+"""USD: an assembly of components with materials, physics and labels, a package for phones, and their validation.
+
+    scene.usd                        assembly: groups `objects` and `background`, camera, gravity
+    objects/<name>/<name>.usd        component: what can be known without loading it (labels, mass, provenance)
+    objects/<name>/payload.usdc      its meshes (`geo`) and material (`mtl`)
+    objects/<name>/base_color.png
+    background/<name>/...            likewise
+
+The layout is the ASWF's (usd-wg/assets, asset structure guidelines). Units are metres and kilograms, Z is up
+(`scenegen.camera.USD_FROM_WORLD`). A component knows nothing of the scene it is in, so that a scene can replace one object
+and leave the files of the others alone. The same scene gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float64, Int32
+from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade, UsdUtils, UsdValidation, Vt
+
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
+from scenegen.export.collider import Body, body
+from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, pose, prepared
+from scenegen.geometry.mesh import TexturedMesh, vertex_normals
+from scenegen.png import write_png
+
+FLOOR_LABEL = "floor"
+"""Background parts with this label are static colliders."""
+
+FAR_M = 10_000.0
+FRAME_WIDTH = 36.0
+"""Horizontal aperture of the exported camera. Only its ratio to the focal length has an effect."""
+GRAVITY = 9.81
+DOWN = {UsdGeom.Tokens.y: Gf.Vec3f(0, -1, 0), UsdGeom.Tokens.z: Gf.Vec3f(0, 0, -1)}
+TEXTURE = "base_color.png"
+ROOT = "/scene"
+
+
+@dataclass(frozen=True)
+class UsdFiles:
+    """What `write_usd` wrote."""
+
+    names: tuple[str, ...]
+    """Relative to its folder, with forward slashes."""
+    warnings: tuple[str, ...]
+
+
+def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
+    """Writes `scene.usd` and its components into `folder`.
+
+    Args:
+        folder: an existing folder without USD files.
+        scene: what to write.
+        density: of the objects, in kilograms per cubic metre.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+    """
+    scene = prepared(scene)
+    names = ["scene.usd"]
+    warnings = []
+    for part in scene.objects:
+        mesh = part.mesh.transformed(USD_FROM_WORLD)
+        solid = body(mesh.vertices, mesh.faces)
+        if not solid.closed:
+            warnings.append(f"{part.name}: the mesh is not closed; its mass is that of its convex hull.")
+        names += _write_component(folder, "objects", part, solid, solid.volume * density)
+    for part in scene.background:
+        names += _write_component(folder, "background", part, None, 0.0)
+    stage = _new_stage(Sdf.Layer.CreateNew(str(folder / "scene.usd"), args={"format": "usda"}))
+    _assemble(stage, scene, ".")
+    stage.GetRootLayer().Save()
+    return UsdFiles(tuple(names), tuple(warnings))
+
+
+def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
+    """Writes `scene` as one self-contained package with Y up, as phones want it.
+
+    Args:
+        path: the `.usdz` to write.
+        scene: what `write_usd` was given.
+        folder: where `write_usd` wrote it.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+    """
+    stage = _new_stage(Sdf.Layer.CreateAnonymous(".usda"), UsdGeom.Tokens.y)
+    _assemble(stage, prepared(scene), folder.resolve().as_posix())
+    layer = stage.Flatten(addSourceFileComment=False)
+    textures: dict[str, str] = {}
+
+    def packed(asset: str) -> str:
+        return textures.setdefault(asset, f"textures/{Path(asset).parent.name}.png")
+
+    UsdUtils.ModifyAssetPaths(layer, packed)
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        root = Path(temporary) / "scene.usdc"
+        layer.Export(str(root))
+        files = [(root, "scene.usdc")]
+        for number, (source, name) in enumerate(sorted(textures.items(), key=lambda item: item[1])):
+            files.append((Path(temporary) / f"{number}.png", name))
+            shutil.copyfile(source, files[-1][0])
+        package = Sdf.ZipFileWriter.CreateNew(str(path))
+        for file, name in files:
+            # The archive records times, in local time: the first one a zip file can hold.
+            epoch = time.mktime((1980, 1, 1, 0, 0, 0, 0, 0, 0))
+            os.utime(file, (epoch, epoch))
+            package.AddFile(str(file), name)
+        package.Save()
+
+
+def validate_stage(path: Path) -> list[str]:
+    """What every validator registered with USD finds wrong with the stage at `path`, its warnings included."""
+    try:
+        stage = Usd.Stage.Open(str(path))
+    except Tf.ErrorException as error:
+        return [f"{path.name} cannot be opened: {error}"]
+    validators = UsdValidation.ValidationRegistry().GetOrLoadAllValidators()
+    findings = UsdValidation.ValidationContext(validators).Validate(stage)
+    return [f"{finding.GetIdentifier()}: {finding.GetMessage()}" for finding in findings]
+
+
+def _new_stage(layer: Any, up: str = UsdGeom.Tokens.z) -> Any:
+    stage = Usd.Stage.Open(layer)
+    UsdGeom.SetStageUpAxis(stage, up)
+    UsdGeom.SetStageMetersPerUnit(stage, 1.0)
+    UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
+    return stage
+
+
+def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
+    """The scene on an empty stage; its components are referred to in `folder`."""
+    root = UsdGeom.Xform.Define(stage, ROOT)
+    stage.SetDefaultPrim(root.GetPrim())
+    Usd.ModelAPI(root.GetPrim()).SetKind(Kind.Tokens.assembly)
+    if UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y:
+        _place(root, USD_FROM_WORLD.T, "scene")
+    groups = {"objects": scene.objects, "background": scene.background}
+    models = [root.GetPrim()] if any(groups.values()) else []
+    for group, parts in groups.items():
+        if not parts:
+            continue
+        prim = UsdGeom.Xform.Define(stage, f"{ROOT}/{group}").GetPrim()
+        Usd.ModelAPI(prim).SetKind(Kind.Tokens.group)
+        models.append(prim)
+        for part in parts:
+            place = UsdGeom.Xform.Define(stage, f"{ROOT}/{group}/{part.name}")
+            place.GetPrim().GetReferences().AddReference(f"{folder}/{group}/{part.name}/{part.name}.usd")
+            _place(place, USD_FROM_WORLD @ part.world_from_part @ USD_FROM_WORLD.T, part.name)
+    _define_camera(stage, scene)
+    physics = UsdPhysics.Scene.Define(stage, f"{ROOT}/physics")
+    physics.CreateGravityDirectionAttr(DOWN[UsdGeom.GetStageUpAxis(stage)])
+    physics.CreateGravityMagnitudeAttr(GRAVITY)
+    boxes = UsdGeom.BBoxCache(Usd.TimeCode.Default(), [UsdGeom.Tokens.default_])
+    for prim in models:
+        model = UsdGeom.ModelAPI.Apply(prim)
+        model.SetExtentsHint(model.ComputeExtentsHint(boxes))
+    stage.GetRootLayer().customLayerData = {
+        "asset_name": "scene",
+        "asset_type": "scene",
+        "scenegen": {"generator": GENERATOR, **scene.facts},
+    }
+
+
+def _define_camera(stage: Any, scene: PartScene) -> None:
+    """The photo's camera. Its aperture is shifted where the principal point is off the middle."""
+    intrinsics = scene.intrinsics
+    camera = UsdGeom.Camera.Define(stage, f"{ROOT}/camera")
+    _place(camera, USD_FROM_WORLD @ scene.world_from_camera @ GLTF_CAMERA_FROM_CAMERA, "camera")
+    focal = FRAME_WIDTH * intrinsics.fx / intrinsics.width
+    frame_height = focal * intrinsics.height / intrinsics.fy
+    camera.CreateProjectionAttr(UsdGeom.Tokens.perspective)
+    camera.CreateFocalLengthAttr(focal)
+    camera.CreateHorizontalApertureAttr(FRAME_WIDTH)
+    camera.CreateVerticalApertureAttr(frame_height)
+    camera.CreateHorizontalApertureOffsetAttr((0.5 - intrinsics.cx / intrinsics.width) * FRAME_WIDTH)
+    camera.CreateVerticalApertureOffsetAttr((intrinsics.cy / intrinsics.height - 0.5) * frame_height)
+    camera.CreateClippingRangeAttr(Gf.Vec2f(NEAR_M, FAR_M))
+    camera.GetPrim().SetCustomDataByKey("scenegen", intrinsics.model_dump())
+
+
+def _place(prim: Any, matrix: Float64[np.ndarray, "4 4"], name: str) -> None:
+    """Gives an Xformable a rigid placement, as a translation and an orientation: it has no scale to go wrong."""
+    (x, y, z), (i, j, k, w) = pose(matrix, name)
+    prim.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(x, y, z))
+    prim.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(w, i, j, k))
+
+
+def _write_component(folder: Path, group: str, part: Part, solid: Body | None, mass: float) -> list[str]:
+    """Writes one component and returns its files. With a body it is a rigid body of `mass` kilograms."""
+    home = folder / group / part.name
+    home.mkdir(parents=True, exist_ok=True)
+    write_png(home / TEXTURE, part.mesh.base_color)
+    mesh = part.mesh.transformed(USD_FROM_WORLD)
+    _write_payload(home / "payload.usdc", part, mesh, solid)
+
+    stage = _new_stage(Sdf.Layer.CreateNew(str(home / f"{part.name}.usd"), args={"format": "usda"}))
+    class_path = f"/__class__/{part.name}"
+    stage.CreateClassPrim("/__class__")
+    stage.CreateClassPrim(class_path)
+    root = UsdGeom.Xform.Define(stage, f"/{part.name}").GetPrim()
+    stage.SetDefaultPrim(root)
+    Usd.ModelAPI(root).SetKind(Kind.Tokens.component)
+    root.GetInherits().AddInherit(class_path)
+    root.GetPayloads().AddPayload("./payload.usdc")
+    UsdGeom.ModelAPI.Apply(root).SetExtentsHint(_extent(mesh.vertices))
+    if part.label:
+        UsdSemantics.LabelsAPI.Apply(root, "class").CreateLabelsAttr([part.label])
+    UsdSemantics.LabelsAPI.Apply(root, "instance").CreateLabelsAttr([part.name])
+    facts = dict(part.facts)
+    if solid is not None:
+        UsdPhysics.RigidBodyAPI.Apply(root)
+        inertia = UsdPhysics.MassAPI.Apply(root)
+        inertia.CreateMassAttr(mass)
+        inertia.CreateCenterOfMassAttr(Gf.Vec3f(*solid.centre_of_mass.tolist()))
+        facts["mass_from"] = "mesh" if solid.closed else "convex hull"
+    root.SetCustomDataByKey("scenegen", {"label": part.label, **facts})
+    named = {"asset_name": part.name, "asset_type": "prop" if group == "objects" else "environment"}
+    category = {"category": part.label} if part.label else {}
+    stage.GetRootLayer().customLayerData = {
+        **named,
+        "SimReady_Metadata": {**named, **category, "author": GENERATOR},
+    }
+    stage.GetRootLayer().Save()
+    return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", TEXTURE)]
+
+
+def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | None) -> None:
+    stage = _new_stage(Sdf.Layer.CreateNew(str(path)))
+    root = UsdGeom.Xform.Define(stage, f"/{part.name}").GetPath()
+    stage.SetDefaultPrim(stage.GetPrimAtPath(root))
+    UsdGeom.Scope.Define(stage, f"{root}/geo")
+    UsdGeom.Scope.Define(stage, f"{root}/mtl")
+    shown = _define_mesh(stage, f"{root}/geo/render", mesh.vertices, mesh.faces)
+    st = mesh.uv * [1, -1] + [0, 1]  # USD counts rows of a picture from the bottom
+    UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex).Set(
+        Vt.Vec2fArray.FromNumpy(st.astype(np.float32))
+    )
+    material = _define_material(stage, f"{root}/mtl/material", mesh)
+    UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
+    if solid is not None:
+        hull = _define_mesh(stage, f"{root}/geo/collider", solid.hull_vertices, solid.hull_faces)
+        hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
+        hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
+        _collide(hull, UsdPhysics.Tokens.convexHull)
+    else:
+        shown.CreateDoubleSidedAttr(True)
+        if part.label == FLOOR_LABEL:
+            _collide(shown, UsdPhysics.Tokens.none)
+    stage.GetRootLayer().Save()
+
+
+def _define_mesh(stage: Any, path: str, vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Any:
+    mesh = UsdGeom.Mesh.Define(stage, path)
+    mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(vertices)))
+    mesh.CreateFaceVertexCountsAttr(Vt.IntArray(len(faces), 3))
+    mesh.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(faces.ravel()))
+    mesh.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
+    mesh.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(vertex_normals(vertices, faces)))
+    mesh.SetNormalsInterpolation(UsdGeom.Tokens.vertex)
+    mesh.CreateExtentAttr(_extent(vertices))
+    return mesh
+
+
+def _define_material(stage: Any, path: str, mesh: TexturedMesh) -> Any:
+    material = UsdShade.Material.Define(stage, path)
+    reader = UsdShade.Shader.Define(stage, f"{path}/st")
+    reader.CreateIdAttr("UsdPrimvarReader_float2")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
+    texture = UsdShade.Shader.Define(stage, f"{path}/base_color")
+    texture.CreateIdAttr("UsdUVTexture")
+    texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(f"./{TEXTURE}")
+    texture.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set("sRGB")
+    texture.CreateInput("wrapS", Sdf.ValueTypeNames.Token).Set("clamp")
+    texture.CreateInput("wrapT", Sdf.ValueTypeNames.Token).Set("clamp")
+    texture.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(
+        reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
+    )
+    surface = UsdShade.Shader.Define(stage, f"{path}/surface")
+    surface.CreateIdAttr("UsdPreviewSurface")
+    surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).ConnectToSource(
+        texture.CreateOutput("rgb", Sdf.ValueTypeNames.Float3)
+    )
+    surface.CreateInput("metallic", Sdf.ValueTypeNames.Float).Set(mesh.metallic)
+    surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(mesh.roughness)
+    material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", Sdf.ValueTypeNames.Token))
+    return material
+
+
+def _collide(mesh: Any, approximation: str) -> None:
+    UsdPhysics.CollisionAPI.Apply(mesh.GetPrim())
+    UsdPhysics.MeshCollisionAPI.Apply(mesh.GetPrim()).CreateApproximationAttr(approximation)
+
+
+def _extent(vertices: Float[np.ndarray, "v 3"]) -> Any:
+    return Vt.Vec3fArray([Gf.Vec3f(*corner.tolist()) for corner in (vertices.min(axis=0), vertices.max(axis=0))])

@@ -1,0 +1,45 @@
+"""The `ObjectGenerator` port: from one object, seen through its crop camera, to a mesh in that camera's frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32, Int32, UInt8
+
+from scenegen.records import CropCamera
+
+
+@dataclass(frozen=True)
+class ObjectView:
+    """Everything known of one object. Pictures are [s, s], as its crop camera sees them."""
+
+    image: UInt8[np.ndarray, "s s 3"]
+    """sRGB, with whatever surrounds the object."""
+    mask: Float32[np.ndarray, "s s"]
+    """Share of the pixel the visible object covers, 0..1."""
+    depth: Float32[np.ndarray, "s s"]
+    """z-depth along the crop camera's axis, metres, 0 where unknown."""
+    limit: Float32[np.ndarray, "s s"]
+    """z-depth of the background behind the object, which it cannot reach beyond; 0 where unknown."""
+    up: Float32[np.ndarray, "3"]
+    """Unit vector against gravity, in the crop camera's frame."""
+    crop: CropCamera
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A closed surface in the crop camera's frame, counter-clockwise seen from outside. Its scale is arbitrary."""
+
+    vertices: Float32[np.ndarray, "v 3"]
+    faces: Int32[np.ndarray, "f 3"]
+    warnings: tuple[str, ...] = ()
+
+
+class ObjectGenerator(Protocol):
+    """Makes an object's shape. Different seeds give different hidden sides and the same visible one."""
+
+    def __call__(self, view: ObjectView, seed: int) -> Shape:
+        """Raises `InputError` where the view shows too little to make anything of."""
+        ...

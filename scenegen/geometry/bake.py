@@ -1,0 +1,107 @@
+"""Texture from the photo: projected on what it sees, continued over what it does not."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from scipy import ndimage
+
+from scenegen.camera import project
+from scenegen.generator import ObjectView, Shape
+from scenegen.geometry.mesh import TexturedMesh, vertex_normals
+from scenegen.geometry.render import RayCaster, sample_texture
+from scenegen.geometry.unwrap import Atlas
+
+BEHIND = 0.01
+"""A texel is seen if the camera's ray meets the surface no more than this share of its distance in front of it."""
+GRAZING = (0.05, 0.35)
+"""Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
+
+
+def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int) -> TexturedMesh:
+    """The shape with the photo baked into its atlas.
+
+    What the camera sees has the photo's colours. What it does not has the colours of the object smoothed, at the place it
+    projects to: hidden sides take after the side in front of them without repeating its print.
+
+    Args:
+        shape: in the crop camera's frame, any scale.
+        atlas: its seams and UVs.
+        view: picture and mask in the same crop camera.
+        texels: side of the square texture.
+    """
+    vertices = shape.vertices[atlas.source]
+    faces = atlas.faces
+    texel_faces, weights = rasterised(atlas.uv, faces, texels)
+    filled = texel_faces >= 0
+    corners = faces[texel_faces[filled]]
+    points = np.einsum("nc,ncd->nd", weights[filled], vertices[corners].astype(np.float64))
+    normals = np.einsum("nc,ncd->nd", weights[filled], vertex_normals(vertices, faces)[corners])
+    sharp, soft = object_colours(view.image, view.mask)
+    pixels = project(view.crop.intrinsics, points) / view.image.shape[0]
+    weight = _seen(shape, points, normals)[:, None]
+    colours = weight * sample_texture(sharp, pixels) + (1 - weight) * sample_texture(soft, pixels)
+    texture = np.zeros((texels, texels, 3), dtype=np.uint8)
+    texture[filled] = np.round(colours).astype(np.uint8)
+    nearest = ndimage.distance_transform_edt(~filled, return_distances=False, return_indices=True)
+    return TexturedMesh(
+        vertices=vertices.astype(np.float32),
+        faces=faces,
+        uv=atlas.uv,
+        base_color=texture[nearest[0], nearest[1]],
+    )
+
+
+def rasterised(
+    uv: Float32[np.ndarray, "v 2"], faces: Int32[np.ndarray, "f 3"], texels: int
+) -> tuple[Int32[np.ndarray, "t t"], Float32[np.ndarray, "t t 3"]]:
+    """The face each texel's centre lies in (-1 for none) and its barycentric weights: rays cast onto the flat atlas."""
+    flat = np.concatenate([uv, np.zeros((len(uv), 1), np.float32)], axis=1)
+    x, y = np.meshgrid((np.arange(texels) + 0.5) / texels, (np.arange(texels) + 0.5) / texels)
+    origins = np.stack([x.ravel(), y.ravel(), np.ones(texels * texels)], axis=1)
+    hits = RayCaster(flat, faces).cast(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
+    return hits.triangle.reshape(texels, texels), hits.barycentric.reshape(texels, texels, 3)
+
+
+def object_colours(
+    image: UInt8[np.ndarray, "s s 3"], mask: Float32[np.ndarray, "s s"]
+) -> tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s 3"]]:
+    """The object's colours over the whole crop: sharp, and smoothed.
+
+    Only pixels a little inside the mask count (its outline mixes with what is behind); beyond them colours continue from
+    the nearest ones.
+    """
+    inside = mask > 0.5
+    for iterations in (max(2, round(0.012 * mask.shape[0])), 1, 0):
+        inner = ndimage.binary_erosion(inside, iterations=iterations) if iterations else inside
+        if np.count_nonzero(inner) >= 0.25 * np.count_nonzero(inside):
+            break
+    if not inner.any():
+        inner = mask >= mask.max()
+    nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
+    sharp = image[nearest[0], nearest[1]]
+    return sharp, _smoothed(sharp, inner)
+
+
+def _smoothed(colours: UInt8[np.ndarray, "s s 3"], inner: Bool[np.ndarray, "s s"]) -> UInt8[np.ndarray, "s s 3"]:
+    """A wide blur over the object's own pixels, continued outwards without seams by its weights."""
+    sigma = 0.04 * inner.shape[0]
+    weight = cv2.GaussianBlur(inner.astype(np.float32), (0, 0), sigma)
+    blurred = cv2.GaussianBlur(np.where(inner[..., None], colours, 0).astype(np.float32), (0, 0), sigma)
+    near = weight > 1e-3
+    smooth = blurred / np.maximum(weight, 1e-3)[..., None]
+    nearest = ndimage.distance_transform_edt(~near, return_distances=False, return_indices=True)
+    return np.clip(np.round(smooth[nearest[0], nearest[1]]), 0, 255).astype(np.uint8)
+
+
+def _seen(shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+    """How well the camera at the origin sees each surface point, 0..1."""
+    distance = np.linalg.norm(points, axis=1)
+    towards = -points / distance[:, None]
+    cosine = np.einsum("nd,nd->n", normals, towards) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
+    hits = RayCaster(shape.vertices, shape.faces).cast(np.zeros_like(points), points)
+    unhidden = hits.distance > 1 - BEHIND
+    low, high = GRAZING
+    fade = np.clip((cosine - low) / (high - low), 0, 1)
+    return np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0)

@@ -1,0 +1,111 @@
+"""Safe reading of what the user gave: a child process decodes it, within limits of pixels, memory and time.
+
+The files are untrusted. Whatever one of them does to a decoder (a crash, an endless loop, gigabytes) ends that
+child only, and becomes an `InputError`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scenegen.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+IMAGE = "image.png"
+ALPHA = "alpha.png"
+MASKS = "masks.png"
+DEPTH = "depth.npy"
+
+# Not `-m`, which would search the working directory first: a stray numpy.py there must not run.
+CHILD = "import sys; sys.path.append(sys.argv[1]); from scenegen.decoder.child import main; main()"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child decodes, within which limits. Paths are absolute or relative to the working directory."""
+
+    name: str
+    """Of the photo, for messages."""
+    photo: str
+    masks: tuple[str, ...]
+    depth: str | None
+    folder: str
+    """Where the child writes `IMAGE`, and `ALPHA`, `MASKS`, `DEPTH` where there are any."""
+    max_side: int
+    max_pixels: int
+    max_memory_mb: int
+    timeout_s: float
+    depth_unit_m: float
+    """Metres per unit of a 16-bit PNG depth map."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the child found. Sizes in pixels, of the upright photo."""
+
+    width: int
+    height: int
+    original_width: int
+    original_height: int
+    focal_35mm: float | None
+    alpha: bool
+    """Whether `ALPHA` was written."""
+    warnings: tuple[str, ...]
+
+
+def decode(request: Request) -> Decoded:
+    """Decodes the photo, the masks and the depth map of `request` into its folder, in a child process.
+
+    Raises:
+        InputError: for a file that is not what it should be, is damaged, or exceeds a limit.
+        OSError: if a file cannot be read or written for a reason of the system's.
+    """
+    command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parent.parent)]
+    # OpenBLAS reserves address space for every thread, which would count against the limit of memory.
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    try:
+        child = subprocess.run(
+            command,
+            input=json.dumps(asdict(request)).encode(),
+            capture_output=True,
+            env=environment,
+            timeout=request.timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InputError(
+            f"photo {request.name!r}: it, its masks and its depth map were not decoded within {request.timeout_s:g} s. "
+            "Make them smaller or save them again, or raise `read.timeout_s`."
+        ) from error
+    if child.returncode:
+        raise InputError(_crash(request, child.returncode, child.stderr.decode(errors="replace")))
+    reply = json.loads(child.stdout)
+    if "refused" in reply:
+        raise InputError(reply["refused"])
+    if "system" in reply:
+        raise OSError(*reply["system"])
+    decoded = Decoded(**{**reply["decoded"], "warnings": tuple(reply["decoded"]["warnings"])})
+    for warning in decoded.warnings:
+        logger.warning("%s: %s", request.name, warning)
+    return decoded
+
+
+def _crash(request: Request, code: int, errors: str) -> str:
+    """The message for a child that died."""
+    logger.debug("the decoder of %s ended with %d:\n%s", request.name, code, errors)
+    if code < 0:
+        reason = f"the decoder was killed ({signal.Signals(-code).name})"
+    else:
+        reason = f"the decoder failed ({(errors.strip().splitlines() or ['without a word'])[-1]})"
+    return (
+        f"photo {request.name!r}: {reason}. It, a mask or the depth map is damaged, or needs more than "
+        f"{request.max_memory_mb} MB. Save it again or make it smaller, or raise `read.max_memory_mb`."
+    )

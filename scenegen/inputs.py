@@ -1,0 +1,170 @@
+"""From the words of a command line to photos, each with its companions and the name of its output folder."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenegen.errors import InputError, UsageError
+
+logger = logging.getLogger(__name__)
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+DEPTH_SUFFIXES = frozenset({".npy", ".exr", ".png"})
+MAX_NAME = 120
+"""Characters of a folder name."""
+MAX_NAME_BYTES = 200
+"""File systems stop at 255 bytes of UTF-8."""
+
+_FORBIDDEN = frozenset('/\\<>:"|?*')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of one scene."""
+
+    name: str
+    """Name of the output folder."""
+    photo: Path
+    masks: tuple[Path, ...] = ()
+    """One id picture, or one picture per object (sorted by name)."""
+    depth: Path | None = None
+
+
+def find_photos(words: Sequence[str]) -> list[Path]:
+    """The photos meant by files, folders (their pictures, not those of sub-folders) and glob patterns.
+
+    Each photo once, in the order given; folders and patterns sorted. A file that is not there stays in the list:
+    it fails on its own, beside the others.
+
+    Raises:
+        UsageError: if a folder holds no picture or a pattern matches nothing.
+    """
+    photos: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            found = _pictures(path)
+            if not found:
+                raise UsageError(f"`IMAGE` {word} holds no picture; looked for {_listed(PICTURE_SUFFIXES)}.")
+        elif not path.exists() and glob.has_magic(word):
+            # pathlib's glob takes no absolute pattern, and a shell that expands nothing hands us one.
+            found = sorted(Path(match) for match in glob.glob(word, recursive=True))  # noqa: PTH207
+            found = [match for match in found if match.is_file()]
+            if not found:
+                raise UsageError(f"`IMAGE` {word} matches no file.")
+        else:
+            found = [path]
+        photos.extend(found)
+    return list({photo.absolute(): photo for photo in photos}.values())
+
+
+def is_single(words: Sequence[str]) -> bool:
+    """Whether the command names one photo by its file; only then masks and depth are given directly."""
+    return len(words) == 1 and not Path(words[0]).is_dir() and (Path(words[0]).exists() or not glob.has_magic(words[0]))
+
+
+def safe_name(text: str) -> str:
+    """`text` as a folder name that stays inside its parent on every common file system.
+
+    NFC, at most `MAX_NAME` characters, no separator, control character, leading dot or Windows-reserved name.
+    """
+    text = unicodedata.normalize("NFC", text)
+    text = "".join("_" if char in _FORBIDDEN or unicodedata.category(char)[0] == "C" else char for char in text)
+    text = _cut(text.strip().lstrip(". "), MAX_NAME)
+    if _RESERVED.match(text):
+        text = _cut(f"_{text}", MAX_NAME)
+    return text or "photo"
+
+
+def folder_names(photos: Sequence[Path], out: Path) -> list[str]:
+    """A name below `out` for each photo, no two of them equal to any file system (case, Unicode form).
+
+    The first photo gets its plain name, the next `name-2` and so on. A file in the way in `out` counts as taken.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for photo in photos:
+        plain = name = safe_name(photo.stem)
+        count = 1
+        while _folded(name) in taken or ((out / name).exists() and not (out / name).is_dir()):
+            count += 1
+            name = f"{_cut(plain, MAX_NAME - len(f'-{count}'))}-{count}"
+        if count > 1:
+            logger.warning("%s: the name %s is taken; its folder is %s", photo, plain, name)
+        taken.add(_folded(name))
+        names.append(name)
+    return names
+
+
+def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs:
+    """`photo` with the masks and the depth map that belong to it.
+
+    Args:
+        photo: the photo.
+        name: the name of its output folder.
+        masks: for a single photo an id picture or a folder of pictures, one an object; otherwise a folder with an entry
+            of either kind per photo, named after the photo's stem.
+        depth: for a single photo a depth map; otherwise, or if it is a folder, a folder with a map named after the stem.
+        single: whether the command names one photo only.
+
+    Raises:
+        InputError: if nothing, or more than one thing, belongs to the photo.
+    """
+    chosen: tuple[Path, ...] = ()
+    if masks is not None:
+        entry = masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks")
+        chosen = tuple(_pictures(entry)) if entry.is_dir() else (entry,)
+        if not chosen:
+            raise InputError(f"`masks` {entry} holds no picture; looked for {_listed(PICTURE_SUFFIXES)}.")
+    if depth is not None and (not single or depth.is_dir()):
+        depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
+    return Inputs(name=name, photo=photo, masks=chosen, depth=depth)
+
+
+def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -> Path:
+    """The one entry of `folder` named after the stem of `photo`: a sub-folder, or a file with one of `suffixes`."""
+    if not folder.is_dir():
+        raise InputError(
+            f"`{argument}` is {folder}; for several photos it must be a folder with an entry per photo, "
+            f"such as {photo.stem}{min(suffixes)}."
+        )
+    stem = unicodedata.normalize("NFC", photo.stem)
+    found = [
+        entry
+        for entry in sorted(folder.iterdir())
+        if (entry.is_dir() and unicodedata.normalize("NFC", entry.name) == stem)
+        or (entry.suffix.lower() in suffixes and unicodedata.normalize("NFC", entry.stem) == stem)
+    ]
+    if len(found) != 1:
+        names = ", ".join(entry.name for entry in found) or "none"
+        raise InputError(
+            f"`{argument}` {folder} must have one entry named {photo.stem} for {photo.name}; it has {names}."
+        )
+    return found[0]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return ", ".join(sorted(suffixes))
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _cut(text: str, characters: int) -> str:
+    """`text` shortened to both limits; Windows drops trailing dots and spaces, so they go too."""
+    text = text[:characters]
+    while len(text.encode()) > MAX_NAME_BYTES:
+        text = text[:-1]
+    return text.rstrip(". ")

@@ -1,0 +1,175 @@
+"""Fetching models: from where they are published, or from a local copy.
+
+A file is downloaded under a temporary name that survives an interruption, so that the next fetch resumes; it is
+checked, flushed and renamed into place. One plain HTTP path serves both the hub and other hosts: a pinned revision
+has a fixed address there, so nothing has to be asked first, and a dead network is noticed in one timeout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+from scenegen.errors import ResourceError, WeightsError
+from scenegen.models.local import VERIFIED
+from scenegen.models.registry import Model, ModelFile, registered
+from scenegen.runtime import Runtime
+from scenegen.store import flush, sha256_file
+
+logger = logging.getLogger(__name__)
+
+TIMEOUT_S = 10.0
+"""Longest wait for a connection, and for the next bytes."""
+BLOCK = 1 << 20
+HUB = "https://huggingface.co"
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes so far, and its size where that is known."""
+
+
+def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source: Path | None = None) -> Path:
+    """Brings the model `name` to this machine and verifies it; files already there and intact are kept.
+
+    Args:
+        name: a registered model.
+        runtime: where models lie, and whether the network may be used.
+        progress: told how each file advances.
+        source: a folder with the model's files (or its one file), copied instead of downloaded.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UsageError: where no model has that name.
+        WeightsError: offline, or where a file cannot be had or is not the registered one.
+        ResourceError: where the models folder cannot be written.
+    """
+    model = registered(name)
+    folder = runtime.models / name
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    known = _verified_before(folder, model)
+    files = {}
+    for file in model.files:
+        target = folder / file.name
+        digest = sha256_file(target) if target.is_file() else None
+        if digest is None or digest != (file.sha256 or known.get(file.name)):
+            part = folder / f"{file.name}.part"
+            if source is not None:
+                _copy(source if source.is_file() else source / file.name, part)
+            elif runtime.offline:
+                raise WeightsError(
+                    f"the weights `{name}` are not complete in {folder}, and this run is offline; run "
+                    f"`scenegen models fetch {name}` with a network, or copy them from a local folder with --source."
+                )
+            else:
+                _download(_address(model, file), part, file.bytes, progress or _silent)
+            digest = _accept(part, target, file)
+        files[file.name] = {"bytes": target.stat().st_size, "sha256": digest}
+    verified = {"model": name, "repo": model.repo, "revision": model.revision, "files": files}
+    part = folder / f"{VERIFIED}.part"
+    with _writing(folder):
+        part.write_text(json.dumps(verified, indent=1, sort_keys=True))
+        _put(part, folder / VERIFIED)
+    logger.info("%s: verified in %s", name, folder)
+    return folder
+
+
+def _silent(name: str, done: int, total: int | None) -> None:
+    """Tells nobody."""
+
+
+def _verified_before(folder: Path, model: Model) -> dict[str, str]:
+    """Digests by file name from an earlier fetch of the same revision."""
+    try:
+        verified = json.loads((folder / VERIFIED).read_text())
+        if verified["revision"] != model.revision:
+            return {}
+        return {name: entry["sha256"] for name, entry in verified["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _address(model: Model, file: ModelFile) -> str:
+    """Where `file` is published. `HF_ENDPOINT` names a mirror of the hub, as in its own tools."""
+    if file.url is not None:
+        return file.url
+    return f"{os.environ.get('HF_ENDPOINT', HUB).rstrip('/')}/{model.repo}/resolve/{model.revision}/{file.name}"
+
+
+def _copy(path: Path, part: Path) -> None:
+    if not path.is_file():
+        raise WeightsError(f"`source` has no file {path}; give the folder that holds the model's files.")
+    with _writing(part):
+        shutil.copyfile(path, part)
+
+
+def _download(url: str, part: Path, size: int | None, progress: Progress) -> None:
+    """Continues `part` until it holds all of `url`."""
+    done = part.stat().st_size if part.exists() else 0
+    if size is not None and done >= size:
+        return
+    headers = {"User-Agent": "scenegen"} | ({"Range": f"bytes={done}-"} if done else {})
+    again = "run the same command again: it resumes where it stopped"
+    try:
+        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as response:
+            done = done if response.status == 206 else 0  # the server may not know how to resume
+            length = response.headers.get("Content-Length")
+            total = size if length is None else done + int(length)
+            if size not in (None, total):
+                raise WeightsError(f"{url} has {total} bytes, but {size} are registered; it is another file.")
+            with _writing(part):
+                file = part.open("ab" if done else "wb")
+            with file:
+                while block := response.read(BLOCK):
+                    with _writing(part):
+                        file.write(block)
+                        file.flush()
+                    done += len(block)
+                    progress(part.name.removesuffix(".part"), done, total)
+    except HTTPError as error:
+        if error.code == 416:  # nothing is left to send: the size was unknown and all of it is here
+            return
+        raise WeightsError(f"{url} answered {error.code} {error.reason}; {again}.") from error
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise WeightsError(f"{url} cannot be reached ({reason}); check the network and {again}.") from error
+    if total is not None and done != total:
+        raise WeightsError(f"{url} stopped after {done} of {total} bytes; {again}.")
+
+
+def _accept(part: Path, target: Path, file: ModelFile) -> str:
+    """Renames `part` to `target` if it is the registered file, and deletes it if it is not; returns its digest."""
+    size, digest = part.stat().st_size, sha256_file(part)
+    if file.bytes not in (None, size) or file.sha256 not in (None, digest):
+        part.unlink()
+        wanted = f"{file.bytes or 'any number of'} bytes with sha256 {file.sha256 or 'unknown'}"
+        raise WeightsError(f"{file.name} has {size} bytes with sha256 {digest}, registered are {wanted}; removed it.")
+    with _writing(target):
+        _put(part, target)
+    return digest
+
+
+def _put(part: Path, target: Path) -> None:
+    flush(part)
+    part.replace(target)
+    flush(target.parent)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {error.filename or path}: {error.strerror or error}; free some space there, or choose "
+            "another folder for the models."
+        ) from error

@@ -1,0 +1,103 @@
+"""The models on this machine: found, listed and checked. Never touches the network.
+
+A fetched model is a folder `<models>/<name>/` with its files and `verified.json`, which says what a fetch verified.
+Without that file a fetch has not finished.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from scenegen.errors import WeightsError
+from scenegen.models.registry import MODELS, Model, registered
+from scenegen.runtime import Runtime
+from scenegen.store import sha256_file
+
+VERIFIED = "verified.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A registered model and its state on this machine."""
+
+    model: Model
+    folder: Path
+    state: Literal["present", "absent", "damaged"]
+    detail: str
+    """What is wrong, where something is."""
+
+
+def list_models(runtime: Runtime, hashes: bool = False) -> tuple[Row, ...]:
+    """Every registered model with its state; `hashes` reads the files and checks their digests too."""
+    return tuple(_inspect(model, runtime.models / model.name, hashes) for model in MODELS.values())
+
+
+def locate(name: str, runtime: Runtime, hashes: bool = False) -> Path:
+    """Folder of the fetched model `name`; in milliseconds unless `hashes` asks for every byte to be checked.
+
+    Raises:
+        UsageError: where no model has that name.
+        WeightsError: where the model is absent or damaged.
+    """
+    model = registered(name)
+    row = _inspect(model, runtime.models / name, hashes)
+    if row.state != "present":
+        network = " with a network (this run is offline)" if runtime.offline else ""
+        raise WeightsError(
+            f"the weights `{name}` are {row.state} in {row.folder}: {row.detail}. "
+            f"Run `scenegen models fetch {name}` once{network}."
+        )
+    return row.folder
+
+
+def digest_of(path: Path) -> str:
+    """sha256 (hex) of a weight file.
+
+    Raises:
+        WeightsError: where it cannot be read.
+    """
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise WeightsError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
+
+
+def check_digest(path: Path, expected: str) -> None:
+    """Compares the sha256 of a weight file.
+
+    Raises:
+        WeightsError: where the file cannot be read or has another digest.
+    """
+    found = digest_of(path)
+    if found != expected.lower():
+        raise WeightsError(f"{path} has sha256 {found}, but {expected} is expected; fetch or copy it again.")
+
+
+def _inspect(model: Model, folder: Path, hashes: bool) -> Row:
+    try:
+        text = (folder / VERIFIED).read_text()
+    except OSError:
+        return Row(model, folder, "absent", "no finished fetch")
+    try:
+        _check(model, folder, json.loads(text), hashes)
+    except (WeightsError, ValueError, KeyError, TypeError) as error:
+        return Row(model, folder, "damaged", f"{error}".rstrip("."))
+    return Row(model, folder, "present", "")
+
+
+def _check(model: Model, folder: Path, verified: Any, hashes: bool) -> None:
+    """Raises where the folder is not what `verified` says, or that is not what is registered."""
+    if verified["revision"] != model.revision:
+        raise WeightsError(f"it is revision {verified['revision']}, but {model.revision} is registered")
+    for file in model.files:
+        path, entry = folder / file.name, verified["files"][file.name]
+        if file.sha256 not in (None, entry["sha256"]):
+            raise WeightsError(f"{file.name} was fetched with sha256 {entry['sha256']}, registered is {file.sha256}")
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry["bytes"]:
+            raise WeightsError(f"{file.name} has {size or 'no'} bytes instead of {entry['bytes']}")
+        if hashes:
+            check_digest(path, entry["sha256"])

@@ -1,0 +1,182 @@
+"""The registered models: files at pinned revisions, with their digests and licences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from scenegen.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """One file of a model."""
+
+    name: str
+    url: str | None = None
+    """Where it is published; without it, in the model's repository at its revision."""
+    bytes: int | None = None
+    sha256: str | None = None
+    """None where nobody has published it: the digest found by the first fetch is then held to."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A set of weight files that belong together."""
+
+    name: str
+    kind: str
+    """`segment` or `depth`."""
+    repo: str | None
+    """Repository on the Hugging Face hub."""
+    revision: str | None
+    """Commit of `repo`, 40 hex digits."""
+    files: tuple[ModelFile, ...]
+    licence: str
+    note: str
+    """What to know before using it."""
+
+    def file(self, name: str) -> ModelFile:
+        """The file called `name`."""
+        return next(file for file in self.files if file.name == name)
+
+
+def registered(name: str) -> Model:
+    """The model called `name`.
+
+    Raises:
+        UsageError: where no model has that name.
+    """
+    if name not in MODELS:
+        raise UsageError(f"`model` is {name!r}; registered are: {', '.join(MODELS)}.")
+    return MODELS[name]
+
+
+def _sam(variant: str, file: str, size: int, sha256: str) -> Model:
+    url = f"https://dl.fbaipublicfiles.com/segment_anything/{file}"
+    return Model(
+        name=f"sam-{variant}",
+        kind="segment",
+        repo=None,
+        revision=None,
+        files=(ModelFile(file, url, size, sha256),),
+        licence="Apache-2.0",
+        note="Segment Anything (Kirillov et al. 2023), trained on SA-1B, whose pictures are for research only.",
+    )
+
+
+def _depth_anything(
+    variant: str,
+    size: str,
+    revision: str,
+    weights: tuple[int | None, str | None],
+    config: tuple[int | None, str | None] = (None, None),
+    preprocessor: tuple[int | None, str | None] = (None, None),
+) -> Model:
+    """`weights`, `config` and `preprocessor` are the sizes and digests of the three files."""
+    infix = {"relative": "", "metric-indoor": "Metric-Indoor-", "metric-outdoor": "Metric-Outdoor-"}[variant]
+    trained = {
+        "relative": "Relative: inverse depth, up to scale and shift.",
+        "metric-indoor": "Metres up to 20, tuned on Hypersim.",
+        "metric-outdoor": "Metres up to 80, tuned on Virtual KITTI 2.",
+    }[variant]
+    free = size == "small"
+    return Model(
+        name=f"depth-anything-v2-{variant}-{size}",
+        kind="depth",
+        repo=f"depth-anything/Depth-Anything-V2-{infix}{size.capitalize()}-hf",
+        revision=revision,
+        files=(
+            ModelFile("config.json", None, *config),
+            ModelFile("preprocessor_config.json", None, *preprocessor),
+            ModelFile("model.safetensors", None, *weights),
+        ),
+        licence="Apache-2.0" if free else "CC-BY-NC-4.0",
+        note=trained if free else f"{trained} Not for commercial use.",
+    )
+
+
+_RELATIVE_PREPROCESSOR = (775, "d41175c0d889477ca8fc67191e540faef14baf6275157b3fdecf78469e6bbf84")
+_METRIC_PREPROCESSOR = (437, "533b16a60445d7cab5086d39b45f92be45624b977972c62d5984d93e98366063")
+
+MODELS: Mapping[str, Model] = {
+    model.name: model
+    for model in (
+        # The six digits in Meta's file names begin the MD5; these are the SHA-256.
+        _sam(
+            "vit_b",
+            "sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        _sam(
+            "vit_l",
+            "sam_vit_l_0b3195.pth",
+            1_249_524_607,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        _sam(
+            "vit_h",
+            "sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+        _depth_anything(
+            "relative",
+            "small",
+            "5426e4f0f36572d16453bbda7a8389317b1bef99",
+            (99_173_660, "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70"),
+            (950, "c56698d3643dde1f83ea2212759e6b31a22b8f827246a36dd007ee8a22b3ff75"),
+            _RELATIVE_PREPROCESSOR,
+        ),
+        _depth_anything("relative", "base", "b1958afc87fb45a9e3746cb387596094de553ed8", (None, None)),
+        _depth_anything(
+            "relative",
+            "large",
+            "7581137eff8d4e94f6e796d3baea0e9fa79b22d2",
+            (1_341_322_868, "4e01e34ed5549b529b70b92d53226bc370f03041977b390d3dde45d47f516cf9"),
+            preprocessor=_RELATIVE_PREPROCESSOR,
+        ),
+        _depth_anything(
+            "metric-indoor",
+            "small",
+            "8078d68a9c75a972131914f6afd0c1723be0da7f",
+            (99_173_660, "e990eb82fbf11b05b7813261196a2b841bdcf5a05f64396724a8987fa90504a3"),
+            (1063, "0b1d9fc591693d16b864249a9cfcf5264c8c00be999c1643fa1c64dc105d55f8"),
+            _METRIC_PREPROCESSOR,
+        ),
+        _depth_anything(
+            "metric-indoor",
+            "base",
+            "c6d9784685727bfc6d0a7b5452ce94afaee1e7f5",
+            (None, "8b902f5d9a8c8a9520f3a8c6a00afe442b464eff5aaf0cb405d1da721cd9f79f"),
+        ),
+        _depth_anything(
+            "metric-indoor",
+            "large",
+            "d2fc6a93601aabb1139a3bf0ebfcb4e89c67817f",
+            (None, "04d3295ff4f9cbee72b8998a85930fe870b45ba4431e7af47415fbded02388ca"),
+        ),
+        _depth_anything(
+            "metric-outdoor",
+            "small",
+            "fd2c22027eaf20374204f14099b8341e1925ad39",
+            (99_173_660, "ad065c77a7421ca55159a1f0db9433397a607690f2d76bb8a6fc54b1be7a3124"),
+            (1063, None),
+            (437, None),
+        ),
+        _depth_anything(
+            "metric-outdoor",
+            "base",
+            "5b575fded0346068343a6d96d0ce3ab6dbc9fb49",
+            (None, "1f2e9ed13ee39126686994669f8d1bfd9cd8f093a4d2a0891e5a0e5263b480c9"),
+        ),
+        _depth_anything(
+            "metric-outdoor",
+            "large",
+            "4eab4cf1983c2801c515804005214de56a4b67cc",
+            (None, "15f7de4b22f1b1194847ea694ee9ed6395563ba5cd52b70b87901f183c232c9a"),
+        ),
+    )
+}
+"""Every registered model, by name."""

@@ -1,0 +1,203 @@
+"""Depth Anything V2 (Yang et al. 2024, arXiv:2406.09414) through transformers.
+
+The metric models were tuned on one camera each and are not told the photo's. Where its field of view is another, their
+metres are off by about the ratio of the focal lengths: that is warned about, not corrected, as the authors do not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from scenegen.camera import fov_x_deg
+from scenegen.config import DepthAnythingConfig
+from scenegen.errors import InputError, UsageError, WeightsError
+from scenegen.models import digest_of, locate, registered
+from scenegen.perception import DepthEstimate
+from scenegen.records import Intrinsics
+from scenegen.runtime import Runtime
+from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
+
+logger = logging.getLogger(__name__)
+
+FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+
+METRIC_UNCERTAINTY = 0.15
+"""About twice the relative error the authors report for the small model on rooms like those it was tuned on."""
+RELATIVE_UNCERTAINTY = 0.3
+"""Even where the assumed distances are right, the shift of the inverse depth is only a guess."""
+
+TRAINED_FOV_DEG = {"metric-indoor": 60.0, "metric-outdoor": 81.2}
+"""Horizontal field of view of Hypersim and of Virtual KITTI 2."""
+FOCAL_TOLERANCE = 1.25
+"""Ratio of focal lengths beyond which a metric result comes with a warning."""
+
+
+def estimate_depth_anything(
+    image: UInt8[np.ndarray, "h w 3"], camera: Intrinsics, config: DepthAnythingConfig, runtime: Runtime
+) -> DepthEstimate:
+    """Depth of a photo.
+
+    Args:
+        image: sRGB.
+        camera: of the photo; only its field of view is looked at.
+        config: which model, and where a relative one puts its nearest and farthest points.
+        runtime: device and models folder. The network is never used.
+
+    Returns:
+        z-depth in metres at the photo's size.
+
+    Raises:
+        InputError: where `camera` is of another size than `image`.
+        UsageError: unless near_m < far_m.
+        WeightsError: where weights or packages are missing, damaged or of another kind.
+        ResourceError: where the device is absent or its memory full.
+    """
+    height, width = image.shape[:2]
+    if (camera.width, camera.height) != (width, height):
+        raise InputError(f"`camera` is for {camera.width}x{camera.height}; it must be for {width}x{height}, the photo.")
+    if config.near_m >= config.far_m:
+        raise UsageError(f"`depth.near_m` is {config.near_m}; it must be less than depth.far_m, {config.far_m}.")
+    metric = config.variant != "relative"
+    folder = _folder(config, runtime)
+    _check_kind(folder, config)
+    with full_packages():
+        import torch
+    device = torch_device(runtime)
+    network, processor = _load(folder)
+    with device_memory(device), torch.inference_mode():
+        pixels = processor(images=image, return_tensors="pt")["pixel_values"]
+        predicted = network.to(device)(pixel_values=pixels.to(device)).predicted_depth[0]
+        raw = predicted.float().cpu().numpy()
+    if not np.isfinite(raw).all():
+        raise WeightsError(f"the network of {folder} gave values that are not finite; fetch or copy it again.")
+    raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)
+    if metric:
+        depth, warnings = np.maximum(raw, 0), _field_of_view_warnings(camera, config.variant)
+    else:
+        depth, warnings = depth_from_disparity(raw, config.near_m, config.far_m), _relative_warnings(raw, config)
+    for warning in warnings:
+        logger.warning(warning)
+    name = _name(config)
+    local = config.checkpoint is not None
+    return DepthEstimate(
+        depth=depth,
+        metric=metric,
+        uncertainty=METRIC_UNCERTAINTY if metric else RELATIVE_UNCERTAINTY,
+        backend=f"{name} from {folder.name}" if local else name,
+        licence="unknown (local checkpoint)" if local else registered(name).licence,
+        warnings=warnings,
+    )
+
+
+def depth_anything_weights(config: DepthAnythingConfig) -> Mapping[str, str]:
+    """What the result depends on: the registered revision, or the digests of a local folder's files.
+
+    Raises:
+        WeightsError: where a file of the local folder cannot be read.
+    """
+    if config.checkpoint is None:
+        model = registered(_name(config))
+        return {model.name: str(model.revision)}
+    return {name: digest_of(config.checkpoint / name) for name in FILES}
+
+
+def depth_from_disparity(
+    disparity: Float32[np.ndarray, "h w"], near_m: float, far_m: float
+) -> Float32[np.ndarray, "h w"]:
+    """z-depth in metres from inverse depth known up to scale and shift.
+
+    1/z = 1/far + (d - d_min) / (d_max - d_min) * (1/near - 1/far): the nearest point lies at `near_m`, the farthest at
+    `far_m`, and planes stay planes. A disparity without any relief is all put at `far_m`.
+    """
+    low, high = float(disparity.min()), float(disparity.max())
+    share = (disparity - low) / (high - low) if high > low else np.zeros_like(disparity)
+    inverse: Float32[np.ndarray, "h w"] = 1 / far_m + share * (1 / near_m - 1 / far_m)
+    return (1 / inverse).astype(np.float32)
+
+
+def _name(config: DepthAnythingConfig) -> str:
+    return f"depth-anything-v2-{config.variant}-{config.size}"
+
+
+def _folder(config: DepthAnythingConfig, runtime: Runtime) -> Path:
+    if config.checkpoint is None:
+        return locate(_name(config), runtime, hashes=True)
+    for name in FILES:
+        if not (config.checkpoint / name).is_file():
+            raise WeightsError(
+                f"`depth.checkpoint` is {config.checkpoint}, which has no file {name}; it must be a folder with "
+                f"{', '.join(FILES)}."
+            )
+    return config.checkpoint
+
+
+def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
+    """Refuses a folder that is no Depth Anything of the variant asked for, before any class is built from it."""
+    try:
+        text = json.loads((folder / "config.json").read_text())
+        backbone = text["backbone_config"]["model_type"]
+        kind, estimates = text["model_type"], text.get("depth_estimation_type", "relative")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(folder / "config.json", error) from error
+    if (kind, backbone) != ("depth_anything", "dinov2"):
+        raise WeightsError(
+            f"{folder / 'config.json'} describes a {kind!r} on {backbone!r}; it must be a 'depth_anything' on 'dinov2'."
+        )
+    if estimates != config.variant.split("-")[0]:
+        raise WeightsError(
+            f"`depth.variant` is {config.variant!r}, but {folder} holds a {estimates} model; set depth.variant to match."
+        )
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    """The network and its image processor, from safetensors and JSON alone, every tensor accounted for."""
+    with full_packages():
+        from safetensors import SafetensorError
+        from transformers import DepthAnythingForDepthEstimation, DPTImageProcessorPil
+        from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    try:
+        processor = DPTImageProcessorPil.from_pretrained(folder, local_files_only=True)
+        network, report = DepthAnythingForDepthEstimation.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below, by name, with the others
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(folder, error) from error
+    misshapen = [name for name, *_ in report["mismatched_keys"]]
+    require_exact(folder / "model.safetensors", report["missing_keys"], report["unexpected_keys"], misshapen)
+    return network.eval(), processor
+
+
+def _unreadable(path: Path, error: Exception) -> WeightsError:
+    return WeightsError(f"{path} cannot be read as Depth Anything V2: {error}; fetch or copy it again.")
+
+
+def _field_of_view_warnings(camera: Intrinsics, variant: str) -> tuple[str, ...]:
+    trained, fov = TRAINED_FOV_DEG[variant], fov_x_deg(camera)
+    ratio = math.tan(math.radians(trained) / 2) / math.tan(math.radians(fov) / 2)
+    if 1 / FOCAL_TOLERANCE <= ratio <= FOCAL_TOLERANCE:
+        return ()
+    return (
+        f"depth: the {variant} model was tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
+        f"metres may be off by a factor of about {ratio:.2f}.",
+    )
+
+
+def _relative_warnings(disparity: Float32[np.ndarray, "h w"], config: DepthAnythingConfig) -> tuple[str, ...]:
+    assumed = f"depth: relative, so metres are assumed: nearest {config.near_m} m, farthest {config.far_m} m."
+    flat = f"depth: the network saw no relief; everything is put at {config.far_m} m."
+    return (assumed,) if disparity.max() > disparity.min() else (assumed, flat)

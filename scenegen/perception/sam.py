@@ -1,0 +1,294 @@
+"""segment-anything (Kirillov et al. 2023, arXiv:2304.02643): automatic masks, or boxes and points as prompts.
+
+SAM proposes overlapping masks of wholes, parts and groups. A scene needs one object per pixel: `resolve_overlaps` says
+how that is decided.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8, UInt16
+
+from scenegen.config import SamConfig
+from scenegen.errors import UsageError, WeightsError
+from scenegen.models import MODELS, check_digest, digest_of, locate, registered
+from scenegen.perception import Segmentation
+from scenegen.runtime import Runtime
+from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
+
+logger = logging.getLogger(__name__)
+
+SAME_IOU = 0.8
+"""Masks that agree more than this show the same thing."""
+INSIDE_SHARE = 0.8
+"""Share of a mask that must lie in another to be a part of it."""
+FAR_LARGER = 10.0
+"""A whole this many times its part's area is rather what the part stands on or before."""
+STAGE_SHARE = 0.15
+"""Share of the picture such a whole must cover; below it, small parts (handles, buttons) stay with their whole."""
+SIDE_SHARE = 0.1
+"""Share of a side of the picture a mask must cover to reach that side."""
+BACKGROUND_SIDES = 3
+"""A mask that reaches this many sides is floor, wall or sky."""
+
+
+def build_network(model: str) -> Any:
+    """segment-anything's network `model` (`vit_b`, `vit_l`, `vit_h`), not yet loaded."""
+    from segment_anything import sam_model_registry
+
+    return sam_model_registry[model]()
+
+
+def segment_sam(
+    image: UInt8[np.ndarray, "h w 3"],
+    config: SamConfig,
+    runtime: Runtime,
+    build: Callable[[str], Any] = build_network,
+) -> Segmentation:
+    """The objects of a photo.
+
+    With prompts, every box and every point gives one object: the best of SAM's three proposals by its own estimate.
+    Without, the automatic masks are reduced by `resolve_overlaps`, and the largest `max_objects` are kept.
+
+    Args:
+        image: sRGB.
+        config: model, prompts and thresholds.
+        runtime: device and models folder. The network is never used.
+        build: from the model's name to the network the checkpoint is loaded into.
+
+    Raises:
+        UsageError: for a prompt outside the picture.
+        WeightsError: where weights or packages are missing, damaged or of another kind.
+        ResourceError: where the device is absent or its memory full.
+    """
+    _check_prompts(config, *image.shape[:2])
+    path, licence = _checkpoint(config, runtime)
+    prompted = bool(config.boxes or config.points)
+    warnings: list[str] = []
+    with full_packages():
+        import segment_anything  # noqa: F401  (fails here, not in the middle)
+        import torch
+    device = torch_device(runtime)
+    if device.type == "mps" and not prompted:
+        device = torch.device("cpu")
+        warnings.append("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
+    with device_memory(device):
+        network = build(config.model).eval()
+        _load(network, _read_tensors(path), path)
+        network.to(device)
+        masks, scores = _prompted(network, image, config) if prompted else _automatic(network, image, config)
+    ids, order = paint(masks) if prompted else resolve_overlaps(masks, scores, config.min_area, config.max_area)
+    if prompted and len(order) < len(masks):
+        warnings.append(f"segment: {len(masks) - len(order)} of {len(masks)} prompts gave no pixels of their own.")
+    if not prompted and len(order) > config.max_objects:
+        warnings.append(
+            f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept (segment.max_objects)."
+        )
+        order = order[: config.max_objects]
+        ids[ids > config.max_objects] = 0
+    for warning in warnings:
+        logger.warning(warning)
+    return Segmentation(
+        ids=ids,
+        scores=tuple(float(np.clip(scores[index], 0, 1)) for index in order),
+        labels=("object",) * len(order),
+        backend=f"sam-{config.model}",
+        licence=licence,
+        warnings=tuple(warnings),
+    )
+
+
+def sam_weights(config: SamConfig) -> Mapping[str, str]:
+    """What the result depends on: the sha256 of the checkpoint.
+
+    Raises:
+        WeightsError: where the local checkpoint cannot be read.
+    """
+    if config.checkpoint is None:
+        return {f"sam-{config.model}": str(registered(f"sam-{config.model}").files[0].sha256)}
+    return {f"sam-{config.model}": config.sha256 or digest_of(config.checkpoint)}
+
+
+def resolve_overlaps(
+    masks: Bool[np.ndarray, "n h w"], scores: Float[np.ndarray, " n"], min_area: float, max_area: float
+) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:
+    """One object per pixel from overlapping proposals.
+
+    1. Size: masks of less than `min_area` or more than `max_area` of the picture go.
+    2. Background: a mask that covers a tenth or more of each of three sides of the picture is floor, wall or sky, and
+       goes. Objects cut off by the picture reach two at most.
+    3. Duplicates: of masks with an IoU above 0.8, the one with the best score stays.
+    4. Parts and wholes, from the largest mask down: a mask of which 0.8 lies in a larger kept one is its part, and
+       goes, so that an object stays in one piece. But where the larger mask is over ten times as large and covers over
+       0.15 of the picture, it is what the other stands on or before (a cup on a table): then both stay.
+    5. What still overlaps is painted with the smaller mask on top (`paint`).
+
+    Args:
+        masks: proposals.
+        scores: how good each is; only their order counts.
+        min_area: share of the picture.
+        max_area: share of the picture.
+
+    Returns:
+        The ids, 1..m by descending visible area, and the index in `masks` of each.
+    """
+    pixels = masks.shape[1] * masks.shape[2]
+    areas = masks.sum((1, 2))
+    fits = (areas >= min_area * pixels) & (areas <= max_area * pixels)
+    candidates = [index for index in np.flatnonzero(fits).tolist() if not _is_background(masks[index])]
+    shared = dict(zip(candidates, _intersections(masks[candidates]), strict=True))
+    column = {index: place for place, index in enumerate(candidates)}
+
+    different: list[int] = []
+    for index in sorted(candidates, key=lambda index: -scores[index]):
+        common = [shared[index][column[other]] for other in different]
+        if all(
+            both <= SAME_IOU * (areas[index] + areas[other] - both)
+            for both, other in zip(common, different, strict=True)
+        ):
+            different.append(index)
+
+    def is_part(part: int, whole: int) -> bool:
+        inside = shared[part][column[whole]] >= INSIDE_SHARE * areas[part]
+        stage = areas[whole] > FAR_LARGER * areas[part] and areas[whole] > STAGE_SHARE * pixels
+        return bool(inside and not stage)
+
+    kept: list[int] = []
+    for index in sorted(different, key=lambda index: -areas[index]):
+        if not any(is_part(index, whole) for whole in kept):
+            kept.append(index)
+    ids, order = paint(masks[kept])
+    return ids, [kept[place] for place in order]
+
+
+def paint(masks: Bool[np.ndarray, "n h w"]) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:
+    """One id per pixel, smaller masks on top.
+
+    Returns:
+        The ids, 1..m by descending visible area, and the index in `masks` of each. Masks of which nothing is to be seen
+        have no id.
+    """
+    count = len(masks)
+    top = np.full(masks.shape[1:], count)
+    for index in np.argsort(-masks.sum((1, 2)), kind="stable"):
+        top[masks[index]] = index
+    visible = np.bincount(top.ravel(), minlength=count + 1)[:count]
+    order = [index for index in np.argsort(-visible, kind="stable").tolist() if visible[index]]
+    number = np.zeros(count + 1, np.uint16)
+    number[order] = np.arange(1, len(order) + 1)
+    return number[top], order
+
+
+def _is_background(mask: Bool[np.ndarray, "h w"]) -> bool:
+    sides = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
+    return sum(bool(side.mean() >= SIDE_SHARE) for side in sides) >= BACKGROUND_SIDES
+
+
+def _intersections(masks: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n n"]:
+    """Pixels each pair of masks shares."""
+    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
+    shared = np.zeros((len(masks), len(masks)), np.int64)
+    for start in range(0, flat.shape[1], 1 << 16):  # in blocks: a float copy of everything would be four times as large
+        block = flat[:, start : start + (1 << 16)].astype(np.float32)
+        shared += (block @ block.T).astype(np.int64)
+    return shared
+
+
+def _check_prompts(config: SamConfig, height: int, width: int) -> None:
+    for u0, v0, u1, v1 in config.boxes:
+        if not (0 <= u0 < u1 <= width and 0 <= v0 < v1 <= height):
+            raise UsageError(
+                f"`segment.boxes` has {(u0, v0, u1, v1)}; a box is x0 < x1, y0 < y1 inside the picture of "
+                f"{width}x{height} pixels (working size)."
+            )
+    for u, v in config.points:
+        if not (0 <= u <= width and 0 <= v <= height):
+            raise UsageError(
+                f"`segment.points` has {(u, v)}; a point lies in the picture of {width}x{height} pixels (working size)."
+            )
+
+
+def _prompted(
+    network: Any, image: UInt8[np.ndarray, "h w 3"], config: SamConfig
+) -> tuple[Bool[np.ndarray, "n h w"], Float[np.ndarray, " n"]]:
+    """The best proposal for each box, then for each point."""
+    from segment_anything import SamPredictor
+
+    predictor = SamPredictor(network)
+    predictor.set_image(image)
+    boxes = [predictor.predict(box=np.array(box)) for box in config.boxes]
+    points = [predictor.predict(point_coords=np.array([point]), point_labels=np.array([1])) for point in config.points]
+    proposals = [(masks, scores, int(scores.argmax())) for masks, scores, _ in boxes + points]
+    masks = np.stack([masks[best] for masks, _, best in proposals])
+    return masks, np.array([scores[best] for _, scores, best in proposals], float)
+
+
+def _automatic(
+    network: Any, image: UInt8[np.ndarray, "h w 3"], config: SamConfig
+) -> tuple[Bool[np.ndarray, "n h w"], Float[np.ndarray, " n"]]:
+    """Every proposal over a grid of points that SAM itself finds good and stable."""
+    from segment_anything import SamAutomaticMaskGenerator
+
+    generator = SamAutomaticMaskGenerator(
+        network,
+        points_per_side=config.points_per_side,
+        pred_iou_thresh=config.min_iou,
+        stability_score_thresh=config.min_stability,
+    )
+    proposals = generator.generate(image)
+    masks = np.zeros((len(proposals), *image.shape[:2]), bool)
+    for mask, proposal in zip(masks, proposals, strict=True):
+        mask[:] = proposal["segmentation"]
+    return masks, np.array([proposal["predicted_iou"] for proposal in proposals], float)
+
+
+def _checkpoint(config: SamConfig, runtime: Runtime) -> tuple[Path, str]:
+    """The checkpoint file, its digest checked, and its licence."""
+    if config.checkpoint is None:
+        model = registered(f"sam-{config.model}")
+        return locate(model.name, runtime, hashes=True) / model.files[0].name, model.licence
+    if config.sha256 is not None:
+        check_digest(config.checkpoint, config.sha256)
+    digest = (config.sha256 or digest_of(config.checkpoint)).lower()
+    licences = {file.sha256: model.licence for model in MODELS.values() for file in model.files}
+    if config.sha256 is None and config.checkpoint.suffix == ".pth" and digest not in licences:
+        raise WeightsError(
+            f"`segment.checkpoint` {config.checkpoint} is no registered file and has no digest to be checked against. "
+            f"Its sha256 is {digest}; if you trust it: --set segment.sha256={digest}"
+        )
+    return config.checkpoint, licences.get(digest, "unknown (local checkpoint)")
+
+
+def _read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a `.pth` or `.safetensors` file. Nothing but tensors is ever built from it."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            tensors = load_file(path)
+        elif path.suffix == ".pth":
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            raise WeightsError(f"`segment.checkpoint` {path} must end in .pth or .safetensors.")
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        raise WeightsError(f"{path} holds no plain tensors: {error}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise WeightsError(f"{path} holds no plain mapping of names to tensors.")
+    return tensors
+
+
+def _load(network: Any, tensors: dict[str, Any], path: Path) -> None:
+    """Loads `tensors` into `network`, every one of them accounted for."""
+    expected = network.state_dict()
+    common = expected.keys() & tensors.keys()
+    misshapen = [name for name in common if expected[name].shape != tensors[name].shape]
+    require_exact(path, expected.keys() - common, tensors.keys() - common, misshapen)
+    network.load_state_dict(tensors)

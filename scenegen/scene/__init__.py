@@ -1,0 +1,1 @@
+"""The scene: floor and gravity, background, placement, contact, relations."""

@@ -1,0 +1,89 @@
+"""The scene graph: what is in the scene and how it hangs together, each relation with its evidence.
+
+Nodes are names (`camera`, `floor`, `obj_03_mug`) with a `kind`: `camera`, `object` or `background`. Edges carry
+`relations`, a mapping from the relation (`supports`, `contains`, `occludes`, `adjacent`) to its evidence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Integer
+from scipy.spatial import cKDTree
+
+from scenegen.geometry.mesh import TexturedMesh
+
+CAMERA = "camera"
+TOUCHING = 0.03
+"""Objects are adjacent where they come closer than this share of the smaller one's size."""
+SAMPLES = 2000
+
+
+def object_name(object_id: int, label: str) -> str:
+    """A unique, plain name for files, nodes and prims: `obj_03_mug`."""
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    plain = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:32].strip("_")
+    return f"obj_{object_id:02d}_{plain}" if plain else f"obj_{object_id:02d}"
+
+
+def relate(graph: nx.DiGraph, source: str, target: str, relation: str, evidence: Mapping[str, Any]) -> None:
+    """Adds a relation from `source` to `target`; both must be nodes."""
+    if source not in graph or target not in graph:
+        raise KeyError(f"`{source}` and `{target}` must both be nodes before they can be related")
+    relations = graph.edges[source, target]["relations"] if graph.has_edge(source, target) else {}
+    graph.add_edge(source, target, relations={**relations, relation: dict(evidence)})
+
+
+def occlusions(
+    ids: Integer[np.ndarray, "h w"], depth: Float[np.ndarray, "h w"]
+) -> dict[tuple[int, int], dict[str, float]]:
+    """(front, behind) pairs of objects that share an outline, with the pixels shared and the median step in depth, metres."""
+    found: dict[tuple[int, int], list[np.ndarray]] = {}
+    for axis in (0, 1):
+        a = np.moveaxis(ids, axis, 0)
+        z = np.moveaxis(depth, axis, 0)
+        first, second, z_first, z_second = a[:-1], a[1:], z[:-1], z[1:]
+        border = (first != second) & (first > 0) & (second > 0) & (z_first > 0) & (z_second > 0)
+        pairs = np.stack([first[border], second[border]], axis=1).astype(int)
+        steps = (z_second - z_first)[border]
+        for pair in np.unique(pairs, axis=0):
+            mine = steps[(pairs == pair).all(axis=1)]
+            low, high = sorted(int(i) for i in pair)
+            found.setdefault((low, high), []).append(mine if pair[0] == low else -mine)
+    result = {}
+    for (low, high), steps in found.items():
+        together = np.concatenate(steps)
+        step = float(np.median(together))
+        pair = (low, high) if step >= 0 else (high, low)
+        result[pair] = {"pixels": len(together), "depth_step_m": round(abs(step), 5)}
+    return result
+
+
+def closeness(a: TexturedMesh, b: TexturedMesh) -> tuple[float, float]:
+    """Smallest distance between two meshes' vertices (metres, one frame), and the smaller mesh's largest extent."""
+    points_a, points_b = (mesh.vertices[:: max(1, len(mesh.vertices) // SAMPLES)] for mesh in (a, b))
+    distance, _ = cKDTree(points_a).query(points_b)
+    size = min(float(np.ptp(points, axis=0).max()) for points in (points_a, points_b))
+    return float(distance.min()), size
+
+
+def containment(inner: TexturedMesh, outer: TexturedMesh) -> float:
+    """Share of the inner mesh's vertices inside the outer one's box (world frame, so the box is upright)."""
+    low, high = outer.vertices.min(axis=0), outer.vertices.max(axis=0)
+    return float(((inner.vertices >= low) & (inner.vertices <= high)).all(axis=1).mean())
+
+
+def to_json(graph: nx.DiGraph) -> str:
+    """The graph as node-link JSON, the same graph giving the same text."""
+    return json.dumps(nx.node_link_data(graph, edges="edges"), indent=1, sort_keys=True, allow_nan=False)
+
+
+def from_json(text: str) -> nx.DiGraph:
+    """Reads what `to_json` wrote."""
+    return nx.node_link_graph(json.loads(text), directed=True, multigraph=False, edges="edges")

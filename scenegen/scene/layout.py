@@ -1,0 +1,185 @@
+"""Floor and gravity from a depth map, and what each object stands on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from scenegen.camera import unproject
+from scenegen.config import LayoutConfig
+from scenegen.geometry.planes import open3d_problem, ransac_plane
+from scenegen.records import Intrinsics, Support
+
+MAX_POINTS = 20_000
+MAX_PLANES = 4
+FLOOR = 0
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The plane n . X + offset = 0 in the camera frame, n a unit vector that points up; the camera is above it."""
+
+    normal: Float[np.ndarray, "3"]
+    offset: float
+    source: str
+    """`ransac` or `assumed`."""
+    warnings: tuple[str, ...] = ()
+
+    def heights(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+        """Height of camera-frame points above the floor, metres."""
+        return np.asarray(points @ self.normal + self.offset)
+
+    def depth(self, rays: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
+        """z-depth at which rays (z = 1) from the camera meet the floor; infinite where they never do."""
+        slope = rays @ self.normal
+        return np.where(slope < -1e-6, -self.offset / np.minimum(slope, -1e-6), np.inf)
+
+
+def find_floor(
+    depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config: LayoutConfig
+) -> Floor:
+    """The plane that carries the objects: RANSAC planes of the background, judged by how well objects stand on them.
+
+    A plane counts as a floor if the camera is above it and its normal leans at most `config.max_tilt_deg` from the
+    picture's vertical. Among those, the number of points, how closely the objects' undersides meet the plane, and how level
+    it is decide. Where there is none, gravity is taken along the picture's vertical and the floor through the lowest
+    object; the result says so.
+    """
+    points = unproject(camera, depth)
+    background = points[(ids == 0) & (depth > 0)]
+    objects = [points[(ids == i) & (depth > 0)] for i in np.unique(ids[ids > 0])]
+    objects = [cloud for cloud in objects if len(cloud) >= 16]
+    rest = background[np.linspace(0, len(background) - 1, min(MAX_POINTS, len(background))).astype(int)]
+    total = len(rest)
+    problem = open3d_problem()
+    warnings = () if problem is None else (f"{problem}: the floor was fitted by the slower numpy RANSAC instead.",)
+    best: tuple[float, Floor] | None = None
+    for attempt in range(MAX_PLANES):
+        if len(rest) < max(64, config.min_floor_share * total):
+            break
+        threshold = config.inlier_share * float(np.median(rest[:, 2]))
+        plane, inliers = ransac_plane(rest, threshold, seed=attempt)
+        if np.count_nonzero(inliers) < config.min_floor_share * total:
+            break
+        sign = 1.0 if plane[3] > 0 else -1.0  # the camera, at the origin, has height d
+        floor = Floor(sign * plane[:3], sign * float(plane[3]), "ransac", warnings)
+        level = float(-floor.normal[1])
+        if level >= np.cos(np.radians(config.max_tilt_deg)):
+            score = np.count_nonzero(inliers) / total * (0.2 + level) * _standing(floor, objects)
+            if best is None or score > best[0]:
+                best = (score, floor)
+        rest = rest[~inliers]
+    if best is not None:
+        return best[1]
+    return _assumed_floor(background, objects, warnings)
+
+
+def _standing(floor: Floor, objects: list[Float[np.ndarray, "_ 3"]]) -> float:
+    """How well the objects stand on a plane, 0..1: 1 where every underside meets it and nothing is below."""
+    if not objects:
+        return 1.0
+    marks = []
+    for cloud in objects:
+        heights = floor.heights(cloud)
+        size = max(float(np.ptp(cloud, axis=0).max()), 1e-6)
+        marks.append(np.exp(-abs(float(np.percentile(heights, 2))) / (0.3 * size)))
+    return 0.05 + float(np.mean(marks))
+
+
+def _assumed_floor(
+    background: Float[np.ndarray, "n 3"], objects: list[Float[np.ndarray, "_ 3"]], warnings: tuple[str, ...]
+) -> Floor:
+    clouds = objects or [background]
+    height = max([float(np.percentile(cloud[:, 1], 99)) for cloud in clouds if len(cloud)], default=1.0)
+    text = (
+        "no floor was found: gravity is taken along the picture's vertical and the floor through the lowest object. "
+        "A better depth map (--depth) helps."
+    )
+    return Floor(np.array([0.0, -1.0, 0.0]), max(height, 1e-3), "assumed", (*warnings, text))
+
+
+def world_from_camera(floor: Floor, centre: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:
+    """The rigid map to the world: Y along the floor's normal, the camera looking towards -Z, height 0 on the floor.
+
+    The origin is the foot of `centre` (camera frame) on the floor.
+    """
+    up = floor.normal
+    forward = np.array([0.0, 0.0, 1.0]) - up[2] * up
+    if np.linalg.norm(forward) < 0.05:  # looking straight down: the picture's top is ahead
+        forward = np.array([0.0, -1.0, 0.0]) - -up[1] * up
+    back = -forward / np.linalg.norm(forward)
+    rotation = np.stack([np.cross(up, back), up, back])
+    foot = centre - floor.heights(centre) * up
+    matrix = np.eye(4)
+    matrix[:3, :3] = rotation
+    matrix[:3, 3] = -rotation @ foot
+    return matrix
+
+
+def find_supports(
+    depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], camera: Intrinsics, floor: Floor
+) -> tuple[Support, ...]:
+    """What each object stands on, read off the picture just below its outline.
+
+    Just below the lower outline lies the supporter, at the same depth; what lies there but nearer is an occluder and says
+    nothing. An object whose underside is at floor height stands on the floor whatever it borders.
+    """
+    points = unproject(camera, depth)
+    heights = floor.heights(points)
+    step = max(2, round(0.006 * max(ids.shape)))
+    supports: list[Support] = []
+    for child in (int(i) for i in np.unique(ids[ids > 0])):
+        mask = ids == child
+        known = mask & (depth > 0)
+        if not known.any():
+            supports.append(Support(child=child, parent=FLOOR, contact_share=0.0))
+            continue
+        size = max(float(np.ptp(points[known], axis=0).max()), 1e-6)
+        outline, below = _lower_outline(mask, step)
+        neighbour = ids[below[0], below[1]]
+        gap = depth[below[0], below[1]] - depth[outline[0], outline[1]]
+        same_depth = (np.abs(gap) < 0.25 * size) & (depth[below[0], below[1]] > 0)
+        shares = {
+            int(parent): float(np.mean(same_depth & (neighbour == parent)))
+            for parent in np.unique(neighbour)
+            if parent != child
+        }
+        low = float(np.percentile(heights[known], 2))
+        parent = max((i for i in shares if i > 0), key=lambda i: shares[i], default=FLOOR)
+        on_other = low > 0.12 * size and shares.get(parent, 0.0) > max(0.25, shares.get(FLOOR, 0.0))
+        chosen = parent if on_other else FLOOR
+        supports.append(Support(child=child, parent=chosen, contact_share=round(shares.get(chosen, 0.0), 4)))
+    return _without_cycles(supports)
+
+
+def _lower_outline(
+    mask: Bool[np.ndarray, "h w"], step: int
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of the lowest pixel of each column, just inside and `step` pixels below; the middle 80 % of columns.
+
+    Pixels cut by the picture's lower border are left out: nothing can be seen below them.
+    """
+    height = mask.shape[0]
+    columns = np.flatnonzero(mask.any(axis=0))
+    columns = columns[len(columns) // 10 : len(columns) - len(columns) // 10]
+    rows = height - 1 - np.argmax(mask[::-1, columns], axis=0)
+    inside = rows + step < height
+    columns, rows = columns[inside], rows[inside]
+    inner = np.maximum(rows - step // 2, 0)
+    inner = np.where(mask[inner, columns], inner, rows)
+    return (inner, columns), (rows + step, columns)
+
+
+def _without_cycles(supports: list[Support]) -> tuple[Support, ...]:
+    """Breaks circles of objects that would support each other, at the weakest contact."""
+    by_child = {support.child: support for support in supports}
+    for child in sorted(by_child, key=lambda i: by_child[i].contact_share):
+        seen, current = {child}, by_child[child].parent
+        while current != FLOOR and current not in seen:
+            seen.add(current)
+            current = by_child[current].parent if current in by_child else FLOOR
+        if current == child:
+            by_child[child] = Support(child=child, parent=FLOOR, contact_share=0.0)
+    return tuple(by_child[i] for i in sorted(by_child))

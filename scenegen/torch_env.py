@@ -1,0 +1,91 @@
+"""What every torch network needs from its surroundings: the packages, a device, and errors in scenegen's words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scenegen.errors import ResourceError, UsageError, WeightsError
+from scenegen.runtime import Runtime
+
+NAMES_SHOWN = 6
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+@contextlib.contextmanager
+def full_packages() -> Iterator[None]:
+    """Turns the failing import of an optional package into an error that names the fix.
+
+    Raises:
+        WeightsError: where a package of the `full` extra is missing or broken.
+    """
+    try:
+        yield
+    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
+        raise WeightsError(
+            f"a package of the full back-ends cannot be imported ({error}); run `pip install 'scenegen-3d[full]'`. "
+            "torch and torchvision must come from the same index."
+        ) from error
+
+
+def torch_device(runtime: Runtime) -> Any:
+    """The `torch.device` that `runtime.device` names; `auto` takes cuda, else mps, else the CPU.
+
+    Raises:
+        UsageError: for a name that is none of `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        ResourceError: for a device this machine does not have.
+    """
+    import torch
+
+    name = runtime.device
+    if name == "auto":
+        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UsageError(f"`device` is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps.")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        have = f"it has {count} of that kind" if count else "it has none"
+        raise ResourceError(f"`device` is {name!r}, but torch sees no such device here ({have}); use --device auto.")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def device_memory(device: Any) -> Iterator[None]:
+    """Turns running out of memory on `device` into a `ResourceError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if isinstance(error, RuntimeError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
+            raise
+        raise ResourceError(
+            f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
+        ) from error
+
+
+def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:
+    """Refuses weights that are not exactly those of the network.
+
+    Args:
+        path: the weight file.
+        missing: tensors of the network that the file has not.
+        unexpected: tensors of the file that the network has not.
+        misshapen: tensors of both, of different shapes.
+
+    Raises:
+        WeightsError: naming the tensors, unless there are none.
+    """
+    found = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)):
+        names = sorted(keys)
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            found.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    if found:
+        raise WeightsError(
+            f"{path} is not of the model asked for, or damaged ({'; '.join(found)}); check the model's name, or fetch "
+            "or copy the file again."
+        )

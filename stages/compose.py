@@ -1,0 +1,250 @@
+"""Compose: every object placed in one frame, scored against the photo, related to the others."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Integer
+
+from scenegen.camera import camera_from_crop, matrix4
+from scenegen.config import ComposeConfig
+from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
+from scenegen.png import read_png
+from scenegen.records import (
+    Depth,
+    Failure,
+    Instances,
+    Kept,
+    Layout,
+    ObjectMesh,
+    Objects,
+    Photo,
+    PlacedObject,
+    Scene,
+    Scores,
+)
+from scenegen.scene.graph import (
+    CAMERA,
+    TOUCHING,
+    closeness,
+    containment,
+    object_name,
+    occlusions,
+    relate,
+    to_json,
+)
+from scenegen.scene.layout import FLOOR, Floor
+from scenegen.scene.placement import (
+    RESTING_SHARE,
+    fit_scale,
+    gap_above,
+    scale_touching,
+    scale_touching_floor,
+    surface_depth,
+)
+from scenegen.scene.scoring import score_objects
+from stages.stage import Stage, Work
+
+logger = logging.getLogger(__name__)
+
+POOR_IOU = 0.85
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An object at its place."""
+
+    scale: float
+    mesh: TexturedMesh
+    """Camera frame."""
+    support: int
+    evidence: dict[str, float | bool]
+    """Of its support."""
+
+
+def compose(
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    layout: Layout,
+    objects: Objects,
+    kept: Kept,
+    *,
+    config: ComposeConfig,
+    work: Work,
+) -> Scene:
+    """The scene: see `Scene` for what comes back, `scenegen.scene.placement` for how.
+
+    Objects are placed after what supports them. Those in `kept` keep the scale they have there.
+    """
+    image = read_png(work.read(photo.image))
+    ids = read_png(work.read(instances.masks))
+    z = np.load(work.read(depth.depth))
+    floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
+    warnings: list[str] = []
+    failures: list[Failure] = list(objects.failures)
+    placed: dict[int, Placed] = {}
+    tolerance = depth.uncertainty + config.max_shift if config.contact else 0.0
+    for item in _supporters_first(objects.items, layout):
+        fixed = dict(kept.scales).get(item.id)
+        vertices = load_mesh(work.read(item.mesh))
+        result = _place(item, vertices, ids, z, layout, floor, placed, fixed, tolerance)
+        if isinstance(result, Failure):
+            failures.append(result)
+            logger.warning("object %d is left out: %s", item.id, result.error)
+            continue
+        placed[item.id] = result
+    scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
+    for object_id, score in scores.items():
+        if score.silhouette_iou < POOR_IOU:
+            warnings.append(f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}.")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    world_from_camera = np.array(layout.world_from_camera)
+    in_world = {i: p.mesh.transformed(world_from_camera) for i, p in placed.items()}
+    members = []
+    for item in objects.items:
+        if item.id in placed:
+            members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
+    graph = _graph(members, placed, in_world, ids, z, layout)
+    work.write("scene_graph.json").write_text(to_json(graph))
+    return Scene(
+        graph=work.artifact("scene_graph.json"),
+        intrinsics=layout.intrinsics,
+        world_from_camera=layout.world_from_camera,
+        objects=tuple(members),
+        surfaces=layout.surfaces,
+        failures=tuple(failures),
+        warnings=tuple(warnings),
+    )
+
+
+def _supporters_first(items: tuple[ObjectMesh, ...], layout: Layout) -> list[ObjectMesh]:
+    parents = {support.child: support.parent for support in layout.supports}
+
+    def level(object_id: int) -> int:
+        return 0 if object_id not in parents or parents[object_id] == FLOOR else 1 + level(parents[object_id])
+
+    return sorted(items, key=lambda item: (level(item.id), item.id))
+
+
+def _place(
+    item: ObjectMesh,
+    mesh: TexturedMesh,
+    ids: Integer[np.ndarray, "h w"],
+    z: Float[np.ndarray, "h w"],
+    layout: Layout,
+    floor: Floor,
+    placed: dict[int, Placed],
+    fixed: float | None,
+    tolerance: float,
+) -> Placed | Failure:
+    unit = mesh.transformed(camera_from_crop(item.crop, 1.0))
+    mask = ids == item.id
+    fit = fit_scale(surface_depth(unit.vertices, unit.faces, layout.intrinsics, mask), z, mask)
+    if fit is None:
+        return Failure(stage="compose", object=item.id, error="no depth is known where the object is seen")
+    contact = next(s for s in layout.supports if s.child == item.id)
+    support = contact.parent if contact.parent in placed else FLOOR
+    scale = fit.scale
+    if fixed is not None:
+        scale = fixed
+    elif contact.contact_share >= RESTING_SHARE:
+        if support == FLOOR:
+            touching = scale_touching_floor(unit.vertices, floor)
+        else:
+            touching = scale_touching(unit.vertices, placed[support].mesh, floor, scale, tolerance)
+        if touching is not None and abs(np.log(touching / scale)) <= np.log1p(tolerance):
+            scale = touching
+    final = replace(unit, vertices=(unit.vertices * scale).astype(np.float32))
+    gap = (
+        float(floor.heights(final.vertices).min())
+        if support == FLOOR
+        else gap_above(final.vertices, placed[support].mesh, floor)
+    )
+    evidence: dict[str, float | bool] = {
+        "contact_share": contact.contact_share,
+        "scale_from_depth": round(fit.scale, 6),
+        "depth_spread": round(fit.spread, 6),
+        "moved": round(scale / fit.scale - 1, 6),
+    }
+    if gap is not None:
+        evidence["gap_m"] = round(gap, 5)
+    return Placed(scale, final, support, evidence)
+
+
+def _member(
+    item: ObjectMesh, place: Placed, world: TexturedMesh, instances: Instances, scores: Scores, work: Work
+) -> PlacedObject:
+    """The object with its own frame: gravity-aligned, metres, origin at the centre of its base."""
+    low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
+    origin = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
+    world_from_object = np.eye(4)
+    world_from_object[:3, 3] = origin
+    name = object_name(item.id, item.label)
+    save_mesh(world.transformed(np.linalg.inv(world_from_object)), work.write(f"{name}.npz"))
+    return PlacedObject(
+        id=item.id,
+        name=name,
+        label=item.label,
+        mesh=work.artifact(f"{name}.npz"),
+        world_from_object=matrix4(world_from_object),
+        scale=place.scale,
+        support=place.support,
+        backend=item.backend,
+        licence=item.licence,
+        seed=item.seed,
+        score=next(instance.score for instance in instances.items if instance.id == item.id),
+        scores=scores,
+    )
+
+
+def _graph(
+    members: list[PlacedObject],
+    placed: dict[int, Placed],
+    in_world: dict[int, TexturedMesh],
+    ids: Integer[np.ndarray, "h w"],
+    z: Float[np.ndarray, "h w"],
+    layout: Layout,
+) -> nx.DiGraph:
+    graph: nx.DiGraph = nx.DiGraph()
+    graph.add_node(CAMERA, kind="camera", intrinsics=layout.intrinsics.model_dump())
+    graph.add_node("floor", kind="background", source=layout.floor_source)
+    for surface in layout.surfaces:
+        if surface.name not in graph:
+            graph.add_node(surface.name, kind="background")
+    for member in members:
+        graph.add_node(
+            member.name,
+            kind="object",
+            id=member.id,
+            label=member.label,
+            backend=member.backend,
+            seed=member.seed,
+            score=member.score,
+            scores=member.scores.model_dump(),
+            world_from_object=member.world_from_object,
+        )
+    names = {member.id: member.name for member in members}
+    for member in members:
+        parent = "floor" if member.support == FLOOR else names[member.support]
+        relate(graph, parent, member.name, "supports", placed[member.id].evidence)
+    for (front, behind), evidence in occlusions(ids, z).items():
+        if front in names and behind in names:
+            relate(graph, names[front], names[behind], "occludes", evidence)
+    for index, a in enumerate(members):
+        for b in members[index + 1 :]:
+            distance, size = closeness(in_world[a.id], in_world[b.id])
+            if distance < TOUCHING * size:
+                relate(graph, a.name, b.name, "adjacent", {"distance_m": round(distance, 5)})
+            for inner, outer in ((a, b), (b, a)):
+                share = containment(in_world[inner.id], in_world[outer.id])
+                if inner.support == outer.id and share > 0.5:
+                    relate(graph, outer.name, inner.name, "contains", {"share_in_box": round(share, 3)})
+    return graph
+
+
+COMPOSE = Stage(name="compose", version=1, record=Scene, run=compose)

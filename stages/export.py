@@ -1,0 +1,101 @@
+"""Export: the scene as GLB and USD, validated before anything is published."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import numpy as np
+
+from scenegen.config import ExportConfig
+from scenegen.errors import ExportError
+from scenegen.export.glb import read_glb, write_glb
+from scenegen.export.parts import Fact, Part, PartScene
+from scenegen.geometry.mesh import load_mesh
+from scenegen.records import Export, Photo, PlacedObject, Scene, Surface
+from stages.stage import Stage, Work
+
+logger = logging.getLogger(__name__)
+
+
+def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> Export:
+    """The exported files: `scene.glb`, `scene.usd` with its components, `scene.usdz` if asked for, `scene_graph.json`.
+
+    Raises:
+        ExportError: if a mesh cannot be exported, or a written file fails its validation.
+    """
+    from scenegen.export.usd import validate_stage, write_usd, write_usdz  # pxr is slow to import
+
+    parts = part_scene(photo, scene, work)
+    write_glb(work.write("scene.glb"), parts)
+    usd = write_usd(work.folder, parts, config.density_kg_m3)
+    names = ["scene.glb", "scene_graph.json", *usd.names]
+    shutil.copyfile(work.read(scene.graph), work.write("scene_graph.json"))
+    if config.usdz:
+        write_usdz(work.write("scene.usdz"), parts, work.folder)
+        names.append("scene.usdz")
+    findings = glb_findings(parts, read_glb(work.folder / "scene.glb"))
+    for name in names:
+        if name in ("scene.usd", "scene.usdz"):
+            findings += [f"{name}: {finding}" for finding in validate_stage(work.folder / name)]
+    if findings:
+        raise ExportError(f"the exported scene failed its validation: {' '.join(findings)}")
+    for warning in usd.warnings:
+        logger.warning("%s", warning)
+    return Export(files=tuple((name, work.artifact(name)) for name in sorted(names)), warnings=usd.warnings)
+
+
+def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
+    """The scene's meshes and numbers as the writers take them. Surfaces are moved from the camera to the world frame."""
+    world_from_camera = np.array(scene.world_from_camera)
+    return PartScene(
+        objects=tuple(
+            Part(
+                name=placed.name,
+                label=placed.label,
+                mesh=load_mesh(work.read(placed.mesh)),
+                world_from_part=np.array(placed.world_from_object),
+                facts=object_facts(placed),
+            )
+            for placed in scene.objects
+        ),
+        background=tuple(_surface_part(surface, world_from_camera, work) for surface in scene.surfaces),
+        intrinsics=scene.intrinsics,
+        world_from_camera=world_from_camera,
+        facts={"photo": photo.name, "decoded_photo_sha256": photo.image.sha256},
+    )
+
+
+def object_facts(placed: PlacedObject) -> dict[str, Fact]:
+    """What is written beside an object; a score that is not known is left out."""
+    facts: dict[str, Fact | None] = {
+        "id": placed.id,
+        "backend": placed.backend,
+        "licence": placed.licence,
+        "seed": placed.seed,
+        "score": placed.score,
+        "support": placed.support,
+        **placed.scores.model_dump(),
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
+    """How a scene that was read back differs from the one that was written, in what it holds."""
+    findings = []
+    for group in ("objects", "background"):
+        expected = [part.name for part in getattr(wanted, group)]
+        received = [part.name for part in getattr(found, group)]
+        if expected != received:
+            findings.append(f"scene.glb: {group} are {received}, not {expected}.")
+    if found.intrinsics != wanted.intrinsics:
+        findings.append(f"scene.glb: the camera is {found.intrinsics}, not {wanted.intrinsics}.")
+    return findings
+
+
+def _surface_part(surface: Surface, world_from_camera: np.ndarray, work: Work) -> Part:
+    mesh = load_mesh(work.read(surface.mesh)).transformed(world_from_camera)
+    return Part(name=surface.name, label=surface.name, mesh=mesh, world_from_part=np.eye(4), facts={})
+
+
+EXPORT = Stage(name="export", version=1, record=Export, run=export)

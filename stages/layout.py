@@ -1,0 +1,56 @@
+"""Layout: gravity and floor, what stands on what, and the background as meshes."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from scipy import ndimage
+
+from scenegen.camera import matrix4, unproject, vector
+from scenegen.config import LayoutConfig
+from scenegen.geometry.mesh import save_mesh
+from scenegen.png import read_png
+from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
+from scenegen.scene.background import background_depth, background_surfaces, inpainted
+from scenegen.scene.layout import find_floor, find_supports, world_from_camera
+from stages.stage import Stage, Work
+
+logger = logging.getLogger(__name__)
+
+
+def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutConfig, work: Work) -> Layout:
+    """The room: see `Layout` for what comes back, `scenegen.scene` for how."""
+    image = read_png(work.read(photo.image))
+    ids = read_png(work.read(instances.masks))
+    z = np.load(work.read(depth.depth))
+    camera = depth.intrinsics
+    floor = find_floor(z, ids, camera, config)
+    for warning in floor.warnings:
+        logger.warning("%s", warning)
+    points = unproject(camera, z)
+    of_interest = (ids > 0) & (z > 0) if ((ids > 0) & (z > 0)).any() else z > 0
+    centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
+    behind, is_floor = background_depth(z, ids, camera, floor, config)
+    np.save(work.write("limit.npy"), behind)
+    # Objects leave a rim of mixed pixels around their masks; paint it out with them.
+    rim = max(2, round(0.006 * max(ids.shape)))
+    clean = inpainted(image, ndimage.binary_dilation(ids > 0, iterations=rim))
+    surfaces = []
+    for name, mesh in background_surfaces(clean, behind, is_floor, camera, floor, config).items():
+        save_mesh(mesh, work.write(f"{name}.npz"))
+        surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
+    return Layout(
+        intrinsics=camera,
+        world_from_camera=matrix4(world_from_camera(floor, centre)),
+        floor=Plane(normal=vector(floor.normal), offset=floor.offset),
+        floor_source=floor.source,
+        surfaces=tuple(surfaces),
+        supports=find_supports(z, ids, camera, floor),
+        limit=work.artifact("limit.npy"),
+        backend=config.method,
+        warnings=floor.warnings,
+    )
+
+
+LAYOUT = Stage(name="layout", version=1, record=Layout, run=layout)

@@ -1,0 +1,246 @@
+"""One photo from files to a published folder: ingest -> graph -> publish."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from scenegen.config import Config, ObjectConfig, Settings
+from scenegen.errors import InputError, UsageError
+from scenegen.export.manifest import (
+    Given,
+    Manifest,
+    StageEntry,
+    environment,
+    heal,
+    output_files,
+    publish,
+    read_manifest,
+)
+from scenegen.inputs import Inputs
+from scenegen.progress import Event, State, Watch
+from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
+from scenegen.runtime import Runtime
+from scenegen.store import Store, sha256_file
+from stages.graph import Pending, SceneRun, Submit, image_to_scene
+from stages.stage import Outcome, Stage
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+STORE = ".scenegen"
+"""Folder of the store inside the output folder."""
+
+
+class Result(Record):
+    """What became of one photo."""
+
+    folder: str
+    """The published folder."""
+    objects: int
+    silhouette_iou: float | None
+    """Median over the objects."""
+    state: Literal["complete", "partial"]
+
+
+def open_store(out: Path) -> Store:
+    """The store of output folder `out`, after mending what killed runs have left there.
+
+    Raises:
+        ResourceError: if something needs mending and the disk cannot be written.
+    """
+    store = Store(out / STORE)
+    store.sweep()
+    heal(store, out)
+    return store
+
+
+def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtime, submit: Submit) -> Result:
+    """Makes and publishes the scene of one photo, in the folder `inputs.name` beside the store.
+
+    Raises:
+        ScenegenError: from the ingest, the stage or the publication that failed.
+    """
+    source = Source(
+        name=inputs.name,
+        photo=store.ingest(inputs.photo),
+        masks=tuple(store.ingest(path) for path in inputs.masks),
+        depth=None if inputs.depth is None else store.ingest(inputs.depth),
+    )
+    given = Given(
+        photo=_file_name(inputs.photo),
+        masks=tuple(_file_name(path) for path in inputs.masks),
+        depth=None if inputs.depth is None else _file_name(inputs.depth),
+    )
+    target = store.root.parent / inputs.name
+    return _make(source, given, config, Kept(), target, store, runtime, submit)
+
+
+def regenerate(
+    folder: Path, object_id: int, seed: int | None, store: Store, runtime: Runtime, submit: Submit
+) -> Result:
+    """Makes one object of a published scene anew; the others stay where and as they are.
+
+    Args:
+        folder: the published folder; the store lies beside it.
+        object_id: the object to make anew, also one that had failed.
+        seed: its new seed; None takes the one after its last.
+        store: of the output folder that `folder` lies in.
+        runtime: where to compute.
+        submit: starts a stage.
+
+    Raises:
+        UsageError: if the scene has no such object.
+        InputError: if the manifest cannot be read, or the store has lost the photo, the masks or the depth.
+        ScenegenError: from the stage or the publication that failed.
+    """
+    manifest = read_manifest(folder)
+    ids = {placed.id for placed in manifest.objects}
+    ids |= {failure.object for failure in manifest.failures if failure.object is not None}
+    if object_id not in ids:
+        known = ", ".join(str(known) for known in sorted(ids)) or "none"
+        raise UsageError(f"`object` is {object_id}; {folder} has {known}.")
+    _check_stored(manifest, store)
+    last = manifest.config.object_settings(object_id).seed
+    override = ObjectConfig(seed=last + 1 if seed is None else seed)
+    config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
+    kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
+    return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
+
+
+def watched(submit: Submit, watch: Watch) -> Submit:
+    """`submit`, with every change of a stage's state told to `watch`. The stages' keys do not change."""
+
+    def watched_submit(
+        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        last: State | None = None
+
+        def tell(state: State, seconds: float = 0.0) -> None:
+            nonlocal last
+            if state != last:
+                last = state
+                watch(Event(stage.name, object_id, state, seconds))
+
+        def run(*args: Any, **kwargs: Any) -> R:
+            tell("running")
+            start = time.perf_counter()
+            try:
+                record = stage.run(*args, **kwargs)
+            except BaseException:
+                tell("failed")
+                raise
+            tell("done", time.perf_counter() - start)
+            return record
+
+        tell("waiting")
+        try:
+            pending = submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
+        except BaseException:
+            tell("failed")
+            raise
+        return _Watched(pending, tell)
+
+    return watched_submit
+
+
+@dataclass(frozen=True)
+class _Watched(Generic[R]):
+    """A submitted stage that tells how it ended where its run could not: it never ran, or failed around the run."""
+
+    pending: Pending[Outcome[R]]
+    tell: Callable[[State], None]
+
+    def result(self) -> Outcome[R]:
+        try:
+            outcome = self.pending.result()
+        except BaseException:
+            self.tell("failed")
+            raise
+        if outcome.cached:
+            self.tell("found")
+        return outcome
+
+
+def _make(
+    source: Source,
+    given: Given,
+    config: Config,
+    kept: Kept,
+    target: Path,
+    store: Store,
+    runtime: Runtime,
+    submit: Submit,
+) -> Result:
+    run = image_to_scene(source, config, submit, kept)
+    scene = run.scene.record
+    files = (*run.export.record.files, *run.report.record.files)
+    manifest = Manifest(
+        state="complete" if scene.objects and not scene.failures else "partial",
+        environment=environment(runtime.device),
+        config=config,
+        given=given,
+        source=source,
+        stages=_stage_entries(run),
+        objects=scene.objects,
+        failures=scene.failures,
+        outputs=output_files(files),
+    )
+    for stage, backend in sorted({(entry.stage, entry.backend) for entry in manifest.stages if entry.backend}):
+        logger.info("%s used %s", stage, backend)
+    if not publish(store, target, files, manifest):
+        logger.info("%s: is up to date", target)
+    ious = [placed.scores.silhouette_iou for placed in scene.objects]
+    return Result(
+        folder=str(target),
+        objects=len(scene.objects),
+        silhouette_iou=statistics.median(ious) if ious else None,
+        state=manifest.state,
+    )
+
+
+def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:
+    return tuple(
+        StageEntry(
+            stage=outcome.stage,
+            object=outcome.record.id if isinstance(outcome.record, ObjectMesh) else None,
+            key=outcome.key,
+            seconds=outcome.seconds,
+            backend=getattr(outcome.record, "backend", None),
+            licence=getattr(outcome.record, "licence", None),
+            weights=dict(outcome.weights),
+            warnings=getattr(outcome.record, "warnings", ()),
+        )
+        for outcome in run.outcomes
+    )
+
+
+def _check_stored(manifest: Manifest, store: Store) -> None:
+    """Fails unless the store still has what the user gave.
+
+    A manifest is a file anyone may have written: its paths must stay in the store, its digests must hold.
+    """
+    given = manifest.given
+    stored: list[tuple[str, str, Artifact]] = [("IMAGE", given.photo, manifest.source.photo)]
+    stored += [("--masks", name, mask) for name, mask in zip(given.masks, manifest.source.masks, strict=False)]
+    if manifest.source.depth is not None:
+        stored.append(("--depth", given.depth or "depth", manifest.source.depth))
+    root = store.root.resolve()
+    for argument, name, artifact in stored:
+        path = store.path(artifact).resolve()
+        if not path.is_relative_to(root) or not path.is_file() or sha256_file(path) != artifact.sha256:
+            raise InputError(
+                f"{store.root} no longer holds {name}; make the scene again, with {name} as `{argument}`, "
+                f"and -o {store.root.parent}."
+            )
+
+
+def _file_name(path: Path) -> str:
+    """Name of a file as text that can be written anywhere: bytes that are no text become question marks."""
+    return path.name.encode("utf-8", "replace").decode()

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from scenegen.export.collider import MAX_HULL_VERTICES, THINNEST_M, body
+
+
+def arrays(solid: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
+    return solid.vertices.astype(np.float32), solid.faces.astype(np.int32)
+
+
+def test_a_box_has_its_volume_and_centre() -> None:
+    box = trimesh.creation.box((0.2, 0.3, 0.5))
+    box.apply_translation([1, 2, 3])
+    solid = body(*arrays(box))
+    assert solid.closed
+    assert solid.volume == pytest.approx(0.03, rel=1e-5)
+    np.testing.assert_allclose(solid.centre_of_mass, [1, 2, 3], atol=1e-6)
+    assert len(solid.hull_vertices) == 8
+
+
+def test_vertices_split_by_seams_are_one() -> None:
+    vertices, faces = arrays(trimesh.creation.box((1, 1, 1)))
+    solid = body(vertices[faces].reshape(-1, 3), np.arange(faces.size, dtype=np.int32).reshape(-1, 3))
+    assert solid.closed
+    assert solid.volume == pytest.approx(1)
+
+
+def test_a_concave_solid_keeps_its_own_volume() -> None:
+    solid = body(*arrays(trimesh.creation.annulus(0.5, 1.0, 1.0)))
+    assert solid.closed
+    assert solid.volume == pytest.approx(np.pi * 0.75, rel=0.01)
+
+
+@pytest.mark.parametrize(("drop", "turn"), [(1, 0), (0, 3)], ids=["hole", "turned faces"])
+def test_an_open_mesh_takes_its_hull(drop: int, turn: int) -> None:
+    vertices, faces = arrays(trimesh.creation.box((1, 1, 1)))
+    faces = faces[drop:].copy()
+    faces[:turn] = faces[:turn, ::-1]
+    solid = body(vertices, faces)
+    assert not solid.closed
+    assert solid.volume == pytest.approx(1)
+
+
+def test_a_round_hull_is_kept_small_and_close() -> None:
+    ball = trimesh.creation.icosphere(subdivisions=4, radius=1.0)
+    solid = body(*arrays(ball))
+    hull = trimesh.Trimesh(solid.hull_vertices, solid.hull_faces)
+    assert len(solid.hull_vertices) == MAX_HULL_VERTICES
+    assert hull.is_volume
+    assert hull.volume > 0.87 * ball.volume
+    heights = np.einsum("fnc,fc->fn", ball.vertices - hull.triangles[:, :1], hull.face_normals)
+    assert heights.max() < 0.1  # how far the ball stands out
+    assert solid.hull_vertices[:, 2].min() == pytest.approx(-1)
+
+
+def test_a_sheet_is_given_a_thickness() -> None:
+    tilted = trimesh.transformations.rotation_matrix(0.3, [1, 2, 3])
+    sheet = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [1, 2, 0], [0, 2, 0]], [[0, 1, 2], [0, 2, 3]])
+    sheet.apply_transform(tilted)
+    solid = body(*arrays(sheet))
+    assert not solid.closed
+    assert solid.volume == pytest.approx(2 * THINNEST_M, rel=1e-3)
+    assert trimesh.Trimesh(solid.hull_vertices, solid.hull_faces).is_volume

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import struct
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pxr import Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade
+
+from scenegen.camera import project, transform
+from scenegen.errors import ExportError
+from scenegen.export.parts import GENERATOR, PartScene
+from scenegen.export.usd import validate_stage, write_usd, write_usdz
+
+DENSITY = 500.0
+
+
+def written(folder: Path, scene: PartScene) -> dict[str, bytes]:
+    """Every file of the scene, the package included, by name."""
+    folder.mkdir(exist_ok=True)
+    files = write_usd(folder, scene, DENSITY)
+    write_usdz(folder / "scene.usdz", scene, folder)
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert set(found) == {*files.names, "scene.usdz"}
+    return found
+
+
+@pytest.fixture
+def folder(part_scene: PartScene, tmp_path: Path) -> Path:
+    written(tmp_path, part_scene)
+    return tmp_path
+
+
+def shown_mesh(stage: Usd.Stage, name: str) -> UsdGeom.Mesh:
+    return UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{name}/geo/render"))
+
+
+@pytest.mark.parametrize("file", ["scene.usd", "scene.usdz"])
+def test_every_usd_validator_finds_nothing(folder: Path, file: str) -> None:
+    assert validate_stage(folder / file) == []
+
+
+def test_components_are_valid_by_themselves(part_scene: PartScene, folder: Path) -> None:
+    for path in [*folder.glob("objects/*/*.usd"), *folder.glob("background/*/*.usd")]:
+        assert validate_stage(path) == []
+
+
+def test_an_empty_scene_is_valid(part_scene: PartScene, tmp_path: Path) -> None:
+    written(tmp_path, replace(part_scene, objects=(), background=()))
+    assert validate_stage(tmp_path / "scene.usd") == []
+    assert validate_stage(tmp_path / "scene.usdz") == []
+
+
+def test_the_validators_are_awake(part_scene: PartScene, tmp_path: Path) -> None:
+    written(tmp_path / "whole", part_scene)
+    gone = tmp_path / "gone"
+    written(gone, part_scene)
+    (gone / "objects/obj_02/payload.usdc").unlink()
+    assert any("payload.usdc" in finding for finding in validate_stage(gone / "scene.usd"))
+    (tmp_path / "text.usd").write_text("not USD")
+    assert validate_stage(tmp_path / "text.usd")[0].startswith("text.usd cannot be opened")
+    assert validate_stage(tmp_path / "absent.usd")[0].startswith("absent.usd cannot be opened")
+
+
+@pytest.mark.parametrize("file", ["scene.usd", "scene.usdz"])
+def test_the_exported_camera_sees_every_vertex_at_its_pixel(part_scene: PartScene, folder: Path, file: str) -> None:
+    stage = Usd.Stage.Open(str(folder / file))
+    camera = UsdGeom.Camera(stage.GetPrimAtPath("/scene/camera")).GetCamera(Usd.TimeCode.Default())
+    clip_from_world = np.array(camera.frustum.ComputeViewMatrix() * camera.frustum.ComputeProjectionMatrix()).T
+    width, height = part_scene.intrinsics.width, part_scene.intrinsics.height
+    for part in part_scene.objects:
+        world = transform(part.world_from_part, part.mesh.vertices.astype(np.float64))
+        wanted = project(part_scene.intrinsics, transform(np.linalg.inv(part_scene.world_from_camera), world))
+        mesh = shown_mesh(stage, part.name)
+        place = np.array(UsdGeom.Xformable(mesh).ComputeLocalToWorldTransform(Usd.TimeCode.Default())).T
+        points = transform(place, np.array(mesh.GetPointsAttr().Get(), dtype=np.float64))
+        clip = np.concatenate([points, np.ones((len(points), 1))], axis=1) @ clip_from_world.T
+        ndc = clip[:, :2] / clip[:, 3:]
+        seen = (ndc * [1, -1] + 1) / 2 * [width, height]
+        assert np.abs(seen - wanted).max() < 0.01
+
+
+def test_metres_kilograms_and_gravity_follow_the_up_axis(folder: Path) -> None:
+    for file, axis, down in (("scene.usd", "Z", (0, 0, -1)), ("scene.usdz", "Y", (0, -1, 0))):
+        stage = Usd.Stage.Open(str(folder / file))
+        assert UsdGeom.GetStageUpAxis(stage) == axis
+        assert UsdGeom.GetStageMetersPerUnit(stage) == 1
+        assert UsdPhysics.GetStageKilogramsPerUnit(stage) == 1
+        physics = UsdPhysics.Scene(stage.GetPrimAtPath("/scene/physics"))
+        assert physics.GetGravityDirectionAttr().Get() == Gf.Vec3f(*down)
+        box = UsdGeom.BBoxCache(Usd.TimeCode.Default(), ["default"]).ComputeWorldBound(
+            stage.GetPrimAtPath("/scene/background/backdrop")
+        )
+        low, high = box.ComputeAlignedRange().GetMin(), box.ComputeAlignedRange().GetMax()
+        upwards = "XYZ".index(axis)
+        assert (low[upwards], high[upwards]) == pytest.approx((0, 3))
+
+
+def test_the_model_hierarchy_is_an_assembly_of_components(part_scene: PartScene, folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    root = stage.GetDefaultPrim()
+    assert root.GetPath() == "/scene"
+    assert stage.GetPseudoRoot().GetChildren() == [root]
+    assert Usd.ModelAPI(root).GetKind() == Kind.Tokens.assembly
+    for group, parts in (("objects", part_scene.objects), ("background", part_scene.background)):
+        prim = stage.GetPrimAtPath(f"/scene/{group}")
+        assert Usd.ModelAPI(prim).GetKind() == Kind.Tokens.group
+        assert [child.GetName() for child in prim.GetChildren()] == [part.name for part in parts]
+        for child in prim.GetChildren():
+            assert Usd.ModelAPI(child).GetKind() == Kind.Tokens.component
+            assert [grandchild.GetTypeName() for grandchild in child.GetChildren()] == ["Scope", "Scope"]
+            assert len(UsdGeom.ModelAPI(child).GetExtentsHint()) == 2
+            operations = UsdGeom.Xformable(child).GetOrderedXformOps()
+            assert [op.GetOpName() for op in operations] == ["xformOp:translate", "xformOp:orient"]
+    unloaded = Usd.Stage.Open(str(folder / "scene.usd"), Usd.Stage.LoadNone)
+    box = unloaded.GetPrimAtPath("/scene/objects/obj_01_box")
+    assert not box.GetChildren()
+    assert UsdSemantics.LabelsAPI(box, "class").GetLabelsAttr().Get() == ["box"]
+
+
+def test_a_class_can_restyle_every_copy_of_an_object(folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "objects/obj_02/obj_02.usd"))
+    stage.OverridePrim("/__class__/obj_02/geo/render").CreateAttribute("note", Sdf.ValueTypeNames.String).Set("seen")
+    assert stage.GetPrimAtPath("/obj_02/geo/render").GetAttribute("note").Get() == "seen"
+
+
+def test_labels_keep_any_text(part_scene: PartScene, folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    for part in part_scene.objects:
+        prim = stage.GetPrimAtPath(f"/scene/objects/{part.name}")
+        labels = UsdSemantics.LabelsAPI(prim, "class").GetLabelsAttr()
+        assert (list(labels.Get()) if labels else []) == ([part.label] if part.label else [])
+        assert list(UsdSemantics.LabelsAPI(prim, "instance").GetLabelsAttr().Get()) == [part.name]
+        assert prim.GetCustomDataByKey("scenegen") == {"label": part.label, "mass_from": "mesh", **part.facts}
+    provenance = stage.GetRootLayer().customLayerData["scenegen"]
+    assert provenance == {"generator": GENERATOR, **part_scene.facts}
+
+
+def test_meshes_are_what_was_given(part_scene: PartScene, folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    for part in part_scene.objects:
+        mesh = shown_mesh(stage, part.name)
+        x, y, z = part.mesh.vertices.T
+        np.testing.assert_array_equal(np.array(mesh.GetPointsAttr().Get()), np.stack([x, -z, y], axis=-1))
+        np.testing.assert_array_equal(mesh.GetFaceVertexIndicesAttr().Get(), part.mesh.faces.ravel())
+        assert set(mesh.GetFaceVertexCountsAttr().Get()) == {3}
+        assert mesh.GetSubdivisionSchemeAttr().Get() == "none"
+        st = np.array(UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st").Get())
+        np.testing.assert_allclose(st * [1, -1] + [0, 1], part.mesh.uv, atol=1e-6)
+        assert not mesh.GetDoubleSidedAttr().Get()
+        np.testing.assert_allclose(np.linalg.norm(mesh.GetNormalsAttr().Get(), axis=1), 1, atol=1e-6)
+        for boundable in (mesh, UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{part.name}/geo/collider"))):
+            points = np.array(boundable.GetPointsAttr().Get())
+            extent = np.array(boundable.GetExtentAttr().Get())
+            np.testing.assert_array_equal(extent, [points.min(axis=0), points.max(axis=0)])
+
+
+def test_materials_show_the_texture_beside_them(part_scene: PartScene, folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    for part in part_scene.objects:
+        material, _ = UsdShade.MaterialBindingAPI(shown_mesh(stage, part.name)).ComputeBoundMaterial()
+        surface = material.ComputeSurfaceSource()[0]
+        assert surface.GetIdAttr().Get() == "UsdPreviewSurface"
+        assert surface.GetInput("roughness").Get() == pytest.approx(part.mesh.roughness)
+        assert surface.GetInput("metallic").Get() == pytest.approx(part.mesh.metallic)
+        source = surface.GetInput("diffuseColor").GetConnectedSources()[0][0].source
+        texture = UsdShade.Shader(source.GetPrim())
+        assert texture.GetInput("sourceColorSpace").Get() == "sRGB"
+        file = texture.GetInput("file").Get()
+        assert file.path == "./base_color.png"
+        picture = cv2.cvtColor(cv2.imread(file.resolvedPath), cv2.COLOR_BGR2RGB)
+        np.testing.assert_array_equal(picture, part.mesh.base_color)
+
+
+def test_objects_are_rigid_bodies_with_a_hull(folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    box = stage.GetPrimAtPath("/scene/objects/obj_01_box")
+    assert box.HasAPI(UsdPhysics.RigidBodyAPI)
+    assert UsdPhysics.MassAPI(box).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
+    assert UsdPhysics.MassAPI(box).GetCenterOfMassAttr().Get() == pytest.approx((0, 0, 0.3), abs=1e-6)
+    for prim in stage.GetPrimAtPath("/scene/objects").GetChildren():
+        collider = stage.GetPrimAtPath(prim.GetPath().AppendPath("geo/collider"))
+        assert collider.HasAPI(UsdPhysics.CollisionAPI)
+        assert UsdPhysics.MeshCollisionAPI(collider).GetApproximationAttr().Get() == "convexHull"
+        assert UsdGeom.Imageable(collider).GetPurposeAttr().Get() == "guide"
+        assert 4 <= len(UsdGeom.Mesh(collider).GetPointsAttr().Get()) <= 64
+        assert not stage.GetPrimAtPath(prim.GetPath().AppendPath("geo/render")).HasAPI(UsdPhysics.CollisionAPI)
+
+
+def test_the_floor_is_a_static_collider_and_the_backdrop_none(folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    floor = stage.GetPrimAtPath("/scene/background/floor/geo/render")
+    assert UsdPhysics.MeshCollisionAPI(floor).GetApproximationAttr().Get() == "none"
+    assert UsdGeom.Mesh(floor).GetDoubleSidedAttr().Get()
+    backdrop = stage.GetPrimAtPath("/scene/background/backdrop")
+    assert not any(prim.HasAPI(UsdPhysics.CollisionAPI) for prim in Usd.PrimRange(backdrop))
+    still = [prim for prim in Usd.PrimRange(stage.GetPrimAtPath("/scene/background"))]
+    assert not any(prim.HasAPI(UsdPhysics.RigidBodyAPI) for prim in still)
+
+
+def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, tmp_path: Path) -> None:
+    box = part_scene.objects[0]
+    opened = replace(box, mesh=replace(box.mesh, faces=box.mesh.faces[1:]))
+    files = write_usd(tmp_path, replace(part_scene, objects=(opened,)), DENSITY)
+    assert files.warnings == ("obj_01_box: the mesh is not closed; its mass is that of its convex hull.",)
+    stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
+    prim = stage.GetPrimAtPath("/scene/objects/obj_01_box")
+    assert prim.GetCustomDataByKey("scenegen:mass_from") == "convex hull"
+    assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
+
+
+def test_the_same_scene_gives_the_same_bytes_anywhere(part_scene: PartScene, tmp_path: Path) -> None:
+    assert written(tmp_path / "a", part_scene) == written(tmp_path / "pho to [1] é@#%", part_scene)
+
+
+def test_another_object_leaves_the_files_of_the_rest_alone(part_scene: PartScene, tmp_path: Path) -> None:
+    first = written(tmp_path / "a", part_scene)
+    _, middle, last = part_scene.objects
+    other = replace(middle, mesh=replace(part_scene.objects[0].mesh), facts={**middle.facts, "seed": 7})
+    second = written(tmp_path / "b", replace(part_scene, objects=(part_scene.objects[0], other, last)))
+    changed = {name for name in first if first[name] != second[name]}
+    own = {f"objects/obj_02/{file}" for file in ("obj_02.usd", "payload.usdc", "base_color.png")}
+    assert changed == {*own, "scene.usd", "scene.usdz"}
+
+
+def test_names_that_are_not_safe_are_refused(part_scene: PartScene, tmp_path: Path) -> None:
+    stray = replace(part_scene.objects[0], name="../stray")
+    with pytest.raises(ExportError, match="stray"):
+        write_usd(tmp_path, replace(part_scene, objects=(stray,)), DENSITY)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_package_keeps_the_rules_of_arkit(folder: Path) -> None:
+    """One binary layer that comes first, PNG and JPEG only, stored, aligned, self-contained, plain materials."""
+    path = folder / "scene.usdz"
+    data = path.read_bytes()
+    with zipfile.ZipFile(path) as package:
+        entries = package.infolist()
+    names = [entry.filename for entry in entries]
+    assert names[0] == "scene.usdc"
+    assert all(name.endswith((".png", ".jpg")) for name in names[1:])
+    for entry in entries:
+        assert (entry.compress_type, entry.flag_bits & 1) == (zipfile.ZIP_STORED, 0)
+        name_length, extra_length = struct.unpack_from("<HH", data, entry.header_offset + 26)
+        assert (entry.header_offset + 30 + name_length + extra_length) % 64 == 0
+        assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+    stage = Usd.Stage.Open(str(path))
+    assert stage.GetRootLayer().identifier.endswith("scene.usdz")
+    assert UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.y
+    assert {Path(layer.realPath) for layer in stage.GetUsedLayers() if not layer.anonymous} == {path}
+    assert not stage.GetDefaultPrim().IsInstanceable()
+    known = {"Xform", "Scope", "Mesh", "Material", "Shader", "Camera", "PhysicsScene"}
+    textures = set()
+    for prim in stage.Traverse():
+        assert prim.GetTypeName() in known
+        if prim.IsA(UsdShade.Shader):
+            assert UsdShade.Shader(prim).GetIdAttr().Get().startswith("Usd")
+            file = UsdShade.Shader(prim).GetInput("file")
+            if file:
+                textures.add(file.Get().path)
+        if prim.IsA(UsdGeom.Mesh) and UsdGeom.Imageable(prim).ComputePurpose() == "default":
+            assert UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()[0]
+    assert textures == set(names[1:])

@@ -1,0 +1,139 @@
+"""The flows: the same graph, every stage one task run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scenegen.errors import InputError, ResourceError
+from scenegen.export.manifest import read_manifest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[None]:
+    """A Prefect server of these tests' own, with an empty database."""
+    import flows  # noqa: F401 (sets what Prefect reads on import)
+
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def task_runs() -> Counter[str]:
+    """Names of all task runs the server knows that are completed."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import TaskRun
+
+    with get_client(sync_client=True) as client:
+        runs: list[TaskRun] = client.read_task_runs(limit=200)
+    return Counter(run.name for run in runs if run.state_name == "Completed")
+
+
+def settled(expected: Counter[str]) -> Counter[str]:
+    """The completed task runs, once they are as many as expected: the server hears of them with some delay."""
+    import time
+
+    for _ in range(100):
+        found = task_runs()
+        if found.total() >= expected.total():
+            break
+        time.sleep(0.1)
+    return found
+
+
+def test_every_stage_is_one_task_run(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:
+    from flows.scene import image_to_scene
+
+    before = task_runs()
+    out = tmp_path / "out"
+    result = image_to_scene(str(photo), str(out), settings={"seed": 3})
+    assert result == {"folder": str(out / "photo"), "objects": 3, "silhouette_iou": 0.92, "state": "complete"}
+    names = ["read", "segment", "depth", "layout", "generate-1", "generate-2", "generate-3"]
+    expected = Counter([*names, "compose", "export", "report"])
+    assert settled(before + expected) - before == expected
+    assert all(count == 1 for count in bench.executed.values())
+    assert read_manifest(out / "photo").config.seed == 3
+    assert not list(tmp_path.glob("**/*.pkl"))
+    # Again: the tasks run, and find everything in the store.
+    bench.executed.clear()
+    assert image_to_scene(str(photo), str(out), settings={"seed": 3}) == result
+    assert not bench.executed
+
+
+def test_a_failed_object_and_a_failed_photo(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:
+    from flows.scene import image_to_scene
+
+    bench.errors["generate 2"] = ValueError("no surface")
+    result = image_to_scene(str(photo), str(tmp_path / "out"))
+    assert (result["objects"], result["state"]) == (2, "partial")
+    assert bench.executed["generate 2"] == 1  # no retry
+    bench.errors["layout"] = ResourceError("no memory")
+    with pytest.raises(ResourceError, match="no memory"):
+        image_to_scene(str(photo), str(tmp_path / "other"))
+    with pytest.raises(InputError, match="No such file"):
+        image_to_scene(str(tmp_path / "missing.jpg"), str(tmp_path / "out"))
+
+
+def test_regenerate_object(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:
+    from flows.scene import image_to_scene, regenerate_object
+
+    image_to_scene(str(photo), str(tmp_path / "out"))
+    bench.executed.clear()
+    regenerate_object(str(tmp_path / "out" / "photo"), 2, seed=5)
+    assert set(bench.executed) == {"generate 2", "compose", "export", "report"}
+    assert [placed.seed for placed in read_manifest(tmp_path / "out" / "photo").objects] == [0, 5, 0]
+
+
+def test_parameters_are_json(server: None) -> None:
+    from flows.scene import image_to_scene, regenerate_object
+
+    for scene_flow in (image_to_scene, regenerate_object):
+        assert scene_flow.parameters.properties
+        assert all("description" in field for field in scene_flow.parameters.properties.values())
+
+
+def test_command_line_as_a_flow(
+    server: None, bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from scenegen import cli
+
+    before = task_runs()
+    out = tmp_path / "out"
+    words = [str(photo), str(tmp_path / "missing.jpg"), "-o", str(out), "--prefect", "--set", "generate.thickness=0.8"]
+    assert cli.main(words) == 6
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete",
+        f"{tmp_path / 'missing.jpg'}: failed, exit 3",
+    ]
+    assert (settled(before + Counter({"read": 10})) - before)["generate-2"] == 1
+    assert read_manifest(out / "photo").config.generate.thickness == 0.8
+    assert cli.main(["regenerate", str(out / "photo"), "--object", "2", "--prefect"]) == 0
+    assert read_manifest(out / "photo").objects[1].seed == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120"),
+        ("PREFECT_SERVER_ANALYTICS_ENABLED", "false"),
+        ("DO_NOT_TRACK", "1"),
+    ],
+)
+def test_settings_of_prefect_yield_to_the_users(name: str, default: str) -> None:
+    code = f"import flows, os; print(os.environ[{name!r}])"
+    for given, expected in ((None, default), ("7", "7")):
+        environment = {key: value for key, value in os.environ.items() if key != name}
+        if given is not None:
+            environment[name] = given
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import trimesh
+
+from scenegen.geometry.simplify import is_closed, simplify, volume, without_flaps
+
+
+def ball(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
+    mesh = trimesh.creation.icosphere(subdivisions)
+    return np.asarray(mesh.vertices), np.asarray(mesh.faces, dtype=np.int32)
+
+
+def test_a_simplified_ball_is_closed_and_keeps_its_volume() -> None:
+    vertices, faces = ball(5)
+    few, few_faces, warnings = simplify(vertices, faces, 800)
+    assert len(few_faces) <= 800
+    assert warnings == ()
+    assert is_closed(few_faces)
+    assert volume(few, few_faces) == pytest.approx(4 / 3 * np.pi, rel=0.02)
+
+
+def test_a_small_mesh_is_left_alone() -> None:
+    vertices, faces = ball(1)
+    _, same, _ = simplify(vertices, faces, 5000)
+    np.testing.assert_array_equal(same, faces)
+
+
+def test_flaps_enclose_nothing_and_go() -> None:
+    vertices, faces = ball(1)
+    flap = np.array([faces[0], faces[0][::-1]], dtype=np.int32)
+    apart = flap + len(vertices)
+    np.testing.assert_array_equal(without_flaps(np.concatenate([faces, apart])), faces)
+
+
+def test_closed_means_every_edge_is_met() -> None:
+    _, faces = ball(2)
+    assert is_closed(faces)
+    assert not is_closed(faces[1:])
+    assert not is_closed(np.concatenate([faces[1:], faces[:1, ::-1]]))  # one face turned around
+    assert not is_closed(np.zeros((0, 3), dtype=np.int32))
+
+
+def test_volume_has_the_sign_of_the_winding() -> None:
+    vertices, faces = ball(3)
+    assert volume(vertices + 10, faces) == pytest.approx(-volume(vertices + 10, faces[:, ::-1]))
+    assert volume(vertices, faces) > 0

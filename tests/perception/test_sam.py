@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from scenegen.config import SamConfig
+from scenegen.errors import WeightsError
+from scenegen.models import registered
+from scenegen.perception.sam import paint, resolve_overlaps, sam_weights, segment_sam
+from scenegen.runtime import Runtime
+
+HEIGHT, WIDTH = 60, 80
+ROOT = Path(__file__).parents[2]
+
+
+def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[y0:y1, x0:x1] = True
+    return mask
+
+
+def resolve(*masks: np.ndarray, scores: list[float] | None = None) -> tuple[np.ndarray, list[int]]:
+    proposals = np.array(masks, bool).reshape(len(masks), HEIGHT, WIDTH)
+    return resolve_overlaps(proposals, np.array(scores or [0.9] * len(masks), float), 0.002, 0.6)
+
+
+# --- overlaps ---------------------------------------------------------------------------------------------------------
+
+
+def test_separate_objects_keep_their_masks_and_the_largest_comes_first() -> None:
+    small, large = box(5, 5, 15, 15), box(30, 20, 60, 40)
+    ids, order = resolve(small, large)
+    assert order == [1, 0]
+    np.testing.assert_array_equal(ids == 1, large)
+    np.testing.assert_array_equal(ids == 2, small)
+
+
+def test_of_duplicates_the_better_score_stays() -> None:
+    loose, tight = box(20, 20, 41, 40), box(20, 20, 40, 40)
+    for scores, winner in (([0.9, 0.95], 1), ([0.95, 0.9], 0)):
+        ids, order = resolve(loose, tight, scores=scores)
+        assert order == [winner]
+        np.testing.assert_array_equal(ids == 1, (loose, tight)[winner])
+
+
+def test_a_part_is_absorbed_by_its_whole() -> None:
+    mug, body, handle = box(20, 20, 44, 40), box(20, 20, 38, 40), box(38, 25, 44, 35)
+    ids, order = resolve(handle, body, mug)
+    assert order == [2]
+    np.testing.assert_array_equal(ids == 1, mug)
+
+
+def test_a_small_part_of_a_small_whole_is_absorbed_however_small() -> None:
+    assert resolve(box(20, 20, 44, 40), box(22, 22, 26, 26))[1] == [0]
+
+
+def test_a_cup_wins_over_the_table_it_is_in() -> None:
+    table, cup = box(10, 20, 70, 55), box(30, 25, 38, 35)
+    ids, order = resolve(table, cup)
+    assert order == [0, 1]
+    np.testing.assert_array_equal(ids == 2, cup)
+    np.testing.assert_array_equal(ids == 1, table & ~cup)
+
+
+def test_where_two_objects_overlap_the_smaller_is_on_top() -> None:
+    behind, before = box(10, 10, 40, 40), box(30, 20, 50, 38)
+    ids, _ = resolve(before, behind)
+    np.testing.assert_array_equal(ids == 2, before)
+    np.testing.assert_array_equal(ids == 1, behind & ~before)
+
+
+@pytest.mark.parametrize("background", [box(0, 35, 80, 60), box(0, 0, 80, 30), box(0, 0, 30, 60)])
+def test_floor_and_wall_are_no_objects_and_absorb_nothing(background: np.ndarray) -> None:
+    thing = box(5, 40, 25, 50) if background[45, 10] else box(5, 5, 25, 15)
+    ids, order = resolve(background, thing)
+    assert order == [1]
+    np.testing.assert_array_equal(ids == 1, thing)
+
+
+def test_an_object_cut_off_in_a_corner_stays() -> None:
+    assert resolve(box(50, 30, 80, 60))[1] == [0]
+
+
+def test_size_limits_are_shares_of_the_picture() -> None:
+    speck, cloth = box(10, 10, 13, 13), box(1, 1, 79, 59)
+    assert (speck.mean(), cloth.mean()) == (9 / 4800, 78 * 58 / 4800)
+    assert resolve(speck, cloth)[1] == []
+
+
+def test_no_proposals_give_an_empty_picture() -> None:
+    ids, order = resolve()
+    assert order == []
+    assert ids.shape == (HEIGHT, WIDTH)
+    assert not ids.any()
+
+
+proposals = arrays(bool, st.tuples(st.integers(0, 6), st.just(9), st.just(11)))
+
+
+@given(proposals)
+def test_paint_gives_each_pixel_its_smallest_mask_and_counts_down_in_area(masks: np.ndarray) -> None:
+    ids, order = paint(masks)
+    np.testing.assert_array_equal(ids > 0, masks.any(0))
+    areas = np.bincount(ids.ravel(), minlength=len(order) + 1)[1:]
+    assert (areas > 0).all()
+    assert (np.diff(areas) <= 0).all()
+    assert len(set(order)) == len(order) == ids.max(initial=0)
+    for v, u in np.argwhere(ids > 0):
+        shown = order[ids[v, u] - 1]
+        assert masks[shown, v, u]
+        assert masks[shown].sum() == min(mask.sum() for mask in masks if mask[v, u])
+
+
+@given(proposals, st.data())
+def test_resolved_ids_come_from_the_proposals_whatever_their_order(masks: np.ndarray, data: st.DataObject) -> None:
+    scores = np.array(data.draw(st.permutations(range(len(masks)))), float)
+    ids, order = resolve_overlaps(masks, scores, 0.02, 0.7)
+    for number, index in enumerate(order, 1):
+        assert (masks[index] | (ids != number)).all()
+        assert 0.02 <= masks[index].mean() <= 0.7
+    areas = masks.sum((1, 2)).tolist()
+    if len(set(areas)) == len(areas):  # masks of equal area are painted in the order they come in
+        turned, back = resolve_overlaps(masks[::-1], scores[::-1], 0.02, 0.7)
+        np.testing.assert_array_equal(np.bincount(ids.ravel())[1:], np.bincount(turned.ravel())[1:])
+        assert sorted(order) == sorted(len(masks) - 1 - index for index in back)
+
+
+# --- weights and packages ---------------------------------------------------------------------------------------------
+
+
+def test_absent_weights_are_refused_at_once_with_the_command_that_fetches_them(tmp_path: Path) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    start = time.perf_counter()
+    with pytest.raises(WeightsError, match=r"scenegen models fetch sam-vit_b"):
+        segment_sam(image, SamConfig(), Runtime(models=tmp_path, offline=True))
+    assert time.perf_counter() - start < 0.5
+
+
+@pytest.mark.parametrize("package", ["segment_anything", "torch"])
+def test_a_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    checkpoint = tmp_path / "any.safetensors"
+    checkpoint.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(WeightsError, match=r"pip install 'scenegen-3d\[full\]'"):
+        segment_sam(np.zeros((8, 8, 3), np.uint8), SamConfig(checkpoint=checkpoint), Runtime(models=tmp_path))
+
+
+def test_the_stage_key_holds_the_digest_of_the_checkpoint(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "weights.pth"
+    with pytest.raises(WeightsError, match="cannot be read"):
+        sam_weights(SamConfig(checkpoint=checkpoint))
+    checkpoint.write_bytes(b"abc")
+    found = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sam_weights(SamConfig(checkpoint=checkpoint)) == {"sam-vit_b": found}
+    assert sam_weights(SamConfig(checkpoint=checkpoint, sha256="1" * 64)) == {"sam-vit_b": "1" * 64}
+    assert sam_weights(SamConfig(model="vit_h")) == {"sam-vit_h": registered("sam-vit_h").files[0].sha256}
+
+
+# --- segment-anything itself, in its own process ----------------------------------------------------------------------
+
+
+def run_child(scenarios: str, folder: Path) -> dict:
+    child = Path(__file__).with_name("sam_child.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, str(child), scenarios, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return run_child("small", tmp_path_factory.mktemp("sam"))
+
+
+def best(result: dict) -> list[int]:
+    """Which true object each id shows, each found well."""
+    assert all(max(row) > 0.8 for row in result["iou"]), result["iou"]
+    return [row.index(max(row)) for row in result["iou"]]
+
+
+@pytest.mark.slow
+def test_automatic_masks_find_every_object(results: dict) -> None:
+    found = results["automatic"]
+    assert sorted(best(found)) == [0, 1, 2]
+    assert found["areas"] == sorted(found["areas"], reverse=True)
+    assert found["labels"] == ["object"] * 3
+    assert all(0.5 <= score <= 1 for score in found["scores"])
+    assert (found["backend"], found["licence"]) == ("sam-vit_b", "unknown (local checkpoint)")
+    assert found["warnings"] == []
+    assert results["again"] == found
+
+
+@pytest.mark.slow
+def test_more_objects_than_allowed_keep_the_largest_and_say_so(results: dict) -> None:
+    assert results["largest"]["areas"] == results["automatic"]["areas"][:1]
+    assert "largest 1 are kept" in results["largest"]["warnings"][0]
+
+
+@pytest.mark.slow
+def test_finding_nothing_is_no_error(results: dict) -> None:
+    assert results["none"]["areas"] == []
+    assert set(results["none"]["bytes"]) == {"0"}
+
+
+@pytest.mark.slow
+def test_each_prompt_gives_the_object_it_points_at(results: dict) -> None:
+    assert sorted(best(results["boxes"])) == [0, 1]
+    assert sorted(best(results["points"])) == [0, 2]
+    assert sorted(best(results["safetensors"])) == [0]
+
+
+@pytest.mark.slow
+def test_prompts_for_the_same_object_share_its_pixels(results: dict) -> None:
+    # The box and the point see nearly the same mask: the smaller lies on top, and what is left of the other is a rim.
+    both = results["both"]
+    assert max(both["iou"][0]) > 0.8
+    assert len(both["areas"]) == 2 or "gave no pixels" in both["warnings"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "error", "code", "words"),
+    [
+        ("missing", "WeightsError", 4, ["missing: mask_decoder.iou_token.weight"]),
+        ("extra", "WeightsError", 4, ["unexpected: surprise.weight"]),
+        ("shape", "WeightsError", 4, ["another shape: mask_decoder.iou_token.weight"]),
+        ("nested", "WeightsError", 4, ["no plain mapping"]),
+        ("hostile", "WeightsError", 4, ["holds no plain tensors"]),
+        ("cut", "WeightsError", 4, ["holds no plain tensors"]),
+        ("suffix", "WeightsError", 4, [".pth or .safetensors"]),
+        ("untrusted", "WeightsError", 4, ["no registered file", "--set segment.sha256="]),
+        ("digest", "WeightsError", 4, ["0000 is expected"]),
+        ("box outside", "UsageError", 2, ["`segment.boxes`", "128x96"]),
+        ("point outside", "UsageError", 2, ["`segment.points`", "128x96"]),
+        ("no cuda", "ResourceError", 5, ["cuda:63", "--device auto"]),
+        ("bad device", "UsageError", 2, ["abacus", "allowed"]),
+        ("memory", "ResourceError", 5, ["out of memory on cpu", "--device cpu"]),
+    ],
+)
+def test_what_cannot_work_is_refused_in_words(results: dict, name: str, error: str, code: int, words: list) -> None:
+    assert (results[name].get("error"), results[name].get("exit_code")) == (error, code), results[name]
+    for word in words:
+        assert word in results[name]["message"]
+
+
+@pytest.mark.slow
+def test_no_code_of_a_checkpoint_is_run(results: dict) -> None:
+    assert results["hostile"]["touched"] is False
+
+
+@pytest.mark.slow
+def test_the_released_architecture_loads_and_answers_a_box(tmp_path: Path) -> None:
+    found = run_child("released", tmp_path)["vit_b"]
+    assert "error" not in found, found
+    assert len(found["scores"]) <= 1
+    assert len(bytes.fromhex(found["bytes"])) == 96 * 128 * 2

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rooms import DESK, room
+
+from scenegen.camera import rays, transform, unproject
+from scenegen.config import LayoutConfig
+from scenegen.geometry.render import render
+from scenegen.scene.background import background_depth, background_surfaces, continued, inpainted
+from scenegen.scene.layout import Floor, find_floor, find_supports, world_from_camera
+
+CONFIG = LayoutConfig()
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.floats(18, 60), st.floats(0.8, 2.5), st.floats(35, 75))
+def test_the_floor_and_gravity_come_back(pitch: float, height: float, fov: float) -> None:
+    scene = room(DESK, pitch, height, fov)
+    if np.count_nonzero(scene.ids) < 200:
+        return
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    assert floor.source == "ransac"
+    assert np.degrees(np.arccos(min(1.0, float(floor.normal @ scene.up)))) < 0.5
+    assert floor.offset == pytest.approx(height, abs=0.02)
+
+
+def test_a_wall_is_no_floor() -> None:
+    """Looking level at a wall that fills the picture, the strip of floor is found, or said not to be seen."""
+    scene = room([((0.5, 0.6, 0.5), (0, 0, -3))], pitch_deg=4, height=1.0)
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    assert np.degrees(np.arccos(min(1.0, float(floor.normal @ scene.up)))) < 6
+
+
+def test_without_a_floor_gravity_is_assumed_and_said_so() -> None:
+    depth = np.zeros((240, 320), np.float32)
+    ids = np.zeros((240, 320), np.uint16)
+    ids[80:160, 100:200] = 1
+    depth[ids == 1] = 2.0
+    scene = room(DESK)
+    floor = find_floor(depth, ids, scene.camera, CONFIG)
+    assert floor.source == "assumed"
+    assert "no floor was found" in floor.warnings[-1]
+    lowest = unproject(scene.camera, depth)[ids == 1][:, 1].max()
+    assert floor.offset == pytest.approx(lowest, rel=0.02)
+
+
+def test_an_empty_depth_map_still_has_a_floor() -> None:
+    scene = room(DESK)
+    nothing = np.zeros_like(scene.depth)
+    assert find_floor(nothing, np.zeros_like(scene.ids), scene.camera, CONFIG).offset == 1.0
+
+
+@given(st.floats(0, 89), st.floats(-30, 30))
+def test_the_world_is_rigid_upright_and_ahead(pitch: float, roll: float) -> None:
+    a, b = np.radians(pitch), np.radians(roll)
+    normal = np.array([np.sin(b) * np.cos(a), -np.cos(b) * np.cos(a), -np.sin(a)])
+    floor = Floor(normal, 1.5, "ransac")
+    matrix = world_from_camera(floor, np.array([0.2, 0.1, 3.0]))
+    np.testing.assert_allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+    assert transform(matrix, np.zeros(3))[1] == pytest.approx(1.5)  # the camera's height
+    np.testing.assert_allclose(matrix[:3, :3] @ normal, [0, 1, 0], atol=1e-12)
+    assert (matrix[:3, :3] @ [0, 0, 1])[2] <= 1e-9  # it looks towards -Z
+    foot = transform(matrix, np.array([0.2, 0.1, 3.0]))
+    np.testing.assert_allclose(foot[[0, 2]], 0, atol=1e-9)
+
+
+def test_straight_down_the_pictures_top_is_ahead() -> None:
+    matrix = world_from_camera(Floor(np.array([0.0, 0, -1]), 2.0, "ransac"), np.array([0, 0, 1.0]))
+    np.testing.assert_allclose(matrix[:3, :3] @ [0, -1, 0], [0, 0, -1], atol=1e-9)
+
+
+def test_supports_are_read_off_the_picture() -> None:
+    scene = room(DESK)
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    found = {support.child: support for support in find_supports(scene.depth, scene.ids, scene.camera, floor)}
+    assert [found[i].parent for i in (1, 2, 3)] == [0, 0, 2]
+    assert all(support.contact_share > 0.5 for support in found.values())
+
+
+def test_an_object_behind_another_stands_on_the_floor() -> None:
+    scene = room([((0.6, 0.3, 0.3), (0, 0, -2.0)), ((0.3, 0.9, 0.3), (0, 0, -2.8))])
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    found = {support.child: support for support in find_supports(scene.depth, scene.ids, scene.camera, floor)}
+    assert found[2].parent == 0
+    assert found[2].contact_share < 0.2  # its base is hidden
+
+
+def test_the_background_is_known_behind_the_objects() -> None:
+    scene = room(DESK)
+    empty = room([])
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    behind, is_floor = background_depth(scene.depth, scene.ids, scene.camera, floor, CONFIG)
+    hidden = scene.ids > 0
+    error = np.abs(behind[hidden] / empty.depth[hidden] - 1)
+    assert np.percentile(error, 90) < 0.05
+    assert (behind > 0).all()
+    assert is_floor[230, 160]
+    assert not is_floor[5, 160]
+
+
+def test_the_background_meshes_show_the_photo_without_the_objects() -> None:
+    scene = room(DESK)
+    empty = room([])
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    behind, is_floor = background_depth(scene.depth, scene.ids, scene.camera, floor, CONFIG)
+    clean = inpainted(scene.image, scene.ids > 0)
+    surfaces = background_surfaces(clean, behind, is_floor, scene.camera, floor, CONFIG)
+    assert set(surfaces) == {"floor", "backdrop"}
+    picture = render(list(surfaces.values()), scene.camera)
+    assert (picture.ids >= 0).mean() > 0.999  # no cracks, nothing missing
+    difference = np.abs(picture.color.astype(int) - empty.image).mean(axis=2)
+    assert np.percentile(difference, 90) < 12
+    heights = floor.heights(surfaces["floor"].vertices.astype(float))
+    np.testing.assert_allclose(heights, 0, atol=1e-4)
+
+
+def test_values_are_continued_from_the_nearest() -> None:
+    values = np.zeros((20, 30))
+    known = np.zeros((20, 30), bool)
+    values[:, :10], known[:, :10] = 3.0, True
+    np.testing.assert_allclose(continued(values, known, 9.0), 3.0, rtol=1e-6)
+    np.testing.assert_allclose(continued(values, np.zeros_like(known), 9.0), 9.0)
+
+
+def test_rays_above_the_horizon_never_meet_the_floor() -> None:
+    floor = Floor(np.array([0.0, -1, 0]), 1.0, "assumed")
+    camera = room([]).camera
+    depth = floor.depth(rays(camera))
+    assert np.isinf(depth[:119]).all()
+    np.testing.assert_allclose(floor.heights(rays(camera)[130:] * depth[130:, :, None]), 0, atol=1e-9)

@@ -1,0 +1,354 @@
+"""The command line: words in, exit codes and one line per photo out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenegen import __version__, cli, progress
+from scenegen.config import load_config
+from scenegen.errors import ExportError, InputError, ResourceError, UsageError, WeightsError
+from scenegen.export.manifest import read_manifest
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server, no variables that leak from one test into the next."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+
+
+def command(*words: str | Path) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+# Usage ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "IMAGES requires an argument"),
+        (["--nope"], "Unknown option"),
+        (["a.jpg", "--seed", "x"], "--seed"),
+        (["a.jpg", "--device", "tpu"], "allowed: auto, cpu"),
+        (["a.jpg", "--jobs", "0"], "at least 1"),
+        (["a.jpg", "--preset", "nope"], "training-free"),
+        (["a.jpg", "--set", "nope=1"], "Extra inputs"),
+        (["a.jpg", "--fov", "0"], "greater than 1"),
+        (["a.jpg", "--seed", "-1"], "`seed`"),
+        (["a.jpg", "--config", "missing.yaml"], "cannot be read"),
+        (["*.nothing"], "matches no file"),
+        (["regenerate"], "FOLDER"),
+        (["regenerate", "out/a"], "--object"),
+        (["regenerate", "out/a", "--object", "1", "--seed", "-1"], "at least 0"),
+        (["models", "fetch", "nope"], "registered are"),
+        (["config", "show", "--set", "x"], "name=value"),
+    ],
+)
+def test_usage_errors(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(*words) == UsageError.exit_code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--version") == 0
+    assert capsys.readouterr().out.strip() == __version__
+    for words in ([], ["regenerate"], ["doctor"], ["config", "show"], ["models", "fetch"]):
+        assert command(*words, "--help") == 0
+        assert "Usage: scenegen" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from scenegen.cli import main; main(['--help']); print(sorted(sys.modules))"
+    done = python("-c", code)
+    loaded = set(eval(done.stdout.splitlines()[-1]))
+    assert not loaded & {"numpy", "cv2", "pydantic", "torch", "open3d", "pxr", "prefect", "networkx", "stages.graph"}
+
+
+def test_config_show_is_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert command("config", "show", "--preset", "full", "--set", "generate.thickness=0.8") == 0
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(capsys.readouterr().out)
+    assert load_config(file=shown) == load_config("full", overrides=["generate.thickness=0.8"])
+    assert command("config", "show", "--config", shown) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(shown.read_text())
+    assert command("config", "presets") == 0
+    assert capsys.readouterr().out.split() == ["full", "training-free"]
+
+
+def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("models", "list") == 0
+    assert "sam-vit_b" in capsys.readouterr().out
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = [photo, "-o", out, "--set", "generate.thickness=0.8", "--fov", "40", "--seed", "3", "--jobs", "1"]
+    assert command(*words) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete\n"
+    assert "generate 3: " in captured.err
+    assert "segment used regions" in captured.err
+    manifest = read_manifest(out / "photo")
+    assert (manifest.config.seed, manifest.config.camera.fov_deg, manifest.config.generate.thickness) == (3, 40, 0.8)
+    bench.executed.clear()
+    assert command(*words, "-q") == 0
+    assert capsys.readouterr() == (captured.out, "")
+    assert not bench.executed
+
+
+def test_a_photo_inside_out(bench: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "photo").write_text("a picture without suffix")
+    assert command(out / "photo", "-o", out) == 0
+    assert (out / "photo").read_text() == "a picture without suffix"
+    assert read_manifest(out / "photo-2").given.photo == "photo"
+    (out / "photo-2" / "photo-2.jpg").write_text("a picture in a published folder")
+    assert command(out / "photo-2" / "photo-2.jpg", "-o", out) == 0
+    assert (out / "photo-2" / "photo-2.jpg").read_text() == "a picture in a published folder"
+
+
+def test_several_photos_one_bad(
+    bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("bad")
+    bench.unreadable = "bad"
+    out = tmp_path / "out"
+    assert command(bad, tmp_path / "missing.jpg", photo, "-o", out) == 6
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
+        f"{bad}: failed, exit 3",
+        f"{tmp_path / 'missing.jpg'}: failed, exit 3",
+        f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete",
+    ]
+    assert f"{bad}: `photo` is no picture" in captured.err
+    assert "Traceback" not in captured.err
+    assert command(bad, tmp_path / "missing.jpg", "-o", out) == InputError.exit_code
+
+
+def test_names_that_collide(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jpg", "a.png", "A.webp"):
+        (tmp_path / name).write_text(name)
+    assert command(tmp_path, "-o", tmp_path / "out") == 0
+    assert "is taken" in capsys.readouterr().err
+    given = {name: read_manifest(tmp_path / "out" / name).given.photo for name in ("A", "a-2", "a-3")}
+    assert given == {"A": "A.webp", "a-2": "a.jpg", "a-3": "a.png"}
+
+
+def test_masks_of_several_photos(bench: Any, tmp_path: Path) -> None:
+    for name in ("photos/a.jpg", "photos/b.jpg", "masks/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert command(tmp_path / "photos", "-o", tmp_path / "out", "--masks", tmp_path / "masks") == 6
+    assert read_manifest(tmp_path / "out" / "a").given.masks == ("a.png",)
+    assert not (tmp_path / "out" / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (WeightsError("no weights"), 4),
+        (ResourceError("no memory"), 5),
+        (ExportError("not valid"), 7),
+        (MemoryError(), 5),
+        (RuntimeError("a\nsurprise"), 1),
+    ],
+)
+def test_errors_end_with_their_code(
+    bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, code: int
+) -> None:
+    bench.errors["layout"] = error
+    assert command(photo, "-o", tmp_path / "out") == code
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith("ERROR") for line in lines) == 1
+    assert not any("Traceback" in line for line in lines)
+    if code == 1:
+        assert lines[-1].endswith("unexpected RuntimeError: a surprise; run again with -v for the traceback")
+    assert command(photo, "-v", "-o", tmp_path / "out") == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_partial_scene(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench.errors["generate 1"] = ValueError("no")
+    assert command(photo, "-o", tmp_path / "out") == 6
+    assert "2 objects, silhouette IoU 0.925, partial" in capsys.readouterr().out
+    bench.objects = 0
+    assert command(photo, "-o", tmp_path / "other") == 6
+    assert "0 objects, silhouette IoU -, partial" in capsys.readouterr().out
+
+
+def test_regenerate(bench: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    assert command(photo, "-o", out) == 0
+    assert command("regenerate", out / "photo", "--object", "2") == 0
+    assert [placed.seed for placed in read_manifest(out / "photo").objects] == [0, 1, 0]
+    monkeypatch.chdir(out / "photo")  # the folder may be given from inside
+    assert command("regenerate", ".", "--object", "3", "--seed", "7") == 0
+    assert [placed.seed for placed in read_manifest(out / "photo").objects] == [0, 1, 7]
+    assert command("regenerate", out / "photo", "--object", "9") == UsageError.exit_code
+    assert command("regenerate", tmp_path / "nowhere", "--object", "1") == InputError.exit_code
+    assert not (tmp_path / ".scenegen").exists()
+
+
+def test_offline_is_set_before_anything_reads_it(bench: Any, photo: Path, tmp_path: Path) -> None:
+    assert command(photo, "-o", tmp_path / "out", "--offline") == 0
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_prefect_missing(
+    bench: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert command(photo, "-o", tmp_path / "out", "--prefect") == WeightsError.exit_code
+    assert "pip install 'scenegen-3d[prefect]'" in capsys.readouterr().err
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert command(photo, "-o", tmp_path / "out") == WeightsError.exit_code
+    assert not bench.executed
+
+
+CODES = st.sampled_from([0, 0, 6, 3, 4, 1])
+
+
+@given(st.lists(CODES, min_size=1, max_size=6))
+def test_overall_code(codes: list[int]) -> None:
+    code = cli.overall(codes)
+    if all(value == 0 for value in codes):
+        assert code == 0
+    elif any(value in (0, 6) for value in codes):
+        assert code == 6
+    else:
+        assert code == codes[0]
+
+
+# Display --------------------------------------------------------------------------------------------------------------
+
+
+def test_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    console = Console(force_terminal=True, width=80, record=True, stderr=True)
+    monkeypatch.setattr(progress, "console", lambda: console)
+    progress.set_verbosity(20)
+    with progress.watching("photo.jpg") as watch:
+        assert watch != progress.log_event
+        watch(progress.Event("read", None, "done", 1.25))
+        watch(progress.Event("generate", 2, "running"))
+    text = console.export_text()
+    assert "photo.jpg" in text
+    assert "1.2 s" in text
+    assert "generate 2" in text
+
+
+def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    monkeypatch.setattr(progress, "console", lambda: Console(force_terminal=True, stderr=True))
+    progress.set_verbosity(40)
+    with progress.watching("photo.jpg") as watch:
+        assert watch == progress.log_event
+
+
+# Interruption ---------------------------------------------------------------------------------------------------------
+
+STUCK = """
+import subprocess, sys, threading, time
+import scenegen.cli as cli
+
+def stuck(path):
+    child = subprocess.Popen([sys.executable, "-c",
+        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']); time.sleep(99)"])
+    time.sleep(0.5)
+    print(child.pid, *cli._descendants(child.pid), flush=True)
+    executor = cli.ThreadPoolExecutor(1)
+    executor.submit(time.sleep, 99).result()
+
+cli.app.command(stuck)
+sys.argv = ["scenegen", "stuck", "x"]
+from scenegen.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number: signal.Signals) -> None:
+    """Ends at once with 130 and no traceback, though a thread still works, and takes its children along."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    children = [int(word) for word in process.stdout.readline().split()]
+    assert len(children) == 2
+    start = time.monotonic()
+    process.send_signal(number)
+    assert process.wait(20) == 130
+    assert time.monotonic() - start < 10
+    assert process.stderr.read().strip() == "ERROR: interrupted"
+    process.stdout.close()
+    process.stderr.close()
+    for child in children:
+        assert not _alive(child)
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; one that waits for its parent to notice its end does not."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_module_runs() -> None:
+    done = python("-m", "scenegen", "--version")
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, __version__, "")
+    done = python("-m", "scenegen", "doctor", "--nope")
+    assert done.returncode == UsageError.exit_code
+
+
+def test_doctor_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from scenegen import doctor
+
+    checks = [doctor.Check("a", "ok", "fine"), doctor.Check("b", "warn", "so so", "mend it")]
+    monkeypatch.setattr(doctor, "examine", lambda out, runtime: checks)
+    assert command("doctor", "--json", "-o", tmp_path) == 0
+    assert json.loads(capsys.readouterr().out)[1] == {"name": "b", "state": "warn", "detail": "so so", "fix": "mend it"}
+    checks.append(doctor.Check("c", "fail", "broken", "replace it"))
+    assert command("doctor") == 1
+    assert "-> replace it" in capsys.readouterr().out

@@ -1,0 +1,174 @@
+"""What the doctor finds, and that it finds what is made to be broken."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scenegen import doctor
+from scenegen.models import MODELS
+from scenegen.runtime import Runtime
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_floors_are_those_of_the_package() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+
+    def floors(requirements: list[str]) -> dict[str, str]:
+        split = [requirement.split(",")[0].split(">=") for requirement in requirements if ">=" in requirement]
+        return {name: floor for name, floor in split}
+
+    assert floors(project["dependencies"]) == doctor.REQUIRED
+    optional = floors(project["optional-dependencies"]["full"] + project["optional-dependencies"]["prefect"])
+    assert optional.items() >= doctor.OPTIONAL.items()
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("2.13.0+cpu", (2, 13, 0)), ("13", (13,)), ("4.4.0.post1", (4, 4, 0)), ("dev", ())]
+)
+def test_release(text: str, numbers: tuple[int, ...]) -> None:
+    assert doctor.release(text) == numbers
+
+
+def versions(monkeypatch: pytest.MonkeyPatch, **found: str) -> None:
+    def version(name: str) -> str:
+        if name not in found:
+            raise doctor.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(doctor, "version", version)
+
+
+def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions(monkeypatch, pillow="12.3.0", torch="2.13.0+cpu", prefect="3.8.8", fastapi="0.151.0")
+    old = doctor.check_version("pillow", "13", required=True)
+    assert (old.state, old.fix) == ("fail", "pip install 'pillow>=13'")
+    assert doctor.check_version("torch", "2.10", required=False).state == "ok"
+    assert doctor.check_version("numpy", "1.26", required=True).state == "fail"
+    assert doctor.check_version("transformers", "5.3", required=False).state == "ok"
+    assert doctor.check_fastapi().state == "fail"
+    versions(monkeypatch, prefect="3.8.8", fastapi="0.150.0")
+    assert doctor.check_fastapi().state == "ok"
+    versions(monkeypatch, fastapi="0.165.0")
+    assert doctor.check_fastapi().state == "ok"  # nobody needs it
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of their own processes: open3d lacks a library, crashing dies, sleepy hangs."""
+    (tmp_path / "open3d.py").write_text("raise OSError('libusb-1.0.so.0: cannot open shared object file')")
+    (tmp_path / "crashing.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    (tmp_path / "sleepy.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_imports(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_import("json").state == "ok"
+    crashed = doctor.check_import("crashing")
+    assert (crashed.state, crashed.detail) == ("fail", "the import ended with -11")
+    assert "No module named 'nowhere'" in doctor.check_import("nowhere").detail
+    open3d = doctor.check_open3d()
+    assert open3d.state == "warn"
+    assert "libusb-1.0.so.0" in open3d.detail
+    assert "numpy twin" in open3d.detail
+    assert open3d.fix == "apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1"
+    monkeypatch.setattr(doctor, "IMPORT_TIMEOUT_S", 0.5)
+    assert "longer than" in doctor.check_import("sleepy").detail
+
+
+def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(10**12, 0, 10**12))
+    assert doctor.check_disk(tmp_path / "not" / "there").state == "ok"
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage(10**12, 10**12, 10**8))
+    assert doctor.check_disk(tmp_path).state == "warn"
+
+
+def test_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.check_writing(tmp_path / "not" / "there").state == "ok"
+
+    def refuse(*args: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("write_bytes", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, name, refuse)
+            check = doctor.check_writing(tmp_path)
+        assert check.state == "fail"
+        assert "Permission denied" in check.detail
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models(tmp_path: Path) -> None:
+    runtime = Runtime(models=tmp_path)
+    (check,) = doctor.check_models(runtime)
+    assert (check.state, check.detail[:12]) == ("ok", "none fetched")
+    name = next(iter(MODELS))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "verified.json").write_text("{}")
+    damaged = next(iter(doctor.check_models(runtime)))
+    assert (damaged.state, damaged.fix) == ("warn", f"scenegen models fetch {name}")
+
+
+class Health(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/api/health" else 404)
+        self.end_headers()
+        self.wfile.write(b"true")
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+def test_prefect_server() -> None:
+    assert doctor.check_prefect_server(None).state == "ok"
+    server = http.server.HTTPServer(("127.0.0.1", 0), Health)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        assert doctor.check_prefect_server(f"{url}/api").state == "ok"
+        assert doctor.check_prefect_server(f"{url}/api/").state == "ok"
+        assert doctor.check_prefect_server(f"{url}/elsewhere").state == "fail"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert doctor.check_prefect_server(f"{url}/api").state == "fail"
+    assert doctor.check_prefect_server("no url").state == "fail"
+
+
+def test_a_server_that_does_not_answer() -> None:
+    """A port that accepts and says nothing costs two seconds, not for ever."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        check = doctor.check_prefect_server(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+    assert check.state == "fail"
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.slow
+def test_examine_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    checks = doctor.examine(tmp_path, Runtime(models=tmp_path))
+    assert {check.name for check in checks} >= {"python", "pillow", "import open3d", "disk", "writing", "models", "cuda"}
+    assert all(check.fix for check in checks if check.state != "ok")
+    assert not os.listdir(tmp_path)
+
+
+def test_doctor_needs_no_heavy_import() -> None:
+    code = "import sys, scenegen.doctor; print({'numpy', 'cv2', 'torch', 'open3d'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "set()"

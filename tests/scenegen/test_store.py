@@ -1,0 +1,200 @@
+"""Entries appear whole or not at all, whoever else writes, and whatever happened to the disk."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scenegen.errors import InputError, ResourceError
+from scenegen.records import Artifact
+from scenegen.store import ABANDONED_AFTER_S, Store, disk_errors, entry_folder, sha256_file
+
+KEY = "ab" + "0" * 62
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def commit(store: Store, text: str, key: str = KEY) -> None:
+    with store.staging() as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "data.txt").write_text(text)
+        store.commit(folder, "stage", key, {"record": {"text": text}})
+
+
+def test_commit_and_find(store: Store) -> None:
+    assert store.find("stage", KEY) is None
+    commit(store, "hello")
+    entry = store.find("stage", KEY)
+    assert entry is not None
+    assert entry["record"] == {"text": "hello"}
+    assert entry["files"] == {"sub/data.txt": 5}
+    assert store.find("other", KEY) is None
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_the_first_commit_stands(store: Store) -> None:
+    commit(store, "first")
+    commit(store, "second")
+    assert (store.root / entry_folder("stage", KEY) / "sub" / "data.txt").read_text() == "first"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", "short", "no entry", "half entry", "list entry", "no files", "files no mapping", "entry no text"],
+)
+def test_a_damaged_entry_does_not_count_and_is_replaced(store: Store, damage: str) -> None:
+    commit(store, "hello")
+    folder = store.root / entry_folder("stage", KEY)
+    entry = folder / "entry.json"
+    if damage == "missing":
+        (folder / "sub" / "data.txt").unlink()
+    elif damage == "short":
+        (folder / "sub" / "data.txt").write_text("hell")
+    elif damage == "no entry":
+        entry.unlink()
+    else:
+        content = {
+            "half entry": entry.read_bytes()[:20],
+            "list entry": b"[]",
+            "no files": b"{}",
+            "files no mapping": b'{"files": [1]}',
+            "entry no text": b"\xff\xfe",
+        }
+        entry.write_bytes(content[damage])
+    assert store.find("stage", KEY) is None
+    commit(store, "again")
+    found = store.find("stage", KEY)
+    assert found is not None
+    assert found["record"] == {"text": "again"}
+
+
+def test_a_failed_stage_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError, match="failed"), store.staging() as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError("failed")
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_two_processes_commit_the_same_key(store: Store) -> None:
+    keys = [f"{i:02x}" + "1" * 62 for i in range(40)]
+    pids = []
+    for name in ("one", "two", "three"):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                for key in keys:
+                    commit(store, name, key)
+                    assert store.find("stage", key) is not None
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0, 0, 0]
+    for key in keys:
+        entry = store.find("stage", key)
+        assert entry is not None
+        text = (store.root / entry_folder("stage", key) / "sub" / "data.txt").read_text()
+        assert entry["record"] == {"text": text}
+    assert list((store.root / "staging").iterdir()) == []
+
+
+def test_sweep_removes_only_what_is_old(store: Store) -> None:
+    old, new = store.root / "staging" / "old", store.root / "staging" / "new"
+    for folder in (old, new):
+        (folder / "sub").mkdir(parents=True)
+    past = time.time() - ABANDONED_AFTER_S - 60
+    os.utime(old, (past, past))
+    store.sweep()
+    assert [folder.name for folder in (store.root / "staging").iterdir()] == ["new"]
+
+
+def test_ingest(store: Store, tmp_path: Path) -> None:
+    photo = tmp_path / "Photo.JPG"
+    photo.write_bytes(b"bytes")
+    artifact = store.ingest(photo)
+    assert store.path(artifact).read_bytes() == b"bytes"
+    assert artifact.path.endswith(f"{sha256_file(photo)}.jpg")
+    assert store.ingest(photo) == artifact
+    store.path(artifact).write_bytes(b"byte")  # cut short
+    store.ingest(photo)
+    assert store.path(artifact).read_bytes() == b"bytes"
+
+
+def test_ingest_drops_odd_suffixes(store: Store, tmp_path: Path) -> None:
+    for name in ("a." + "x" * 200, "a.j p", "a.é", "a"):
+        path = tmp_path / name
+        path.write_bytes(name.encode())
+        assert "." not in store.ingest(path).path
+
+
+def test_ingest_refuses(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        store.ingest(tmp_path / "missing.jpg")
+    with pytest.raises(InputError, match="must be a file"):
+        store.ingest(tmp_path)
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(InputError, match="must be a file"):  # and does not wait for a writer
+        store.ingest(tmp_path / "pipe.jpg")
+    (tmp_path / "big.jpg").write_bytes(b"x" * 11)
+    monkeypatch.setattr("scenegen.store.MAX_INPUT_BYTES", 10)
+    with pytest.raises(InputError, match="at most 10 bytes"):
+        store.ingest(tmp_path / "big.jpg")
+    assert not store.root.exists()
+
+
+def test_ingest_notices_a_file_that_changes(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"one")
+    copyfile = shutil.copyfile
+
+    def late(source: Path, target: Path) -> None:
+        source.write_bytes(b"two")
+        copyfile(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", late)
+    with pytest.raises(InputError, match="changed while"):
+        store.ingest(photo)
+    assert not list((store.root).rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EXDEV])
+def test_disk_errors(code: int) -> None:
+    with pytest.raises(ResourceError, match=os.strerror(code)), disk_errors(Path("x")):
+        raise OSError(code, os.strerror(code))
+
+
+def test_disk_errors_sees_a_short_write_of_numpy() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    with pytest.raises(ResourceError, match="No space left"), disk_errors(Path("x")):
+        np.zeros(100_000).tofile("/dev/full")
+
+
+def test_disk_errors_passes_other_errors() -> None:
+    with pytest.raises(FileNotFoundError), disk_errors(Path("x")):
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+
+def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(ResourceError, match="a file is in the way"), Store(tmp_path / "out" / "store").staging():
+        pass
+
+
+def test_entries_are_plain_json(store: Store) -> None:
+    commit(store, "hello")
+    entry = json.loads((store.root / entry_folder("stage", KEY) / "entry.json").read_text())
+    assert set(entry) == {"record", "files"}
+    artifact = Artifact(path=f"{entry_folder('stage', KEY)}/sub/data.txt", sha256="0", bytes=5)
+    assert store.path(artifact).read_text() == "hello"

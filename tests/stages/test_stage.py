@@ -1,0 +1,146 @@
+"""Keys: what decides a result decides the key, and nothing else does."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scenegen.config import Config, ObjectSettings, Settings, load_config
+from scenegen.records import Record, Report, Source, digest_json
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from stages.graph import image_to_scene, local_submit
+from stages.run import open_store
+from stages.stage import Stage, Work, execute
+
+
+class Number(Record):
+    value: int
+
+
+class Factor(Settings):
+    factor: int = 2
+
+
+def times(number: Number, *, config: Factor, work: Work) -> Number:
+    work.write("sub/value.txt").write_text(str(number.value * config.factor))
+    return Number(value=number.value * config.factor)
+
+
+TIMES = Stage("times", 1, Number, times)
+
+
+def test_execute_computes_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = execute(TIMES, (Number(value=3),), Factor(), store, Runtime())
+    assert (first.record, first.cached) == (Number(value=6), False)
+    second = execute(TIMES, (Number(value=3),), Factor(), store, Runtime(device="cuda", offline=True))
+    assert (second.record, second.cached, second.key) == (first.record, True, first.key)
+    assert second.seconds == first.seconds
+
+
+def test_execute_keeps_nothing_of_a_failure(tmp_path: Path) -> None:
+    def fail(number: Number, *, config: Factor, work: Work) -> Number:
+        work.write("half").write_text("x")
+        raise ValueError("no")
+
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="no"):
+        execute(Stage("times", 1, Number, fail), (Number(value=3),), Factor(), store, Runtime())
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert execute(TIMES, (Number(value=3),), Factor(), store, Runtime()).record.value == 6
+
+
+def test_artifacts_name_files_that_will_exist(tmp_path: Path) -> None:
+    def write(*, config: Factor, work: Work) -> Report:
+        work.write("deep/file.txt").write_text("hello")
+        return Report(files=(("file.txt", work.artifact("deep/file.txt")),))
+
+    store = Store(tmp_path)
+    ((_, artifact),) = execute(Stage("write", 1, Report, write), (), Factor(), store, Runtime()).record.files
+    assert store.path(artifact).read_text() == "hello"
+    assert artifact.bytes == 5
+
+
+@given(st.integers(), st.integers(0, 5), st.integers(1, 3), st.text(max_size=3), st.text(max_size=3))
+def test_every_part_of_the_key_counts(value: int, factor: int, version: int, name: str, revision: str) -> None:
+    def key(value: int, factor: int, version: int, name: str, revision: str) -> str:
+        stage = Stage(name, version, Number, times, weights=lambda config: {"net": revision})
+        return stage.key((Number(value=value),), Factor(factor=factor))
+
+    base = key(value, factor, version, name, revision)
+    assert base == key(value, factor, version, name, revision)
+    assert base != key(value + 1, factor, version, name, revision)
+    assert base != key(value, factor + 1, version, name, revision)
+    assert base != key(value, factor, version + 1, name, revision)
+    assert base != key(value, factor, version, name + "x", revision)
+    assert base != key(value, factor, version, name, revision + "x")
+
+
+def test_keys_tell_numbers_from_records_and_order() -> None:
+    one, two = Number(value=1), Number(value=2)
+    keys = [TIMES.key(inputs, Factor()) for inputs in ((one, two), (two, one), (1, two), (one, 2), (1,), (one,))]
+    assert len(set(keys)) == len(keys)
+
+
+@given(st.recursive(st.one_of(st.none(), st.integers(), st.text(max_size=4)), st.lists, max_leaves=4))
+def test_digest_ignores_the_order_of_names(value: Any) -> None:
+    assert digest_json({"a": value, "b": 1}) == digest_json({"b": 1, "a": value})
+
+
+def test_digest_refuses_not_a_number() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_json(float("nan"))
+
+
+ALL = ["read", "segment", "depth", "layout", "generate 1", "generate 2", "compose", "export", "report"]
+
+
+@pytest.mark.parametrize(
+    ("override", "executed"),
+    [
+        ("read.max_side=640", ALL),
+        ("segment.superpixels=100", ALL[1:]),
+        ("depth.pitch_deg=10", ALL[2:]),
+        ("camera.fov_deg=40", ALL[2:]),
+        ("layout.grid=32", ALL[3:]),
+        ("generate.thickness=0.5", ALL[4:]),
+        ("texture.size=256", ALL[4:]),
+        ("seed=1", ALL[4:]),
+        ("objects.2.seed=1", ALL[5:]),
+        ("objects.9.seed=1", []),
+        ("compose.contact=false", ALL[6:]),
+        ("export.usdz=false", ALL[7:]),
+        ("report.picture_side=100", ALL[8:]),
+    ],
+)
+def test_a_changed_setting_recomputes_only_what_depends_on_it(
+    bench: Any, photo: Path, tmp_path: Path, override: str, executed: list[str]
+) -> None:
+    bench.objects = 2
+    store, runtime = open_store(tmp_path / "out"), Runtime()
+    source = Source(name="photo", photo=store.ingest(photo))
+
+    def run(config: Config) -> list[str]:
+        bench.executed.clear()
+        with ThreadPoolExecutor(1) as executor:
+            image_to_scene(source, config, local_submit(store, runtime, executor))
+        return sorted(bench.executed.elements())
+
+    assert run(Config()) == sorted(ALL)
+    assert run(Config()) == []
+    assert run(load_config(overrides=[override])) == sorted(executed)
+    assert run(Config()) == []  # the first results are still there
+
+
+def test_settings_of_one_object_are_part_of_its_key_only() -> None:
+    config = load_config(overrides=["objects.2.seed=1"])
+    assert config.object_settings(1) == Config().object_settings(1)
+    assert config.object_settings(2) == ObjectSettings(
+        generate=config.generate, texture=config.texture, seed=1
+    )

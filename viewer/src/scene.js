@@ -1,0 +1,221 @@
+// The 3D view: the embedded GLB, seen from the photo's camera or from anywhere.
+
+import {
+  Box3,
+  Box3Helper,
+  Color,
+  DirectionalLight,
+  HemisphereLight,
+  MathUtils,
+  MeshBasicMaterial,
+  PerspectiveCamera,
+  Raycaster,
+  Scene,
+  Vector2,
+  Vector3,
+  WebGLRenderer,
+} from "three";
+import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+import { GLTFLoader } from "three/examples/jsm/loaders/GLTFLoader.js";
+
+const ACCENT = new Color("#ffb020");
+const DIMMED = new Color(0.32, 0.32, 0.32);
+const CLICK_PIXELS = 4;
+
+/** Whether this browser can draw in 3D. Asked first, so that three logs no error where it cannot. */
+export function hasWebGL() {
+  return document.createElement("canvas").getContext("webgl2") !== null;
+}
+
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
+/** The node of `root` that carries `name` in the file: the loader changes names, but keeps the original. */
+function nodeNamed(root, name) {
+  let found = null;
+  root.traverse((node) => {
+    if (found === null && (node.userData.name ?? node.name) === name) found = node;
+  });
+  return found;
+}
+
+function meshesOf(node) {
+  const meshes = [];
+  node.traverse((child) => {
+    if (child.isMesh) meshes.push(child);
+  });
+  return meshes;
+}
+
+/** The mesh's textures hold the photo's own light, so it is drawn unlit, unless shading is asked for. */
+function addUnlit(mesh) {
+  const { map, side, color } = mesh.material;
+  mesh.userData.materials = { unlit: new MeshBasicMaterial({ map, side, color }), shaded: mesh.material };
+  mesh.userData.color = color.clone();
+  mesh.material = mesh.userData.materials.unlit;
+}
+
+/**
+ * Loads the GLB and draws it into `canvas`.
+ *
+ * @param {HTMLCanvasElement} canvas
+ * @param {string} base64 the GLB
+ * @param {Map<number, string>} names node names of the objects by id
+ * @param {(id: number | null) => void} onPick called with the object a click meets, or null
+ * @param {(mode: "photo" | "free") => void} onView called when the view leaves or meets the photo's camera
+ */
+export async function openScene(canvas, base64, names, onPick, onView) {
+  const gltf = await new GLTFLoader().parseAsync(bytesOf(base64).buffer, "");
+  const scene = new Scene();
+  scene.add(gltf.scene, new HemisphereLight(0xffffff, 0x8d8577, 2.2));
+  const sun = new DirectionalLight(0xffffff, 1.6);
+  sun.position.set(-2, 4, 3);
+  scene.add(sun);
+  scene.updateMatrixWorld(true);
+
+  const everything = meshesOf(gltf.scene);
+  everything.forEach(addUnlit);
+  const objects = new Map();
+  for (const [id, name] of names) {
+    const node = nodeNamed(gltf.scene, name);
+    if (node !== null) objects.set(id, meshesOf(node));
+  }
+  const idOf = new Map([...objects].flatMap(([id, meshes]) => meshes.map((mesh) => [mesh, id])));
+  const background = everything.filter((mesh) => !idOf.has(mesh));
+
+  const renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
+  renderer.setPixelRatio(Math.min(window.devicePixelRatio, 2));
+  const photoCamera = gltf.cameras[0];
+  const camera = new PerspectiveCamera();
+  const controls = new OrbitControls(camera, canvas);
+  controls.autoRotateSpeed = 1.5;
+  controls.enableZoom = false; // until the view has focus: the wheel scrolls the page
+  controls.listenToKeyEvents(canvas);
+  canvas.style.touchAction = "pan-y"; // a vertical swipe scrolls the page
+  canvas.addEventListener("focus", () => (controls.enableZoom = true));
+  canvas.addEventListener("blur", () => (controls.enableZoom = false));
+  canvas.addEventListener("pointerdown", () => canvas.focus({ preventScroll: true }));
+
+  const eye = new Vector3().setFromMatrixPosition(photoCamera.matrixWorld);
+  const ahead = new Vector3(0, 0, -1).transformDirection(photoCamera.matrixWorld);
+  const bounds = new Box3();
+  (idOf.size > 0 ? [...idOf.keys()] : everything).forEach((mesh) => bounds.expandByObject(mesh));
+  const distance = Math.max(bounds.getCenter(new Vector3()).sub(eye).dot(ahead), 0.1);
+  const target = ahead.clone().multiplyScalar(distance).add(eye);
+  camera.near = distance / 200;
+  camera.far = distance * 200;
+
+  let frame = 0;
+  let atPhoto = true;
+  const selection = new Box3Helper(new Box3(), ACCENT);
+  selection.visible = false;
+  scene.add(selection);
+
+  function draw() {
+    frame = 0;
+    if (controls.autoRotate) {
+      controls.update();
+      invalidate();
+    }
+    renderer.render(scene, camera);
+  }
+
+  function invalidate() {
+    if (frame === 0) frame = requestAnimationFrame(draw);
+  }
+
+  /** Fits the canvas to its box; the photo's whole field of view stays inside, whatever the shape of the box. */
+  function resize() {
+    const { clientWidth: width, clientHeight: height } = canvas.parentElement;
+    if (width === 0 || height === 0) return;
+    renderer.setSize(width, height, false);
+    camera.aspect = width / height;
+    const slope = Math.tan(MathUtils.degToRad(photoCamera.fov / 2)) * Math.max(1, photoCamera.aspect / camera.aspect);
+    camera.fov = MathUtils.radToDeg(2 * Math.atan(slope));
+    camera.updateProjectionMatrix();
+    invalidate();
+  }
+
+  function showPhotoView() {
+    controls.autoRotate = false;
+    controls.target.copy(target);
+    photoCamera.matrixWorld.decompose(camera.position, camera.quaternion, new Vector3());
+    atPhoto = true;
+    onView("photo");
+    invalidate();
+  }
+
+  controls.addEventListener("change", () => {
+    if (atPhoto) {
+      atPhoto = false;
+      onView("free");
+    }
+    invalidate();
+  });
+
+  function pick(event) {
+    const box = canvas.getBoundingClientRect();
+    const at = new Vector2(
+      ((event.clientX - box.left) / box.width) * 2 - 1,
+      1 - ((event.clientY - box.top) / box.height) * 2,
+    );
+    const caster = new Raycaster();
+    caster.setFromCamera(at, camera);
+    const hit = caster.intersectObjects(everything.filter((mesh) => mesh.visible), false)[0];
+    onPick(hit === undefined ? null : (idOf.get(hit.object) ?? null));
+  }
+
+  let pressed = null;
+  canvas.addEventListener("pointerdown", (event) => (pressed = event));
+  canvas.addEventListener("pointerup", (event) => {
+    const moved = pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY);
+    if (moved !== null && moved <= CLICK_PIXELS) pick(event);
+    pressed = null;
+  });
+
+  /** Draws a box about the object `id` and dims the rest; null for none. */
+  function select(id) {
+    const chosen = objects.get(id);
+    selection.visible = chosen !== undefined;
+    selection.box.makeEmpty();
+    chosen?.forEach((mesh) => selection.box.expandByObject(mesh));
+    for (const mesh of everything) {
+      const dimmed = chosen !== undefined && !chosen.includes(mesh);
+      for (const material of Object.values(mesh.userData.materials)) {
+        material.color.copy(dimmed ? DIMMED : mesh.userData.color);
+      }
+    }
+    invalidate();
+  }
+
+  function setVisible(meshes, visible) {
+    meshes.forEach((mesh) => (mesh.visible = visible));
+    invalidate();
+  }
+
+  new ResizeObserver(resize).observe(canvas.parentElement);
+  resize();
+  showPhotoView();
+
+  return {
+    select,
+    showPhotoView,
+    setTurning(on) {
+      controls.autoRotate = on;
+      invalidate();
+    },
+    setBackground: (on) => setVisible(background, on),
+    setObjects: (on) => setVisible([...idOf.keys()], on),
+    setWireframe(on) {
+      everything.forEach(({ userData }) =>
+        Object.values(userData.materials).forEach((material) => (material.wireframe = on)),
+      );
+      invalidate();
+    },
+    setShaded(on) {
+      everything.forEach((mesh) => (mesh.material = mesh.userData.materials[on ? "shaded" : "unlit"]));
+      invalidate();
+    },
+  };
+}
