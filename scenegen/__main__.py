@@ -6,21 +6,41 @@ import logging
 import os
 import signal
 import sys
+import threading
+from types import FrameType
 
+from scenegen.cli import kill_children
 from scenegen.cli import main as run
 from scenegen.errors import EXIT_INTERRUPTED
+
+GRACE_S = 5.0
+"""How long an interrupted run may take to end by itself."""
 
 
 def main() -> int:
     """The console script: the command line on `sys.argv`. Returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     code = run()
     if code == EXIT_INTERRUPTED:
-        # The interpreter's own exit would wait for the threads of the stages that still run.
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
+        _end()
     return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupts the run, and ends it where a library waits for its threads first, as Prefect does."""
+    watchdog = threading.Timer(GRACE_S, _end)
+    watchdog.daemon = True
+    watchdog.start()
+    raise KeyboardInterrupt
+
+
+def _end() -> None:
+    """Ends the process now: the interpreter's own exit would wait for the threads of stages that still run."""
+    kill_children()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 if __name__ == "__main__":

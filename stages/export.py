@@ -10,7 +10,7 @@ import numpy as np
 from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.glb import read_glb, write_glb
-from scenegen.export.parts import Fact, Part, PartScene
+from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
 from scenegen.records import Export, Photo, PlacedObject, Scene, Surface
 from stages.stage import Stage, Work
@@ -82,12 +82,13 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
 
 def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
     """How a scene that was read back differs from the one that was written, in what it holds."""
+    wanted = prepared(wanted)
     findings = []
     for group in ("objects", "background"):
-        expected = [part.name for part in getattr(wanted, group)]
-        received = [part.name for part in getattr(found, group)]
+        expected = [(part.name, len(part.mesh.faces)) for part in getattr(wanted, group)]
+        received = [(part.name, len(part.mesh.faces)) for part in getattr(found, group)]
         if expected != received:
-            findings.append(f"scene.glb: {group} are {received}, not {expected}.")
+            findings.append(f"scene.glb: {group} (name, triangles) are {received}, not {expected}.")
     if found.intrinsics != wanted.intrinsics:
         findings.append(f"scene.glb: the camera is {found.intrinsics}, not {wanted.intrinsics}.")
     return findings

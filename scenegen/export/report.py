@@ -383,13 +383,14 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
     support = "floor" if item.support == 0 else f"{item.support} {names.get(item.support, '')}".strip()
     cells = "".join(_measured(column, item, placed) for column in COLUMNS)
     return (
-        f'<tr role="row" data-object="{item.id}" data-name="{escape(item.name)}">'
+        f'<tr role="row" id="object-{item.id}" data-object="{item.id}" data-name="{escape(item.name)}">'
         f'<td role="cell" class="thumbnail">{thumbnail}</td>'
         '<td role="cell" class="name"><button type="button" class="pick" aria-pressed="false">'
         f'<svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="6" '
         f'fill="rgb({red},{green},{blue})"/></svg><span>{item.id} {escape(names[item.id])}</span></button></td>'
         f'{cells}<td role="cell" data-label="Stands on">{escape(support)}</td>'
-        f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, <span class="seed">seed {item.seed}</span></span></td>'
+        f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, '
+        f'<span class="seed">seed {item.seed}</span></span></td>'
         f'<td role="cell" class="command"><div>{_command(findings.photo, item)}<button type="button" class="copy" '
         f'aria-label="Copy the command for object {item.id}">Copy</button></div></td></tr>'
     )

@@ -39,7 +39,7 @@ def test_a_rigid_matrix_survives_its_pose(quaternion: list[float], shift: float)
     ids=["scale", "mirror", "projective", "nan", "shear"],
 )
 def test_only_rigid_placements_are_taken(part_scene: PartScene, matrix: np.ndarray) -> None:
-    with pytest.raises(ExportError, match="obj_01_box.*not rigid"):
+    with pytest.raises(ExportError, match=r"obj_01_box.*not rigid"):
         prepared(with_object(part_scene, replace(part_scene.objects[0], world_from_part=matrix)))
 
 

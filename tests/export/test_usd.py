@@ -197,7 +197,7 @@ def test_the_floor_is_a_static_collider_and_the_backdrop_none(folder: Path) -> N
     assert UsdGeom.Mesh(floor).GetDoubleSidedAttr().Get()
     backdrop = stage.GetPrimAtPath("/scene/background/backdrop")
     assert not any(prim.HasAPI(UsdPhysics.CollisionAPI) for prim in Usd.PrimRange(backdrop))
-    still = [prim for prim in Usd.PrimRange(stage.GetPrimAtPath("/scene/background"))]
+    still = Usd.PrimRange(stage.GetPrimAtPath("/scene/background"))
     assert not any(prim.HasAPI(UsdPhysics.RigidBodyAPI) for prim in still)
 
 

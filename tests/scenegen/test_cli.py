@@ -281,30 +281,37 @@ def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
 # Interruption ---------------------------------------------------------------------------------------------------------
 
 STUCK = """
-import subprocess, sys, threading, time
+import subprocess, sys, time
+import scenegen.__main__ as entry
 import scenegen.cli as cli
 
-def stuck(path):
-    child = subprocess.Popen([sys.executable, "-c",
-        "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']); time.sleep(99)"])
-    time.sleep(0.5)
+sleep = "import time; time.sleep(99)"
+parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '{sleep}']); time.sleep(99)"
+
+def stuck(waits: bool):
+    child = subprocess.Popen([sys.executable, "-c", parent])
+    while not cli._descendants(child.pid):
+        time.sleep(0.01)
     print(child.pid, *cli._descendants(child.pid), flush=True)
     executor = cli.ThreadPoolExecutor(1)
-    executor.submit(time.sleep, 99).result()
+    try:
+        executor.submit(time.sleep, 99).result()
+    finally:
+        executor.shutdown(wait=waits)
 
 cli.app.command(stuck)
-sys.argv = ["scenegen", "stuck", "x"]
-from scenegen.__main__ import main
-sys.exit(main())
+entry.GRACE_S = 1
+sys.argv[0] = "scenegen"
+sys.exit(entry.main())
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(number: signal.Signals) -> None:
-    """Ends at once with 130 and no traceback, though a thread still works, and takes its children along."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+@pytest.mark.parametrize(("waits", "log"), [("False", "ERROR: interrupted"), ("True", "")])
+def test_interrupted(number: signal.Signals, waits: str, log: str) -> None:
+    """Ends soon with 130 and no traceback, though a thread still works or is waited for; takes its children along."""
+    words = [sys.executable, "-c", STUCK, "stuck", waits]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stderr is not None
     children = [int(word) for word in process.stdout.readline().split()]
@@ -313,11 +320,10 @@ def test_interrupted(number: signal.Signals) -> None:
     process.send_signal(number)
     assert process.wait(20) == 130
     assert time.monotonic() - start < 10
-    assert process.stderr.read().strip() == "ERROR: interrupted"
+    assert process.stderr.read().strip() == log
     process.stdout.close()
     process.stderr.close()
-    for child in children:
-        assert not _alive(child)
+    assert not any(_alive(child) for child in children)
 
 
 def _alive(pid: int) -> bool:

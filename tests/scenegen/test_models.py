@@ -149,7 +149,7 @@ def test_an_unknown_name_lists_the_known_ones(runtime: Runtime) -> None:
             act("sam2", runtime)
 
 
-# --- download ---------------------------------------------------------------------------------------------------------
+# --- fetching ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_fetch_brings_verifies_and_records_every_file(hub: Model, runtime: Runtime) -> None:

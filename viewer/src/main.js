@@ -18,11 +18,21 @@ async function start() {
   const view = document.querySelector("#view");
   const status = view.querySelector("[role=status]");
   let scene = null;
-  const select = (id, fromScene) => {
-    table.select(id, fromScene);
+  const table = wireObjects(document.querySelector("#objects"), select);
+
+  /** Shows which object is meant, in the scene, in the table, and between them. */
+  function select(id) {
+    table.select(id);
     scene?.select(id);
-  };
-  const table = wireObjects(document.querySelector("#objects"), (id) => select(id, false));
+    const row = document.querySelector(`#object-${id}`);
+    status.replaceChildren();
+    if (row === null) return;
+    const link = document.createElement("a");
+    link.href = `#${row.id}`;
+    link.textContent = row.querySelector(".pick").textContent;
+    status.append("Selected: ", link);
+  }
+
   wireCompare(document.querySelector("#compare"));
 
   if (!hasWebGL()) {
@@ -32,10 +42,9 @@ async function start() {
   }
   const photo = view.querySelector("[data-action=photo]");
   const base64 = document.querySelector("#scene-glb").textContent;
-  const pick = (id) => select(id, true);
   const onView = (mode) => photo.setAttribute("aria-pressed", String(mode === "photo"));
   try {
-    scene = await openScene(view.querySelector("canvas"), base64, table.names, pick, onView);
+    scene = await openScene(view.querySelector("canvas"), base64, table.names, select, onView);
   } catch (error) {
     view.dataset.state = "failed";
     status.textContent = `The 3D view could not be opened (${error.message}). The picture shows the scene from the side.`;

@@ -2,20 +2,19 @@
 
 /**
  * @param {HTMLElement} table rows with `data-object`, each with a button `.pick` and a button `.copy` beside a `code`
- * @param {(id: number | null) => void} onSelect
+ * @param {(id: number | null) => void} onSelect called when the user picks a row, or lets go of it
  */
 export function wireObjects(table, onSelect) {
   const rows = new Map([...table.querySelectorAll("[data-object]")].map((row) => [Number(row.dataset.object), row]));
   let selected = null;
 
-  /** Marks the row of `id` (null for none); `scroll` brings it into view. */
-  function select(id, scroll) {
+  /** Marks the row of `id` (null for none). */
+  function select(id) {
     selected = id;
     for (const [key, row] of rows) {
       row.classList.toggle("selected", key === id);
       row.querySelector(".pick").setAttribute("aria-pressed", String(key === id));
     }
-    if (scroll) rows.get(id)?.scrollIntoView({ block: "nearest" });
   }
 
   for (const [id, row] of rows) {
