@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scenegen.errors import UsageError
 
 DEFAULT_PRESET = "training-free"
+MAX_SEED = 2**53 - 1
+"""Larger integers do not survive every reader of JSON."""
 
 
 class Settings(BaseModel):
@@ -93,6 +95,12 @@ class DepthAnythingConfig(Settings):
     near_m: float = Field(0.5, gt=0)
     far_m: float = Field(5.0, gt=0)
     """A relative map has no metres: its nearest and farthest points are put at these distances."""
+
+    @model_validator(mode="after")
+    def _near_before_far(self) -> DepthAnythingConfig:
+        if self.near_m >= self.far_m:
+            raise ValueError(f"`near_m` is {self.near_m} and `far_m` {self.far_m}; near_m must be the smaller")
+        return self
 
 
 DepthConfig = Annotated[GroundConfig | DepthAnythingConfig, Field(discriminator="method")]
@@ -186,13 +194,13 @@ class ReportConfig(Settings):
 class ObjectConfig(Settings):
     """Overrides for one object, by its id."""
 
-    seed: int
+    seed: int = Field(ge=0, le=MAX_SEED)
 
 
 class Config(Settings):
     """Everything that decides a result."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     read: ReadConfig = ReadConfig()
     segment: SegmentConfig = RegionsConfig()
     camera: CameraConfig = CameraConfig()

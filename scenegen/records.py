@@ -272,3 +272,4 @@ class Report(Record):
     """The page and the pictures that go with it, each with its name inside the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
+    warnings: tuple[str, ...] = ()

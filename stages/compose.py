@@ -84,7 +84,7 @@ def compose(
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
-    warnings: list[str] = []
+    warnings = [f"object {item.id}: {warning}" for item in objects.items for warning in item.warnings]
     failures: list[Failure] = list(objects.failures)
     placed: dict[int, Placed] = {}
     tolerance = depth.uncertainty + config.max_shift if config.contact else 0.0
@@ -100,9 +100,9 @@ def compose(
     scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
-            warnings.append(f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}.")
-    for warning in warnings:
-        logger.warning("%s", warning)
+            warning = f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}."
+            logger.warning("%s", warning)
+            warnings.append(warning)
     world_from_camera = np.array(layout.world_from_camera)
     in_world = {i: p.mesh.transformed(world_from_camera) for i, p in placed.items()}
     members = []
@@ -211,7 +211,9 @@ def _graph(
     layout: Layout,
 ) -> nx.DiGraph:
     graph: nx.DiGraph = nx.DiGraph()
-    graph.add_node(CAMERA, kind="camera", intrinsics=layout.intrinsics.model_dump())
+    graph.add_node(
+        CAMERA, kind="camera", intrinsics=layout.intrinsics.model_dump(), world_from_camera=layout.world_from_camera
+    )
     graph.add_node("floor", kind="background", source=layout.floor_source)
     for surface in layout.surfaces:
         if surface.name not in graph:

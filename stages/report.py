@@ -105,7 +105,7 @@ def report(
         side=config.picture_side,
     )
     work.write("report.html").write_text(report_page(findings), encoding="utf-8", newline="\n")
-    return Report(files=(("report.html", work.artifact("report.html")), *beside))
+    return Report(files=(("report.html", work.artifact("report.html")), *beside), warnings=warnings)
 
 
 def disagreements(placed: Sequence[PlacedObject], exported: Mapping[int, Scores]) -> tuple[str, ...]:

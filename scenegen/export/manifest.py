@@ -8,7 +8,6 @@ leaves no folder at all; `heal`, which every run starts with, puts the old one b
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import platform
@@ -191,7 +190,7 @@ def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], m
     text = manifest.text()
     if _is_published(target, manifest, text):
         return False
-    with disk_errors(target), store.staging() as folder:
+    with disk_errors(target), store.lock(), store.staging() as folder:
         for name, artifact in files:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,14 +215,16 @@ def heal(store: Store, out: Path) -> None:
     Raises:
         ResourceError: if the disk cannot be written.
     """
-    with disk_errors(out):
+    if not any((store.root / REPLACED).glob("*@*")):
+        return
+    with disk_errors(out), store.lock():
         # Where a folder was renamed away twice, the last one is the one that was published.
-        aside = sorted((store.root / REPLACED).glob("*@*"), key=lambda folder: -folder.lstat().st_ctime_ns)
-        for folder in aside:
+        for folder in sorted((store.root / REPLACED).glob("*@*"), key=lambda path: -path.lstat().st_ctime_ns):
             target = out / folder.name.partition("@")[2]
             if target.exists():
                 _discard(store, folder)
-            elif _rename(folder, target):
+            else:
+                folder.rename(target)
                 logger.warning("%s: restored after an interrupted run", target)
 
 
@@ -257,37 +258,25 @@ def _carry_over(old: Path, new: Path) -> None:
 
 
 def _swap(store: Store, folder: Path, target: Path) -> None:
-    """Renames `folder` to `target`, what was there away first. Of two processes publishing at once the last one wins."""
+    """Renames `folder` to `target`, what was there away first."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    (store.root / REPLACED).mkdir(parents=True, exist_ok=True)
-    published = False
-    while not published:
-        aside = store.root / REPLACED / f"{uuid.uuid4().hex}@{target.name}"
-        replaced = _rename(target, aside)
-        try:
-            published = _rename(folder, target)
-        except OSError:
-            if replaced:
-                _rename(aside, target)
-            raise
-        if replaced:
-            _discard(store, aside)
+    aside = store.root / REPLACED / f"{uuid.uuid4().hex}@{target.name}"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    replaces = target.exists()
+    if replaces:
+        target.rename(aside)
+    try:
+        folder.rename(target)
+    except OSError:
+        if replaces:
+            aside.rename(target)
+        raise
     flush(target.parent)
+    if replaces:
+        _discard(store, aside)
 
 
 def _discard(store: Store, folder: Path) -> None:
     """Deletes a replaced folder, out of the reach of `heal` first: half of one must never be restored."""
     with store.staging() as trash:
-        _rename(folder, trash / "replaced")
-
-
-def _rename(folder: Path, target: Path) -> bool:
-    """Renames a folder; False where there is none to rename, or another one at `target` already."""
-    try:
-        folder.rename(target)
-    except OSError as error:
-        moved_by_another = error.errno == errno.ENOENT and not folder.exists()
-        if not moved_by_another and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        return False
-    return True
+        folder.rename(trash / "replaced")

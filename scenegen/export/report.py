@@ -199,7 +199,7 @@ def problems(findings: Findings) -> str:
 
 
 def view(findings: Findings) -> str:
-    """The 3D view's frame; its script puts the side picture's place to use where the browser can draw."""
+    """The 3D view: the side picture, in whose place the page's script draws the scene where the browser can."""
     toggles = (
         ("turning", "Orbit", False),
         ("objects", "Objects", True),
@@ -218,7 +218,7 @@ def view(findings: Findings) -> str:
         f'<div class="toolbar" role="group" aria-label="3D view">{buttons}</div>'
         '<p class="note" role="status">The picture shows the scene from the side; the 3D view needs scripts.</p>'
     )
-    return _card("view", "Scene", "Drag to turn, scroll to zoom, click an object", body)
+    return _card("view", "Scene", "Drag to turn, click an object, then scroll to zoom", body)
 
 
 def compare(findings: Findings) -> str:

@@ -14,6 +14,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from scenegen.geometry.unwrap import run_xatlas
+run_xatlas(Path(sys.argv[2]), Path(sys.argv[3]))
+"""
+"""`-P` and this path keep modules of the user's folder out, and find the package wherever it was imported from."""
+
 
 @dataclass(frozen=True)
 class Atlas:
@@ -35,7 +44,7 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
     with tempfile.TemporaryDirectory(prefix="scenegen-unwrap-") as folder:
         mesh, atlas = Path(folder) / "mesh.npz", Path(folder) / "atlas.npz"
         np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
-        command = [sys.executable, "-m", "scenegen.geometry.unwrap", str(mesh), str(atlas)]
+        command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2]), str(mesh), str(atlas)]
         try:
             subprocess.run(command, check=True, capture_output=True, timeout=timeout_s)
             with np.load(atlas, allow_pickle=False) as data:
@@ -81,8 +90,8 @@ def _checked(atlas: Atlas, vertices: int, faces: int) -> Atlas:
     return atlas
 
 
-def _run(mesh: Path, atlas: Path) -> None:
-    """The child process."""
+def run_xatlas(mesh: Path, atlas: Path) -> None:
+    """The child process's work: from `mesh` (npz) to `atlas` (npz)."""
     import xatlas
 
     with np.load(mesh, allow_pickle=False) as data:
@@ -97,7 +106,3 @@ def _run(mesh: Path, atlas: Path) -> None:
     work.generate(charts, packing)
     source, cut, uv = work[0]
     np.savez(atlas, source=source.astype(np.int32), faces=cut.astype(np.int32), uv=uv.astype(np.float32))
-
-
-if __name__ == "__main__":
-    _run(Path(sys.argv[1]), Path(sys.argv[2]))

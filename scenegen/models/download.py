@@ -54,8 +54,6 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
     """
     model = registered(name)
     folder = runtime.models / name
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     known = _verified_before(folder, model)
     files = {}
     for file in model.files:
@@ -63,13 +61,15 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
         digest = sha256_file(target) if target.is_file() else None
         if digest is None or digest != (file.sha256 or known.get(file.name)):
             part = folder / f"{file.name}.part"
-            if source is not None:
-                _copy(source if source.is_file() else source / file.name, part)
-            elif runtime.offline:
+            if source is None and runtime.offline:
                 raise WeightsError(
                     f"the weights `{name}` are not complete in {folder}, and this run is offline; run "
                     f"`scenegen models fetch {name}` with a network, or copy them from a local folder with --source."
                 )
+            with _writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            if source is not None:
+                _copy(source if source.is_file() else source / file.name, part)
             else:
                 _download(_address(model, file), part, file.bytes, progress or _silent)
             digest = _accept(part, target, file)
@@ -138,7 +138,9 @@ def _download(url: str, part: Path, size: int | None, progress: Progress) -> Non
     except HTTPError as error:
         if error.code == 416:  # nothing is left to send: the size was unknown and all of it is here
             return
-        raise WeightsError(f"{url} answered {error.code} {error.reason}; {again}.") from error
+        raise WeightsError(
+            f"{url} answered {error.code} {error.reason}; try again later, or copy the file from elsewhere with --source."
+        ) from error
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise WeightsError(f"{url} cannot be reached ({reason}); check the network and {again}.") from error

@@ -27,7 +27,7 @@ class Row:
     folder: Path
     state: Literal["present", "absent", "damaged"]
     detail: str
-    """What is wrong, where something is."""
+    """What is damaged."""
 
 
 def list_models(runtime: Runtime, hashes: bool = False) -> tuple[Row, ...]:
@@ -47,7 +47,7 @@ def locate(name: str, runtime: Runtime, hashes: bool = False) -> Path:
     if row.state != "present":
         network = " with a network (this run is offline)" if runtime.offline else ""
         raise WeightsError(
-            f"the weights `{name}` are {row.state} in {row.folder}: {row.detail}. "
+            f"the weights `{name}` are {row.state} in {row.folder}{row.detail and f' ({row.detail})'}. "
             f"Run `scenegen models fetch {name}` once{network}."
         )
     return row.folder
@@ -80,7 +80,7 @@ def _inspect(model: Model, folder: Path, hashes: bool) -> Row:
     try:
         text = (folder / VERIFIED).read_text()
     except OSError:
-        return Row(model, folder, "absent", "no finished fetch")
+        return Row(model, folder, "absent", "")
     try:
         _check(model, folder, json.loads(text), hashes)
     except (WeightsError, ValueError, KeyError, TypeError) as error:

@@ -36,10 +36,6 @@ class Model:
     note: str
     """What to know before using it."""
 
-    def file(self, name: str) -> ModelFile:
-        """The file called `name`."""
-        return next(file for file in self.files if file.name == name)
-
 
 def registered(name: str) -> Model:
     """The model called `name`.

@@ -57,15 +57,12 @@ def estimate_depth_anything(
 
     Raises:
         InputError: where `camera` is of another size than `image`.
-        UsageError: unless near_m < far_m.
         WeightsError: where weights or packages are missing, damaged or of another kind.
         ResourceError: where the device is absent or its memory full.
     """
     height, width = image.shape[:2]
     if (camera.width, camera.height) != (width, height):
         raise InputError(f"`camera` is for {camera.width}x{camera.height}; it must be for {width}x{height}, the photo.")
-    if config.near_m >= config.far_m:
-        raise UsageError(f"`depth.near_m` is {config.near_m}; it must be less than depth.far_m, {config.far_m}.")
     metric = config.variant != "relative"
     folder = _folder(config, runtime)
     _check_kind(folder, config)

@@ -91,8 +91,7 @@ def snap_to_edges(
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     band = cv2.morphologyEx(ids, cv2.MORPH_GRADIENT, kernel) > 0
-    cores = np.setdiff1d(ids, ids[band & (ids > 0)]) if not band.any() else np.unique(ids[~band])
-    band &= np.isin(ids, cores)
+    band &= np.isin(ids, ids[~band])
     markers = np.where(band, 0, ids.astype(np.int32) + 1)
     cv2.watershed(image, markers)
     return np.where(markers > 0, markers - 1, ids).astype(np.uint16)

@@ -83,8 +83,9 @@ def background_surfaces(
     u, v = np.meshgrid(np.linspace(0, width, columns + 1), np.linspace(0, height, rows + 1))
     nodes = np.stack([u, v], axis=-1)
     directions = rays(camera, nodes)
-    smooth = cv2.blur(behind.astype(np.float32), (max(1, int(cell)), max(1, int(cell))))
-    z_seen = ndimage.map_coordinates(smooth, [v - 0.5, u - 0.5], order=1, mode="nearest")
+    # The farthest depth around a node: a coarse grid must not come before anything the picture shows.
+    farthest = ndimage.maximum_filter(behind, size=2 * max(1, int(cell)) + 1)
+    z_seen = ndimage.map_coordinates(farthest, [v - 0.5, u - 0.5], order=1, mode="nearest")
     z_plane = floor.depth(directions)
     share = cv2.resize(is_floor.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     reachable = np.isfinite(z_plane)

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from export.chromium import Page, browser_page
+from export.chromium import Page, browser_page, require_chromium
 from export.toy_scene import COLORS, ToyScene, toy_scene
 from hypothesis import given
 from hypothesis import strategies as st
@@ -200,6 +200,16 @@ def test_times_of_one_stage_are_added(findings: report.Findings) -> None:
 # In a browser.
 
 
+def test_a_missing_browser_skips_or_fails_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("SCENEGEN_REQUIRE_VALIDATORS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no Chromium"):
+        require_chromium()
+    monkeypatch.setenv("SCENEGEN_REQUIRE_VALIDATORS", "1")
+    with pytest.raises(pytest.fail.Exception, match="no Chromium"):
+        require_chromium()
+
+
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, ToyScene, Path]]:
     folder = tmp_path_factory.mktemp("browser")
@@ -286,6 +296,7 @@ def test_a_click_in_the_scene_selects_the_row_and_back(page: Page, opened: tuple
     assert page.evaluate(selected) == [1]
     assert page.evaluate("document.querySelector('#view [role=status]').textContent") == "Selected: 1 red box"
     assert page.evaluate("scrollY") == 0, "the scene stays in view"
+    assert page.evaluate("document.activeElement.tagName") == "CANVAS", "from now on the wheel zooms"
     assert page.evaluate("document.querySelector('[data-object=\"1\"] .pick').getAttribute('aria-pressed')") == "true"
     dimmed = page.screenshot("#view canvas")
     assert dimmed[ids == 1].mean() < 0.7 * before[ids == 1].mean(), "the others are dimmed"

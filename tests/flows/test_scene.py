@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +23,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def server() -> Iterator[None]:
     """A Prefect server of these tests' own, with an empty database."""
-    import flows  # noqa: F401 (sets what Prefect reads on import)
-
+    importlib.import_module("flows")  # sets what Prefect reads on import
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=120):
@@ -41,8 +42,6 @@ def task_runs() -> Counter[str]:
 
 def settled(expected: Counter[str]) -> Counter[str]:
     """The completed task runs, once they are as many as expected: the server hears of them with some delay."""
-    import time
-
     for _ in range(100):
         found = task_runs()
         if found.total() >= expected.total():

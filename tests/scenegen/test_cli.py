@@ -137,9 +137,7 @@ def test_a_photo_inside_out(bench: Any, tmp_path: Path) -> None:
     assert (out / "photo-2" / "photo-2.jpg").read_text() == "a picture in a published folder"
 
 
-def test_several_photos_one_bad(
-    bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_photos_one_bad(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_text("bad")
     bench.unreadable = "bad"
@@ -292,10 +290,11 @@ def stuck(waits: bool):
     child = subprocess.Popen([sys.executable, "-c", parent])
     while not cli._descendants(child.pid):
         time.sleep(0.01)
-    print(child.pid, *cli._descendants(child.pid), flush=True)
     executor = cli.ThreadPoolExecutor(1)
     try:
-        executor.submit(time.sleep, 99).result()
+        future = executor.submit(time.sleep, 99)
+        print(child.pid, *cli._descendants(child.pid), flush=True)
+        future.result()
     finally:
         executor.shutdown(wait=waits)
 
@@ -346,9 +345,7 @@ def test_module_runs() -> None:
     assert done.returncode == UsageError.exit_code
 
 
-def test_doctor_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_doctor_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from scenegen import doctor
 
     checks = [doctor.Check("a", "ok", "fine"), doctor.Check("b", "warn", "so so", "mend it")]

@@ -86,7 +86,7 @@ def test_refuses(override: str, message: str) -> None:
 
 
 def test_refuses_unknown_presets_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="allowed: .*training-free"):
+    with pytest.raises(UsageError, match=r"allowed: .*training-free"):
         load_config("nope")
     with pytest.raises(UsageError, match="cannot be read"):
         load_config(file=tmp_path / "missing.yaml")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import os
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ def test_floors_are_those_of_the_package() -> None:
 
     def floors(requirements: list[str]) -> dict[str, str]:
         split = [requirement.split(",")[0].split(">=") for requirement in requirements if ">=" in requirement]
-        return {name: floor for name, floor in split}
+        return dict(split)
 
     assert floors(project["dependencies"]) == doctor.REQUIRED
     optional = floors(project["optional-dependencies"]["full"] + project["optional-dependencies"]["prefect"])
@@ -163,9 +162,17 @@ def test_a_server_that_does_not_answer() -> None:
 def test_examine_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     checks = doctor.examine(tmp_path, Runtime(models=tmp_path))
-    assert {check.name for check in checks} >= {"python", "pillow", "import open3d", "disk", "writing", "models", "cuda"}
+    assert {check.name for check in checks} >= {
+        "python",
+        "pillow",
+        "import open3d",
+        "disk",
+        "writing",
+        "models",
+        "cuda",
+    }
     assert all(check.fix for check in checks if check.state != "ok")
-    assert not os.listdir(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_doctor_needs_no_heavy_import() -> None:

@@ -22,7 +22,7 @@ from scenegen.inputs import (
 )
 
 NASTY = st.text(
-    st.one_of(st.sampled_from('./\\:*?"<>|\0\n\x7f -_aAéÉßＡ\u0301\u202e\ud800'), st.characters()), max_size=300
+    st.one_of(st.sampled_from('./\\:*?"<>|\0\n\x7f -_aAéÉß\uff21\u0301\u202e\ud800'), st.characters()), max_size=300
 )
 
 

@@ -141,6 +141,4 @@ def test_a_changed_setting_recomputes_only_what_depends_on_it(
 def test_settings_of_one_object_are_part_of_its_key_only() -> None:
     config = load_config(overrides=["objects.2.seed=1"])
     assert config.object_settings(1) == Config().object_settings(1)
-    assert config.object_settings(2) == ObjectSettings(
-        generate=config.generate, texture=config.texture, seed=1
-    )
+    assert config.object_settings(2) == ObjectSettings(generate=config.generate, texture=config.texture, seed=1)

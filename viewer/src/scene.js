@@ -95,7 +95,6 @@ export async function openScene(canvas, base64, names, onPick, onView) {
   canvas.style.touchAction = "pan-y"; // a vertical swipe scrolls the page
   canvas.addEventListener("focus", () => (controls.enableZoom = true));
   canvas.addEventListener("blur", () => (controls.enableZoom = false));
-  canvas.addEventListener("pointerdown", () => canvas.focus({ preventScroll: true }));
 
   const eye = new Vector3().setFromMatrixPosition(photoCamera.matrixWorld);
   const ahead = new Vector3(0, 0, -1).transformDirection(photoCamera.matrixWorld);

@@ -1,0 +1,190 @@
+"""The whole path on a room of boxes whose truth is known: every stage real, masks and depth given."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rooms import DESK, Room, room
+
+from scenegen.camera import transform
+from scenegen.config import Config, load_config
+from scenegen.errors import InputError
+from scenegen.export.manifest import read_manifest
+from scenegen.geometry.mesh import load_mesh
+from scenegen.inputs import Inputs
+from scenegen.png import write_png
+from scenegen.records import Record
+from scenegen.runtime import Runtime
+from scenegen.scene.graph import from_json
+from stages import graph
+from stages.graph import Pending, Submit, local_submit
+from stages.run import Result, open_store, photo_to_scene, regenerate
+from stages.stage import Outcome, Stage
+
+FOV = 55.0
+SMALL = ["texture.size=128", "generate.resolution=64", "export.usdz=false", f"camera.fov_deg={FOV}"]
+
+
+@dataclass
+class Desk:
+    """A room, its files, and the scene made of it."""
+
+    scene: Room
+    inputs: Inputs
+    out: Path
+    executed: list[str]
+
+    def submit(self, executor: ThreadPoolExecutor) -> Submit:
+        """Counts what is executed."""
+        plain = local_submit(open_store(self.out), Runtime(), executor)
+
+        def counting(
+            stage: Stage[Any], *inputs: Record | int, config: Any, object_id: int | None = None
+        ) -> Pending[Outcome[Any]]:
+            def run(*args: Any, **kwargs: Any) -> Any:
+                self.executed.append(stage.name)
+                return stage.run(*args, **kwargs)
+
+            return plain(replace(stage, run=run), *inputs, config=config, object_id=object_id)
+
+        return counting
+
+    def make(self, config: Config) -> Result:
+        self.executed.clear()
+        with ThreadPoolExecutor(2) as executor:
+            return photo_to_scene(self.inputs, config, open_store(self.out), Runtime(), self.submit(executor))
+
+
+def desk(folder: Path, scene: Room) -> Desk:
+    write_png(folder / "desk.png", scene.image)
+    write_png(folder / "masks.png", scene.ids)
+    np.save(folder / "depth.npy", scene.depth)
+    inputs = Inputs(name="desk", photo=folder / "desk.png", masks=(folder / "masks.png",), depth=folder / "depth.npy")
+    return Desk(scene, inputs, folder / "out", [])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Desk, Result]:
+    it = desk(tmp_path_factory.mktemp("desk"), room(DESK, size=(480, 360), fov=FOV))
+    return it, it.make(load_config(overrides=SMALL))
+
+
+def test_every_object_lies_on_its_pixels_at_its_place(made: tuple[Desk, Result]) -> None:
+    it, result = made
+    assert (result.objects, result.state) == (3, "complete")
+    manifest = read_manifest(Path(result.folder))
+    scene_graph = from_json((Path(result.folder) / "scene_graph.json").read_text())
+    camera_from_world = np.linalg.inv(np.array(scene_graph.nodes["camera"]["world_from_camera"]))
+    for item, true in zip(manifest.objects, it.scene.boxes, strict=True):
+        assert item.scores.silhouette_iou > 0.93
+        assert item.scores.depth_error is not None
+        assert item.scores.depth_error < 0.01
+        placed = np.array(item.world_from_object)
+        mesh = load_mesh(it.out / ".scenegen" / item.mesh.path)
+        vertices = transform(camera_from_world @ placed, mesh.vertices.astype(float))
+        extent = np.ptp(vertices[:, 2]) / np.ptp(true.vertices[:, 2])
+        assert 0.8 < extent < 1.25
+        # The object's own frame: gravity-aligned, its origin at the centre of its base.
+        np.testing.assert_allclose(placed[:3, :3], np.eye(3))
+        assert mesh.vertices[:, 1].min() == pytest.approx(0, abs=1e-5)
+        assert mesh.vertices[:, 0].min() == pytest.approx(-mesh.vertices[:, 0].max(), abs=1e-5)
+
+
+def test_objects_stand_on_what_carries_them(made: tuple[Desk, Result]) -> None:
+    it, result = made
+    objects = {item.id: item for item in read_manifest(Path(result.folder)).objects}
+    assert {i: item.support for i, item in objects.items()} == {1: 0, 2: 0, 3: 2}
+    for i in (1, 2):
+        assert objects[i].world_from_object[1][3] == pytest.approx(0, abs=0.01)
+    assert objects[3].world_from_object[1][3] == pytest.approx(0.3, abs=0.03)
+    scene_graph = from_json((Path(result.folder) / "scene_graph.json").read_text())
+    assert "supports" in scene_graph.edges["floor", objects[1].name]["relations"]
+    assert scene_graph.edges[objects[2].name, objects[3].name]["relations"]["supports"]["contact_share"] > 0.5
+    assert {data["kind"] for _, data in scene_graph.nodes(data=True)} == {"camera", "object", "background"}
+
+
+def test_everything_promised_is_in_the_folder(made: tuple[Desk, Result]) -> None:
+    _, result = made
+    folder = Path(result.folder)
+    for name in ("scene.glb", "scene.usd", "report.html", "masks.png", "depth.npy", "manifest.json"):
+        assert (folder / name).stat().st_size > 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    named = {entry["name"] if isinstance(entry, dict) else entry for entry in manifest["outputs"]}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert there == named | {"manifest.json"}
+
+
+def test_a_second_run_executes_nothing_and_a_setting_only_what_depends_on_it(made: tuple[Desk, Result]) -> None:
+    it, result = made
+    assert it.make(load_config(overrides=SMALL)) == result
+    assert it.executed == []
+    it.make(load_config(overrides=[*SMALL, "export.density_kg_m3=500"]))
+    assert it.executed == ["export", "report"]
+    it.make(load_config(overrides=[*SMALL, "objects.2.seed=5"]))
+    assert it.executed == ["generate", "compose", "export", "report"]
+    it.make(load_config(overrides=SMALL))
+    assert it.executed == []
+
+
+def test_regenerating_one_object_leaves_the_others_byte_for_byte(tmp_path: Path) -> None:
+    it = desk(tmp_path, room(DESK, fov=FOV))
+    folder = Path(it.make(load_config(overrides=SMALL)).folder)
+    before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    poses = {item.id: item.world_from_object for item in read_manifest(folder).objects}
+    it.executed.clear()
+    with ThreadPoolExecutor(2) as executor:
+        regenerate(folder, 2, 7, open_store(it.out), Runtime(), it.submit(executor))
+    assert it.executed == ["generate", "compose", "export", "report"]
+    after = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    changed = {name for name in before if after.get(name) != before[name]}
+    objects = {name for name in changed if name.startswith("objects/")}
+    assert objects
+    assert all("obj_02" in name for name in objects)
+    assert not any(name.startswith("background/") for name in changed)
+    assert {"masks.png", "depth.npy"}.isdisjoint(changed)
+    for item in read_manifest(folder).objects:
+        assert item.id == 2 or item.world_from_object == poses[item.id]
+
+
+def test_one_bad_object_does_not_lose_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = graph.GENERATE
+
+    def fail_on_two(*args: Any, **kwargs: Any) -> Any:
+        if 2 in args:
+            raise InputError("the object's mask is too small to make a mesh of")
+        return real.run(*args, **kwargs)
+
+    monkeypatch.setattr(graph, "GENERATE", replace(real, run=fail_on_two))
+    it = desk(tmp_path, room(DESK, fov=FOV))
+    result = it.make(load_config(overrides=SMALL))
+    assert (result.objects, result.state) == (2, "partial")
+    (failure,) = read_manifest(Path(result.folder)).failures
+    assert (failure.stage, failure.object) == ("generate", 2)
+    assert "too small" in (Path(result.folder) / "report.html").read_text()
+
+
+def test_a_scene_without_objects_is_its_background(tmp_path: Path) -> None:
+    it = desk(tmp_path, room([], fov=FOV))
+    it.inputs = replace(it.inputs, masks=()) if not isinstance(it.inputs, Record) else it.inputs.model_copy(update={"masks": ()})
+    result = it.make(load_config(overrides=SMALL))
+    assert result.state == "partial"
+    assert result.objects == 0
+    assert (Path(result.folder) / "scene.glb").stat().st_size > 0
+
+
+def test_the_same_job_gives_the_same_bytes(tmp_path: Path) -> None:
+    folders = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        it = desk(tmp_path / name, room(DESK[:2], fov=FOV))
+        folders.append(Path(it.make(load_config(overrides=[*SMALL, "export.usdz=true"])).folder))
+    for path in sorted(folders[0].rglob("*")):
+        name = path.relative_to(folders[0]).as_posix()
+        if path.is_file() and name not in ("report.html", "manifest.json"):  # these hold timings
+            assert path.read_bytes() == (folders[1] / name).read_bytes(), name
