@@ -17,6 +17,7 @@ from scenegen.geometry.mesh import save_mesh
 from scenegen.geometry.unwrap import unwrap
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
+from scenegen.scene.layout import FLOOR, Floor, support_depth
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -39,14 +40,13 @@ def generate(
     Raises:
         InputError: where the object shows too little to make anything of.
     """
-    view = object_view(
-        read_png(work.read(photo.image)),
-        read_png(work.read(instances.masks)) == object_id,
-        np.load(work.read(depth.depth)),
-        np.load(work.read(layout.limit)),
-        np.array(layout.floor.normal),
-        layout.intrinsics,
-    )
+    mask = read_png(work.read(instances.masks)) == object_id
+    z = np.load(work.read(depth.depth))
+    floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
+    limit = np.load(work.read(layout.limit))
+    if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
+        limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
+    view = object_view(read_png(work.read(photo.image)), mask, z, limit, floor.normal, layout.intrinsics)
     shape = generate_shape(view, config)
     texels = min(config.texture.size, int(2 ** np.ceil(np.log2(1.2 * view.image.shape[0]))))
     atlas = unwrap(shape.vertices, shape.faces, texels, config.texture.unwrap_timeout_s)

@@ -218,8 +218,7 @@ def heal(store: Store, out: Path) -> None:
     if not any((store.root / REPLACED).glob("*@*")):
         return
     with disk_errors(out), store.lock():
-        # Where a folder was renamed away twice, the last one is the one that was published.
-        for folder in sorted((store.root / REPLACED).glob("*@*"), key=lambda path: -path.lstat().st_ctime_ns):
+        for folder in sorted((store.root / REPLACED).glob("*@*")):
             target = out / folder.name.partition("@")[2]
             if target.exists():
                 _discard(store, folder)

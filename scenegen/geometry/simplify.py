@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import fast_simplification
 import numpy as np
 from jaxtyping import Float, Float32, Int32
+
+# fast_simplification keeps its mesh in global variables and releases the GIL: two threads would mix their meshes.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def simplify(
@@ -19,7 +24,8 @@ def simplify(
     vertices = vertices.astype(np.float32)
     if len(faces) <= max_faces:
         return vertices, faces, ()
-    few, few_faces = fast_simplification.simplify(vertices, faces, target_reduction=1 - max_faces / len(faces))
+    with _ONE_AT_A_TIME:
+        few, few_faces = fast_simplification.simplify(vertices, faces, target_reduction=1 - max_faces / len(faces))
     kept = without_flaps(few_faces.astype(np.int32))
     if is_closed(faces) and not is_closed(kept):
         return vertices, faces, (f"simplification would open the mesh: it keeps all {len(faces)} faces.",)

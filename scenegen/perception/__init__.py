@@ -14,9 +14,9 @@ class Segmentation:
     """The separate objects of a photo."""
 
     ids: UInt16[np.ndarray, "h w"]
-    """Id of the object each pixel shows: 1..n, 0 for none."""
+    """Id of the object each pixel shows, 0 for none."""
     scores: tuple[float, ...]
-    """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`."""
+    """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`, also where an id is left out."""
     labels: tuple[str, ...]
     """What each object is called, in the order of `scores`."""
     backend: str

@@ -19,7 +19,7 @@ from jaxtyping import Float32, UInt8
 
 from scenegen.camera import fov_x_deg
 from scenegen.config import DepthAnythingConfig
-from scenegen.errors import InputError, UsageError, WeightsError
+from scenegen.errors import InputError, WeightsError
 from scenegen.models import digest_of, locate, registered
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics

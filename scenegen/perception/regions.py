@@ -103,13 +103,13 @@ def segment_regions(image: UInt8[np.ndarray, "h w 3"], config: RegionsConfig) ->
     ids = id_of[labels]
     if scale > 1:
         ids = cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
-        ids = snap_to_edges(image, ids, reach=int(np.ceil(scale)))
+        ids = snap_to_edges(image, ids, reach=int(np.ceil(2 * scale)))
     return Segmentation(
         ids=ids,
         scores=tuple(round(float(probability[region]), 4) for region in taken),
         labels=("object",) * len(taken),
-        backend="regions (superpixel merging, no weights)",
-        licence="Apache-2.0",
+        backend="regions (superpixel merging)",
+        licence="none: no weights",
     )
 
 

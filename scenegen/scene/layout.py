@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from scenegen.camera import unproject
+from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import open3d_problem, ransac_plane
 from scenegen.records import Intrinsics, Support
@@ -152,6 +152,20 @@ def find_supports(
         chosen = parent if on_other else FLOOR
         supports.append(Support(child=child, parent=chosen, contact_share=round(shares.get(chosen, 0.0), 4)))
     return _without_cycles(supports)
+
+
+def support_depth(
+    depth: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"], camera: Intrinsics, floor: Floor
+) -> Float[np.ndarray, "h w"]:
+    """z-depth at which every ray meets the level plane that the object of `mask`, standing on another, rests on.
+
+    That plane lies at the height of the object's lowest visible points; infinite where nothing is known.
+    """
+    known = mask & (depth > 0)
+    if not known.any():
+        return np.full(mask.shape, np.inf)
+    height = float(np.percentile(floor.heights(unproject(camera, depth)[known]), 1))
+    return Floor(floor.normal, floor.offset - height, floor.source).depth(rays(camera))
 
 
 def _lower_outline(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import trimesh
@@ -19,6 +21,14 @@ def test_a_simplified_ball_is_closed_and_keeps_its_volume() -> None:
     assert warnings == ()
     assert is_closed(few_faces)
     assert volume(few, few_faces) == pytest.approx(4 / 3 * np.pi, rel=0.02)
+
+
+def test_threads_do_not_mix_their_meshes() -> None:
+    meshes = [ball(5), (ball(5)[0] * [1, 2, 3], ball(5)[1])]
+    alone = [simplify(*mesh, 500)[0] for mesh in meshes]
+    with ThreadPoolExecutor(4) as executor:
+        for index, (vertices, *_) in enumerate(executor.map(lambda i: simplify(*meshes[i % 2], 500), range(16))):
+            np.testing.assert_array_equal(vertices, alone[index % 2])
 
 
 def test_a_small_mesh_is_left_alone() -> None:

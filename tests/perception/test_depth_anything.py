@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.config import DepthAnythingConfig
-from scenegen.errors import InputError, UsageError, WeightsError
+from scenegen.errors import InputError, WeightsError
 from scenegen.models import registered
 from scenegen.perception.depth_anything import depth_anything_weights, depth_from_disparity, estimate_depth_anything
 from scenegen.runtime import Runtime
@@ -300,9 +300,8 @@ def test_wrong_inputs_are_refused(metric: Path) -> None:
     config = DepthAnythingConfig(checkpoint=metric)
     with pytest.raises(InputError, match="`camera` is for 40x54"):
         estimate_depth_anything(photo(), intrinsics_from_fov(40, HEIGHT, 55.0), config, Runtime())
-    crossed = DepthAnythingConfig(variant="relative", near_m=5.0, far_m=1.0)
-    with pytest.raises(UsageError, match=r"`depth\.near_m`"):
-        estimate_depth_anything(photo(), CAMERA, crossed, Runtime())
+    with pytest.raises(ValueError, match="near_m must be the smaller"):
+        DepthAnythingConfig(variant="relative", near_m=5.0, far_m=1.0)
 
 
 def test_the_test_preprocessor_is_the_released_one() -> None:
