@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+ARTIFACT_FIELDS = {"path", "sha256", "bytes"}
 
 Vector = tuple[float, float, float]
 Matrix3 = tuple[Vector, Vector, Vector]
@@ -23,14 +26,26 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def digest(self) -> str:
-        """sha256 (hex) of the canonical JSON of the record."""
-        return digest_json(self.model_dump(mode="json"))
+        """sha256 (hex) of the canonical JSON of the record, where every artifact stands for its content alone.
+
+        So a stage that runs again and comes to the same result lets what depends on it stand.
+        """
+        return digest_json(_without_paths(self.model_dump(mode="json")))
 
 
 def digest_json(value: object) -> str:
     """sha256 (hex) of `value` as canonical JSON: sorted keys, no spaces, no NaN."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = value.keys() - {"path"} if value.keys() == ARTIFACT_FIELDS else value.keys()
+        return {name: _without_paths(value[name]) for name in kept}
+    if isinstance(value, list):
+        return [_without_paths(item) for item in value]
+    return value
 
 
 class Artifact(Record):

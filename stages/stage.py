@@ -73,6 +73,7 @@ class Stage(Generic[R]):
             {
                 "stage": self.name,
                 "version": self.version,
+                "record": self.record.model_json_schema(),
                 "config": config.model_dump(mode="json"),
                 "weights": dict(self.weights(config)),
                 "inputs": [value if isinstance(value, int) else value.digest() for value in inputs],

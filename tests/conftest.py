@@ -65,6 +65,10 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         work.write(name).write_text(text)
         return work.artifact(name)
 
+    def keyed(work: Work, name: str, text: str) -> Any:
+        """Its content depends on all the stage was given, as that of a real stage may."""
+        return note(work, name, f"{text} {work.key}")
+
     def read(source: Source, *, config: Any, work: Work) -> Photo:
         bench.enter("read")
         text = work.read(source.photo).read_text()
@@ -74,7 +78,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
             raise InputError("`photo` is no picture; give a JPEG, PNG or WebP.")
         return Photo(
             name=source.name,
-            image=note(work, "image.png", text),
+            image=keyed(work, "image.png", text),
             alpha=None,
             masks=None,
             depth=None,
@@ -91,12 +95,12 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         items = tuple(
             Instance(id=i + 1, label="thing", score=1, box=(0, 0, 1, 1), area=1) for i in range(bench.objects)
         )
-        return Instances(masks=note(work, "masks.png", "m"), items=items, backend=config.method, licence="none")
+        return Instances(masks=keyed(work, "masks.png", "m"), items=items, backend=config.method, licence="none")
 
     def depth(photo: Photo, instances: Instances, *, config: Any, work: Work) -> Depth:
         bench.enter("depth")
         return Depth(
-            depth=note(work, "depth.npy", "d"),
+            depth=keyed(work, "depth.npy", "d"),
             intrinsics=CAMERA,
             intrinsics_source="default",
             metric=False,
@@ -114,7 +118,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
             floor_source="assumed",
             surfaces=(),
             supports=(),
-            limit=note(work, "limit.npy", "l"),
+            limit=keyed(work, "limit.npy", "l"),
             backend="planes",
         )
 
@@ -125,7 +129,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         return ObjectMesh(
             id=item,
             label="thing",
-            mesh=note(work, "mesh.npz", f"mesh {item} seed {config.seed}"),
+            mesh=keyed(work, "mesh.npz", f"mesh {item} seed {config.seed}"),
             crop=CROP,
             backend="inflate",
             licence="none",
@@ -163,7 +167,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
             for item in objects.items
         )
         return Scene(
-            graph=note(work, "graph.json", "{}"),
+            graph=keyed(work, "graph.json", "{}"),
             intrinsics=CAMERA,
             world_from_camera=IDENTITY,
             objects=placed,

@@ -1,14 +1,12 @@
 """Depth from an assumed camera over a ground plane: objects are as far away as the place where they touch it.
 
 The camera stands `camera_height_m` above the ground and looks down by `pitch_deg`, without roll. Behind the ground
-stands a vertical backdrop. Distances below are `forward`: horizontal, along the camera's heading, so that a
-vertical wall has one of them. Along the ray (x, y, 1) the point at z-depth z lies z (cos p - y sin p) forward and
-z (sin p + y cos p) below the camera, for the pitch p.
+stands a vertical backdrop. Along the ray (x, y, 1) the point at z-depth z lies z (cos p - y sin p) forward, which is
+horizontally along the camera's heading, and z (sin p + y cos p) below the camera, for the pitch p. An upright body is
+a surface of nearly constant forward distance.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -29,21 +27,8 @@ CONTACT_PERCENTILE = 10.0
 MIN_APPROACH = 0.5
 """The body of an object at the backdrop is pulled in front of it, but not nearer than this share of its distance."""
 
-MIN_FORWARD = 0.1
-"""Least forward metres per metre of z-depth assumed where pixels are turned into metres: a camera looking straight
-down has none."""
-
-
-@dataclass(frozen=True)
-class Room:
-    """The ground and the backdrop as the camera sees them."""
-
-    z: Float[np.ndarray, "h w"]
-    """z-depth in metres of the nearer of the two."""
-    forward_per_z: Float[np.ndarray, "h w"]
-    """cos p - y sin p: forward metres per metre of z-depth; not positive where the ray points backwards."""
-    backdrop: float
-    """Forward distance of the backdrop in metres."""
+STEEPEST_DEG = 60.0
+"""Seen from steeper above, a body leans back so far that no ray to it is steeper: its upright faces are hidden."""
 
 
 def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config: GroundConfig) -> DepthEstimate:
@@ -58,13 +43,13 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
         camera: of the photo.
         config: height and pitch of the camera, and how far away the backdrop is (horizontally).
     """
-    room = _room(camera, config)
-    z = room.z.copy()
+    room = room_depth(camera, config)
+    z = room.copy()
     windows = {index + 1: window for index, window in enumerate(ndimage.find_objects(ids.astype(np.int32))) if window}
     placed: set[int] = set()
     # What carries others reaches further down in the picture, so it has its depth before they ask for it.
     for number in sorted(windows, key=lambda number: (-windows[number][0].stop, number)):
-        _place(number, windows[number], ids, z, room, camera, placed)
+        _place(number, windows[number], ids, z, room, camera, config.pitch_deg, placed)
         placed.add(number)
     return DepthEstimate(
         depth=z.astype(np.float32),
@@ -79,16 +64,17 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
     )
 
 
-def _room(camera: Intrinsics, config: GroundConfig) -> Room:
+def room_depth(camera: Intrinsics, config: GroundConfig) -> Float[np.ndarray, "h w"]:
+    """z-depth in metres of the ground and, where that is nearer, of the backdrop."""
     pitch = np.radians(config.pitch_deg)
     y = rays(camera)[..., 1]
-    below_per_z = np.sin(pitch) + y * np.cos(pitch)
-    forward_per_z = np.cos(pitch) - y * np.sin(pitch)
+    below = np.sin(pitch) + y * np.cos(pitch)
+    forward = np.cos(pitch) - y * np.sin(pitch)
     with np.errstate(divide="ignore"):
-        ground = np.where(below_per_z > 0, config.camera_height_m / below_per_z, np.inf)
-        backdrop = np.where(forward_per_z > 0, config.max_depth_m / forward_per_z, np.inf)
+        ground = np.where(below > 0, config.camera_height_m / below, np.inf)
+        backdrop = np.where(forward > 0, config.max_depth_m / forward, np.inf)
     # Every ray meets one of the two: where it neither descends nor goes forward, it would point behind the camera.
-    return Room(np.minimum(ground, backdrop), forward_per_z, config.max_depth_m)
+    return np.minimum(ground, backdrop)
 
 
 def _place(
@@ -96,20 +82,24 @@ def _place(
     window: tuple[slice, slice],
     ids: Integer[np.ndarray, "h w"],
     z: Float[np.ndarray, "h w"],
-    room: Room,
+    room: Float[np.ndarray, "h w"],
     camera: Intrinsics,
+    pitch_deg: float,
     placed: set[int],
 ) -> None:
     """Writes the depth of object `number`, whose bounding box is `window`, into `z`."""
     mask = ids[window] == number
-    forward_per_z = room.forward_per_z[window]
-    contact = _contact(number, window, ids, z, room, placed)
+    y = (np.arange(camera.height)[:, None] + 0.5 - camera.cy) / camera.fy
+    lowest = np.degrees(np.arctan(y[window[0].stop - 1, 0]))
+    upright = np.radians(np.clip(STEEPEST_DEG - lowest, 0.0, pitch_deg))
+    forward_per_z = np.cos(upright) - y * np.sin(upright)
+    contact = _contact(number, window, ids, z * forward_per_z, room * forward_per_z, placed)
     radius, relief = _relief(number, window, ids)
-    half_thickness = radius / camera.fx * contact / float(np.median(np.maximum(forward_per_z[mask], MIN_FORWARD)))
-    front = np.clip(room.backdrop - 2 * half_thickness, MIN_APPROACH * contact, contact)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        body = np.where(forward_per_z > 0, (front + half_thickness * relief) / forward_per_z, np.inf)
-    z[window][mask] = np.minimum(body, room.z[window])[mask]
+    per_z = np.broadcast_to(forward_per_z[window[0]], mask.shape)
+    half_thickness = radius / camera.fx * contact / float(np.median(per_z[mask]))
+    behind = float((room[window] * per_z)[mask].max())
+    front = np.clip(behind - 2 * half_thickness, MIN_APPROACH * contact, contact)
+    z[window][mask] = np.minimum((front + half_thickness * relief) / per_z, room[window])[mask]
 
 
 def _relief(
@@ -135,11 +125,11 @@ def _contact(
     number: int,
     window: tuple[slice, slice],
     ids: Integer[np.ndarray, "h w"],
-    z: Float[np.ndarray, "h w"],
-    room: Room,
+    forward: Float[np.ndarray, "h w"],
+    room_forward: Float[np.ndarray, "h w"],
     placed: set[int],
 ) -> float:
-    """Forward distance in metres of the place where an object stands."""
+    """Forward distance in metres of the place where an object stands: on the ground, or on a `placed` object."""
     mask = ids[window] == number
     columns = np.flatnonzero(mask.any(axis=0))
     rows = mask.shape[0] - 1 - np.argmax(mask[::-1, columns], axis=0) + window[0].start
@@ -150,9 +140,8 @@ def _contact(
     if len(others):
         carrier = int(others[counts.argmax()])
         if counts.max() > len(columns) / 2 and carrier in placed:
-            on = under == carrier
-            return float(np.median((z * room.forward_per_z)[below, columns][on]))
+            return float(np.median(forward[below, columns][under == carrier]))
     # Where the object is its own lower neighbour, the picture's border cuts it off.
     free = (under == 0) | (under == number)
     grounded = free if free.any() else np.ones_like(free)
-    return float(np.percentile((room.z * room.forward_per_z)[rows, columns][grounded], CONTACT_PERCENTILE))
+    return float(np.percentile(room_forward[rows, columns][grounded], CONTACT_PERCENTILE))

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8, UInt16
 from scipy import ndimage
+from skimage.segmentation import watershed
 
 SPECK_SHARE = 0.01
 """A component below this share of its object is a stray speck; a hole below it is a tiny one."""
@@ -72,9 +73,12 @@ def snap_to_edges(
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     band = cv2.morphologyEx(ids, cv2.MORPH_GRADIENT, kernel) > 0
     band &= np.isin(ids, ids[~band])
+    step = np.ones((3, 3), dtype=np.uint8)
+    edges = cv2.morphologyEx(cv2.GaussianBlur(image, (0, 0), 1.0), cv2.MORPH_GRADIENT, step).max(axis=-1)
+    # Markers are needed only along the band; 0 is none, so ids are raised by one.
     markers = np.where(band, 0, ids.astype(np.int32) + 1)
-    cv2.watershed(image, markers)
-    return np.where(markers > 0, markers - 1, ids).astype(np.uint16)
+    flooded = watershed(edges, markers, mask=cv2.dilate(band.astype(np.uint8), step) > 0)
+    return np.where(flooded > 0, flooded - 1, ids).astype(np.uint16)
 
 
 def boxes_and_areas(ids: UInt16[np.ndarray, "h w"]) -> Iterator[tuple[int, tuple[int, int, int, int], int]]:

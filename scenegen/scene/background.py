@@ -34,12 +34,12 @@ def background_depth(
     on_plane = floor.depth(rays(camera))
     on_plane = np.where(on_plane < HORIZON * farthest, on_plane, np.inf)
     tolerance = 3 * config.inlier_share * np.where(known, depth, 1.0)
-    is_floor = known & (np.abs(depth - on_plane) < tolerance)
-    is_floor = ndimage.binary_opening(is_floor, iterations=2) & known
+    near_plane = known & (np.abs(depth - on_plane) < tolerance)
+    # Only what hangs together counts: a wall crosses the plane somewhere without being floor there.
+    is_floor = ndimage.binary_propagation(ndimage.binary_opening(near_plane, iterations=2), mask=near_plane)
     wall = known & ~is_floor
-    # The backdrop's own outline mixes with its neighbours: continue it from a little inside, where there is an inside.
-    inner = ndimage.binary_erosion(wall, iterations=2)
-    backdrop = continued(depth, inner if inner.any() else wall, fallback=HORIZON * farthest)
+    # The backdrop's own outline mixes with its neighbours, and specks are none: continue it from a little inside.
+    backdrop = continued(depth, ndimage.binary_erosion(wall, iterations=2), fallback=HORIZON * farthest)
     filled_floor = ~known & (on_plane < backdrop)
     floor_everywhere = is_floor | filled_floor
     behind = np.where(floor_everywhere, on_plane, np.where(wall, depth, backdrop))

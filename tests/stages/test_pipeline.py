@@ -188,3 +188,10 @@ def test_the_same_job_gives_the_same_bytes(tmp_path: Path) -> None:
         name = path.relative_to(folders[0]).as_posix()
         if path.is_file() and name not in ("report.html", "manifest.json"):  # these hold timings
             assert path.read_bytes() == (folders[1] / name).read_bytes(), name
+
+
+def test_a_stage_that_comes_to_the_same_result_lets_the_rest_stand(tmp_path: Path) -> None:
+    it = desk(tmp_path, room(DESK[:1], fov=FOV))
+    it.make(load_config(overrides=SMALL))
+    it.make(load_config(overrides=[*SMALL, "read.timeout_s=59"]))
+    assert it.executed == ["read", "report"]  # the report shows the new timing

@@ -1,0 +1,144 @@
+"""Which camera and which depth win, and what the record says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scenegen.camera import fov_x_deg
+from scenegen.config import CameraConfig, DepthAnythingConfig, DepthSettings, GroundConfig
+from scenegen.perception import DepthEstimate
+from scenegen.perception.ground import estimate_ground
+from scenegen.png import write_png
+from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Photo
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from stages.depth import DEPTH
+from stages.stage import execute
+
+HEIGHT, WIDTH = 60, 80
+GROUND = DepthSettings(depth=GroundConfig(), camera=CameraConfig())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def picture(store: Store, name: str, values: np.ndarray) -> Artifact:
+    path = store.root.parent / name
+    write_png(path, values)
+    return store.ingest(path)
+
+
+def photo(store: Store, focal_35mm: float | None = None, depth: np.ndarray | None = None) -> Photo:
+    given = None
+    if depth is not None:
+        path = store.root.parent / "depth.npy"
+        np.save(path, depth)
+        given = store.ingest(path)
+    return Photo(
+        name="photo",
+        image=picture(store, "image.png", np.full((HEIGHT, WIDTH, 3), 100, dtype=np.uint8)),
+        alpha=None,
+        masks=None,
+        depth=given,
+        width=WIDTH,
+        height=HEIGHT,
+        original_width=WIDTH,
+        original_height=HEIGHT,
+        focal_35mm=focal_35mm,
+    )
+
+
+def ids() -> np.ndarray:
+    values = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    values[20:50, 30:50] = 1
+    return values
+
+
+def instances(store: Store) -> Instances:
+    item = Instance(id=1, label="object", score=1.0, box=(30, 20, 50, 50), area=600)
+    return Instances(masks=picture(store, "masks.png", ids()), items=(item,), backend="user masks", licence="none")
+
+
+def run(store: Store, given: Photo, config: DepthSettings) -> tuple[Depth, np.ndarray]:
+    record = execute(DEPTH, (given, instances(store)), config, store, Runtime()).record
+    values = np.load(store.path(record.depth), allow_pickle=False)
+    assert values.dtype == np.float32
+    assert values.shape == (HEIGHT, WIDTH)
+    return record, values
+
+
+def test_the_ground_is_used_and_says_that_it_is_assumed(store: Store) -> None:
+    record, values = run(store, photo(store), GROUND)
+    assert not record.metric
+    assert record.uncertainty == 0.25
+    assert "assumed, not measured" in record.warnings[-1]
+    assert (values == estimate_ground(ids(), record.intrinsics, GroundConfig()).depth).all()
+
+
+def test_a_given_field_of_view_wins(store: Store) -> None:
+    camera = CameraConfig(fov_deg=70.0)
+    record, _ = run(store, photo(store, focal_35mm=50.0), DepthSettings(depth=GroundConfig(), camera=camera))
+    assert record.intrinsics_source == "fov"
+    assert fov_x_deg(record.intrinsics) == pytest.approx(70.0)
+    assert len(record.warnings) == 1
+
+
+def test_then_exif(store: Store) -> None:
+    record, _ = run(store, photo(store, focal_35mm=36.0), GROUND)
+    assert record.intrinsics_source == "exif"
+    assert record.intrinsics.fx == pytest.approx(WIDTH)
+    assert len(record.warnings) == 1
+
+
+def test_then_the_default_with_a_warning_that_names_the_fix(store: Store) -> None:
+    record, _ = run(store, photo(store), GROUND)
+    assert record.intrinsics_source == "default"
+    assert fov_x_deg(record.intrinsics) == pytest.approx(55.0)
+    assert "55 degrees" in record.warnings[0]
+    assert "--fov" in record.warnings[0]
+
+
+def test_user_depth_wins_and_its_holes_stay(store: Store) -> None:
+    given = np.linspace(1, 3, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    given[5:9, 5:9] = 0
+    record, values = run(store, photo(store, focal_35mm=30.0, depth=given), GROUND)
+    assert (values == given).all()
+    assert (record.backend, record.metric, record.uncertainty) == ("user depth", True, 0.01)
+    assert record.warnings == ()
+
+
+def test_the_estimator_gets_photo_and_camera(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def estimator(
+        image: np.ndarray, camera: Intrinsics, config: DepthAnythingConfig, runtime: Runtime
+    ) -> DepthEstimate:
+        assert (image == 100).all()
+        assert (camera.width, camera.height) == (WIDTH, HEIGHT)
+        far = np.full(image.shape[:2], 2.5, dtype=np.float32)
+        return DepthEstimate(far, metric=True, uncertainty=0.1, backend="da", licence="L", warnings=("far",))
+
+    monkeypatch.setattr("scenegen.perception.depth_anything.estimate_depth_anything", estimator)
+    monkeypatch.setattr("scenegen.perception.depth_anything.depth_anything_weights", lambda config: {"da": "1"})
+    settings = DepthSettings(depth=DepthAnythingConfig(), camera=CameraConfig(fov_deg=50))
+    record, values = run(store, photo(store), settings)
+    assert (values == 2.5).all()
+    assert (record.backend, record.licence, record.warnings) == ("da", "L", ("far",))
+    assert record.metric
+
+
+def test_the_key_names_the_weights(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = DepthSettings(depth=DepthAnythingConfig(), camera=CameraConfig())
+    inputs = (photo(store), instances(store))
+    keys = set()
+    for revision in ("one", "two"):
+        monkeypatch.setattr(
+            "scenegen.perception.depth_anything.depth_anything_weights",
+            lambda config, revision=revision: {"da": revision},
+        )
+        keys.add(DEPTH.key(inputs, settings))
+    assert len(keys) == 2
+    assert DEPTH.weights(GROUND) == {}

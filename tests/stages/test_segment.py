@@ -1,0 +1,143 @@
+"""Which source of objects wins, and what the record says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scenegen.config import RegionsConfig, SamConfig
+from scenegen.perception import Segmentation
+from scenegen.png import read_png, write_png
+from scenegen.records import Artifact, Instances, Photo
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from stages.segment import SEGMENT
+from stages.stage import execute
+
+HEIGHT, WIDTH = 120, 160
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def stored(store: Store, name: str, picture: np.ndarray) -> Artifact:
+    path = store.root.parent / name
+    write_png(path, picture)
+    store.root.mkdir(exist_ok=True)
+    return store.ingest(path)
+
+
+def photo(
+    store: Store, image: np.ndarray | None = None, alpha: np.ndarray | None = None, masks: np.ndarray | None = None
+) -> Photo:
+    plain = np.full((HEIGHT, WIDTH, 3), 170, dtype=np.uint8)
+    return Photo(
+        name="photo",
+        image=stored(store, "image.png", plain if image is None else image),
+        alpha=None if alpha is None else stored(store, "alpha.png", alpha),
+        masks=None if masks is None else stored(store, "masks.png", masks),
+        depth=None,
+        width=WIDTH,
+        height=HEIGHT,
+        original_width=WIDTH,
+        original_height=HEIGHT,
+        focal_35mm=None,
+    )
+
+
+def run(store: Store, given: Photo, config: RegionsConfig | SamConfig) -> tuple[Instances, np.ndarray]:
+    record = execute(SEGMENT, (given,), config, store, Runtime()).record
+    ids = read_png(store.path(record.masks))
+    assert ids.dtype == np.uint16
+    assert ids.shape == (HEIGHT, WIDTH)
+    assert sum(item.area for item in record.items) == np.count_nonzero(ids)
+    return record, ids
+
+
+def test_user_masks_keep_their_ids_and_win_over_alpha(store: Store) -> None:
+    masks = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    masks[20:60, 30:70] = 7
+    masks[70:80, 100:107] = 300
+    alpha = np.full((HEIGHT, WIDTH), 255, dtype=np.uint8)
+    record, ids = run(store, photo(store, alpha=alpha, masks=masks), RegionsConfig())
+    assert record.backend == "user masks"
+    assert [(item.id, item.box, item.area, item.score) for item in record.items] == [
+        (7, (30, 20, 70, 60), 1600, 1.0),
+        (300, (100, 70, 107, 80), 70, 1.0),
+    ]
+    assert (ids == masks).all()
+    assert record.warnings == ()
+
+
+def test_small_user_objects_are_named(store: Store) -> None:
+    masks = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    masks[20:60, 30:70] = 2
+    masks[70:77, 100:109] = 5
+    record, ids = run(store, photo(store, masks=masks), RegionsConfig())
+    assert [item.id for item in record.items] == [2]
+    assert record.warnings == ("dropped 1 object(s) smaller than 64 pixels (ids 5 of the given masks).",)
+    assert not (ids == 5).any()
+
+
+def test_alpha_wins_over_the_segmenter(store: Store) -> None:
+    alpha = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    alpha[10:40, 10:40] = 255
+    alpha[50:110, 60:140] = 180
+    alpha[2:4, 150:152] = 255
+    record, ids = run(store, photo(store, alpha=alpha), SamConfig())
+    assert record.backend == "alpha channel"
+    assert [item.box for item in record.items] == [(60, 50, 140, 110), (10, 10, 40, 40)]
+    assert [item.id for item in record.items] == [1, 2]
+    assert "dropped 1 object(s) smaller than 38 pixels." in record.warnings
+    assert (ids[50:110, 60:140] == 1).all()
+
+
+def test_regions_find_a_ball_on_a_plain_ground(store: Store) -> None:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    ball = (rows - 60) ** 2 + (columns - 80) ** 2 < 30**2
+    image = np.full((HEIGHT, WIDTH, 3), 170, dtype=np.uint8)
+    image[ball] = (180, 40, 30)
+    record, ids = run(store, photo(store, image=image), RegionsConfig())
+    assert record.backend.startswith("regions")
+    assert [item.label for item in record.items] == ["object"]
+    assert np.count_nonzero((ids == 1) != ball) < 0.1 * np.count_nonzero(ball)
+
+
+def test_no_object_is_a_warning_not_an_error(store: Store) -> None:
+    record, ids = run(store, photo(store), RegionsConfig())
+    assert record.items == ()
+    assert not ids.any()
+    assert len(record.warnings) == 1
+    assert "--masks" in record.warnings[0]
+
+
+def test_scores_and_labels_follow_their_objects_through_cleaning(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    ids[10:12, 10:12] = 1
+    ids[20:60, 30:70] = 2
+    ids[70:110, 30:70] = 3
+
+    def segmenter(image: np.ndarray, config: SamConfig, runtime: Runtime) -> Segmentation:
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        return Segmentation(
+            ids, scores=(0.1, 0.7, 0.9), labels=("crumb", "cup", "pan"), backend="sam", licence="L", warnings=("slow",)
+        )
+
+    monkeypatch.setattr("scenegen.perception.sam.segment_sam", segmenter)
+    monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
+    record, _ = run(store, photo(store), SamConfig())
+    assert [(item.id, item.label, item.score) for item in record.items] == [(1, "cup", 0.7), (2, "pan", 0.9)]
+    assert record.warnings == ("slow", "dropped 1 object(s) smaller than 38 pixels.")
+    assert (record.backend, record.licence) == ("sam", "L")
+
+
+def test_the_key_names_the_weights(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+    monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "one"})
+    before = SEGMENT.key((photo(store),), SamConfig())
+    monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "two"})
+    assert SEGMENT.key((photo(store),), SamConfig()) != before
+    assert SEGMENT.weights(RegionsConfig()) == {}
