@@ -157,8 +157,8 @@ class ComposeConfig(Settings):
 
     contact: bool = True
     """Whether objects are moved along their rays, within the depth's uncertainty, to touch what supports them."""
-    max_shift: float = Field(0.08, ge=0, lt=1)
-    """Largest relative change of an object's scale for contact, on top of the depth's own uncertainty."""
+    max_shift: float = Field(0.25, ge=0, lt=1)
+    """Largest relative change of an object's scale for contact; never more than two standard deviations of the depth."""
 
 
 class DepthSettings(Settings):

@@ -87,7 +87,7 @@ def compose(
     warnings = [f"object {item.id}: {warning}" for item in objects.items for warning in item.warnings]
     failures: list[Failure] = list(objects.failures)
     placed: dict[int, Placed] = {}
-    tolerance = depth.uncertainty + config.max_shift if config.contact else 0.0
+    tolerance = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
     for item in _supporters_first(objects.items, layout):
         fixed = dict(kept.scales).get(item.id)
         vertices = load_mesh(work.read(item.mesh))

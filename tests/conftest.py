@@ -178,7 +178,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     def export(photo: Photo, scene: Scene, *, config: Any, work: Work) -> Export:
         bench.enter("export")
         parts = [work.read(item.mesh).read_text() + f" scale {item.scale}" for item in scene.objects]
-        files = [("scene.glb", note(work, "scene.glb", work.read(photo.image).read_text() + "\n".join(parts)))]
+        files = [("scene.glb", keyed(work, "scene.glb", work.read(photo.image).read_text() + "\n".join(parts)))]
         files += [(f"objects/{item.name}.glb", item.mesh) for item in scene.objects]
         return Export(files=tuple(files))
 

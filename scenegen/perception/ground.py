@@ -115,7 +115,8 @@ def _relief(
     mask = ids[top : rows.stop + 1, left : columns.stop + 1] == number
     height, width = rows.stop - rows.start, columns.stop - columns.start
     distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    distance = distance[rows.start - top :, columns.start - left :][:height, :width]
+    # From the pixel's centre to the outline, which runs half a pixel before the nearest centre outside.
+    distance = np.maximum(distance[rows.start - top :, columns.start - left :][:height, :width] - 0.5, 0)
     # A mask without any outline has no largest circle.
     radius = min(float(distance.max()), float(min(height, width)))
     return radius, 1 - np.sqrt(1 - np.square(1 - np.minimum(distance / radius, 1)))

@@ -109,11 +109,11 @@ def test_a_ball_comes_back(pitch: float) -> None:
     # Where a ball touches the ground is hidden below it: the ray past its lower outline meets the ground behind its
     # front, by less than the radius.
     assert np.median(error * picture.depth[ids == 1]) < 0.12
-    # Rounded: the outline is farther away than the middle, by about the radius.
+    # Rounded: the outline is farther away than the middle, by the radius less what half a pixel hides.
     rows, columns = np.nonzero(ids == 1)
     forward = in_world(estimate.depth, config)[..., 2]
     side = forward[round(rows.mean()), columns.min()]
-    assert side - forward[round(rows.mean()), round(columns.mean())] == pytest.approx(0.12, rel=0.35)
+    assert 0.6 * 0.12 < side - forward[round(rows.mean()), round(columns.mean())] < 1.05 * 0.12
 
 
 def test_what_stands_on_an_object_is_as_far_away_as_that_object() -> None:
