@@ -269,11 +269,13 @@ def list_() -> int:
     from scenegen.models import list_models
     from scenegen.runtime import Runtime
 
-    table = Table(Column("model", no_wrap=True), "for", "licence", "state", "note", box=None)
-    for row in list_models(Runtime()):
-        model = row.model
-        table.add_row(model.name, model.kind, model.licence, row.state, row.detail or model.note)
-    Console().print(table)
+    table = Table(Column("model", no_wrap=True), "for", "licence", "state", box=None)
+    console, rows = Console(), list_models(Runtime())
+    for row in rows:
+        table.add_row(row.model.name, row.model.kind, row.model.licence, " ".join([row.state, row.detail]).strip())
+    console.print(table)
+    for note in dict.fromkeys(row.model.note for row in rows if row.model.note):
+        console.print(f"\n{note}")
     return EXIT_DONE
 
 

@@ -32,8 +32,8 @@ IMPORT_TIMEOUT_S = 60
 REQUIRED = {
     "cyclopts": "4.8",
     "embreex": "2.17.7",
-    "fast-simplification": "0.1.9",
     "jaxtyping": "0.3",
+    "manifold3d": "3.1",
     "networkx": "3.2",
     "numpy": "1.26",
     "open3d": "0.18",
@@ -53,7 +53,7 @@ REQUIRED = {
 """Packages and the lowest version that will do."""
 OPTIONAL = {"torch": "2.10", "transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
 """The same, for packages only some presets or options need."""
-NATIVE = ("pxr.Usd", "embreex", "xatlas", "cv2", "OpenEXR")
+NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR")
 """Modules with compiled parts, which can be installed and still not import."""
 
 

@@ -34,7 +34,7 @@ REPLACED = "replaced"
 """Folder of the store where published folders wait, as `<token>@<name>`, while their successors move in."""
 PACKAGES = (
     "embreex",
-    "fast-simplification",
+    "manifold3d",
     "networkx",
     "numpy",
     "open3d",

@@ -56,6 +56,15 @@ SALIENCY_WEIGHT = 30.0
 MAX_LEANING = 1.2
 """Border length over the root of the area beyond which a region is a wall, a floor or a table top."""
 
+SEEN_THROUGH = 3.0
+"""Lab distance to a piece of background nearby below which a region is more of it, seen through a gap."""
+
+BACKGROUND = 0.1
+"""Saliency below which a superpixel is background."""
+
+NEARBY = 0.3
+"""How near, as a share of the longer side."""
+
 CARRIED = 0.5
 """Share of an object's outline that a surface it lies on has around it."""
 
@@ -212,6 +221,7 @@ def objectness(
     frame = inside @ graph.frame
     colour = (inside @ (graph.mean * graph.area[:, None])) / area[:, None]
     to_outside = np.linalg.norm(colour[:, None] - graph.mean[None], axis=-1)
+    centre = (inside @ (graph.centre * graph.area[:, None])) / area[:, None]
     bottom = graph.centre[:, 0].max()
     logit = (
         -4.1
@@ -221,10 +231,13 @@ def objectness(
         + 2.4 * ((inside @ (salient * graph.area)) / area - (outline @ salient) / contour)
         + 0.95 * np.log1p((outline * to_outside).sum(1) / contour)
         + 4.2 * np.sqrt(4 * np.pi * area) / np.maximum(outline.sum(1) + frame, 1)
-        + 0.95 * (inside @ (graph.centre[:, 0] * graph.area)) / area / max(bottom, 1e-9)
+        + 0.95 * centre[:, 0] / max(bottom, 1e-9)
     )
     leaning = frame / np.sqrt(area) > MAX_LEANING
-    return np.where(leaning, 0.0, 1 / (1 + np.exp(-logit)))
+    nearby = np.linalg.norm(centre[:, None] - graph.centre[None], axis=-1) < NEARBY
+    background = nearby & ~members & (salient < BACKGROUND)
+    gap = (background & (to_outside < SEEN_THROUGH)).any(1)
+    return np.where(leaning | gap, 0.0, 1 / (1 + np.exp(-logit)))
 
 
 def _solidity(mask: Bool[np.ndarray, "h w"]) -> float:

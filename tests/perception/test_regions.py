@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scenegen.config import RegionsConfig
-from scenegen.perception.regions import segment_regions
+from scenegen.perception.regions import objectness, segment_regions
 from scenegen.perception.superpixels import adjacency, saliency, superpixels, weighted_lab
 
 
@@ -85,6 +85,20 @@ def test_walls_and_floors_are_no_objects() -> None:
     image = np.zeros((300, 400, 3), dtype=np.uint8)
     image[:130, :220], image[:130, 220:], image[130:] = (200, 190, 170), (90, 120, 150), (120, 70, 40)
     assert not segment_regions(image, RegionsConfig()).ids.any()
+
+
+def test_background_seen_through_a_gap_is_no_object() -> None:
+    labels = np.zeros((90, 90), dtype=np.int64)
+    labels[20:70, 20:70] = 1  # a frame around
+    labels[30:60, 30:60] = 2  # what is seen through it
+    salient = np.array([0.0, 1.0, 0.8])
+    probabilities = []
+    for inside in (70.0, 75.0):
+        lab = np.zeros((90, 90, 3), dtype=np.float32)
+        lab[..., 0] = np.array([70.0, 20.0, inside])[labels]
+        probabilities.append(objectness(adjacency(lab, labels), np.eye(3, dtype=bool), salient)[2])
+    assert probabilities[0] == 0
+    assert probabilities[1] > 0.2
 
 
 def test_a_plain_picture_and_a_carpet_show_nothing() -> None:
