@@ -33,9 +33,7 @@ def measure(scene: Path, out: Path) -> list[dict[str, float | int | str]]:
     camera = json.loads((scene / "camera.json").read_text())
     intrinsics = Intrinsics(**{name: camera[name] for name in ("width", "height", "fx", "fy", "cx", "cy")})
     store, runtime = open_store(out), Runtime()
-    inputs = Inputs(
-        name=scene.name, photo=scene / "image.png", masks=(scene / "masks.png",), depth=scene / "depth.npy"
-    )
+    inputs = Inputs(name=scene.name, photo=scene / "image.png", masks=(scene / "masks.png",), depth=scene / "depth.npy")
     config = load_config(overrides=[{"camera": {"fov_deg": fov_x_deg(intrinsics)}}])
     with ThreadPoolExecutor(2) as executor:
         result = photo_to_scene(inputs, config, store, runtime, local_submit(store, runtime, executor))

@@ -1,7 +1,7 @@
 """Makes docs/table.jpg, the picture of the README: photo, masks, and the scene from two sides.
 
-    python -m scenegen examples/table.jpg --masks examples/table_masks.png
-    python docs/make_picture.py out/table
+python -m scenegen examples/table.jpg --masks examples/table_masks.png
+python docs/make_picture.py out/table
 """
 
 from __future__ import annotations

@@ -34,7 +34,16 @@ def lathe(profile: list[tuple[float, float]], sections: int = 128) -> trimesh.Tr
 
 def mug() -> trimesh.Trimesh:
     """A cup with a handle, 9 cm high."""
-    wall = [(0.0, 0.0), (0.036, 0.0), (0.04, 0.004), (0.04, 0.09), (0.0385, 0.092), (0.037, 0.09), (0.036, 0.01), (0.0, 0.008)]
+    wall = [
+        (0.0, 0.0),
+        (0.036, 0.0),
+        (0.04, 0.004),
+        (0.04, 0.09),
+        (0.0385, 0.092),
+        (0.037, 0.09),
+        (0.036, 0.01),
+        (0.0, 0.008),
+    ]
     body = trimesh.creation.revolve(np.array(wall), sections=128)
     handle = trimesh.creation.torus(0.025, 0.0055, major_sections=64, minor_sections=24)
     handle.apply_transform(turn(np.pi / 2, [1, 0, 0]))
@@ -47,21 +56,50 @@ def mug() -> trimesh.Trimesh:
 def bottle() -> trimesh.Trimesh:
     """A bottle, 24 cm high."""
     return lathe(
-        [(0.0, 0.0), (0.03, 0.0), (0.036, 0.006), (0.037, 0.08), (0.036, 0.13), (0.022, 0.17), (0.013, 0.2), (0.013, 0.235), (0.0, 0.237)]
+        [
+            (0.0, 0.0),
+            (0.03, 0.0),
+            (0.036, 0.006),
+            (0.037, 0.08),
+            (0.036, 0.13),
+            (0.022, 0.17),
+            (0.013, 0.2),
+            (0.013, 0.235),
+            (0.0, 0.237),
+        ]
     )
 
 
 def apple() -> trimesh.Trimesh:
     """A fruit with a dimple, 7 cm high."""
     return lathe(
-        [(0.0, 0.006), (0.012, 0.001), (0.026, 0.008), (0.038, 0.036), (0.035, 0.058), (0.02, 0.069), (0.008, 0.066), (0.0, 0.058)]
+        [
+            (0.0, 0.006),
+            (0.012, 0.001),
+            (0.026, 0.008),
+            (0.038, 0.036),
+            (0.035, 0.058),
+            (0.02, 0.069),
+            (0.008, 0.066),
+            (0.0, 0.058),
+        ]
     )
 
 
 def bowl() -> trimesh.Trimesh:
     """A bowl, 18 cm wide."""
     return lathe(
-        [(0.0, 0.004), (0.04, 0.0), (0.045, 0.004), (0.075, 0.03), (0.09, 0.065), (0.088, 0.066), (0.072, 0.034), (0.04, 0.01), (0.0, 0.009)]
+        [
+            (0.0, 0.004),
+            (0.04, 0.0),
+            (0.045, 0.004),
+            (0.075, 0.03),
+            (0.09, 0.065),
+            (0.088, 0.066),
+            (0.072, 0.034),
+            (0.04, 0.01),
+            (0.0, 0.009),
+        ]
     )
 
 
@@ -73,7 +111,9 @@ def wood(size: int = 1024) -> Image.Image:
     shade = random.uniform(0.82, 1.08, 7)[plank]
     wave = y * 3 + random.uniform(0, 9, 7)[plank] + 0.05 * np.sin(9 * y + 7 * x)
     rings = 0.5 + 0.5 * np.sin(46 * (x * 1.7 + 0.12 * np.sin(wave * 4)) + random.uniform(0, 9, 7)[plank])
-    grain = np.asarray(Image.fromarray((random.random((size // 2, 64)) * 255).astype(np.uint8)).resize((size, size))) / 255
+    grain = (
+        np.asarray(Image.fromarray((random.random((size // 2, 64)) * 255).astype(np.uint8)).resize((size, size))) / 255
+    )
     tone = shade * (0.78 + 0.12 * rings + 0.10 * grain.T)
     tone *= np.where(np.abs(x * 6 - np.round(x * 6)) < 0.012, 0.45, 1.0)
     return Image.fromarray(np.clip(tone[..., None] * np.array([178, 132, 88]), 0, 255).astype(np.uint8))
@@ -85,7 +125,9 @@ def cover() -> Image.Image:
     draw = ImageDraw.Draw(picture)
     draw.rectangle((36, 36, 476, 476), outline=(226, 196, 120), width=8)
     for index in range(7):
-        draw.ellipse((120 + 18 * index, 150 + 18 * index, 392 - 18 * index, 422 - 18 * index), outline=(226, 196, 120), width=5)
+        draw.ellipse(
+            (120 + 18 * index, 150 + 18 * index, 392 - 18 * index, 422 - 18 * index), outline=(226, 196, 120), width=5
+        )
     draw.rectangle((120, 76, 392, 116), fill=(226, 196, 120))
     return picture
 
@@ -124,12 +166,22 @@ def textured(picture: Image.Image, folder: Path, name: str, roughness: float) ->
     """A glossy material with a picture."""
     path = folder / f"{name}.png"
     picture.save(path)
-    return {"type": "principled", "base_color": {"type": "bitmap", "filename": str(path)}, "roughness": roughness, "specular": 0.4}
+    return {
+        "type": "principled",
+        "base_color": {"type": "bitmap", "filename": str(path)},
+        "roughness": roughness,
+        "specular": 0.4,
+    }
 
 
 def plain(colour: tuple[float, float, float], roughness: float) -> dict:
     """A glossy material in one colour (linear)."""
-    return {"type": "principled", "base_color": {"type": "rgb", "value": list(colour)}, "roughness": roughness, "specular": 0.5}
+    return {
+        "type": "principled",
+        "base_color": {"type": "rgb", "value": list(colour)},
+        "roughness": roughness,
+        "specular": 0.5,
+    }
 
 
 def main() -> None:
@@ -157,7 +209,9 @@ def main() -> None:
                 "type": "perspective",
                 "fov": FOV_X_DEG,
                 "fov_axis": "x",
-                "to_world": mi.ScalarTransform4f().look_at(origin=[0.06, -0.86, 0.46], target=[0.015, 0.03, 0.03], up=[0, 0, 1]),
+                "to_world": mi.ScalarTransform4f().look_at(
+                    origin=[0.06, -0.86, 0.46], target=[0.015, 0.03, 0.03], up=[0, 0, 1]
+                ),
                 "film": {"type": "hdrfilm", "width": WIDTH, "height": HEIGHT, "rfilter": {"type": "gaussian"}},
                 "sampler": {"type": "independent", "sample_count": samples},
             },
@@ -170,7 +224,8 @@ def main() -> None:
             },
             "wall": {
                 "type": "rectangle",
-                "to_world": mi.ScalarTransform4f().translate([0, 0.85, 0]) @ mi.ScalarTransform4f().rotate([1, 0, 0], 90)
+                "to_world": mi.ScalarTransform4f().translate([0, 0.85, 0])
+                @ mi.ScalarTransform4f().rotate([1, 0, 0], 90)
                 @ mi.ScalarTransform4f().scale(4),
                 "bsdf": {"type": "diffuse", "reflectance": {"type": "rgb", "value": [0.52, 0.55, 0.53]}},
             },
@@ -184,7 +239,9 @@ def main() -> None:
             path = folder / f"{label}.ply"
             has_uv = isinstance(mesh.visual, trimesh.visual.TextureVisuals) and mesh.visual.uv is not None
             flat = has_uv
-            mesh_mi = mi.Mesh(label, len(mesh.vertices), len(mesh.faces), has_vertex_normals=not flat, has_vertex_texcoords=has_uv)
+            mesh_mi = mi.Mesh(
+                label, len(mesh.vertices), len(mesh.faces), has_vertex_normals=not flat, has_vertex_texcoords=has_uv
+            )
             parameters = mi.traverse(mesh_mi)
             parameters["vertex_positions"] = np.asarray(mesh.vertices, np.float32).ravel()
             parameters["faces"] = np.asarray(mesh.faces, np.uint32).ravel()
@@ -194,7 +251,12 @@ def main() -> None:
                 parameters["vertex_normals"] = np.asarray(mesh.vertex_normals, np.float32).ravel()
             parameters.update()
             mesh_mi.write_ply(str(path))
-            scene[label] = {"type": "ply", "filename": str(path), "face_normals": flat, "bsdf": {"type": "twosided", "material": material}}
+            scene[label] = {
+                "type": "ply",
+                "filename": str(path),
+                "face_normals": flat,
+                "bsdf": {"type": "twosided", "material": material},
+            }
         loaded = mi.load_dict(scene)
         picture = mi.render(loaded)
         bitmap = mi.Bitmap(picture).convert(mi.Bitmap.PixelFormat.RGB, mi.Struct.Type.UInt8, srgb_gamma=True)

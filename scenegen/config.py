@@ -44,7 +44,7 @@ class RegionsConfig(Settings):
     """Superpixels, merged into regions and scored as foreground. Needs no weights."""
 
     method: Literal["regions"] = "regions"
-    superpixels: int = Field(600, ge=50, le=5000)
+    superpixels: int = Field(600, ge=50, le=2000)
     min_area: float = Field(0.002, gt=0, lt=1)
     """Smallest object, as a share of the picture."""
     max_objects: int = Field(12, ge=1, le=254)

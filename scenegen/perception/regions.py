@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
 
 from scenegen.config import RegionsConfig
 from scenegen.perception import Segmentation
@@ -220,7 +221,7 @@ def objectness(
     weak = (inside @ symmetric(graph.length * (step < WEAK_EDGE))) * ~members
     frame = inside @ graph.frame
     colour = (inside @ (graph.mean * graph.area[:, None])) / area[:, None]
-    to_outside = np.linalg.norm(colour[:, None] - graph.mean[None], axis=-1)
+    to_outside = cdist(colour, graph.mean)
     centre = (inside @ (graph.centre * graph.area[:, None])) / area[:, None]
     bottom = graph.centre[:, 0].max()
     logit = (
@@ -234,7 +235,7 @@ def objectness(
         + 0.95 * centre[:, 0] / max(bottom, 1e-9)
     )
     leaning = frame / np.sqrt(area) > MAX_LEANING
-    nearby = np.linalg.norm(centre[:, None] - graph.centre[None], axis=-1) < NEARBY
+    nearby = cdist(centre, graph.centre) < NEARBY
     background = nearby & ~members & (salient < BACKGROUND)
     gap = (background & (to_outside < SEEN_THROUGH)).any(1)
     return np.where(leaning | gap, 0.0, 1 / (1 + np.exp(-logit)))

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from scipy import sparse
 from scipy.sparse.csgraph import dijkstra, laplacian
 from scipy.sparse.linalg import spsolve
+from scipy.spatial.distance import cdist
 from skimage.segmentation import slic
 
 LIGHTNESS_WEIGHT = 0.8
@@ -110,8 +111,8 @@ def saliency(graph: Adjacency) -> Float[np.ndarray, "n"]:
     same = np.exp(-(path**2) / (2 * COLOUR_SIGMA**2))
     connectivity = (same @ graph.frame) / np.sqrt(same @ graph.area)
     background = 1 - np.exp(-(connectivity**2) / 2)
-    colour = np.linalg.norm(graph.mean[:, None] - graph.mean[None], axis=-1)
-    away = np.square(graph.centre[:, None] - graph.centre[None]).sum(-1)
+    colour = cdist(graph.mean, graph.mean)
+    away = cdist(graph.centre, graph.centre, "sqeuclidean")
     contrast = (colour * np.exp(-away / (2 * NEAR**2))) @ (background * graph.area)
     contrast /= max(contrast.max(), 1e-9)
     alike = np.exp(-(difference**2) / (2 * COLOUR_SIGMA**2)) + 0.1

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import shutil
 import struct
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from export.khronos import khronos_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -25,8 +23,6 @@ from scenegen.export.glb import JSON_CHUNK, encode_texture, read_glb, write_glb
 from scenegen.export.parts import Part, PartScene
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import Intrinsics
-
-VALIDATORS = Path(__file__).parent.parent / "validators"
 
 
 def parsed(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -301,18 +297,6 @@ def small_glb(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     camera = Intrinsics(width=4, height=3, fx=3, fy=3, cx=2, cy=1.5)
     write_glb(path, PartScene((Part("obj_01", "", mesh, np.eye(4), {}),), (), camera, np.eye(4), {}))
     return path.read_bytes()
-
-
-def khronos_report(path: Path) -> dict[str, Any]:
-    """The validator's report. Without it the test is skipped, or fails where SCENEGEN_REQUIRE_VALIDATORS=1."""
-    node = shutil.which("node")
-    if node is None or not (VALIDATORS / "node_modules" / "gltf-validator").is_dir():
-        reason = "the Khronos validator is not there: install node, then run `npm ci` in tests/validators"
-        (pytest.fail if os.environ.get("SCENEGEN_REQUIRE_VALIDATORS") == "1" else pytest.skip)(reason)
-    command = [node, str(VALIDATORS / "validate.mjs"), str(path)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    issues: dict[str, Any] = json.loads(finished.stdout)["issues"]
-    return issues
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["whole", "empty"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export.khronos import khronos_report
 from rooms import DESK, Room, room
 
 from scenegen.camera import transform
@@ -97,7 +98,7 @@ def test_every_object_lies_on_its_pixels_at_its_place(made: tuple[Desk, Result])
 
 
 def test_objects_stand_on_what_carries_them(made: tuple[Desk, Result]) -> None:
-    it, result = made
+    _, result = made
     objects = {item.id: item for item in read_manifest(Path(result.folder)).objects}
     assert {i: item.support for i, item in objects.items()} == {1: 0, 2: 0, 3: 2}
     for i in (1, 2):
@@ -118,6 +119,12 @@ def test_everything_promised_is_in_the_folder(made: tuple[Desk, Result]) -> None
     named = {entry["name"] if isinstance(entry, dict) else entry for entry in manifest["outputs"]}
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert there == named | {"manifest.json"}
+
+
+def test_the_khronos_validator_has_no_complaint(made: tuple[Desk, Result]) -> None:
+    _, result = made
+    report = khronos_report(Path(result.folder) / "scene.glb")
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
 def test_a_second_run_executes_nothing_and_a_setting_only_what_depends_on_it(made: tuple[Desk, Result]) -> None:
@@ -171,7 +178,7 @@ def test_one_bad_object_does_not_lose_the_others(tmp_path: Path, monkeypatch: py
 
 def test_a_scene_without_objects_is_its_background(tmp_path: Path) -> None:
     it = desk(tmp_path, room([], fov=FOV))
-    it.inputs = replace(it.inputs, masks=()) if not isinstance(it.inputs, Record) else it.inputs.model_copy(update={"masks": ()})
+    it.inputs = replace(it.inputs, masks=())
     result = it.make(load_config(overrides=SMALL))
     assert result.state == "partial"
     assert result.objects == 0
