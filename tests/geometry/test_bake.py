@@ -17,7 +17,9 @@ CROP = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics
 def painted_ball() -> tuple[Shape, ObjectView]:
     """A ball whose photo is a smooth pattern on black."""
     ball = trimesh.creation.icosphere(4, radius=0.8)
-    shape = Shape((np.asarray(ball.vertices) + np.array([0, 0, 4])).astype(np.float32), np.asarray(ball.faces, dtype=np.int32))
+    shape = Shape(
+        (np.asarray(ball.vertices) + np.array([0, 0, 4])).astype(np.float32), np.asarray(ball.faces, dtype=np.int32)
+    )
     atlas = face_atlas(shape.faces)
     flat = bake(shape, atlas, view(np.full((SIZE, SIZE, 3), 255, np.uint8), np.ones((SIZE, SIZE), np.float32)), 64)
     mask = render([flat], CROP.intrinsics).ids == 0
