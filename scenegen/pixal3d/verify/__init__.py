@@ -1,0 +1,1 @@
+"""Numbers of this implementation against numbers of the reference, stored as safetensors files."""

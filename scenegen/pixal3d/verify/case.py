@@ -1,0 +1,78 @@
+"""A stored case of the reference, and how far ours is from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file: inputs, weights and outputs of one module of the reference."""
+
+    name: str
+    config: Mapping[str, Any]
+    """Arguments of the reference's module."""
+    tensors: Mapping[str, torch.Tensor]
+    """Inputs, intermediates and outputs, by name."""
+    weights: Mapping[str, torch.Tensor]
+    """State dict of the module under the reference's keys."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One comparison."""
+
+    what: str
+    absolute: float
+    """Largest absolute difference."""
+    relative: float
+    """The same over the largest absolute value of the reference."""
+    tolerance: float
+    """Largest absolute difference allowed; 0 where the comparison is exact."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether ours agrees. NaN never does."""
+        return self.absolute <= self.tolerance
+
+
+Check = Callable[[Case], list[Measured]]
+"""Runs ours on a case's inputs and compares every output the case stores."""
+
+
+def read_case(path: Path) -> Case:
+    """Reads one safetensors file; tensors under `w.` are the weights."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    return Case(
+        name=path.stem,
+        config=json.loads(metadata.get("config", "{}")),
+        tensors={key: value for key, value in tensors.items() if not key.startswith("w.")},
+        weights={key[2:]: value for key, value in tensors.items() if key.startswith("w.")},
+    )
+
+
+def compare(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: float) -> Measured:
+    """Ours against the reference's; another shape is an infinite difference."""
+    if ours.shape != reference.shape:
+        return Measured(
+            f"{what} {tuple(ours.shape)} for {tuple(reference.shape)}", float("inf"), float("inf"), tolerance
+        )
+    if reference.numel() == 0:
+        return Measured(what, 0.0, 0.0, tolerance)
+    a, b = ours.detach().double().cpu(), reference.double().cpu()
+    absolute = float((a - b).abs().max())
+    return Measured(what, absolute, absolute / max(float(b.abs().max()), 1e-12), tolerance)
+
+
+def compare_exactly(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:
+    """For coordinates, masks and faces."""
+    return compare(what, ours, reference, 0.0)
