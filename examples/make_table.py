@@ -128,18 +128,6 @@ def cover() -> Image.Image:
         draw.ellipse(
             (120 + 18 * index, 150 + 18 * index, 392 - 18 * index, 422 - 18 * index), outline=(226, 196, 120), width=5
         )
-    draw.rectangle((120, 76, 392, 116), fill=(226, 196, 120))
-    return picture
-
-
-def checks() -> Image.Image:
-    """A die's faces."""
-    picture = Image.new("RGB", (300, 300), (200, 60, 40))
-    draw = ImageDraw.Draw(picture)
-    for row in range(3):
-        for column in range(3):
-            colour = [(236, 200, 60), (60, 130, 80), (230, 230, 225), (40, 90, 170)][(row * 3 + column * 2) % 4]
-            draw.rounded_rectangle((8 + 98 * column, 8 + 98 * row, 94 + 98 * column, 94 + 98 * row), 12, fill=colour)
     return picture
 
 
@@ -194,11 +182,11 @@ def main() -> None:
         folder = Path(name)
         objects = [
             ("mug", mug(), plain((0.72, 0.16, 0.10), 0.25), (-0.13, 0.02, 0), 205),
-            ("bottle", bottle(), plain((0.05, 0.22, 0.12), 0.15), (0.13, 0.16, 0), 0),
+            ("bottle", bottle(), plain((0.05, 0.22, 0.12), 0.15), (0.135, 0.2, 0), 0),
             ("apple", apple(), plain((0.55, 0.62, 0.10), 0.3), (0.015, -0.12, 0), 20),
-            ("bowl", bowl(), plain((0.75, 0.72, 0.66), 0.3), (-0.02, 0.16, 0), 0),
-            ("book", box((0.15, 0.21, 0.032)), textured(cover(), folder, "cover", 0.5), (0.205, -0.03, 0), 24),
-            ("cube", box((0.056, 0.056, 0.056)), textured(checks(), folder, "checks", 0.35), (-0.20, -0.13, 0), 33),
+            ("bowl", bowl(), plain((0.75, 0.72, 0.66), 0.3), (-0.012, 0.185, 0), 0),
+            ("book", box((0.14, 0.19, 0.032)), textured(cover(), folder, "cover", 0.5), (0.205, -0.07, 0), 24),
+            ("cube", box((0.056, 0.056, 0.056)), plain((0.05, 0.20, 0.55), 0.4), (-0.20, -0.13, 0), 33),
         ]
         table = box((0.95, 0.8, 0.04))
         table.apply_translation([0, 0.05, -0.04])
@@ -237,15 +225,14 @@ def main() -> None:
             shapes.append((label, mesh, material))
         for label, mesh, material in shapes:
             path = folder / f"{label}.ply"
-            has_uv = isinstance(mesh.visual, trimesh.visual.TextureVisuals) and mesh.visual.uv is not None
-            flat = has_uv
+            flat = isinstance(mesh.visual, trimesh.visual.TextureVisuals) and mesh.visual.uv is not None
             mesh_mi = mi.Mesh(
-                label, len(mesh.vertices), len(mesh.faces), has_vertex_normals=not flat, has_vertex_texcoords=has_uv
+                label, len(mesh.vertices), len(mesh.faces), has_vertex_normals=not flat, has_vertex_texcoords=flat
             )
             parameters = mi.traverse(mesh_mi)
             parameters["vertex_positions"] = np.asarray(mesh.vertices, np.float32).ravel()
             parameters["faces"] = np.asarray(mesh.faces, np.uint32).ravel()
-            if has_uv:
+            if flat:
                 parameters["vertex_texcoords"] = np.asarray(mesh.visual.uv, np.float32).ravel()
             else:
                 parameters["vertex_normals"] = np.asarray(mesh.vertex_normals, np.float32).ravel()
