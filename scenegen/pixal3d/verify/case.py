@@ -17,6 +17,7 @@ class Case:
     """One file: inputs, weights and outputs of one module of the reference."""
 
     name: str
+    path: Path
     config: Mapping[str, Any]
     """Arguments of the reference's module."""
     tensors: Mapping[str, torch.Tensor]
@@ -54,6 +55,7 @@ def read_case(path: Path) -> Case:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     return Case(
         name=path.stem,
+        path=path,
         config=json.loads(metadata.get("config", "{}")),
         tensors={key: value for key, value in tensors.items() if not key.startswith("w.")},
         weights={key[2:]: value for key, value in tensors.items() if key.startswith("w.")},

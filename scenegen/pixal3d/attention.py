@@ -1,0 +1,122 @@
+"""Scaled dot-product attention: the one dispatcher, and its plain twins.
+
+Every call ends in torch's `scaled_dot_product_attention`, which picks the kernel for the device. Some devices have none that
+avoids the matrix of scores; `score_bytes` bounds that matrix by taking the queries in chunks, which changes no number but
+rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from scenegen.errors import ResourceError, UsageError
+
+SCORE_SIZE = 4
+"""Bytes of one score: kernels that store scores store them in float32."""
+
+
+def attend(
+    q: Float[Tensor, "b lq h d"],
+    k: Float[Tensor, "b lk h d"],
+    v: Float[Tensor, "b lk h dv"],
+    score_bytes: int | None = None,
+) -> Float[Tensor, "b lq h dv"]:
+    """Softmax(q k^T / sqrt(d)) v, for every item and head (Vaswani et al. 2017, arXiv 1706.03762).
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values; their width may differ from that of the keys.
+        score_bytes: most bytes the scores of one chunk of queries may take; None takes all queries at once.
+
+    Raises:
+        ResourceError: where `score_bytes` does not hold the scores of one query.
+    """
+    batch, queries, heads, _ = q.shape
+    row = batch * heads * k.shape[1] * SCORE_SIZE
+    if score_bytes is not None and score_bytes < row:
+        raise ResourceError(
+            f"`score_bytes` is {score_bytes}; the scores of one query against {k.shape[1]} keys take {row}. "
+            f"Give at least that, or None."
+        )
+    rows = max(queries, 1) if score_bytes is None else score_bytes // max(row, 1)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    chunks = [functional.scaled_dot_product_attention(chunk, k, v) for chunk in q.split(rows, dim=2)]
+    return (chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=2)).transpose(1, 2)
+
+
+def attend_ragged(
+    q: Float[Tensor, "n h d"],
+    k: Float[Tensor, "m h d"],
+    v: Float[Tensor, "m h dv"],
+    q_lengths: Sequence[int],
+    k_lengths: Sequence[int],
+    score_bytes: int | None = None,
+) -> Float[Tensor, "n h dv"]:
+    """`attend` within each item of a batch whose items differ in length, their tokens one after the other.
+
+    Args:
+        q: queries of all items.
+        k: keys of all items.
+        v: values of all items.
+        q_lengths: number of queries of each item.
+        k_lengths: number of keys of each item.
+        score_bytes: as in `attend`.
+
+    Raises:
+        UsageError: where the lengths do not add up to the tokens, or an item has queries and no key.
+        ResourceError: as in `attend`.
+    """
+    _check_lengths(q, k, q_lengths, k_lengths)
+    if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:
+        batch = len(q_lengths)
+        q, k, v = (x.unflatten(0, (batch, x.shape[0] // batch)) for x in (q, k, v))
+        return attend(q, k, v, score_bytes).flatten(0, 1)
+    items = zip(q.split(list(q_lengths)), k.split(list(k_lengths)), v.split(list(k_lengths)), strict=True)
+    return torch.cat([attend(qi[None], ki[None], vi[None], score_bytes)[0] for qi, ki, vi in items])
+
+
+def attend_plainly(
+    q: Float[Tensor, "b lq h d"], k: Float[Tensor, "b lk h d"], v: Float[Tensor, "b lk h dv"]
+) -> Float[Tensor, "b lq h dv"]:
+    """The twin of `attend`: the formula."""
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
+    return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v)
+
+
+def attend_ragged_plainly(
+    q: Float[Tensor, "n h d"],
+    k: Float[Tensor, "m h d"],
+    v: Float[Tensor, "m h dv"],
+    q_lengths: Sequence[int],
+    k_lengths: Sequence[int],
+) -> Float[Tensor, "n h dv"]:
+    """The twin of `attend_ragged`: all queries against all keys, those of other items masked."""
+    q_item, k_item = _owners(q_lengths, q.shape[0]), _owners(k_lengths, k.shape[0])
+    scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
+    scores = scores.masked_fill((q_item[:, None] != k_item[None, :]).to(scores.device), -torch.inf)
+    return torch.einsum("hqk,khd->qhd", scores.softmax(dim=-1), v)
+
+
+def _owners(lengths: Sequence[int], tokens: int) -> Tensor:
+    """The item of each token: how many items have ended before it or at it."""
+    return torch.searchsorted(torch.tensor(list(accumulate(lengths))), torch.arange(tokens), right=True)
+
+
+def _check_lengths(q: Tensor, k: Tensor, q_lengths: Sequence[int], k_lengths: Sequence[int]) -> None:
+    for name, lengths, tokens in (("q_lengths", q_lengths, q.shape[0]), ("k_lengths", k_lengths, k.shape[0])):
+        if sum(lengths) != tokens:
+            raise UsageError(f"`{name}` adds up to {sum(lengths)}, and there are {tokens} tokens; they must agree.")
+    if len(q_lengths) != len(k_lengths):
+        raise UsageError(
+            f"`q_lengths` names {len(q_lengths)} items and `k_lengths` {len(k_lengths)}; give one length an item in each."
+        )
+    for item, (queries, keys) in enumerate(zip(q_lengths, k_lengths, strict=True)):
+        if queries > 0 and keys == 0:
+            raise UsageError(f"`k_lengths`[{item}] is 0 for an item with {queries} queries; give it at least one key.")

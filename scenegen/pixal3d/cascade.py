@@ -1,0 +1,78 @@
+"""From the coarse shape's voxels to those of the fine one, as fine as the token budget allows (Pixal3D, arXiv 2605.10922)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int32
+from torch import Tensor
+
+from scenegen.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+LATTICE = 512
+"""Resolution of the lattice on which the shape decoder's `upsample` gives the coarse shape: 32 latent voxels, 16 times finer."""
+LATENT_VOXEL = 16
+"""Voxels of the decoded surface along an edge of one latent voxel."""
+COARSEST, STEP = 1024, 128
+"""Resolutions are tried in these steps down to the coarsest, which is taken at any size."""
+
+
+@dataclass(frozen=True)
+class FineVoxels:
+    """Where the fine shape latent has its voxels."""
+
+    coords: Int32[Tensor, "n 4"]
+    """(item, x, y, z) on a grid of `grid` voxels along an edge, in lexicographic order."""
+    resolution: int
+    """Of the surface to be decoded."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> int:
+        """Latent voxels along an edge; the image features are projected onto this grid."""
+        return self.resolution // LATENT_VOXEL
+
+
+def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) -> FineVoxels:
+    """The finest grid, from `resolution` downwards, on which the shape has fewer than `max_tokens` voxels.
+
+    Args:
+        coords: (item, x, y, z) of the coarse shape on the lattice of `LATTICE`.
+        resolution: wanted, 1024 or a multiple of 128 above it.
+        max_tokens: voxels the flow can hold; a count equal to it is too many. At 1024 any count is taken.
+
+    Raises:
+        UsageError: for a resolution that is none of these.
+    """
+    if resolution < COARSEST or resolution % STEP:
+        raise UsageError(f"`resolution` is {resolution}; give {COARSEST} or a multiple of {STEP} above it.")
+    for tried in range(resolution, COARSEST - 1, -STEP):
+        voxels = unique_coords(quantise(coords, tried // LATENT_VOXEL))
+        if len(voxels) < max_tokens:
+            break
+    warnings = []
+    if tried < resolution:
+        warnings.append(f"the shape is decoded at {tried} instead of {resolution}, to stay below {max_tokens} tokens.")
+    if len(voxels) >= max_tokens:
+        warnings.append(f"the shape takes {len(voxels)} tokens even at {tried}; `max_tokens` is {max_tokens}.")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return FineVoxels(voxels, tried, tuple(warnings))
+
+
+def quantise(coords: Int32[Tensor, "n 4"], grid: int) -> Int32[Tensor, "n 4"]:
+    """Lattice voxels to the nearest of `grid` voxels an edge, whose ends fall on the ends of the lattice.
+
+    c becomes round((c + 1/2) / 512 (grid - 1)) in float32, which matches where the projection puts its grid points.
+    """
+    item, place = coords.split([1, 3], dim=1)
+    return torch.cat([item, ((place.float() + 0.5) / LATTICE * (grid - 1)).round().int()], dim=1)
+
+
+def unique_coords(coords: Int32[Tensor, "n 4"]) -> Int32[Tensor, "m 4"]:
+    """Each coordinate once, in lexicographic order."""
+    return torch.unique(coords, dim=0)

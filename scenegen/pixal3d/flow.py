@@ -1,0 +1,309 @@
+"""The flow transformers: they predict the velocity of a noisy latent, given what the photo shows at each voxel.
+
+`StructureFlow` works on a dense grid (which voxels are occupied), `LatentFlow` on occupied voxels (shape, then texture).
+Arguments are those of the released configs, parameter names those of the released checkpoints. Weights may be bfloat16 inside
+the blocks (`to_dtype`); inputs, time, modulation, norms and head stay float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Complex64, Float, Int32
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scenegen.errors import UsageError
+from scenegen.pixal3d.block import Block, Items
+from scenegen.pixal3d.rotary import rotary_phases
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TIME_CHANNELS = 256
+"""Width of the sinusoidal embedding of time."""
+TIME_PERIOD = 10000.0
+
+
+class TimestepEmbedder(nn.Module):
+    """Time as cosines and sines of 128 frequencies, then two linear layers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(TIME_CHANNELS, channels), nn.SiLU(), nn.Linear(channels, channels))
+
+    def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b c"]:
+        """Embeds `t` in [0, 1000]."""
+        half = TIME_CHANNELS // 2
+        steps = torch.arange(half, dtype=torch.float32, device=t.device)
+        angles = t.float()[:, None] * torch.exp(-math.log(TIME_PERIOD) * steps / half)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=1))
+
+
+class FlowTransformer(nn.Module):
+    """What both flows share: the layers, and the way through them for tokens at voxel coordinates.
+
+    Args:
+        resolution: voxels along an edge of the grid.
+        in_channels: channels of the latent and whatever is concatenated to it.
+        model_channels: width.
+        cond_channels: channels of the global tokens.
+        out_channels: channels of the velocity.
+        num_blocks: blocks.
+        num_heads: heads of all attentions.
+        mlp_ratio: hidden width of the feed-forward over the width, rounded down.
+        proj_in_channels: channels of the back-projected features; None for as many as the global tokens have.
+        dtype: of the linear layers inside the blocks: float32, bfloat16 or float16.
+        pe_mode: "rope", the one kind of position embedding there is.
+        share_mod: True; blocks share one modulation.
+        qk_rms_norm: True; queries and keys of the self-attention are normalised.
+        qk_rms_norm_cross: True; those of the cross-attention too.
+        image_attn_mode: "proj"; features enter voxel by voxel.
+        initialization: how training began; without effect once weights are loaded, and here.
+        use_checkpoint: recomputes activations in training; without effect here.
+
+    Raises:
+        UsageError: for a value this network does not have.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolution: int,
+        in_channels: int,
+        model_channels: int,
+        cond_channels: int,
+        out_channels: int,
+        num_blocks: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        proj_in_channels: int | None = None,
+        dtype: str = "float32",
+        pe_mode: str = "rope",
+        share_mod: bool = True,
+        qk_rms_norm: bool = True,
+        qk_rms_norm_cross: bool = True,
+        image_attn_mode: str = "proj",
+        initialization: str = "scaled",
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        _require("dtype", dtype, tuple(DTYPES))
+        _require("pe_mode", pe_mode, ("rope",))
+        _require("image_attn_mode", image_attn_mode, ("proj",))
+        for name, value in (
+            ("share_mod", share_mod),
+            ("qk_rms_norm", qk_rms_norm),
+            ("qk_rms_norm_cross", qk_rms_norm_cross),
+        ):
+            _require(name, value, (True,))
+        if num_blocks < 1:
+            raise UsageError(f"`num_blocks` is {num_blocks}; give at least 1.")
+        if model_channels % (2 * num_heads):
+            raise UsageError(
+                f"`model_channels` is {model_channels} with `num_heads` {num_heads}; each head needs an even number of "
+                f"channels, so give a multiple of {2 * num_heads}."
+            )
+        self.resolution = resolution
+        self.in_channels = in_channels
+        self.cond_channels = cond_channels
+        self.proj_in_channels = cond_channels if proj_in_channels is None else proj_in_channels
+        self.head_dim = model_channels // num_heads
+        self.t_embedder = TimestepEmbedder(model_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(model_channels, 6 * model_channels))
+        self.input_layer = nn.Linear(in_channels, model_channels)
+        self.blocks = nn.ModuleList(
+            Block(model_channels, cond_channels, self.proj_in_channels, num_heads, int(model_channels * mlp_ratio))
+            for _ in range(num_blocks)
+        )
+        self.out_layer = nn.Linear(model_channels, out_channels)
+        to_dtype(self, DTYPES[dtype])
+
+    def velocity(
+        self,
+        x: Float[Tensor, "n ci"],
+        t: Float[Tensor, "b"],
+        cond_global: Float[Tensor, "b g cg"],
+        cond_proj: Float[Tensor, "n p"],
+        phases: Complex64[Tensor, "n pairs"],
+        items: Items,
+        score_bytes: int | None,
+    ) -> Float[Tensor, "n co"]:
+        """From noisy tokens to their velocity; `phases` says where they are, `items` to which item they belong."""
+        self._check_condition(t, cond_global, cond_proj)
+        dtype = self.blocks[0].self_attn.to_qkv.weight.dtype
+        h = self.input_layer(x).to(dtype)
+        mod = self.adaLN_modulation(self.t_embedder(t)).to(dtype)
+        cond_global, cond_proj = cond_global.to(dtype), cond_proj.to(dtype)
+        for block in self.blocks:
+            h = block(h, mod, cond_global, cond_proj, phases, items, score_bytes)
+        h = h.to(x.dtype)
+        return self.out_layer(functional.layer_norm(h, h.shape[-1:]))
+
+    def _check_condition(self, t: Tensor, cond_global: Tensor, cond_proj: Tensor) -> None:
+        if cond_global.shape[-1] != self.cond_channels:
+            raise UsageError(
+                f"`cond_global` has {cond_global.shape[-1]} channels; this network takes {self.cond_channels}. "
+                f"Give the features its config names."
+            )
+        if cond_proj.shape[-1] != self.proj_in_channels:
+            raise UsageError(
+                f"`cond_proj` has {cond_proj.shape[-1]} channels; this network takes {self.proj_in_channels}. "
+                f"Give low-resolution features alone, or with the up-sampled ones, as its config says."
+            )
+        if len(t) != len(cond_global):
+            raise UsageError(
+                f"`t` names {len(t)} items and `cond_global` {len(cond_global)}; give one of each an item."
+            )
+
+
+class StructureFlow(FlowTransformer):
+    """Velocity of a dense latent grid (released as `SparseStructureFlowModel`)."""
+
+    @property
+    def rope_phases(self) -> Complex64[Tensor, "n pairs"]:
+        """Rotary phases of the grid, x outermost. Released files store them beside the weights; here they are computed."""
+        axis = torch.arange(self.resolution, device=self.input_layer.weight.device)
+        grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
+        return rotary_phases(grid.flatten(0, 2), self.head_dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "b ci r r r"],
+        t: Float[Tensor, "b"],
+        cond_global: Float[Tensor, "b g cg"],
+        cond_proj: Float[Tensor, "b n p"],
+        *,
+        score_bytes: int | None = None,
+    ) -> Float[Tensor, "b co r r r"]:
+        """The velocity at `x`.
+
+        Args:
+            x: noisy latent; the axes of the grid are x, y, z of the latent frame.
+            t: 1000 times the time of each item; 1000 is pure noise.
+            cond_global: global tokens of the photo; zeros for the unconditional velocity.
+            cond_proj: back-projected feature of each voxel, z fastest; zeros for the unconditional velocity.
+            score_bytes: as in `attend`.
+
+        Raises:
+            UsageError: where channels or sizes are not those of the config.
+        """
+        batch, voxels = len(x), self.resolution**3
+        if x.shape[1:] != (self.in_channels, *3 * (self.resolution,)):
+            raise UsageError(
+                f"`x` is {tuple(x.shape)}; this network takes [b, {self.in_channels}, "
+                f"{self.resolution}, {self.resolution}, {self.resolution}]."
+            )
+        if cond_proj.shape[:2] != (batch, voxels) or len(t) != batch:
+            raise UsageError(
+                f"`cond_proj` is {tuple(cond_proj.shape)} and `t` {tuple(t.shape)}; "
+                f"give [{batch}, {voxels}, {self.proj_in_channels}] and [{batch}], one feature a voxel."
+            )
+        owner = torch.arange(batch, device=x.device).repeat_interleave(voxels, output_size=batch * voxels)
+        tokens = self.velocity(
+            x.flatten(2).transpose(1, 2).flatten(0, 1),
+            t,
+            cond_global,
+            cond_proj.flatten(0, 1),
+            self.rope_phases.repeat(batch, 1),
+            Items(batch * (voxels,), owner),
+            score_bytes,
+        )
+        return tokens.unflatten(0, (batch, voxels)).transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class LatentFlow(FlowTransformer):
+    """Velocity of latents at occupied voxels (released as `ElasticSLatFlowModel` and `SLatFlowModel`)."""
+
+    def forward(
+        self,
+        x: Float[Tensor, "n c"],
+        coords: Int32[Tensor, "n 4"],
+        t: Float[Tensor, "b"],
+        cond_global: Float[Tensor, "b g cg"],
+        cond_proj: Float[Tensor, "n p"],
+        concat: Float[Tensor, "n cc"] | None = None,
+        *,
+        score_bytes: int | None = None,
+    ) -> Float[Tensor, "n co"]:
+        """The velocity at `x`.
+
+        Args:
+            x: noisy latents.
+            coords: (item, x, y, z) of each voxel; the voxels of an item stand together, items in order.
+            t: 1000 times the time of each item; 1000 is pure noise.
+            cond_global: global tokens of the photo; zeros for the unconditional velocity.
+            cond_proj: back-projected feature of each voxel; zeros for the unconditional velocity.
+            concat: further channels after those of `x`: the normalised shape latent, for texture.
+            score_bytes: as in `attend`.
+
+        Raises:
+            UsageError: where channels or sizes are not those of the config, or items are torn apart or empty.
+        """
+        extra = 0 if concat is None else concat.shape[1]
+        if x.shape[1] + extra != self.in_channels:
+            raise UsageError(
+                f"`x` has {x.shape[1]} channels and `concat` {extra}; this network takes {self.in_channels} together. "
+                f"Texture needs the shape latent as `concat`, shape needs none."
+            )
+        present, lengths = torch.unique_consecutive(coords[:, 0], return_counts=True)
+        if present.tolist() != list(range(len(t))):
+            raise UsageError(
+                f"`coords` names items in the order {present.tolist()[:8]}; give {len(t)} items as `t` has them, "
+                f"0 to {len(t) - 1}, each with its voxels together and at least one."
+            )
+        return self.velocity(
+            x if concat is None else torch.cat([x, concat], dim=1),
+            t,
+            cond_global,
+            cond_proj,
+            rotary_phases(coords[:, 1:], self.head_dim),
+            Items(tuple(lengths.tolist()), coords[:, 0].long()),
+            score_bytes,
+        )
+
+
+Flow = TypeVar("Flow", bound=FlowTransformer)
+
+
+def to_dtype(flow: Flow, dtype: torch.dtype) -> Flow:
+    """Casts weights and biases of the linear layers inside the blocks, in place.
+
+    All else stays float32: modulation, the gains of the norms, input, time and head.
+    """
+    for module in flow.blocks.modules():
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
+    return flow
+
+
+def count_flops(config: Mapping[str, Any], tokens: int, global_tokens: int = 5) -> int:
+    """Floating-point operations of one forward over one item, a multiply-add as two: 2 P N and the attention.
+
+    Counts the matrix products, which is all but a few per mille.
+
+    Args:
+        config: arguments of a flow transformer.
+        tokens: voxels N.
+        global_tokens: global tokens of the photo.
+    """
+    width, context = config["model_channels"], config["cond_channels"]
+    hidden = int(width * config["mlp_ratio"])
+    projected = config.get("proj_in_channels") or context
+    voxel_weights = 4 * width * width + 2 * width * width + projected * width + 2 * width * hidden
+    context_weights = context * 2 * width
+    per_block = (
+        2 * voxel_weights * tokens
+        + 2 * context_weights * global_tokens
+        + 4 * width * tokens * tokens
+        + 4 * width * tokens * global_tokens
+    )
+    ends = 2 * tokens * width * (config["in_channels"] + config["out_channels"])
+    time = 2 * width * (TIME_CHANNELS + width + 6 * width)
+    return config["num_blocks"] * per_block + ends + time
+
+
+def _require(name: str, received: object, allowed: tuple[object, ...]) -> None:
+    if received not in allowed:
+        raise UsageError(f"`{name}` is {received!r}; allowed: {', '.join(map(repr, allowed))}.")

@@ -1,0 +1,271 @@
+"""The cascade: from a picture of one object to its surface and material, in the picture's own camera.
+
+structure (which voxels) -> coarse shape -> where the fine voxels are -> fine shape -> texture -> decode (Pixal3D, arXiv
+2605.10922; shapes and order as released).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32, UInt8
+from torch import Tensor, nn
+
+from scenegen.errors import UsageError, WeightsError
+from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
+from scenegen.pixal3d.dino import VITL16, Dinov3
+from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
+from scenegen.pixal3d.naf import NafUpsampler
+from scenegen.pixal3d.preprocess import image_tensor, object_picture
+from scenegen.pixal3d.projection import Cameras
+from scenegen.pixal3d.sampler import SamplerSettings, Step, sample
+from scenegen.pixal3d.settings import PipelineSettings, read_pipeline
+from scenegen.pixal3d.structure_decoder import occupied_voxels
+from scenegen.pixal3d.surface import dual_grid_to_mesh
+from scenegen.pixal3d.voxels import material
+from scenegen.pixal3d.weights import Precision, load_network, load_weights
+
+UPSAMPLINGS = 4
+"""Subdivisions of a coarse latent voxel that say where the fine ones are."""
+
+
+class Networks(Protocol):
+    """Gives a network for as long as it is used, by its name in `pipeline.json`."""
+
+    def __call__(self, name: str) -> AbstractContextManager[Any]:
+        """The network, ready on its device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A decoded object in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
+
+    vertices: Float[Tensor, "v 3"]
+    """One a voxel, used by a face or not."""
+    faces: Int32[Tensor, "f 3"]
+    coords: Int32[Tensor, "v 3"]
+    """Voxels (x, y, z) on a grid of `resolution`."""
+    attributes: Float[Tensor, "v 6"]
+    """Base colour (sRGB), metallic, roughness, alpha of each voxel, about 0..1."""
+    resolution: int
+    warnings: tuple[str, ...] = ()
+
+
+Observer = Callable[[str, Mapping[str, Tensor]], None]
+"""Told each stage's name and results as they are there. What it raises ends the generation: so it is cancelled."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the photo says, for one grid."""
+
+    tokens: Float[Tensor, "1 g c"]
+    voxels: Float[Tensor, "*n p"]
+
+    def of(self, conditional: bool) -> tuple[Tensor, Tensor]:
+        """Global tokens and voxel features; zeros for the unconditional velocity."""
+        return (self.tokens, self.voxels) if conditional else (self.tokens * 0, self.voxels * 0)
+
+
+@torch.inference_mode()
+def generate(
+    networks: Networks,
+    extractor: FeatureExtractor,
+    picture: UInt8[np.ndarray, "s s 3"],
+    cameras: Cameras,
+    settings: PipelineSettings,
+    *,
+    seed: int = 42,
+    resolution: int = 1024,
+    observe: Observer | None = None,
+    on_step: Callable[[str, Step], None] | None = None,
+) -> Generated:
+    """Generates one object.
+
+    Noise is drawn on the CPU, so that a seed means the same on every device.
+
+    Args:
+        networks: where the networks come from.
+        extractor: the image networks; their device is where everything is computed.
+        picture: square, on black (`scenegen.pixal3d.preprocess.object_picture`).
+        cameras: one camera of one object.
+        settings: of every stage.
+        seed: of the noise.
+        resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
+        observe: told the results of each stage.
+        on_step: told each step of each flow.
+
+    Raises:
+        UsageError: for sizes that do not belong together.
+        WeightsError: from `networks`.
+    """
+    device = next(extractor.parameters()).device
+    noise = torch.Generator().manual_seed(seed)
+    encoded: dict[int, ImageFeatures] = {}
+
+    def condition(view: ExtractorSettings, coords: Int32[Tensor, "n 4"] | None) -> Condition:
+        if view.image_size not in encoded:
+            images = image_tensor(picture, view.image_size)[None, None]
+            encoded[view.image_size] = extractor.encode(images.to(device))
+        features = encoded[view.image_size]
+        return Condition(features.global_tokens, extractor.project(features, cameras, view, coords))
+
+    def latents(
+        name: str, coords: Int32[Tensor, "n 4"], known: Condition, sampler: SamplerSettings, extra: Tensor | None = None
+    ) -> Float[Tensor, "n c"]:
+        with networks(name) as flow:
+            channels = flow.in_channels - (0 if extra is None else extra.shape[1])
+            drawn = torch.randn((len(coords), channels), generator=noise).to(device)
+            return sample(
+                lambda x, t, conditional: flow(x, coords, t, *known.of(conditional), concat=extra),
+                drawn,
+                sampler,
+                lengths=[len(coords)],
+                on_step=_named(name, on_step),
+            )
+
+    def tell(stage: str, **results: Tensor) -> None:
+        if observe is not None:
+            observe(stage, results)
+
+    # 1. Which voxels of the coarse grid the object occupies.
+    known = condition(settings.structure_view, None)
+    with networks("sparse_structure_flow_model") as flow:
+        grid = settings.structure_view.grid_resolution
+        drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
+        latent = sample(
+            lambda x, t, conditional: flow(x, t, *known.of(conditional)),
+            drawn,
+            settings.structure_sampler,
+            on_step=_named("sparse_structure_flow_model", on_step),
+        )
+    with networks("sparse_structure_decoder") as decoder:
+        coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
+    tell("structure", latent=latent, coords=coords, tokens=known.tokens, features=known.voxels)
+    if len(coords) == 0:
+        raise UsageError("nothing was generated: no voxel is occupied. Try another `seed`, or check mask and picture.")
+
+    # 2. Its coarse shape, and from it the voxels of the fine one.
+    known = condition(settings.coarse_view, coords)
+    coarse = settings.shape_normalisation.undo(
+        latents("shape_slat_flow_model_512", coords, known, settings.shape_sampler)
+    )
+    with networks("shape_slat_decoder") as decoder:
+        lattice = decoder.upsample(coarse, coords, UPSAMPLINGS)
+    fine: FineVoxels = fine_voxels(lattice, resolution, settings.max_tokens)
+    tell("coarse shape", latent=coarse, features=known.voxels, lattice=lattice, coords=fine.coords)
+
+    # 3. Its fine shape.
+    known = condition(replace(settings.fine_view, grid_resolution=fine.grid), fine.coords)
+    normalised = latents("shape_slat_flow_model_1024", fine.coords, known, settings.shape_sampler)
+    shape = settings.shape_normalisation.undo(normalised)
+    tell("fine shape", latent=shape, features=known.voxels)
+
+    # 4. Its material, given the shape.
+    known = condition(replace(settings.texture_view, grid_resolution=fine.grid), fine.coords)
+    again = settings.shape_normalisation.apply(shape)
+    texture = settings.texture_normalisation.undo(
+        latents("tex_slat_flow_model_1024", fine.coords, known, settings.texture_sampler, extra=again)
+    )
+    tell("texture", latent=texture, shape=again, features=known.voxels, tokens=known.tokens)
+
+    # 5. Surface and material from the latents.
+    with networks("shape_slat_decoder") as decoder:
+        decoded = decoder(shape, fine.coords)
+        vertices, faces = dual_grid_to_mesh(decoder.dual_grid(decoded), fine.resolution)
+    with networks("tex_slat_decoder") as decoder:
+        painted = decoder(texture, fine.coords, decoded.subdivisions)
+    attributes = material(painted.feats)
+    masks = {f"subdivision {level}": logits > 0 for level, logits in enumerate(decoded.subdivisions)}
+    tell(
+        "decode",
+        raw=decoded.feats,
+        coords=decoded.coords,
+        attributes=attributes,
+        vertices=vertices,
+        faces=faces,
+        **masks,
+    )
+    return Generated(vertices, faces, painted.coords[:, 1:], attributes, fine.resolution, fine.warnings)
+
+
+def _named(name: str, on_step: Callable[[str, Step], None] | None) -> Callable[[Step], None] | None:
+    return None if on_step is None else lambda step: on_step(name, step)
+
+
+Residency = Literal["resident", "staged"]
+"""`resident`: every network stays on the device. `staged`: one at a time, read from its file when it is used."""
+
+
+@dataclass(frozen=True)
+class Pixal3DPipeline:
+    """The released pipeline, from local files."""
+
+    networks: Networks
+    extractor: FeatureExtractor
+    settings: PipelineSettings
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path,
+        dino: Path,
+        naf: Path,
+        *,
+        device: torch.device | str = "cpu",
+        residency: Residency = "staged",
+        precision: Precision = "released",
+        dino_config: Mapping[str, Any] = VITL16,
+        naf_config: Mapping[str, Any] | None = None,
+    ) -> Pixal3DPipeline:
+        """Reads `folder/pipeline.json` and the networks it names.
+
+        Args:
+            folder: as released, with `pipeline.json` and `ckpts/`.
+            dino: DINOv3's `model.safetensors`.
+            naf: NAF's weights as safetensors.
+            device: where to compute.
+            residency: what stays in memory between uses.
+            precision: of the blocks; a CPU is faster with `float32`.
+            dino_config: DINOv3's sizes.
+            naf_config: NAF's sizes, where they are not the released ones.
+
+        Raises:
+            WeightsError: where a file is missing, damaged, or not that of its network.
+        """
+        settings, stems = read_pipeline(folder)
+        for stem in stems.values():
+            for path in (stem.parent / f"{stem.name}.json", stem.parent / f"{stem.name}.safetensors"):
+                if not path.is_file():
+                    raise WeightsError(f"{path} is missing; fetch it, or give a folder that has it.")
+        # Both hold tables that are no weights, so they are made for real and then filled.
+        extractor = FeatureExtractor(
+            load_weights(Dinov3(dino_config), dino, device).to(device),
+            load_weights(NafUpsampler(**(naf_config or {})), naf, device).to(device),
+        )
+        if residency == "resident":
+            held = {name: load_network(stem, device, precision) for name, stem in stems.items()}
+            return cls(lambda name: contextlib.nullcontext(held[name]), extractor, settings)
+
+        @contextlib.contextmanager
+        def read(name: str) -> Iterator[nn.Module]:
+            yield load_network(stems[name], device, precision)
+
+        return cls(read, extractor, settings)
+
+    def __call__(
+        self, rgba: UInt8[np.ndarray, "h w 4"], cameras: Cameras, *, seed: int = 42, resolution: int = 1024
+    ) -> Generated:
+        """Generates the object that `rgba`'s alpha cuts out; see `generate`."""
+        picture = object_picture(rgba)
+        return generate(
+            self.networks, self.extractor, picture, cameras, self.settings, seed=seed, resolution=resolution
+        )

@@ -1,0 +1,211 @@
+"""From the decoded dual grid to a clean mesh: the true surface, without the double walls of an offset shell."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import manifold3d
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Int32
+from torch import Tensor
+from torch.nn import functional
+
+from scenegen.errors import InputError
+from scenegen.geometry.simplify import COARSEST, FINEST, STEP, is_closed, simplify
+from scenegen.pixal3d.sparse import CoordinateIndex
+from scenegen.pixal3d.topology import (
+    boundary_loops,
+    capped,
+    mates,
+    perimeters,
+    pieces,
+    proper_faces,
+    split_vertices,
+    turned_alike,
+    turned_outwards,
+)
+
+logger = logging.getLogger(__name__)
+
+QUADS = (
+    ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0)),
+    ((0, 0, 0), (1, 0, 0), (1, 0, 1), (0, 0, 1)),
+    ((0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 0)),
+)
+"""The four voxels around an edge along x, y, z: steps from the voxel that owns the edge."""
+SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
+"""The two ways to cut a quad: between its corners 0 and 2, or 1 and 3."""
+
+
+@dataclass(frozen=True)
+class DualGrid:
+    """A surface as a flexible dual grid: one vertex a voxel, and which edges of the grid the surface crosses."""
+
+    coords: Int32[Tensor, "n 4"]
+    """(item, x, y, z)."""
+    dual_vertices: Float[Tensor, "n 3"]
+    """Place of each vertex from its voxel's lower corner, in voxels."""
+    intersected: Bool[Tensor, "n 3"]
+    """Whether the surface crosses the voxel's own edge along x, y, z."""
+    split_weight: Float[Tensor, "n 1"]
+    """How much a quad is cut through this vertex."""
+
+    def item(self, number: int) -> DualGrid:
+        """One item of the batch."""
+        mine = self.coords[:, 0] == number
+        return DualGrid(self.coords[mine], self.dual_vertices[mine], self.intersected[mine], self.split_weight[mine])
+
+
+@dataclass(frozen=True)
+class CleanSurface:
+    """A triangle mesh, a manifold with or without boundary, counter-clockwise seen from outside."""
+
+    vertices: Float32[np.ndarray, "v 3"]
+    faces: Int32[np.ndarray, "f 3"]
+    closed: bool
+    """Whether it is watertight: every edge has exactly two faces, which run along it in opposite directions."""
+    warnings: tuple[str, ...] = ()
+
+
+def dual_grid_to_mesh(grid: DualGrid, resolution: int) -> tuple[Float[Tensor, "n 3"], Int32[Tensor, "f 3"]]:
+    """One quad for each crossed edge all four of whose voxels exist, cut in two triangles.
+
+    The edges do not say on which side the solid is: quads across one axis all face one way, and `clean_surface` turns them.
+
+    Args:
+        grid: of one item, or of several that then share one mesh.
+        resolution: voxels along an edge of the latent cube.
+
+    Returns:
+        - **vertices**: one a voxel, in the order of the voxels, used or not; in the latent cube [-0.5, 0.5]^3, which they may
+          leave by half a voxel.
+        - **faces**: quads in the order of their voxels, then axes x, y, z.
+
+    Raises:
+        InputError: where a voxel lies outside the grid or occurs twice.
+    """
+    place = grid.coords[:, 1:]
+    if bool(((place < 0) | (place >= resolution)).any()):
+        low, high = int(place.min()), int(place.max())
+        raise InputError(
+            f"`coords` run from {low} to {high}; give 0 to {resolution - 1}, or the `resolution` they are of."
+        )
+    vertices = (place + grid.dual_vertices) / resolution - 0.5
+    voxel, axis = grid.intersected.nonzero(as_tuple=True)
+    steps = functional.pad(torch.tensor(QUADS, dtype=torch.int32, device=place.device), (1, 0))
+    quads = CoordinateIndex.of(grid.coords).find(grid.coords[voxel, None] + steps[axis])
+    quads = quads[(quads >= 0).all(dim=1)]
+    weight = grid.split_weight[quads].squeeze(2)
+    second = weight[:, 0] * weight[:, 2] <= weight[:, 1] * weight[:, 3]
+    corners = torch.tensor(SPLITS, device=place.device)[second.long()].flatten(1)
+    return vertices, quads.gather(1, corners).reshape(-1, 3).int()
+
+
+def clean_surface(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+    *,
+    max_faces: int,
+    max_hole_perimeter: float = 3e-2,
+    min_piece: float = 0.02,
+) -> CleanSurface:
+    """The surface as it is, made consistent; nothing is offset or wrapped, so walls stay where they are and single.
+
+    Degenerate and double faces go, faces are turned alike and outwards, crowded edges and pinched vertices are resolved,
+    specks are dropped, small holes are closed, and the rest is simplified. Where large holes are left the mesh stays open.
+
+    Args:
+        vertices: in the latent cube [-0.5, 0.5]^3.
+        faces: in any winding.
+        max_faces: faces to simplify to, as far as the shape allows.
+        max_hole_perimeter: boundary loops up to this length are closed with a fan about their centroid.
+        min_piece: pieces whose bounding box has a diagonal below this share of the largest piece's are dropped.
+
+    Raises:
+        InputError: where no face is left.
+    """
+    warnings = []
+    faces = proper_faces(faces)
+    if not len(faces):
+        raise InputError(
+            "the decoded surface has no faces; the latent describes nothing. Try another seed or a larger mask."
+        )
+    faces, patch, one_sided = turned_alike(faces)
+    if one_sided:
+        warnings.append(f"{one_sided} patches of the surface have one side only and were cut open.")
+    faces = turned_outwards(vertices, faces, patch)
+    mate = mates(vertices, faces)
+    count, piece = pieces(mate)
+    kept = _large_pieces(vertices, faces, piece, count, min_piece)
+    faces = faces[kept[piece]]
+    points, faces = split_vertices(vertices, faces, mates(vertices, faces))
+    loops = boundary_loops(faces, mates(points, faces))
+    small = perimeters(points, faces, loops) <= max_hole_perimeter
+    points, faces = capped(points, faces, loops, small)
+    closed = is_closed(faces)
+    logger.info(
+        "surface: %d of %d pieces kept, %d of %d holes closed, %s",
+        kept.sum(), count, small.sum(), loops.count, "watertight" if closed else "open",
+    )  # fmt: skip
+    if not closed:
+        warnings.append(
+            f"the surface is open: {loops.count - int(small.sum())} holes are longer than {max_hole_perimeter:g}."
+        )
+    points, faces, more = simplify(points, faces, max_faces) if closed else simplify_open(points, faces, max_faces)
+    for warning in (*warnings, *more):
+        logger.warning("%s", warning)
+    return CleanSurface(points, faces, is_closed(faces), (*warnings, *more))
+
+
+def simplify_open(
+    vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], max_faces: int
+) -> tuple[Float32[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"], tuple[str, ...]]:
+    """`simplify` for a manifold with boundary: its holes are capped, the caps marked, and taken off afterwards.
+
+    manifold3d keeps the edge between marked and unmarked faces, so that the boundary stays where it is.
+    """
+    if len(faces) <= max_faces:
+        return vertices, faces, ()
+    loops = boundary_loops(faces, mates(vertices, faces))
+    points, whole = capped(vertices, faces, loops, np.ones(loops.count, dtype=bool))
+    surface = manifold3d.Manifold.reserve_ids(2)
+    solid = manifold3d.Manifold(
+        manifold3d.Mesh(
+            points,
+            whole.astype(np.uint32),
+            run_index=np.array([0, 3 * len(faces), 3 * len(whole)], dtype=np.uint32),
+            run_original_id=np.array([surface, surface + 1], dtype=np.uint32),
+        )
+    )
+    if solid.status() != manifold3d.Error.NoError:
+        return vertices, faces, (f"the open surface cannot be simplified: it keeps all its {len(faces)} faces.",)
+    size = float(np.ptp(vertices, axis=0).max())
+    tolerance = FINEST
+    while True:
+        mesh = solid.to_mesh()
+        runs = zip(mesh.run_original_id, mesh.run_index, mesh.run_index[1:], strict=False)
+        kept = np.concatenate([mesh.tri_verts[begin // 3 : end // 3] for run, begin, end in runs if run == surface])
+        if len(kept) <= max_faces or tolerance > COARSEST:
+            break
+        solid = solid.simplify(tolerance * size)
+        tolerance *= STEP
+    used, compact = np.unique(kept, return_inverse=True)
+    return mesh.vert_properties[used, :3].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), ()
+
+
+def _large_pieces(
+    vertices: Float[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+    piece: Int32[np.ndarray, "f"],
+    count: int,
+    min_piece: float,
+) -> Bool[np.ndarray, "pieces"]:
+    """Which pieces are no specks."""
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    for corner in faces.T:
+        np.minimum.at(low, piece, vertices[corner])
+        np.maximum.at(high, piece, vertices[corner])
+    diagonal = np.linalg.norm(high - low, axis=1)
+    return diagonal >= min_piece * diagonal.max()

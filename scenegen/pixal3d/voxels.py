@@ -1,0 +1,77 @@
+"""Material on the surface: attributes of sparse voxels, read anywhere between them."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from jaxtyping import Bool, Float, Int32, UInt8
+from torch import Tensor
+
+from scenegen.errors import InputError
+from scenegen.pixal3d.sparse import WORKING_BYTES, CoordinateIndex, row_slices
+
+BASE_COLOR, METALLIC, ROUGHNESS, ALPHA = slice(0, 3), slice(3, 4), slice(4, 5), slice(5, 6)
+"""Channels of the material."""
+CORNERS = tuple(itertools.product((0, 1), repeat=3))
+SUM_FLOOR = 1e-12
+
+
+def material(decoded: Float[Tensor, "n 6"]) -> Float[Tensor, "n 6"]:
+    """Material in 0..1 (not clamped) from the raw output of the texture decoder; base colours are sRGB."""
+    return decoded * 0.5 + 0.5
+
+
+def as_bytes(attributes: Float[Tensor, "n c"]) -> UInt8[Tensor, "n c"]:
+    """0..1 to 0..255, clamped and rounded down, as the reference stores its textures."""
+    return (attributes * 255).clamp(0, 255).to(torch.uint8)
+
+
+def sample_voxels(
+    coords: Int32[Tensor, "n 3"],
+    attributes: Float[Tensor, "n c"],
+    points: Float[Tensor, "m 3"],
+    resolution: int,
+    budget: int = WORKING_BYTES,
+) -> tuple[Float[Tensor, "m c"], Bool[Tensor, "m"]]:
+    """Trilinear between the centres of the voxels, those that are absent left out and the weights of the others made 1.
+
+    Counting absent voxels as zeros instead would darken a surface, which always has some at its side.
+
+    Args:
+        coords: (x, y, z) of the voxels on a grid of `resolution`.
+        attributes: of each voxel, given at its centre.
+        points: in the latent cube [-0.5, 0.5]^3.
+        resolution: voxels along an edge of the cube.
+        budget: bytes to work in beside the result.
+
+    Returns:
+        - **values**: at each point; 0 where `known` is not.
+        - **known**: whether any of the eight voxels around the point is there.
+
+    Raises:
+        InputError: where `coords` and `attributes` differ in length, or a voxel occurs twice.
+    """
+    if len(coords) != len(attributes):
+        raise InputError(f"`attributes` has {len(attributes)} rows for {len(coords)} voxels; give one a voxel.")
+    values = attributes.new_zeros(len(points), attributes.shape[1])
+    known = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    if len(coords) == 0:
+        return values, known
+    index = CoordinateIndex.of(coords)
+    row_bytes = (3 * attributes.shape[1] + 8) * attributes.element_size() + 16 * torch.int64.itemsize
+    for rows in row_slices(len(points), row_bytes, budget):
+        place = (points[rows] + 0.5) * resolution - 0.5  # voxel centres at whole numbers
+        base = place.floor()
+        fraction = place - base
+        total = place.new_zeros(len(place), 1)
+        for corner in CORNERS:
+            far = torch.tensor(corner, device=points.device)
+            row = index.find(base.long() + far)
+            there = row >= 0
+            weight = torch.where(far.bool(), fraction, 1 - fraction).prod(dim=1, keepdim=True) * there[:, None]
+            values[rows] += weight * attributes[row.clamp(min=0)]
+            total += weight
+            known[rows] |= there
+        values[rows] /= total.clamp(min=SUM_FLOOR)
+    return values, known
