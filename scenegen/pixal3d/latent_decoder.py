@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int32, Shaped
@@ -153,12 +152,11 @@ class SparseUnetVaeDecoder(nn.Module):
         if use_fp16:
             self.to_dtype(torch.float16)
 
-    def to_dtype(self, dtype: torch.dtype) -> Self:
+    def to_dtype(self, dtype: torch.dtype) -> None:
         """Casts weights and biases of linear layers and convolutions inside the blocks, in place."""
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear | SubmanifoldConv3d):
                 module.to(dtype)
-        return self
 
     def forward(
         self,

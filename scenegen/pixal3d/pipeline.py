@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,12 +36,8 @@ UPSAMPLINGS = 4
 """Subdivisions of a coarse latent voxel that say where the fine ones are."""
 
 
-class Networks(Protocol):
-    """Gives a network for as long as it is used, by its name in `pipeline.json`."""
-
-    def __call__(self, name: str) -> AbstractContextManager[Any]:
-        """The network, ready on its device."""
-        ...
+Networks = Callable[[str], AbstractContextManager[Any]]
+"""Gives a network, ready on its device, for as long as it is used; by its name in `pipeline.json`."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Int32, Int64
@@ -19,8 +20,8 @@ from torch.nn import functional
 
 from scenegen.errors import InputError, UsageError
 
-WORKING_BYTES = 512 * 2**20
-"""Default bound on the memory a step takes beside its inputs and its result."""
+WORKING_BYTES = 32 * 2**20
+"""Default bound on the memory a step takes beside its inputs and its result. More is slower on a CPU: it leaves the cache."""
 TAPS = tuple(itertools.product((-1, 0, 1), repeat=3))
 """Steps (x, y, z) to the cells of the 3x3x3 kernel, z fastest. Tap 26 - v is opposite to tap v."""
 CENTRE = len(TAPS) // 2
@@ -76,20 +77,20 @@ class NeighbourMap:
     """Where the neighbours of each voxel stand."""
 
     coords: Int32[Tensor, "n 4"]
-    rows: Int32[Tensor, "27 n"]
-    """Row of the neighbour at each of `TAPS`, -1 where it is no voxel of the set or belongs to another item."""
+    rows: Int32[Tensor, "n 27"]
+    """Row of the neighbour at each of `TAPS`; -1 where it is no voxel of the set or belongs to another item."""
 
     @classmethod
     def of(cls, coords: Int32[Tensor, "n 4"]) -> NeighbourMap:
         """Finds them. Only half the taps are searched for: a's neighbour at tap v has a as its own at tap 26 - v."""
         index = CoordinateIndex.of(coords)
-        rows = torch.full((len(TAPS), len(coords)), -1, dtype=torch.int32, device=coords.device)
-        rows[CENTRE] = torch.arange(len(coords), device=coords.device)
+        rows = torch.full((len(coords), len(TAPS)), -1, dtype=torch.int32, device=coords.device)
+        rows[:, CENTRE] = torch.arange(len(coords), device=coords.device)
         for tap, step in enumerate(TAPS[:CENTRE]):
             found = index.find(coords.long() + torch.tensor((0, *step), device=coords.device)).int()
-            rows[tap] = found
+            rows[:, tap] = found
             here = torch.nonzero(found >= 0).squeeze(1)
-            rows[-1 - tap, found[here]] = here.int()
+            rows[found[here], -1 - tap] = here.int()
         return cls(coords, rows)
 
 
@@ -119,28 +120,61 @@ def submanifold_conv(
 ) -> Float[Tensor, "n co"]:
     """3x3x3 cross-correlation at the voxels only (Graham et al. 2018, arXiv 1711.10275).
 
-    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. Each tap gathers the rows that
-    have that neighbour, multiplies, and adds to float32 sums, so that half precision rounds each tap's product only.
+    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. The neighbours of a few voxels at
+    a time are gathered side by side, so that each few take one matrix product. Gradients keep no gathered features, and
+    stay within the budget too.
 
     Args:
         feats: features of the voxels of `neighbours`, in the dtype of `weight`.
         neighbours: of the same voxels.
         weight: (out, x, y, z, in).
         bias: of each output channel.
-        budget: bytes to work in beside the result.
+        budget: bytes to work in, beside a copy of `feats` and the result.
     """
-    count, (outs, ins) = len(feats), (weight.shape[0], weight.shape[-1])
-    taps = weight.reshape(outs, len(TAPS), ins).unbind(1)
-    sum_dtype = torch.promote_types(feats.dtype, torch.float32)
-    row_bytes = (ins + outs) * feats.element_size() + 2 * outs * sum_dtype.itemsize + 3 * torch.int64.itemsize
-    result = feats.new_empty(count, outs)
-    for rows in row_slices(count, row_bytes, budget):
-        total = bias.to(sum_dtype).repeat(rows.stop - rows.start, 1)
-        for source, tap in zip(neighbours.rows[:, rows], taps, strict=True):
-            target = torch.nonzero(source >= 0).squeeze(1)
-            total.index_add_(0, target, functional.linear(feats[source[target]], tap).to(sum_dtype))
-        result[rows] = total
-    return result
+    return _SubmanifoldConv.apply(feats, neighbours.rows, weight.flatten(1), bias, budget)
+
+
+class _SubmanifoldConv(torch.autograd.Function):
+    """Weights are matrices [co, 27 ci] here."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        feats: Float[Tensor, "n ci"],
+        neighbours: Int32[Tensor, "n 27"],
+        weight: Float[Tensor, "co k"],
+        bias: Float[Tensor, "co"],
+        budget: int,
+    ) -> Float[Tensor, "n co"]:
+        ctx.save_for_backward(feats, neighbours, weight)
+        ctx.budget = budget
+        result = feats.new_empty(len(feats), len(weight))
+        for rows, gathered in _gathered(feats, neighbours, budget):
+            torch.addmm(bias, gathered, weight.T, out=result[rows])
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Float[Tensor, "n co"]) -> tuple[Tensor | None, ...]:
+        feats, neighbours, weight = ctx.saved_tensors
+        grad_weight = torch.zeros_like(weight)
+        for rows, gathered in _gathered(feats, neighbours, ctx.budget):
+            grad_weight.addmm_(grad[rows].T, gathered)
+        # A voxel sees its neighbours through opposite taps as they see it: the same convolution, mirrored and transposed.
+        mirrored = weight.unflatten(1, (len(TAPS), -1)).flip(1).transpose(0, 2).flatten(1)
+        grad_feats = torch.empty_like(feats)
+        for rows, gathered in _gathered(grad, neighbours, ctx.budget):
+            torch.mm(gathered, mirrored.T, out=grad_feats[rows])
+        return grad_feats, None, grad_weight, grad.sum(dim=0), None
+
+
+def _gathered(
+    feats: Float[Tensor, "n c"], neighbours: Int32[Tensor, "n 27"], budget: int
+) -> Iterator[tuple[slice, Float[Tensor, "m k"]]]:
+    """The features of the neighbours of some voxels at a time, side by side: [m, 27 c]."""
+    padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])  # what -1 points to
+    row_bytes = len(TAPS) * (feats.shape[1] * feats.element_size() + torch.int64.itemsize)
+    for rows in row_slices(len(feats), row_bytes, budget):
+        yield rows, padded[neighbours[rows]].flatten(1)
 
 
 def submanifold_conv_dense(

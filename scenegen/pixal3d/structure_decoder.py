@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int32
@@ -97,12 +96,11 @@ class SparseStructureDecoder(nn.Module):
         if use_fp16:
             self.to_dtype(torch.float16)
 
-    def to_dtype(self, dtype: torch.dtype) -> Self:
+    def to_dtype(self, dtype: torch.dtype) -> None:
         """Casts the convolutions between the first and the last layer, in place."""
         for module in (*self.middle_block.modules(), *self.blocks.modules()):
             if isinstance(module, nn.Conv3d):
                 module.to(dtype)
-        return self
 
     def forward(self, latent: Float[Tensor, "b c r r r"]) -> Float[Tensor, "b co R R R"]:
         """Logits on a grid twice as fine for each width after the first; positive is occupied.

@@ -119,7 +119,7 @@ def mates(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -
 
 def split_vertices(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], mate: Int64[np.ndarray, "h"]
-) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "f 3"]]:
+) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"]]:
     """Gives each fan of joined faces around a vertex a vertex of its own, and drops vertices without faces.
 
     After it the faces around each vertex are one fan, open or closed. Where a fan still comes by the same edge twice, its faces
@@ -155,7 +155,10 @@ def perimeters(
 ) -> Float[np.ndarray, "loops"]:
     """Length of each loop."""
     start, end = (part[loops.half_edges] for part in _half_edges(faces))
-    return np.bincount(loops.loop, np.linalg.norm(vertices[end] - vertices[start], axis=1), minlength=loops.count)
+    length = np.linalg.norm(vertices[end] - vertices[start], axis=1).astype(np.float64)
+    result = np.zeros(loops.count)
+    np.add.at(result, loops.loop, length)
+    return result
 
 
 def capped(

@@ -94,11 +94,12 @@ def load_weights(network: nn.Module, path: Path, device: torch.device | str = "c
                         "checkpoint of another config?"
                     )
                 state[name] = file.get_tensor(name).to(device=device, dtype=tensor.dtype)
-            if derived and isinstance(network, StructureFlow):
-                _check_phases(network, file.get_tensor(DERIVED), path)
+            phases = file.get_tensor(DERIVED) if derived else None
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); fetch it again.") from error
     network.load_state_dict(state, strict=True, assign=True)
+    if phases is not None and isinstance(network, StructureFlow):
+        _check_phases(network, phases, path)
     return network.eval().requires_grad_(False)
 
 

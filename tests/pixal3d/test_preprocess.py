@@ -27,8 +27,8 @@ def cutout(height: int, width: int, box: tuple[int, int, int, int], colour: int 
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.integers(60, 90),
-    st.integers(60, 90),
+    st.integers(61, 90),
+    st.integers(61, 90),
     st.tuples(st.integers(0, 15), st.integers(0, 15)),
     st.tuples(st.integers(47, 60), st.integers(47, 60)),
 )
