@@ -137,7 +137,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
     scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
     export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
-    outcomes = (photo, instances, depth, layout, *objects, scene, export)
+    outcomes: tuple[Outcome[Any], ...] = (photo, instances, depth, layout, *objects, scene, export)
     report = submit(
         REPORT, *perceived, layout.record, scene.record, export.record, timings(outcomes), config=config.report
     ).result()

@@ -40,7 +40,7 @@ VITL16: Mapping[str, Any] = MappingProxyType(
 """The released Pixal3D's: facebook/dinov3-vitl16-pretrain-lvd1689m."""
 
 
-class Dinov3(nn.Module):  # type: ignore[misc]
+class Dinov3(nn.Module):
     """DINOv3 with a last layer norm without scale and shift, and the released checkpoint's names.
 
     The checkpoint's own `norm` is loaded, so that every tensor is accounted for, but Pixal3D does not use it.

@@ -67,7 +67,7 @@ class ImageFeatures:
         return self.special_tokens.mean(dim=1)
 
 
-class FeatureExtractor(nn.Module):  # type: ignore[misc]
+class FeatureExtractor(nn.Module):
     """The image networks, frozen. Its state is the two released checkpoints under `dino.` and `naf.`.
 
     The reference runs them in float32.

@@ -126,7 +126,7 @@ class SparseUnetVaeDecoder(nn.Module):
         num_blocks: Sequence[int],
         block_type: Sequence[str],
         up_block_type: Sequence[str],
-        block_args: Sequence[Mapping[str, bool]] = (),
+        block_args: Sequence[Mapping[str, object]] = (),
         use_fp16: bool = False,
         pred_subdiv: bool = True,
     ) -> None:
@@ -281,7 +281,7 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
         num_blocks: Sequence[int],
         block_type: Sequence[str],
         up_block_type: Sequence[str],
-        block_args: Sequence[Mapping[str, bool]] = (),
+        block_args: Sequence[Mapping[str, object]] = (),
         use_fp16: bool = False,
         voxel_margin: float = 0.5,
     ) -> None:

@@ -24,7 +24,7 @@ MAX_GUIDE_OVERSIZE = 4
 GROUPS = 8
 
 
-class NafUpsampler(nn.Module):  # type: ignore[misc]
+class NafUpsampler(nn.Module):
     """NAF under its released names. Argument names are the reference's."""
 
     def __init__(
@@ -158,7 +158,7 @@ class NafUpsampler(nn.Module):  # type: ignore[misc]
         return torch.cat(parts, dim=1)
 
 
-class GuideEncoder(nn.Module):  # type: ignore[misc]
+class GuideEncoder(nn.Module):
     """Two small convolutional networks over the picture, one by pixel, one by 3 x 3 pixels; then a rotary embedding."""
 
     def __init__(self, dim: int, heads_rope: int, rope_base: float, img_layers: int) -> None:
@@ -181,7 +181,7 @@ class GuideEncoder(nn.Module):  # type: ignore[misc]
         return torch.cat(pooled, dim=1)
 
 
-class GuideBlock(nn.Module):  # type: ignore[misc]
+class GuideBlock(nn.Module):
     """Norm, SiLU, convolution, twice. No residual."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -197,7 +197,7 @@ class GuideBlock(nn.Module):  # type: ignore[misc]
         return self.conv2(F.silu(self.norm2(x)))
 
 
-class AxialRope(nn.Module):  # type: ignore[misc]
+class AxialRope(nn.Module):
     """Rotary embedding of a picture's rows and columns, in float32 (DINOv3's)."""
 
     periods: Tensor

@@ -29,7 +29,7 @@ def as_bytes(attributes: Float[Tensor, "n c"]) -> UInt8[Tensor, "n c"]:
 
 def sample_voxels(
     coords: Int32[Tensor, "n 3"],
-    attributes: Float[Tensor, "n c"],
+    attributes: Float[Tensor, "k c"],
     points: Float[Tensor, "m 3"],
     resolution: int,
     budget: int = WORKING_BYTES,

@@ -47,8 +47,8 @@ def score_objects(
 
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
     """IoU of two boolean pictures; 0 where both are empty."""
-    union = np.count_nonzero(a | b)
-    return np.count_nonzero(a & b) / union if union else 0.0
+    union = int(np.count_nonzero(a | b))
+    return int(np.count_nonzero(a & b)) / union if union else 0.0
 
 
 def psnr(difference: Float[np.ndarray, "*n"]) -> float:

@@ -1,0 +1,137 @@
+"""Does the result lie on the pixels it came from? Measured after every object, and tried again where it does not.
+
+A wrong scale or field of view gives a mesh that looks whole and is in the wrong place; only its silhouette tells.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from scenegen.camera import intrinsics_from_fov, rays
+from scenegen.geometry.render import RayCaster
+from scenegen.pixal3d.projection import distance_from_fov
+from scenegen.scene.scoring import intersection_over_union
+
+logger = logging.getLogger(__name__)
+
+LEAST_IOU = 0.85
+LARGEST_SIZE_ERROR = 0.05
+SEEDS = 2
+"""Seeds tried before the field of view is doubted."""
+FOV_FACTORS = (0.8, 1.25, 0.6, 1.6)
+"""Fields of view tried after that, as multiples of the given one."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A mesh in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a generated object agrees with its mask."""
+
+    silhouette_iou: float
+    size_ratio: float
+    """Larger side of the silhouette's box over that of the mask's."""
+
+    @property
+    def good(self) -> bool:
+        """Whether it passes the gate."""
+        return self.silhouette_iou >= LEAST_IOU and abs(self.size_ratio - 1) <= LARGEST_SIZE_ERROR
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try, and what came of it."""
+
+    seed: int
+    fov: float
+    """Horizontal, in radians."""
+    surface: Surface
+    quality: Quality
+
+
+def measure(surface: Surface, mask: Bool[np.ndarray, "s s"], fov: float) -> Quality:
+    """The surface's silhouette against `mask`, through the camera it was generated with.
+
+    Args:
+        surface: in the latent frame.
+        mask: the object in the square picture it was generated from.
+        fov: horizontal field of view of that picture, in radians.
+    """
+    size = mask.shape[0]
+    camera = intrinsics_from_fov(size, size, float(np.degrees(fov)))
+    # Latent to camera: y and z turn around, and the cube's centre lies ahead.
+    points = surface.vertices * [1.0, -1.0, -1.0] + [0.0, 0.0, distance_from_fov(fov)]
+    directions = rays(camera).reshape(-1, 3)
+    hits = RayCaster(points, surface.faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
+    silhouette = (hits.triangle >= 0).reshape(mask.shape)
+    wanted = _extent(mask)
+    ratio = _extent(silhouette) / wanted if wanted else 0.0
+    return Quality(round(intersection_over_union(silhouette, mask), 4), round(ratio, 4))
+
+
+def generate_checked(
+    make: Callable[[int, float], Surface], mask: Bool[np.ndarray, "s s"], fov: float, seed: int
+) -> tuple[Attempt, tuple[str, ...]]:
+    """The first attempt that passes the gate, or the best there was.
+
+    Other seeds are tried first, then other fields of view.
+
+    Args:
+        make: generates a surface from a seed and a field of view in radians.
+        mask: the object in the square picture.
+        fov: the field of view believed in, in radians.
+        seed: the first seed.
+
+    Returns:
+        - the attempt.
+        - **warnings**: what was tried, where the first attempt did not pass.
+    """
+    tried: list[Attempt] = []
+    for next_seed, next_fov in _plan(seed, fov):
+        surface = make(next_seed, next_fov)
+        attempt = Attempt(next_seed, next_fov, surface, measure(surface, mask, next_fov))
+        tried.append(attempt)
+        if attempt.quality.good:
+            break
+        logger.info(
+            "seed %d, field of view %.1f degrees: silhouette IoU %.3f, size ratio %.3f",
+            next_seed,
+            np.degrees(next_fov),
+            attempt.quality.silhouette_iou,
+            attempt.quality.size_ratio,
+        )
+    best = max(tried, key=lambda attempt: (attempt.quality.good, attempt.quality.silhouette_iou))
+    if len(tried) == 1:
+        return best, ()
+    outcome = "passes" if best.quality.good else "is the best of them, and does not pass"
+    warning = (
+        f"{len(tried)} attempts were made; that with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
+        f"degrees {outcome}: silhouette IoU {best.quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
+        f"{best.quality.size_ratio:.3f} (within {LARGEST_SIZE_ERROR:.0%})."
+    )
+    logger.warning("%s", warning)
+    return best, (warning,)
+
+
+def _plan(seed: int, fov: float) -> Iterator[tuple[int, float]]:
+    for offset in range(SEEDS):
+        yield seed + offset, fov
+    for factor in FOV_FACTORS:
+        if fov * factor < np.pi * 0.9:
+            yield seed, fov * factor
+
+
+def _extent(mask: Bool[np.ndarray, "s s"]) -> int:
+    rows, columns = np.nonzero(mask)
+    return int(max(np.ptp(rows), np.ptp(columns))) + 1 if len(rows) else 0
