@@ -7,7 +7,7 @@ structure (which voxels) -> coarse shape -> where the fine voxels are -> fine sh
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
 from scenegen.pixal3d.naf import NafUpsampler
-from scenegen.pixal3d.preprocess import image_tensor, object_picture
+from scenegen.pixal3d.preprocess import image_tensor, object_picture, view_tensor
 from scenegen.pixal3d.projection import Cameras
 from scenegen.pixal3d.sampler import SamplerSettings, Step, sample
 from scenegen.pixal3d.settings import PipelineSettings, read_pipeline
@@ -55,6 +55,9 @@ class Generated:
     warnings: tuple[str, ...] = ()
 
 
+Images = Callable[[int], Float[Tensor, "1 v 3 s s"]]
+"""The pictures of one object at a given size: on black, in [0, 1]."""
+
 Observer = Callable[[str, Mapping[str, Tensor]], None]
 """Told each stage's name and results as they are there. What it raises ends the generation: so it is cancelled."""
 
@@ -71,11 +74,26 @@ class Condition:
         return (self.tokens, self.voxels) if conditional else (self.tokens * 0, self.voxels * 0)
 
 
+def one_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> Images:
+    """The object that the alpha of `rgba` cuts out, cropped and centred.
+
+    Raises:
+        InputError: where nothing is cut out, or nothing is left.
+    """
+    picture = object_picture(rgba)
+    return lambda size: image_tensor(picture, size)[None, None]
+
+
+def several_pictures(rgbas: Sequence[UInt8[np.ndarray, "h w 4"]]) -> Images:
+    """Several pictures of one object as they are framed; the first is the front."""
+    return lambda size: torch.stack([view_tensor(rgba, size) for rgba in rgbas])[None]
+
+
 @torch.inference_mode()
 def generate(
     networks: Networks,
     extractor: FeatureExtractor,
-    picture: UInt8[np.ndarray, "s s 3"],
+    images: Images,
     cameras: Cameras,
     settings: PipelineSettings,
     *,
@@ -91,8 +109,8 @@ def generate(
     Args:
         networks: where the networks come from.
         extractor: the image networks; their device is where everything is computed.
-        picture: square, on black (`scenegen.pixal3d.preprocess.object_picture`).
-        cameras: one camera of one object.
+        images: `one_picture`, or `several_pictures` with weights that were trained on several.
+        cameras: one a picture, of one object.
         settings: of every stage.
         seed: of the noise.
         resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
@@ -109,8 +127,7 @@ def generate(
 
     def condition(view: ExtractorSettings, coords: Int32[Tensor, "n 4"] | None) -> Condition:
         if view.image_size not in encoded:
-            images = image_tensor(picture, view.image_size)[None, None]
-            encoded[view.image_size] = extractor.encode(images.to(device))
+            encoded[view.image_size] = extractor.encode(images(view.image_size).to(device))
         features = encoded[view.image_size]
         return Condition(features.global_tokens, extractor.project(features, cameras, view, coords))
 
@@ -257,11 +274,6 @@ class Pixal3DPipeline:
 
         return cls(read, extractor, settings)
 
-    def __call__(
-        self, rgba: UInt8[np.ndarray, "h w 4"], cameras: Cameras, *, seed: int = 42, resolution: int = 1024
-    ) -> Generated:
-        """Generates the object that `rgba`'s alpha cuts out; see `generate`."""
-        picture = object_picture(rgba)
-        return generate(
-            self.networks, self.extractor, picture, cameras, self.settings, seed=seed, resolution=resolution
-        )
+    def __call__(self, images: Images, cameras: Cameras, *, seed: int = 42, resolution: int = 1024) -> Generated:
+        """Generates one object; see `generate`."""
+        return generate(self.networks, self.extractor, images, cameras, self.settings, seed=seed, resolution=resolution)

@@ -13,9 +13,8 @@ from pixal3d.checkpoints import DINO, NAF, write_tree
 
 from scenegen.errors import UsageError, WeightsError
 from scenegen.pixal3d.features import ExtractorSettings
-from scenegen.pixal3d.pipeline import Generated, Pixal3DPipeline, generate
-from scenegen.pixal3d.preprocess import object_picture
-from scenegen.pixal3d.projection import Cameras, distance_from_fov, front_cameras
+from scenegen.pixal3d.pipeline import Generated, Pixal3DPipeline, generate, one_picture, several_pictures
+from scenegen.pixal3d.projection import Cameras, distance_from_fov, front_cameras, relative_cameras
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
 
 FOV = 0.7
@@ -59,7 +58,7 @@ def pipeline(tree: Path, residency: str = "staged") -> Pixal3DPipeline:
 
 
 def run(made: Pixal3DPipeline, seed: int = 1) -> Generated:
-    return made(cut_out(), cameras(), seed=seed)
+    return made(one_picture(cut_out()), cameras(), seed=seed)
 
 
 def test_the_cascade_runs_and_its_parts_fit_together(tree: Path) -> None:
@@ -80,6 +79,25 @@ def test_a_seed_repeats_and_another_differs_and_residency_changes_nothing(tree: 
     assert other.coords.shape != first.coords.shape or not torch.equal(other.coords, first.coords)
 
 
+def test_several_views_run_too(tree: Path) -> None:
+    turned = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    poses = []
+    for angle in (0.0, np.pi / 2):
+        turn = np.eye(4)
+        turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        pose = turned.copy()
+        pose[1, 3] = -distance_from_fov(FOV)
+        poses.append(turn @ pose)
+    views = relative_cameras(
+        torch.tensor(np.array(poses), dtype=torch.float32)[None],
+        torch.full((1, 2), FOV),
+        torch.tensor([distance_from_fov(FOV)]),
+        torch.ones(1),
+    )
+    both = pipeline(tree)(several_pictures([cut_out(), cut_out()[:, ::-1].copy()]), views, seed=1)
+    assert len(both.vertices) == len(both.attributes) > 0
+
+
 def test_steps_are_told_and_can_cancel(tree: Path) -> None:
     made = pipeline(tree)
     told: list[tuple[str, int]] = []
@@ -96,7 +114,7 @@ def test_steps_are_told_and_can_cancel(tree: Path) -> None:
         generate(
             made.networks,
             made.extractor,
-            object_picture(cut_out()),
+            one_picture(cut_out()),
             cameras(),
             made.settings,
             on_step=on_step,
@@ -156,4 +174,4 @@ def test_nothing_generated_is_said(tree: Path) -> None:
         return contextlib.nullcontext(Empty()) if name == "sparse_structure_decoder" else made.networks(name)
 
     with pytest.raises(UsageError, match="nothing was generated"):
-        generate(networks, made.extractor, object_picture(cut_out()), cameras(), made.settings)  # type: ignore[arg-type]
+        generate(networks, made.extractor, one_picture(cut_out()), cameras(), made.settings)  # type: ignore[arg-type]

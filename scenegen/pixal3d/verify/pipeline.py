@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scenegen.pixal3d.dino import Dinov3
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor
 from scenegen.pixal3d.naf import NafUpsampler
-from scenegen.pixal3d.pipeline import generate
+from scenegen.pixal3d.pipeline import generate, one_picture
 from scenegen.pixal3d.preprocess import object_picture
 from scenegen.pixal3d.projection import front_cameras
 from scenegen.pixal3d.sampler import SamplerSettings
@@ -33,14 +33,14 @@ def check_pipeline(case: Case) -> list[Measured]:
     extractor = FeatureExtractor(
         _loaded(Dinov3(config["dinov3"]), weights, "dino"), _loaded(NafUpsampler(**config["naf"]), weights, "naf")
     )
-    picture = object_picture(case.tensors["image_rgba"].numpy())
+    rgba = case.tensors["image_rgba"].numpy()
     camera = config["camera"]
     angle, distance, scale = (torch.tensor([camera[key]]) for key in ("camera_angle_x", "distance", "mesh_scale"))
     seen: dict[str, Mapping[str, Tensor]] = {}
     generate(
         lambda name: contextlib.nullcontext(networks[name]),
         extractor,
-        picture,
+        one_picture(rgba),
         front_cameras(angle, distance, scale),
         _settings(config),
         seed=config["seed"],
@@ -73,7 +73,9 @@ def check_pipeline(case: Case) -> list[Measured]:
         ("mesh_faces", decoded["faces"], None),
         *((f"sub{level}_mask", decoded[f"subdivision {level}"], None) for level in range(4)),
     ]
-    preprocessed = compare_exactly("image_preprocessed", torch.from_numpy(picture), stored["image_preprocessed"])
+    preprocessed = compare_exactly(
+        "image_preprocessed", torch.from_numpy(object_picture(rgba)), stored["image_preprocessed"]
+    )
     return [
         preprocessed,
         *(
