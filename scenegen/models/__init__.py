@@ -2,6 +2,7 @@
 
 from scenegen.models.download import Progress, fetch
 from scenegen.models.local import Row, check_digest, digest_of, list_models, locate
+from scenegen.models.pixal3d import locate_pixal3d
 from scenegen.models.registry import MODELS, Model, ModelFile, registered
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "fetch",
     "list_models",
     "locate",
+    "locate_pixal3d",
     "registered",
 ]

@@ -7,22 +7,22 @@ has a fixed address there, so nothing has to be asked first, and a dead network 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from scenegen.errors import ResourceError, WeightsError
+from scenegen.errors import WeightsError
 from scenegen.models.local import VERIFIED
+from scenegen.models.place import put, writing
 from scenegen.models.registry import Model, ModelFile, registered
 from scenegen.runtime import Runtime
-from scenegen.store import flush, sha256_file
+from scenegen.store import sha256_file
 
 logger = logging.getLogger(__name__)
 
@@ -66,19 +66,19 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
                     f"the weights `{name}` are not complete in {folder}, and this run is offline; run "
                     f"`scenegen models fetch {name}` with a network, or copy them from a local folder with --source."
                 )
-            with _writing(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            with writing(part.parent):
+                part.parent.mkdir(parents=True, exist_ok=True)
             if source is not None:
                 _copy(source if source.is_file() else source / file.name, part)
             else:
-                _download(_address(model, file), part, file.bytes, progress or _silent)
+                _download(_address(model, file), part, file, progress or _silent)
             digest = _accept(part, target, file)
         files[file.name] = {"bytes": target.stat().st_size, "sha256": digest}
     verified = {"model": name, "repo": model.repo, "revision": model.revision, "files": files}
     part = folder / f"{VERIFIED}.part"
-    with _writing(folder):
+    with writing(folder):
         part.write_text(json.dumps(verified, indent=1, sort_keys=True))
-        _put(part, folder / VERIFIED)
+    put(part, folder / VERIFIED)
     logger.info("%s: verified in %s", name, folder)
     return folder
 
@@ -108,12 +108,13 @@ def _address(model: Model, file: ModelFile) -> str:
 def _copy(path: Path, part: Path) -> None:
     if not path.is_file():
         raise WeightsError(f"`source` has no file {path}; give the folder that holds the model's files.")
-    with _writing(part):
+    with writing(part):
         shutil.copyfile(path, part)
 
 
-def _download(url: str, part: Path, size: int | None, progress: Progress) -> None:
-    """Continues `part` until it holds all of `url`."""
+def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None:
+    """Continues `part` until it holds all of `url`, where `file` is published."""
+    size = file.bytes
     done = part.stat().st_size if part.exists() else 0
     if size is not None and done >= size:
         return
@@ -126,15 +127,15 @@ def _download(url: str, part: Path, size: int | None, progress: Progress) -> Non
             total = size if length is None else done + int(length)
             if size not in (None, total):
                 raise WeightsError(f"{url} has {total} bytes, but {size} are registered; it is another file.")
-            with _writing(part):
-                file = part.open("ab" if done else "wb")
-            with file:
+            with writing(part):
+                opened = part.open("ab" if done else "wb")
+            with opened:
                 while block := response.read(BLOCK):
-                    with _writing(part):
-                        file.write(block)
-                        file.flush()
+                    with writing(part):
+                        opened.write(block)
+                        opened.flush()
                     done += len(block)
-                    progress(part.name.removesuffix(".part"), done, total)
+                    progress(file.name, done, total)
     except HTTPError as error:
         if error.code == 416:  # nothing is left to send: the size was unknown and all of it is here
             return
@@ -155,23 +156,5 @@ def _accept(part: Path, target: Path, file: ModelFile) -> str:
         part.unlink()
         wanted = f"{file.bytes or 'any number of'} bytes with sha256 {file.sha256 or 'unknown'}"
         raise WeightsError(f"{file.name} has {size} bytes with sha256 {digest}, registered are {wanted}; removed it.")
-    with _writing(target):
-        _put(part, target)
+    put(part, target)
     return digest
-
-
-def _put(part: Path, target: Path) -> None:
-    flush(part)
-    part.replace(target)
-    flush(target.parent)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(
-            f"cannot write {error.filename or path}: {error.strerror or error}; free some space there, or choose "
-            "another folder for the models."
-        ) from error

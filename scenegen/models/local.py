@@ -7,6 +7,7 @@ Without that file a fetch has not finished.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,15 +43,28 @@ def locate(name: str, runtime: Runtime, hashes: bool = False) -> Path:
         UsageError: where no model has that name.
         WeightsError: where the model is absent or damaged.
     """
-    model = registered(name)
-    row = _inspect(model, runtime.models / name, hashes)
-    if row.state != "present":
+    return locate_all((name,), runtime, hashes)[0]
+
+
+def locate_all(names: Sequence[str], runtime: Runtime, hashes: bool = False) -> tuple[Path, ...]:
+    """Folders of fetched models that are used together, in the order of `names`; otherwise as `locate`.
+
+    Raises:
+        UsageError: where no model has one of the names.
+        WeightsError: where any is absent or damaged; it names those, and the one command that brings all.
+    """
+    rows = [_inspect(registered(name), runtime.models / name, hashes) for name in names]
+    lacking = [
+        f"`{row.model.name}` are {row.state} in {row.folder}{row.detail and f' ({row.detail})'}"
+        for row in rows
+        if row.state != "present"
+    ]
+    if lacking:
         network = " with a network (this run is offline)" if runtime.offline else ""
         raise WeightsError(
-            f"the weights `{name}` are {row.state} in {row.folder}{row.detail and f' ({row.detail})'}. "
-            f"Run `scenegen models fetch {name}` once{network}."
+            f"the weights {', '.join(lacking)}. Run `scenegen models fetch {' '.join(names)}` once{network}."
         )
-    return row.folder
+    return tuple(row.folder for row in rows)
 
 
 def digest_of(path: Path) -> str:

@@ -13,11 +13,18 @@ class ModelFile:
     """One file of a model."""
 
     name: str
+    """Below the model's folder, `/` between folders."""
     url: str | None = None
     """Where it is published; without it, in the model's repository at its revision."""
     bytes: int | None = None
     sha256: str | None = None
     """None where nobody has published it: the digest found by the first fetch is then held to."""
+
+    def __post_init__(self) -> None:
+        if not self.name or any(part in ("", ".", "..") for part in self.name.split("/")) or "\\" in self.name:
+            raise ValueError(
+                f"`name` is {self.name!r}; it must be a path below the model's folder, such as `a/b.json`."
+            )
 
 
 @dataclass(frozen=True)
@@ -26,7 +33,7 @@ class Model:
 
     name: str
     kind: str
-    """`segment` or `depth`."""
+    """`segment`, `depth` or `generate`."""
     repo: str | None
     """Repository on the Hugging Face hub."""
     revision: str | None
@@ -89,6 +96,14 @@ def _depth_anything(
         ),
         licence="Apache-2.0" if free else "CC-BY-NC-4.0",
         note=trained if free else f"{trained} Not for commercial use.",
+    )
+
+
+def _network(stem: str, config: int, weights: int, sha256: str | None = None) -> tuple[ModelFile, ModelFile]:
+    """A network of Pixal3D: the sizes of its two files, and the digest of its weights."""
+    return (
+        ModelFile(f"ckpts/{stem}.json", None, config),
+        ModelFile(f"ckpts/{stem}.safetensors", None, weights, sha256),
     )
 
 
@@ -172,6 +187,75 @@ MODELS: Mapping[str, Model] = {
             "large",
             "4eab4cf1983c2801c515804005214de56a4b67cc",
             (None, "15f7de4b22f1b1194847ea694ee9ed6395563ba5cd52b70b87901f183c232c9a"),
+        ),
+        Model(
+            name="pixal3d",
+            kind="generate",
+            repo="TencentARC/Pixal3D",
+            revision="b0cb2e1b794cab9aa0ac38a95d794a4d9337437f",
+            files=(
+                ModelFile("pipeline.json", None, 4068),
+                *_network("ss_flow_img_dit_1_3B_64_bf16", 503, 5_359_822_584),
+                *_network(
+                    "ss_dec_conv3d_16l8_fp16",
+                    245,
+                    147_591_972,
+                    "1c76d4a40519aa2d711cc263a8404105231ac26db31d946bed48b84fee79009a",
+                ),
+                *_network("slat_flow_img2shape_dit_1_3B_512_bf16", 535, 5_546_764_048),
+                *_network("slat_flow_img2shape_dit_1_3B_1024_bf16", 535, 5_546_764_048),
+                *_network("slat_flow_imgshape2tex_dit_1_3B_1024_bf16", 535, 5_546_960_656),
+                *_network(
+                    "shape_dec_next_dc_f16c32_fp16",
+                    678,
+                    948_490_494,
+                    "e3b718d3e43e4f8780e9a24ac6fff231811a67e3b058e336e10fe654c911d581",
+                ),
+                *_network(
+                    "tex_dec_next_dc_f16c32_fp16",
+                    705,
+                    948_458_812,
+                    "97ea69addea2ecd9312910f5f548234665eef51c088386180b7cd5b258645e3c",
+                ),
+            ),
+            licence="MIT",
+            note="Pixal3D (arXiv 2605.10922), single view, 24 GB; needs dinov3-vitl16 and naf. MIT since May 2026, for "
+            "academic use outside the European Union before. Copies of its page still carry that exclusion beside the "
+            "licence: check what holds for you.",
+        ),
+        Model(
+            name="dinov3-vitl16",
+            kind="generate",
+            # An open copy, which Pixal3D itself names; Meta's own repository asks for an account and its consent.
+            repo="camenduru/dinov3-vitl16-pretrain-lvd1689m",
+            revision="3c276edd87d6f6e569ff0c4400e086807d0f3881",
+            files=(
+                ModelFile(
+                    "model.safetensors",
+                    None,
+                    1_212_559_808,
+                    "dcb2e45127cccbf1601e5f42fef165eea275c8e5213197e8dcf3f48822718179",
+                ),
+            ),
+            licence="DINOv3",
+            note="DINOv3 ViT-L/16 (Meta; Siméoni et al. 2025), from an open copy of the gated "
+            "facebook/dinov3-vitl16-pretrain-lvd1689m. The DINOv3 licence allows commercial use on its terms: read them.",
+        ),
+        Model(
+            name="naf",
+            kind="generate",
+            repo=None,
+            revision=None,
+            files=(
+                ModelFile(
+                    "naf_release.pth",
+                    "https://github.com/valeoai/NAF/releases/download/model/naf_release.pth",
+                    2_664_431,
+                    "c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f",
+                ),
+            ),
+            licence="Apache-2.0",
+            note="NAF, the feature up-sampler Pixal3D uses (Chambon et al. 2025).",
         ),
     )
 }

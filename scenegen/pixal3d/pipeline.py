@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor, nn
 
-from scenegen.errors import UsageError, WeightsError
+from scenegen.errors import InputError, WeightsError
 from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
@@ -118,6 +118,7 @@ def generate(
         on_step: told each step of each flow.
 
     Raises:
+        InputError: where nothing comes of the picture.
         UsageError: for sizes that do not belong together.
         WeightsError: from `networks`.
     """
@@ -164,7 +165,7 @@ def generate(
         coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
     tell("structure", latent=latent, coords=coords, tokens=known.tokens, features=known.voxels)
     if len(coords) == 0:
-        raise UsageError("nothing was generated: no voxel is occupied. Try another `seed`, or check mask and picture.")
+        raise InputError("nothing was generated: no voxel is occupied. Try another `seed`, or check mask and picture.")
 
     # 2. Its coarse shape, and from it the voxels of the fine one.
     known = condition(settings.coarse_view, coords)

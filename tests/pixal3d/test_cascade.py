@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenegen.errors import UsageError
+from scenegen.errors import InputError, UsageError
 from scenegen.pixal3d.cascade import fine_voxels, quantise, unique_coords
 
 
@@ -55,6 +55,11 @@ def test_the_coarsest_resolution_is_taken_at_any_size_and_said() -> None:
     assert fine.resolution == 1024
     assert "even at 1024" in fine.warnings[1]
     assert len(fine_voxels(lattice(), 1024, 5).warnings) == 1
+
+
+def test_an_empty_shape_is_refused() -> None:
+    with pytest.raises(InputError, match="came out empty"):
+        fine_voxels(lattice()[:0], 1024, 5)
 
 
 @pytest.mark.parametrize("resolution", [512, 1000, 1100])

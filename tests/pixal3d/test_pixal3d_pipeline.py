@@ -11,7 +11,7 @@ import pytest
 import torch
 from pixal3d.checkpoints import DINO, NAF, write_tree
 
-from scenegen.errors import UsageError, WeightsError
+from scenegen.errors import InputError, WeightsError
 from scenegen.pixal3d.features import ExtractorSettings
 from scenegen.pixal3d.pipeline import Generated, Pixal3DPipeline, generate, one_picture, several_pictures
 from scenegen.pixal3d.projection import Cameras, distance_from_fov, front_cameras, relative_cameras
@@ -173,5 +173,5 @@ def test_nothing_generated_is_said(tree: Path) -> None:
     def networks(name: str) -> object:
         return contextlib.nullcontext(Empty()) if name == "sparse_structure_decoder" else made.networks(name)
 
-    with pytest.raises(UsageError, match="nothing was generated"):
+    with pytest.raises(InputError, match="nothing was generated"):
         generate(networks, made.extractor, one_picture(cut_out()), cameras(), made.settings)  # type: ignore[arg-type]
