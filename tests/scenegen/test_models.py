@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import http.server
@@ -16,9 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from scenegen.errors import ResourceError, UsageError, WeightsError
-from scenegen.models import MODELS, Model, ModelFile, download, fetch, list_models, locate
+from scenegen.models import MODELS, Model, ModelFile, download, fetch, list_models, locate, locate_pixal3d
+from scenegen.models.convert import as_safetensors
 from scenegen.runtime import Runtime
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -117,15 +121,17 @@ def state(name: str, runtime: Runtime, hashes: bool = False) -> tuple[str, str]:
 
 
 def test_every_model_is_pinned_and_licensed() -> None:
-    assert len(MODELS) == 12
+    assert len(MODELS) == 15
     for name, model in MODELS.items():
         assert name == model.name
-        assert model.licence in ("Apache-2.0", "CC-BY-NC-4.0")
+        assert model.kind in ("segment", "depth", "generate")
+        assert model.licence in ("Apache-2.0", "CC-BY-NC-4.0", "MIT", "DINOv3")
         if model.repo is None:
             assert all(file.url and file.url.endswith(f"/{file.name}") for file in model.files)
             assert all(file.bytes and file.sha256 for file in model.files)
         else:
             assert re.fullmatch(r"[0-9a-f]{40}", str(model.revision))
+        if model.kind == "depth":
             assert [file.name for file in model.files] == [
                 "config.json",
                 "preprocessor_config.json",
@@ -133,16 +139,42 @@ def test_every_model_is_pinned_and_licensed() -> None:
             ]
         for file in model.files:
             assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
-    digests = [
-        file.sha256 for model in MODELS.values() for file in model.files if file.name.endswith(("pth", "tensors"))
+            assert file.sha256 is not None or not file.name.endswith(".pth")  # a pickle is never read unchecked
+    weights = [
+        file.sha256
+        for model in MODELS.values()
+        for file in model.files
+        if file.sha256 and file.name.endswith(("pth", "tensors"))
     ]
-    assert len(set(digests)) == 12
+    assert len(set(weights)) == len(weights) == 16
 
 
-def test_only_small_depth_models_and_sam_are_free_for_commercial_use() -> None:
-    free = {name for name, model in MODELS.items() if model.licence == "Apache-2.0"}
-    assert free == {name for name in MODELS if name.startswith("sam-") or name.endswith("-small")}
+def test_only_small_depth_models_sam_and_generators_are_free_for_commercial_use() -> None:
+    free = {name for name, model in MODELS.items() if model.licence != "CC-BY-NC-4.0"}
+    assert free == {
+        name for name, model in MODELS.items() if model.kind in ("segment", "generate") or name.endswith("-small")
+    }
     assert all("commercial" in model.note for name, model in MODELS.items() if name not in free)
+
+
+def test_pixal3d_has_a_config_and_weights_of_every_network_and_no_more() -> None:
+    pixal3d = MODELS["pixal3d"]
+    names = [file.name for file in pixal3d.files]
+    assert names[0] == "pipeline.json"
+    stems = {name.rsplit(".", 1)[0] for name in names[1:]}
+    assert len(stems) == 7
+    assert sorted(names[1:]) == sorted(f"{stem}{suffix}" for stem in stems for suffix in (".json", ".safetensors"))
+    assert all(file.bytes for file in pixal3d.files)
+    # 1,339,411,976 float32 parameters, a table of 4096 x 64 complex64, and a header of less than 100 kB.
+    sizes = {file.name: file.bytes or 0 for file in pixal3d.files}
+    flow = sizes["ckpts/ss_flow_img_dit_1_3B_64_bf16.safetensors"]
+    assert 0 < flow - 4 * 1_339_411_976 - 8 * 4096 * 64 < 100_000
+
+
+@pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "a//b", "./a", "a/", "a\\b"])
+def test_a_file_outside_its_models_folder_cannot_be_registered(name: str) -> None:
+    with pytest.raises(ValueError, match="below the model's folder"):
+        ModelFile(name)
 
 
 def test_an_unknown_name_lists_the_known_ones(runtime: Runtime) -> None:
@@ -301,6 +333,56 @@ def test_a_folder_that_cannot_be_made_is_a_resource_error(plain: Model, tmp_path
         fetch("tiny-plain", Runtime(models=tmp_path / "models"))
 
 
+NESTED = ("pipeline.json", "ckpts/flow.json", "ckpts/flow.safetensors")
+
+
+@pytest.fixture
+def nested(address: str, site: Site, monkeypatch: pytest.MonkeyPatch) -> Model:
+    """A registered model of the hub with files in a sub-folder, their sizes known and their digests not."""
+    contents = dict(zip(NESTED, (b"{}", CONFIG, CONTENT), strict=True))
+    for name, content in contents.items():
+        site.files[f"/someone/nested/resolve/{REVISION}/{name}"] = content
+    files = tuple(ModelFile(name, None, len(content)) for name, content in contents.items())
+    return register(Model("nested", "generate", "someone/nested", REVISION, files, "MIT", ""), monkeypatch)
+
+
+def test_files_in_sub_folders_keep_their_place(nested: Model, runtime: Runtime, site: Site) -> None:
+    told: list[str] = []
+    part = runtime.models / "nested" / "ckpts" / "flow.safetensors.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:1_000_000])
+    folder = fetch("nested", runtime, progress=lambda name, *_: told.append(name))
+    assert tuple(dict.fromkeys(told)) == NESTED
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {*NESTED, "verified.json"}
+    assert (folder / "ckpts" / "flow.safetensors").read_bytes() == CONTENT
+    assert site.asked[-1] == (f"/someone/nested/resolve/{REVISION}/ckpts/flow.safetensors", "bytes=1000000-")
+    assert locate("nested", runtime, hashes=True) == folder
+    (folder / "ckpts" / "flow.json").write_bytes(bytes(len(CONFIG)))
+    assert state("nested", runtime, hashes=True)[0] == "damaged"
+    site.asked.clear()
+    fetch("nested", runtime)
+    assert [path.rsplit("/", 1)[1] for path, _ in site.asked] == ["flow.json"]
+    assert state("nested", runtime, hashes=True)[0] == "present"
+
+
+def test_a_local_copy_may_have_sub_folders(nested: Model, runtime: Runtime, site: Site, tmp_path: Path) -> None:
+    offline = replace(runtime, offline=True)
+    copy = tmp_path / "copy"
+    (copy / "ckpts").mkdir(parents=True)
+    (copy / "pipeline.json").write_bytes(b"{}")
+    (copy / "ckpts" / "flow.json").write_bytes(CONFIG)
+    with pytest.raises(WeightsError, match=r"no file .*ckpts/flow\.safetensors"):
+        fetch("nested", offline, source=copy)
+    (copy / "ckpts" / "flow.safetensors").write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match=r"ckpts/flow\.safetensors has 2999999 bytes"):
+        fetch("nested", offline, source=copy)
+    (copy / "ckpts" / "flow.safetensors").write_bytes(CONTENT)
+    fetch("nested", offline, source=copy)
+    locate("nested", runtime, hashes=True)
+    assert site.asked == []
+
+
 # --- what lies on the machine -----------------------------------------------------------------------------------------
 
 
@@ -364,3 +446,136 @@ def test_a_removed_file_is_damage(hub: Model, runtime: Runtime) -> None:
     assert state("tiny-hub", runtime) == ("damaged", f"config.json has no bytes instead of {len(CONFIG)}")
     shutil.rmtree(folder)
     assert state("tiny-hub", runtime)[0] == "absent"
+
+
+# --- Pixal3D ----------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(path: Path) -> tuple[str, dict[str, torch.Tensor]]:
+    """A checkpoint of 37 tensors, two of which share memory and one of which is no contiguous one; and its digest."""
+    generator = torch.Generator().manual_seed(3)
+    tensors = {f"layer.{i}": torch.randn(3, i + 1, generator=generator) for i in range(35)}
+    tensors |= {"turned": tensors["layer.7"].T, "part": tensors["layer.8"][1:]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(tensors, path)
+    return sha256(path.read_bytes()), tensors
+
+
+def test_a_checkpoint_is_converted_once(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny.pth"
+    digest, tensors = write_checkpoint(checkpoint)
+    made = as_safetensors(checkpoint, digest)
+    assert made == tmp_path / "tiny.safetensors"
+    loaded = load_file(made)
+    assert loaded.keys() == tensors.keys()
+    assert len(loaded) == 37
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.pth", "tiny.safetensors"]
+    content = made.read_bytes()
+    checkpoint.unlink()
+    assert as_safetensors(checkpoint, digest).read_bytes() == content
+
+
+@pytest.mark.parametrize("fault", ["cut", "empty", "of another checkpoint"])
+def test_a_converted_file_that_is_not_intact_is_made_again(tmp_path: Path, fault: str) -> None:
+    checkpoint = tmp_path / "tiny.pth"
+    digest, _ = write_checkpoint(checkpoint)
+    made = as_safetensors(checkpoint, digest)
+    whole = made.read_bytes()
+    spoilt = {"cut": whole[:-1], "empty": b"", "of another checkpoint": whole.replace(digest.encode(), b"0" * 64)}[
+        fault
+    ]
+    made.write_bytes(spoilt)
+    assert as_safetensors(checkpoint, digest).read_bytes() == whole
+
+
+class Trap:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.mark,)
+
+
+def test_only_tensors_behind_their_digest_are_read(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "tiny.pth"
+    digest, tensors = write_checkpoint(checkpoint)
+    with pytest.raises(WeightsError, match=f"sha256 {digest}"):
+        as_safetensors(checkpoint, "0" * 64)
+    for content, message in (
+        (tensors | {"trap": Trap(tmp_path / "sprung")}, "no checkpoint of plain tensors"),
+        (tensors | {"epoch": 3}, "more than tensors"),
+        (list(tensors.values()), "more than tensors"),
+    ):
+        torch.save(content, checkpoint)
+        with pytest.raises(WeightsError, match=message):
+            as_safetensors(checkpoint, sha256(checkpoint.read_bytes()))
+    checkpoint.write_bytes(b"no checkpoint at all")
+    with pytest.raises(WeightsError, match="no checkpoint of plain tensors"):
+        as_safetensors(checkpoint, sha256(b"no checkpoint at all"))
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.pth"]
+
+
+def test_a_folder_without_room_for_the_converted_file_is_a_resource_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "tiny.pth"
+    digest, _ = write_checkpoint(checkpoint)
+
+    def full(path: Path, _: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        as_safetensors(checkpoint, digest)
+    assert not (tmp_path / "tiny.safetensors").exists()
+
+
+COMMAND = "`scenegen models fetch pixal3d dinov3-vitl16 naf`"
+
+
+def test_pixal3d_is_located_when_all_three_models_are_there(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    digest, tensors = write_checkpoint(copy / "naf_release.pth")
+    for name in ("pixal3d", "dinov3-vitl16"):  # the registered files, with a few bytes each
+        model, files = MODELS[name], []
+        for file in model.files:
+            path = copy / file.name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(file.name.encode())
+            files.append(replace(file, bytes=path.stat().st_size, sha256=sha256(path.read_bytes())))
+        register(replace(model, files=tuple(files)), monkeypatch)
+    naf = replace(MODELS["naf"].files[0], bytes=(copy / "naf_release.pth").stat().st_size, sha256=digest)
+    register(replace(MODELS["naf"], files=(naf,)), monkeypatch)
+
+    offline = replace(runtime, offline=True)
+    with pytest.raises(WeightsError) as caught:
+        locate_pixal3d(offline)
+    assert COMMAND in str(caught.value)
+    assert "this run is offline" in str(caught.value)
+    assert str(caught.value).count("are absent") == 3
+    for name in ("pixal3d", "dinov3-vitl16", "naf"):
+        with pytest.raises(WeightsError, match=f"`{name}` are absent.*{COMMAND}"):
+            locate_pixal3d(runtime)
+        fetch(name, offline, source=copy)
+
+    folder, dino_file, naf_file = locate_pixal3d(offline)
+    assert folder == runtime.models / "pixal3d"
+    assert (folder / "pipeline.json").is_file()
+    assert dino_file.read_bytes() == b"model.safetensors"
+    assert load_file(naf_file).keys() == tensors.keys()
+    assert locate("naf", runtime, hashes=True) == naf_file.parent  # the converted file is no damage
+
+    (folder / "ckpts" / "ss_dec_conv3d_16l8_fp16.safetensors").unlink()
+    with pytest.raises(WeightsError) as caught:
+        locate_pixal3d(runtime)
+    assert "`pixal3d` are damaged" in str(caught.value)
+    assert "ckpts/ss_dec_conv3d_16l8_fp16.safetensors has no bytes" in str(caught.value)
+    assert "dinov3-vitl16` are" not in str(caught.value)
+    assert COMMAND in str(caught.value)
