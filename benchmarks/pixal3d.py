@@ -3,8 +3,8 @@
     python benchmarks/pixal3d.py [--device cpu|cuda] [--dtype NAME] [--blocks N] [--tokens N] [--parts NAME ...] [--json FILE]
 
 A flow's rate is its matrix products' operations over its time; it stands beside the rate of plain square products in the same
-dtype, measured just before and after it. Times are the shortest of several runs after one that does not count. On a CPU the
-peak is the largest resident set of the process so far (give `--parts` for that of one part), on a GPU that of each part.
+dtype, measured in turns with it. Times are the shortest of several runs after one that does not count. On a CPU the peak is the
+largest resident set of the process so far (give `--parts` for that of one part), on a GPU what each part allocates.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from scenegen.pixal3d.structure_decoder import SparseStructureDecoder
 from scenegen.pixal3d.surface import DualGrid, dual_grid_to_mesh
 
 RELEASED_BLOCKS = 30
+TURNS = 4
 FLOW = {"model_channels": 1536, "cond_channels": 1024, "num_heads": 12, "mlp_ratio": 5.3334}
 STRUCTURE = FLOW | {"resolution": 16, "in_channels": 8, "out_channels": 8, "proj_in_channels": 1024}
 LATENT = FLOW | {"resolution": 64, "in_channels": 32, "out_channels": 32, "proj_in_channels": 2048}
@@ -67,40 +69,38 @@ class Setup:
         return next(iter(self.views.values())).grid_resolution
 
 
+def once(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run."""
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
 def seconds(work: Callable[[], object], device: torch.device, enough: float = 2.0) -> float:
     """The shortest of at least two runs; of more, up to `enough` seconds in all."""
-
-    def once() -> float:
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - start
-
-    once()
-    times = [once(), once()]
+    once(work, device)
+    times = [once(work, device), once(work, device)]
     while sum(times) < enough:
-        times.append(once())
+        times.append(once(work, device))
     return min(times)
 
 
-def product_rate(setup: Setup) -> float:
-    """Operations a second of a plain square product, as large as the layers' are."""
+def beside_products(work: Callable[[], object], flops: float, setup: Setup) -> dict[str, Any]:
+    """Time and rate of `work`, and its share of the rate of plain square products as large as the layers' are.
+
+    Both take turns, and the share is the median over turns: other work on the machine slows a turn's two runs alike.
+    """
     size = 8192 if setup.device.type == "cuda" else 4096
     a, b = (torch.randn(size, size, device=setup.device).to(setup.dtype) for _ in range(2))
-    return 2 * size**3 / seconds(lambda: a @ b, setup.device)
-
-
-def beside_products(work: Callable[[], object], flops: float, setup: Setup) -> dict[str, Any]:
-    """Time and rate of `work`, and the share of the rate that plain products have just before and after it."""
-    before = product_rate(setup)
-    took = seconds(work, setup.device)
-    products = max(before, product_rate(setup))
+    turns = [(once(work, setup.device), once(lambda: a @ b, setup.device)) for _ in range(1 + TURNS)][1:]
+    worked, multiplied = (min(times) for times in zip(*turns, strict=True))
     return {
-        "seconds": took,
-        "tflops": flops / took / 1e12,
-        "product_tflops": products / 1e12,
-        "share_of_product_rate": flops / took / products,
+        "seconds": worked,
+        "tflops": flops / worked / 1e12,
+        "product_tflops": 2 * size**3 / multiplied / 1e12,
+        "share_of_product_rate": statistics.median(flops / w * m / (2 * size**3) for w, m in turns),
     }
 
 
@@ -119,7 +119,7 @@ def step(work: Callable[[], object], config: dict[str, Any], tokens: int, setup:
         count_flops(config | {"num_blocks": count}, tokens, GLOBAL_TOKENS) for count in (setup.blocks, RELEASED_BLOCKS)
     )
     result = beside_products(work, measured, setup)
-    how = "measured" if setup.blocks == RELEASED_BLOCKS else f"scaled from {setup.blocks} blocks by operations"
+    how = "measured" if setup.blocks == RELEASED_BLOCKS else f"scaled from {setup.blocks} by operations"
     return {
         "tokens": tokens,
         "blocks": setup.blocks,
@@ -220,7 +220,7 @@ def surface(setup: Setup) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Setup], dict[str, Any]]] = {
     function.__name__: function
-    for function in (surface, submanifold_conv, projection, structure_decoder, encode, structure_flow, latent_flow)
+    for function in (surface, submanifold_conv, structure_decoder, encode, structure_flow, projection, latent_flow)
 }
 
 
@@ -247,12 +247,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, help="inside flows and decoders; float32 on a CPU, else bfloat16")
-    parser.add_argument("--blocks", type=int, help=f"of the flows; 2 on a CPU, else {RELEASED_BLOCKS}")
+    parser.add_argument("--blocks", type=int, help=f"of the flows; 1 on a CPU, else {RELEASED_BLOCKS}")
     parser.add_argument("--tokens", type=int, help="of the latent flow; 4000 on a CPU, else 20000")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    dtype, blocks, tokens = ("float32", 2, 4000) if options.device == "cpu" else ("bfloat16", RELEASED_BLOCKS, 20_000)
+    dtype, blocks, tokens = ("float32", 1, 4000) if options.device == "cpu" else ("bfloat16", RELEASED_BLOCKS, 20_000)
     device = torch.device(options.device)
     setup = Setup(device, DTYPES[options.dtype or dtype], options.blocks or blocks, options.tokens or tokens)
     results: dict[str, Any] = {
