@@ -78,10 +78,10 @@ def once(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def seconds(work: Callable[[], object], device: torch.device, enough: float = 2.0) -> float:
-    """The shortest of at least two runs; of more, up to `enough` seconds in all."""
+def seconds(work: Callable[[], object], device: torch.device, runs: int = 2, enough: float = 2.0) -> float:
+    """The shortest of at least so many runs; of more, up to `enough` seconds in all."""
     once(work, device)
-    times = [once(work, device), once(work, device)]
+    times = [once(work, device) for _ in range(runs)]
     while sum(times) < enough:
         times.append(once(work, device))
     return min(times)
@@ -164,7 +164,9 @@ def projection(setup: Setup) -> dict[str, Any]:
                 images, torch.randn(1, 1, GLOBAL_TOKENS, width), torch.randn(1, 1, width, cells, cells)
             )
         took = seconds(
-            lambda features=features, view=view: extractor.project(features, cameras, view, coords), setup.device
+            lambda features=features, view=view: extractor.project(features, cameras, view, coords),
+            setup.device,
+            TURNS,
         )
         result[name] = {"image_size": view.image_size, "naf_target_size": view.naf_target_size, "seconds": took}
     return result

@@ -177,8 +177,9 @@ class GuideEncoder(nn.Module):
         if guide.shape[-1] > largest:
             guide = F.interpolate(guide, size=(largest, largest), mode="bilinear", align_corners=False)
         # Averaged one after the other, so that only one full-size map lives at a time.
-        pooled = [F.adaptive_avg_pool2d(branch(guide), target_size) for branch in (self.encoder, self.sem_encoder)]
-        return torch.cat(pooled, dim=1)
+        same = guide.shape[-1] == target_size
+        maps = (branch(guide) for branch in (self.encoder, self.sem_encoder))
+        return torch.cat([x if same else F.adaptive_avg_pool2d(x, target_size) for x in maps], dim=1)
 
 
 class GuideBlock(nn.Module):
@@ -266,4 +267,6 @@ def _branch(channels: int, kernel: int, layers: int) -> nn.Sequential:
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect")
+    # A 1 x 1 convolution needs no border; reflecting none would copy the whole map.
+    mode = "reflect" if kernel > 1 else "zeros"
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=mode)
