@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 T_co = TypeVar("T_co", covariant=True)
 
-STAGES: tuple[Stage[Any], ...] = (READ, SEGMENT, DEPTH, LAYOUT, GENERATE, COMPOSE, EXPORT, REPORT)
-
 
 @runtime_checkable
 class Pending(Protocol[T_co]):

@@ -24,7 +24,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
             max_side=config.max_side,
             max_pixels=config.max_pixels,
             max_memory_mb=config.max_memory_mb,
-            timeout_s=float(config.timeout_s),
+            timeout_s=config.timeout_s,
             depth_unit_m=config.depth_unit_m,
         )
     )

@@ -67,15 +67,15 @@ class Stage(Generic[R]):
     weights: Callable[[Any], Mapping[str, str]] = no_weights
     """From the stage's config to the revisions of the weights it uses."""
 
-    def key(self, inputs: tuple[Record | int, ...], config: Settings) -> str:
-        """sha256 over everything that decides the result."""
+    def key(self, inputs: tuple[Record | int, ...], config: Settings, weights: Mapping[str, str] | None = None) -> str:
+        """sha256 over everything that decides the result. `weights` are looked up unless the caller has them already."""
         return digest_json(
             {
                 "stage": self.name,
                 "version": self.version,
                 "record": self.record.model_json_schema(),
                 "config": config.model_dump(mode="json"),
-                "weights": dict(self.weights(config)),
+                "weights": dict(self.weights(config) if weights is None else weights),
                 "inputs": [value if isinstance(value, int) else value.digest() for value in inputs],
             }
         )
@@ -99,8 +99,9 @@ def execute(
     stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
 ) -> Outcome[R]:
     """The result of `stage` from the store, computing and committing it where it is not there yet."""
-    key = stage.key(inputs, config)
+    # Looked up once: for a local checkpoint that means hashing gigabytes.
     weights = dict(stage.weights(config))
+    key = stage.key(inputs, config, weights)
     entry = store.find(stage.name, key)
     if entry is not None:
         logger.debug("%s: found %s", stage.name, key[:12])

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from scenegen.camera import project
 from scenegen.generator import ObjectView, Shape
+from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.mesh import TexturedMesh, vertex_normals
 from scenegen.geometry.render import RayCaster, sample_texture
 from scenegen.geometry.unwrap import Atlas
@@ -44,12 +45,11 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int) -> TexturedM
     colours = weight * sample_texture(sharp, pixels) + (1 - weight) * sample_texture(soft, pixels)
     texture = np.zeros((texels, texels, 3), dtype=np.uint8)
     texture[filled] = np.round(colours).astype(np.uint8)
-    nearest = ndimage.distance_transform_edt(~filled, return_distances=False, return_indices=True)
     return TexturedMesh(
         vertices=vertices.astype(np.float32),
         faces=faces,
         uv=atlas.uv,
-        base_color=texture[nearest[0], nearest[1]],
+        base_color=nearest_known(texture, filled),
     )
 
 
@@ -79,8 +79,7 @@ def object_colours(
             break
     if not inner.any():
         inner = mask >= mask.max()
-    nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)
-    sharp = image[nearest[0], nearest[1]]
+    sharp = nearest_known(image, inner)
     return sharp, _smoothed(sharp, inner)
 
 
@@ -91,8 +90,7 @@ def _smoothed(colours: UInt8[np.ndarray, "s s 3"], inner: Bool[np.ndarray, "s s"
     blurred = cv2.GaussianBlur(np.where(inner[..., None], colours, 0).astype(np.float32), (0, 0), sigma)
     near = weight > 1e-3
     smooth = blurred / np.maximum(weight, 1e-3)[..., None]
-    nearest = ndimage.distance_transform_edt(~near, return_distances=False, return_indices=True)
-    return np.clip(np.round(smooth[nearest[0], nearest[1]]), 0, 255).astype(np.uint8)
+    return np.clip(np.round(nearest_known(smooth, near)), 0, 255).astype(np.uint8)
 
 
 def _seen(shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:

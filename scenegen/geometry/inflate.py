@@ -19,6 +19,7 @@ from scenegen.camera import rays, resized
 from scenegen.config import InflateConfig
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView, Shape
+from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.simplify import simplify, volume
 
 LEVELS = 25
@@ -59,7 +60,7 @@ def inflate(view: ObjectView, seed: int, config: InflateConfig) -> Shape:
     # Towards the outline the surface turns away and its depth is all steps; smoothed, the rim becomes a curve.
     rim = np.clip(1 - distance / 3, 0, 1)
     front = np.where(inside, rim * _smooth(front, inside) + (1 - rim) * front, front)
-    front = _continued(front, inside)
+    front = nearest_known(front, inside)
     limit = np.pad(_limit(view.limit, size), 1, mode="edge")
     # Half a thickness in metres: the profile in cells, times the size of a cell at the object's depth.
     middle = float(np.median(front[inside]))
@@ -123,14 +124,8 @@ def _front(view: ObjectView, size: int) -> Float[np.ndarray, "n n"]:
     middle = np.median(values)
     spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
     trusted &= np.abs(view.depth - middle) < 4 * spread
-    coarse = cv2.resize(_continued(view.depth, trusted), (size, size), interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(nearest_known(view.depth, trusted), (size, size), interpolation=cv2.INTER_AREA)
     return cv2.medianBlur(coarse.astype(np.float32), 3).astype(float)
-
-
-def _continued(values: Float[np.ndarray, "n n"], known: Bool[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """`values` where `known`, elsewhere the nearest of them."""
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    return values[nearest[0], nearest[1]]
 
 
 def _limit(limit: Float32[np.ndarray, "s s"], size: int) -> Float[np.ndarray, "n n"]:
@@ -189,7 +184,7 @@ def hidden_side(
 
 def _smooth(values: Float[np.ndarray, "n n"], inside: Bool[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     """Median, then Gaussian, over the cells inside only."""
-    values = cv2.medianBlur(_continued(values, inside).astype(np.float32), 5)
+    values = cv2.medianBlur(nearest_known(values, inside).astype(np.float32), 5)
     weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 2.0)
     return cv2.GaussianBlur(np.where(inside, values, 0), (0, 0), 2.0) / np.maximum(weight, 1e-3)
 
