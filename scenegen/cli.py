@@ -216,6 +216,72 @@ def regenerate(
 
 
 @app.command
+def batch(
+    source: str,
+    /,
+    *,
+    out: Annotated[str, Parameter(alias="-o")] = "out",
+    workers: int = 1,
+    timeout: float = 3600.0,
+    failed: bool = False,
+    missing: bool = False,
+    cache: Path | None = None,
+    choice: Choice = Choice(),
+    seed: int | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    talk: Talk = Talk(),
+) -> int:
+    """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
+
+    Args:
+        source: Folder, glob pattern, list file (.txt, one path or URL a line), or a URL such as s3://bucket/photos.
+        out: Folder or URL that gets one folder per photo, and the tables.
+        workers: Photos side by side, each in a process of its own.
+        timeout: Seconds a photo may take before it is stopped.
+        failed: Run only photos that were tried and failed, or lack an object.
+        missing: Run only photos that were not tried yet.
+        cache: Where scenes are made when OUT is a URL; by default the user's cache folder.
+        seed: Seed of everything random.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        offline: Never use the network.
+    """
+    from scenegen.folder import is_url, refuse_network
+    from scenegen.progress import Pace
+    from scenegen.sources import list_photos
+    from scenegen.store import disk_errors
+
+    talk.apply()
+    if workers < 1 or not timeout > 0:
+        raise UsageError(f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0.")
+    for argument, place in (("SOURCE", source), ("out", out)):
+        if offline and is_url(place):
+            refuse_network(place, argument)
+    config = choice.load({} if seed is None else {"seed": seed})
+    runtime = Reach(device=device, offline=offline).runtime()
+    items = list_photos(source)
+
+    from stages.batch import open_outlet, pending, plan, run_items, standing
+    from stages.table import summary, write_table
+
+    job = plan(out, config, runtime, cache)
+    rows = {row.name: row for row in standing(items, job)}
+    todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
+    logger.info("%d of %d photos to do", len(todo), len(items))
+    pace = Pace(len(todo))
+    with contextlib.closing(run_items(todo, job, workers, timeout)) as ended:
+        for row in ended:
+            rows[row.name] = row
+            _say(f"{row.output or row.image}: {row.state}{row.error and f', {row.error}'}")
+            logger.info("%s", pace.step(row.state))
+    outlet = open_outlet(job)
+    with disk_errors(outlet.local):
+        write_table(tuple(rows.values()), outlet.folder)
+    _say(summary(tuple(rows.values())))
+    return overall([row.exit_code for row in rows.values()])
+
+
+@app.command
 def doctor(
     *,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out"),

@@ -6,9 +6,9 @@ import glob
 import logging
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from scenegen.errors import InputError, UsageError
 
@@ -20,6 +20,9 @@ MAX_NAME = 120
 """Characters of a folder name."""
 MAX_NAME_BYTES = 200
 """File systems stop at 255 bytes of UTF-8."""
+
+TABLES = ("batch.csv", "batch.html", "batch.json")
+"""Files that a batch writes beside the folders of its photos."""
 
 _FORBIDDEN = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
@@ -84,21 +87,30 @@ def safe_name(text: str) -> str:
 
 
 def folder_names(photos: Sequence[Path], out: Path) -> list[str]:
-    """A name below `out` for each photo, no two of them equal to any file system (case, Unicode form).
+    """A name below `out` for each photo, as `unique_names`. A file in the way in `out` counts as taken."""
+    return unique_names(photos, lambda name: (out / name).exists() and not (out / name).is_dir())
 
-    The first photo gets its plain name, the next `name-2` and so on. A file in the way in `out` counts as taken.
+
+def unique_names(photos: Sequence[PurePath], taken: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """A safe folder name for each photo, after its stem, no two of them equal to any file system (case, Unicode form).
+
+    The first of a name gets it plain, the next `name-2` and so on. The names of a batch's tables go to nobody.
+
+    Args:
+        photos: their paths, here or elsewhere.
+        taken: whether a name cannot be used.
     """
     names: list[str] = []
-    taken: set[str] = set()
+    used = {_folded(name) for name in TABLES}
     for photo in photos:
         plain = name = safe_name(photo.stem)
         count = 1
-        while _folded(name) in taken or ((out / name).exists() and not (out / name).is_dir()):
+        while _folded(name) in used or taken(name):
             count += 1
             name = f"{_cut(plain, MAX_NAME - len(f'-{count}'))}-{count}"
         if count > 1:
             logger.warning("%s: the name %s is taken; its folder is %s", photo, plain, name)
-        taken.add(_folded(name))
+        used.add(_folded(name))
         names.append(name)
     return names
 

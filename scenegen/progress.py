@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +23,9 @@ logger = logging.getLogger(__name__)
 State = Literal["waiting", "running", "done", "found", "failed"]
 STYLES: dict[State, str] = {"waiting": "dim", "running": "yellow", "done": "green", "found": "cyan", "failed": "red"}
 OWN_LOGGERS = ("scenegen", "stages", "flows")
+
+_photo: ContextVar[str] = ContextVar("photo", default="")
+_stage: ContextVar[str] = ContextVar("stage", default="")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,25 @@ class _Board:
         return table
 
 
+class Pace:
+    """How far a batch of `total` photos is, and how long the rest will take."""
+
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total = total
+        self._clock = clock
+        self._start = clock()
+        self._counts: Counter[str] = Counter()
+
+    def step(self, state: str) -> str:
+        """Counts one more photo, which ended in `state`. Returns the line to show."""
+        self._counts[state] += 1
+        done = self._counts.total()
+        rest = round((self._clock() - self._start) / done * (self._total - done))
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
+        left = f"; about {datetime.timedelta(seconds=rest)} left" if done < self._total else ""
+        return f"{done} of {self._total}: {counts}{left}"
+
+
 @contextlib.contextmanager
 def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
     """Bars of the files on their way, told by name, bytes so far and bytes in all; nothing shows off a terminal."""
@@ -116,23 +141,52 @@ def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
         yield advance
 
 
+def log_photo(name: str) -> None:
+    """From here on, log lines of this thread are about the photo `name`, and say so."""
+    _photo.set(name)
+
+
 @contextlib.contextmanager
-def logging_to_stderr() -> Iterator[None]:
-    """Log lines go to standard error, through the terminal's console where there is one, until the block ends."""
+def logged_stage(label: str) -> Iterator[None]:
+    """Log lines of this thread come from the stage `label` until the block ends, and say so where a photo is named."""
+    token = _stage.set(label)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
+
+
+def _place(record: logging.LogRecord) -> bool:
+    """Says in a log record which photo, stage and object it is about, where several photos are worked on."""
+    photo, stage = _photo.get(), _stage.get()
+    record.place = f"[{photo}{stage and f': {stage}'}] " if photo else ""
+    return True
+
+
+def log_to_stderr() -> logging.Handler:
+    """Log lines go to standard error, through the terminal's console where there is one. Returns what brings them."""
     if console().is_terminal:
         from rich.logging import RichHandler
 
         handler: logging.Handler = RichHandler(console=console(), show_path=False, show_time=False)
+        handler.setFormatter(logging.Formatter("%(place)s%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(place)s%(message)s"))
+    handler.addFilter(_place)
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+@contextlib.contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """`log_to_stderr`, until the block ends."""
+    handler = log_to_stderr()
     set_verbosity(logging.INFO)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        logging.getLogger().removeHandler(handler)
 
 
 def set_verbosity(level: int) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+MAX_ECONOMY = 2
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -15,5 +17,11 @@ class Runtime:
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     offline: bool = False
+    """Never use the network."""
     models: Path = field(default_factory=lambda: user_cache_path("scenegen") / "models")
     """Folder of fetched weights."""
+    economy: int = 0
+    """How much memory to save, 0..`MAX_ECONOMY`. 0: as configured. 1: half of `max_tokens`, and weights staged on the
+    device one network at a time. 2: weights streamed to the device block by block as well.
+
+    A stage that honours it writes a warning into its record: the result may be coarser than the key promises."""

@@ -2,6 +2,9 @@
 
 An entry is a folder `<stage>/<key[:2]>/<key>/` with the stage's files and `entry.json`. It is filled under a
 temporary name, flushed, and renamed into place, so that a reader never sees half of one.
+
+A store may have a mirror: the same entries as objects that several machines share. There `entry.json` is written last,
+and names the digest of every file. The local store is then the cache that stages read from.
 """
 
 from __future__ import annotations
@@ -11,19 +14,29 @@ import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
 import stat
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from scenegen.errors import InputError, ResourceError
+from scenegen.folder import Folder, LocalFolder, RemoteFolder
+from scenegen.lease import LeaseTimes, lease
 from scenegen.records import Artifact
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
 ENTRY = "entry.json"
+STAGING = "staging"
+LEASES = "leases"
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -71,14 +84,28 @@ def flush(path: Path) -> None:
 
 
 class Store:
-    """Entries and ingested input files below one root folder."""
+    """Entries and ingested input files below one root folder.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: the folder.
+        mirror: entries that are not here are looked for there, and new ones are put there too.
+        lease_times: of the leases on what is being computed. They lie in the mirror where there is one.
+    """
+
+    def __init__(self, root: Path, mirror: RemoteFolder | None = None, lease_times: LeaseTimes = LeaseTimes()) -> None:
         self.root = root
+        self.mirror = mirror
+        self._lease_times = lease_times
+        self._leases: Folder = LocalFolder(root, root / STAGING) if mirror is None else mirror
 
     def path(self, artifact: Artifact) -> Path:
-        """Where the file of `artifact` lies."""
-        return self.root / artifact.path
+        """Where the file of `artifact` lies; it is fetched where only the mirror has it."""
+        path = self.root / artifact.path
+        parts = PurePosixPath(artifact.path).parts
+        # An entry found here may point into one that another machine has made.
+        if self.mirror is not None and len(parts) > 3 and not path.exists():
+            self.find(parts[0], parts[2])
+        return path
 
     def ingest(self, path: Path) -> Artifact:
         """Copies an input file into the store, under its digest.
@@ -111,7 +138,7 @@ class Store:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A fresh folder on the store's disk, removed afterwards unless it was committed."""
-        folder = self.root / "staging" / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+        folder = self.root / STAGING / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
         with disk_errors(folder):
             folder.mkdir(parents=True)
         try:
@@ -127,15 +154,36 @@ class Store:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
+    @contextlib.contextmanager
+    def lease(self, stage: str, key: str, landed: Callable[[], T | None]) -> Iterator[T | None]:
+        """Waits for the right to compute an entry, or for its result from whoever has it; see `scenegen.lease.lease`."""
+        name = f"{LEASES}/{stage}-{key}"
+        with disk_errors(self.root), lease(self._leases, name, self._lease_times, landed) as result:
+            yield result
+
     def sweep(self) -> None:
-        """Removes the staging folders that killed processes left behind, once they are a day old."""
-        for folder in (self.root / "staging").glob("*"):
+        """Removes what killed processes left in the staging folder, once it is a day old."""
+        for path in (self.root / STAGING).glob("*"):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+                if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                    if path.is_dir():
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink()
 
     def find(self, stage: str, key: str) -> dict[str, object] | None:
-        """The entry of `stage` under `key`, or None. A damaged entry (a file gone or of another size) does not count."""
+        """The entry of `stage` under `key`, or None. A damaged entry (a file gone or of another size) does not count.
+
+        Raises:
+            ResourceError: if there is a mirror and it cannot be reached.
+        """
+        entry = self._find_here(stage, key)
+        if entry is None and self.mirror is not None:
+            self._pull(self.mirror, stage, key)
+            entry = self._find_here(stage, key)
+        return entry
+
+    def _find_here(self, stage: str, key: str) -> dict[str, object] | None:
         folder = self.root / entry_folder(stage, key)
         try:
             entry = json.loads((folder / ENTRY).read_text())
@@ -145,7 +193,16 @@ class Store:
         return entry if complete else None
 
     def commit(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
-        """Moves a staging `folder` into place as the entry of `stage` under `key`."""
+        """Moves a staging `folder` into place as the entry of `stage` under `key`, and puts it into the mirror.
+
+        Raises:
+            ResourceError: if the disk cannot be written, or the mirror not be reached; then the entry is here only.
+        """
+        self._commit_here(folder, stage, key, entry)
+        if self.mirror is not None:
+            self._push(self.mirror, stage, key)
+
+    def _commit_here(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
         target = self.root / entry_folder(stage, key)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
@@ -155,15 +212,55 @@ class Store:
             for path in [*files, folder / ENTRY, folder]:
                 flush(path)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and self.find(stage, key) is None:
-                target.rename(self.root / "staging" / f"damaged-{uuid.uuid4().hex[:12]}")
+            if target.exists() and self._find_here(stage, key) is None:
+                target.rename(self.root / STAGING / f"damaged-{uuid.uuid4().hex[:12]}")
             try:
                 folder.rename(target)
             except OSError:
                 # Another process may have committed the same key first; its entry is as good.
-                if self.find(stage, key) is None:
+                if self._find_here(stage, key) is None:
                     raise
             flush(target.parent)
+
+    def _push(self, mirror: RemoteFolder, stage: str, key: str) -> None:
+        """Puts an entry into the mirror, `entry.json` last. The first that is there stands."""
+        name = entry_folder(stage, key)
+        if mirror.read(f"{name}/{ENTRY}") is not None:
+            return
+        entry = json.loads((self.root / name / ENTRY).read_text())
+        digests = {file: sha256_file(self.root / name / file) for file in entry["files"]}
+        for file in entry["files"]:
+            mirror.upload(self.root / name / file, f"{name}/{file}")
+        mirror.write(f"{name}/{ENTRY}", json.dumps({**entry, "sha256": digests}, indent=1, sort_keys=True).encode())
+
+    def _pull(self, mirror: RemoteFolder, stage: str, key: str) -> None:
+        """Commits the mirror's entry here, if it has a whole one. What it says is checked: anyone may have written it."""
+        name = entry_folder(stage, key)
+        text = mirror.read(f"{name}/{ENTRY}")
+        if text is None:
+            return
+        with self.staging() as folder, disk_errors(folder):
+            try:
+                entry = json.loads(text)
+                files: dict[str, str] = dict(entry.pop("sha256"))
+                if not all(_stays_inside(file) for file in files):
+                    raise ValueError("a file leaves the entry")
+                for file, digest in files.items():
+                    path = folder / file
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    if not mirror.download(f"{name}/{file}", path) or sha256_file(path) != digest:
+                        raise ValueError(f"{file} is missing or damaged")
+                if {file: (folder / file).stat().st_size for file in files} != entry["files"]:
+                    raise ValueError("sizes differ")
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                logger.warning("%s does not count: %s", mirror.address(name), error)
+                return
+            self._commit_here(folder, stage, key, entry)
+
+
+def _stays_inside(name: str) -> bool:
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and str(path) == name and name not in (".", ENTRY)
 
 
 def entry_folder(stage: str, key: str) -> str:

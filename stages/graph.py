@@ -6,8 +6,11 @@ It is a function over `submit`, so that the command line runs it with plain call
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from queue import LifoQueue
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from scenegen.config import Config, DepthSettings, Settings
@@ -39,7 +42,8 @@ from stages.layout import LAYOUT
 from stages.read import READ
 from stages.report import REPORT
 from stages.segment import SEGMENT
-from stages.stage import Outcome, Stage, execute
+from stages.stage import Outcome, Stage, Work, execute
+from stages.worker import DeviceWorker
 
 logger = logging.getLogger(__name__)
 
@@ -156,16 +160,72 @@ def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:
     )
 
 
-def local_submit(store: Store, runtime: Runtime, executor: Executor) -> Submit:
-    """`submit` for plain calls: stages of one object run side by side in `executor`, the others at once."""
+def local_submit(store: Store, runtime: Runtime, executor: Executor, limit: int | None = None) -> Submit:
+    """`submit` for plain calls: stages of one object run side by side in `executor`, the others at once.
+
+    Args:
+        store: where results go.
+        runtime: where to compute.
+        executor: for the stages of one object.
+        limit: how many of these may be submitted and not finished; who submits one more waits.
+    """
+    room = None if limit is None else threading.Semaphore(limit)
 
     def submit(
         stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
     ) -> Pending[Outcome[R]]:
-        if object_id is not None:
+        if object_id is None:
+            future: Future[Outcome[R]] = Future()
+            future.set_result(execute(stage, inputs, config, store, runtime))
+            return future
+        if room is None:
             return executor.submit(execute, stage, inputs, config, store, runtime)
-        future: Future[Outcome[R]] = Future()
-        future.set_result(execute(stage, inputs, config, store, runtime))
+        room.acquire()
+        try:
+            future = executor.submit(execute, stage, inputs, config, store, runtime)
+        except BaseException:
+            room.release()
+            raise
+        future.add_done_callback(lambda _: room.release())
         return future
 
     return submit
+
+
+NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
+"""Whether a stage, with its settings and its object, has to run on a device of its own."""
+
+
+def works_on_object(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
+    """Whether the stage works on one object."""
+    return object_id is not None
+
+
+def worker_submit(submit: Submit, idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> Submit:
+    """`submit`, with the stages that need a device run by whichever worker is idle.
+
+    `submit` still looks into the store, waits and commits; only `Stage.run` is done elsewhere. It should run as many
+    stages side by side as there are workers: the time one waits for a worker counts as its own.
+
+    Args:
+        submit: starts a stage, from `local_submit` or another; what it wraps around `Stage.run` stays in this process.
+        idle: from `stages.worker.device_workers`.
+        needs_device: which stages.
+    """
+
+    def submit_to_worker(
+        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        if not needs_device(stage, config, object_id):
+            return submit(stage, *inputs, config=config, object_id=object_id)
+
+        def run(*given: Record | int, config: Settings, work: Work) -> R:
+            worker = idle.get()
+            try:
+                return worker.run(stage, given, config, work, object_id)
+            finally:
+                idle.put(worker)
+
+        return submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
+
+    return submit_to_worker

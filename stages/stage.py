@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scenegen.config import Settings
+from scenegen.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store, disk_errors, entry_folder, sha256_file
@@ -98,20 +99,35 @@ class Outcome(Generic[R]):
 def execute(
     stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
 ) -> Outcome[R]:
-    """The result of `stage` from the store, computing and committing it where it is not there yet."""
+    """The result of `stage` from the store, computing and committing it where it is not there yet.
+
+    Where another worker computes it already, this one waits and takes its result.
+    """
     # Looked up once: for a local checkpoint that means hashing gigabytes.
     weights = dict(stage.weights(config))
     key = stage.key(inputs, config, weights)
-    entry = store.find(stage.name, key)
-    if entry is not None:
+
+    def find() -> Outcome[R] | None:
+        entry = store.find(stage.name, key)
+        if entry is None:
+            return None
         logger.debug("%s: found %s", stage.name, key[:12])
         record = stage.record.model_validate(entry["record"])
         return Outcome(record, stage.name, key, float(str(entry["seconds"])), cached=True, weights=weights)
-    start = time.perf_counter()
-    with store.staging() as folder, disk_errors(folder):
-        record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
-        seconds = round(time.perf_counter() - start, 3)
-        entry = {"record": record.model_dump(mode="json"), "seconds": seconds, "stage": stage.name, "key": key}
-        store.commit(folder, stage.name, key, entry)
-    logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
-    return Outcome(record, stage.name, key, seconds, cached=False, weights=weights)
+
+    item = next((value for value in inputs if isinstance(value, int)), None)
+    with logged_stage(stage.name if item is None else f"{stage.name} {item}"):
+        found = find()
+        if found is not None:
+            return found
+        with store.lease(stage.name, key, find) as landed:
+            if landed is not None:
+                return landed
+            start = time.perf_counter()
+            with store.staging() as folder, disk_errors(folder):
+                record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
+                seconds = round(time.perf_counter() - start, 3)
+                entry = {"record": record.model_dump(mode="json"), "seconds": seconds, "stage": stage.name, "key": key}
+                store.commit(folder, stage.name, key, entry)
+        logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
+        return Outcome(record, stage.name, key, seconds, cached=False, weights=weights)

@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import time
+import uuid
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scenegen.errors import InputError, ResourceError
+from scenegen.folder import RemoteFolder
 from scenegen.records import Artifact
 from scenegen.store import ABANDONED_AFTER_S, Store, disk_errors, entry_folder, sha256_file
 
@@ -118,6 +120,16 @@ def test_sweep_removes_only_what_is_old(store: Store) -> None:
     assert [folder.name for folder in (store.root / "staging").iterdir()] == ["new"]
 
 
+def test_sweep_removes_old_files_too(store: Store) -> None:
+    old = store.root / "staging" / "old"
+    old.parent.mkdir(parents=True)
+    old.touch()
+    past = time.time() - ABANDONED_AFTER_S - 60
+    os.utime(old, (past, past))
+    store.sweep()
+    assert not old.exists()
+
+
 def test_ingest(store: Store, tmp_path: Path) -> None:
     photo = tmp_path / "Photo.JPG"
     photo.write_bytes(b"bytes")
@@ -197,3 +209,88 @@ def test_entries_are_plain_json(store: Store) -> None:
     assert set(entry) == {"record", "files"}
     artifact = Artifact(path=f"{entry_folder('stage', KEY)}/sub/data.txt", sha256="0", bytes=5)
     assert store.path(artifact).read_text() == "hello"
+
+
+# A mirror -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirror() -> RemoteFolder:
+    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+
+
+def entry_name(file: str = "entry.json") -> str:
+    return f"{entry_folder('stage', KEY)}/{file}"
+
+
+def test_what_one_machine_commits_another_finds(tmp_path: Path, mirror: RemoteFolder) -> None:
+    one, two = Store(tmp_path / "one", mirror), Store(tmp_path / "two", mirror)
+    assert two.find("stage", KEY) is None
+    commit(one, "hello")
+    assert two.find("stage", KEY) == one.find("stage", KEY)
+    assert (two.root / entry_name("sub/data.txt")).read_text() == "hello"
+    assert list((two.root / "staging").iterdir()) == []
+    commit(Store(tmp_path / "three", mirror), "later")
+    assert mirror.read(entry_name("sub/data.txt")) == b"hello"  # the first stands
+
+
+def test_an_artifact_of_another_machine_is_fetched(tmp_path: Path, mirror: RemoteFolder) -> None:
+    commit(Store(tmp_path / "one", mirror), "hello")
+    artifact = Artifact(path=entry_name("sub/data.txt"), sha256="0", bytes=5)
+    assert Store(tmp_path / "two", mirror).path(artifact).read_text() == "hello"
+
+
+def test_the_mirror_shows_no_half_entry(tmp_path: Path, mirror: RemoteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever upload is the last that works: another machine finds nothing; and the result here is kept."""
+
+    def unreachable(self: RemoteFolder, name: str, content: bytes) -> None:
+        raise ResourceError("cannot reach the store")
+
+    store = Store(tmp_path / "one", mirror)
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFolder, "write", unreachable)
+        with pytest.raises(ResourceError, match="cannot reach"):
+            commit(store, "hello")
+    assert mirror.read(entry_name("sub/data.txt")) == b"hello"
+    assert Store(tmp_path / "two", mirror).find("stage", KEY) is None
+    found = store.find("stage", KEY)
+    assert found is not None
+    assert found["record"] == {"text": "hello"}
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "half entry", "list", "no digests", "outside", "itself"])
+def test_a_damaged_entry_of_the_mirror_does_not_count(
+    tmp_path: Path, mirror: RemoteFolder, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    commit(Store(tmp_path / "one", mirror), "hello")
+    content = mirror.read(entry_name())
+    assert content is not None
+    entry = json.loads(content)
+    if damage == "missing":
+        mirror.remove(entry_name("sub/data.txt"))
+    elif damage == "changed":
+        mirror.write(entry_name("sub/data.txt"), b"hullo")
+    elif damage == "half entry":
+        mirror.write(entry_name(), content[:20])
+    elif damage == "list":
+        mirror.write(entry_name(), b"[]")
+    elif damage == "no digests":
+        mirror.write(entry_name(), json.dumps({**entry, "sha256": None}).encode())
+    else:
+        name = {"outside": "../../../../evil", "itself": "entry.json"}[damage]
+        digest, size = next(iter(entry["sha256"].values())), 5
+        mirror.write(entry_name(name), b"hello")
+        mirror.write(entry_name(), json.dumps({**entry, "sha256": {name: digest}, "files": {name: size}}).encode())
+    two = Store(tmp_path / "two", mirror)
+    assert two.find("stage", KEY) is None
+    assert "does not count" in caplog.text
+    assert [path for path in (tmp_path / "two").rglob("*") if path.is_file()] == []
+    assert not (tmp_path / "evil").exists()
+
+
+def test_leases_lie_where_all_see_them(tmp_path: Path, mirror: RemoteFolder, store: Store) -> None:
+    with Store(tmp_path / "one", mirror).lease("stage", KEY, lambda: None):
+        assert mirror.read(f"leases/stage-{KEY}") is not None
+    with store.lease("stage", KEY, lambda: None):
+        assert (store.root / "leases" / f"stage-{KEY}").exists()
+    assert not any((store.root / "leases").iterdir())

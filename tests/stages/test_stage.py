@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenegen.config import Config, ObjectSettings, Settings, load_config
+from scenegen.lease import LeaseTimes
+from scenegen.progress import log_photo, logging_to_stderr
 from scenegen.records import Record, Report, Source, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store
@@ -65,6 +70,53 @@ def test_artifacts_name_files_that_will_exist(tmp_path: Path) -> None:
     ((_, artifact),) = execute(Stage("write", 1, Report, write), (), Factor(), store, Runtime()).record.files
     assert store.path(artifact).read_text() == "hello"
     assert artifact.bytes == 5
+
+
+def test_workers_side_by_side_compute_each_key_once(tmp_path: Path) -> None:
+    """Four processes on one folder, and twenty keys in another order each."""
+    log = tmp_path / "log"
+
+    def note(number: Number, *, config: Factor, work: Work) -> Number:
+        with log.open("a") as file:
+            file.write(f"{number.value}\n")
+        time.sleep(0.005)
+        return number
+
+    pids = []
+    for i in range(4):
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                store = Store(tmp_path / "store", lease_times=LeaseTimes(poll_s=0.005))
+                for k in range(20):
+                    number = Number(value=(k * (2 * i + 1)) % 20)
+                    stage = Stage("note", 1, Number, note)
+                    assert execute(stage, (number,), Factor(), store, Runtime()).record == number
+                code = 0
+            finally:
+                os._exit(code)
+        pids.append(pid)
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * 4
+    assert sorted(map(int, log.read_text().split())) == sorted(
+        {(k * (2 * i + 1)) % 20 for i in range(4) for k in range(20)}
+    )
+
+
+def test_log_lines_say_photo_stage_and_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def warn(number: Number, item: int, *, config: Factor, work: Work) -> Number:
+        logging.getLogger("stages.x").warning("careful")
+        return number
+
+    with logging_to_stderr(), ThreadPoolExecutor(1, initializer=log_photo, initargs=("desk",)) as executor:
+        executor.submit(
+            execute, Stage("warn", 1, Number, warn), (Number(value=1), 3), Factor(), Store(tmp_path), Runtime()
+        )
+        executor.submit(logging.getLogger("stages.x").warning, "after")
+        executor.shutdown()
+        logging.getLogger("stages.x").warning("elsewhere")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["WARNING: [desk: warn 3] careful", "WARNING: [desk] after", "WARNING: elsewhere"]
 
 
 @given(st.integers(), st.integers(0, 5), st.integers(1, 3), st.text(max_size=3), st.text(max_size=3))

@@ -1,0 +1,130 @@
+"""Leases: of several workers that want one result, on one machine or many, one computes it and the others wait.
+
+A lease is a small file or object that names its owner, who rewrites it with every beat. Nothing correct depends on it:
+results are committed whole, and a lease that is lost or taken from a living owner costs only the same work twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from scenegen.errors import ScenegenError
+from scenegen.folder import Folder
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LeaseTimes:
+    """Seconds."""
+
+    beat_s: float = 10.0
+    """How often an owner shows that it lives."""
+    expiry_s: float = 60.0
+    """After how long without a beat a lease is given up."""
+    poll_s: float = 0.25
+    """How often those who wait look."""
+
+
+@contextlib.contextmanager
+def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T | None]) -> Iterator[T | None]:
+    """Waits for the lease `name`, or for another owner's result.
+
+    A waiter gives up on an owner that it has not seen beat for `expiry_s` by its own clock, as the clocks of machines
+    differ; or at once where the owner was a process of this machine that is gone.
+
+    Args:
+        folder: where leases lie.
+        name: of the lease.
+        times: how it beats and expires.
+        landed: the result, or None while there is none.
+
+    Yields:
+        The result of another owner; or None, and the lease is held while the block runs.
+    """
+    token = uuid.uuid4().hex
+    seen: bytes | None = None
+    since = time.monotonic()
+    while not folder.create(name, _content(token, 0)):
+        result = landed()
+        if result is not None:
+            yield result
+            return
+        content = folder.read(name)
+        if content != seen:
+            seen, since = content, time.monotonic()
+        if content is not None and (_is_gone(content) or time.monotonic() - since > times.expiry_s):
+            # Looked at again: of several who wait, one has perhaps taken it over already.
+            if folder.read(name) == content:
+                logger.warning("the worker on %s has died; its work is taken over", name)
+                folder.remove(name)
+            continue
+        time.sleep(times.poll_s)
+    stop = threading.Event()
+    beating = threading.Thread(target=_beat, args=(folder, name, token, times.beat_s, stop), daemon=True)
+    beating.start()
+    try:
+        # The last owner may have finished between the last look and the lease.
+        yield landed()
+    finally:
+        stop.set()
+        beating.join()
+        try:
+            if _owner(folder.read(name)).get("token") == token:
+                folder.remove(name)
+        except (OSError, ScenegenError) as error:
+            logger.warning("the lease %s could not be given back and must expire: %s", name, error)
+
+
+def _beat(folder: Folder, name: str, token: str, beat_s: float, stop: threading.Event) -> None:
+    count = 0
+    while not stop.wait(beat_s):
+        count += 1
+        try:
+            if _owner(folder.read(name)).get("token") != token:
+                logger.warning("the lease %s was taken over; the work goes on and may be done twice", name)
+                return
+            folder.write(name, _content(token, count))
+        except (OSError, ScenegenError) as error:
+            logger.warning("the lease %s could not be renewed: %s", name, error)
+
+
+def _content(token: str, beat: int) -> bytes:
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": token, "beat": beat}
+    return json.dumps(owner, sort_keys=True).encode()
+
+
+def _owner(content: bytes | None) -> dict[str, object]:
+    """What a lease says; nothing where it is gone, half-written or not ours."""
+    try:
+        values = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _is_gone(content: bytes) -> bool:
+    """Whether the owner was a process of this machine, and has ended."""
+    owner = _owner(content)
+    pid = owner.get("pid")
+    if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False

@@ -1,0 +1,429 @@
+"""Many photos: what stands already, what is left to do, and one photo's work from listing to published scene.
+
+A photo is done when its published manifest says so: the same content, configuration, weights and version, and no object
+missing. So nothing is remembered that could be wrong. Beside that, every try leaves its row in the store's folder
+(`.scenegen/batch/<name>.json`), which tells what failed and spares a finished photo's download.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import io
+import logging
+import statistics
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from platformdirs import user_cache_path
+from pydantic import ValidationError
+
+from scenegen import __version__
+from scenegen.config import Config, DepthSettings
+from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError
+from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
+from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
+from scenegen.inputs import Inputs
+from scenegen.progress import log_photo, log_to_stderr, set_verbosity
+from scenegen.records import Record, digest_json
+from scenegen.runtime import Runtime
+from scenegen.sources import Item, fetch
+from scenegen.store import STAGING, Store, disk_errors, sha256_file
+from stages.depth import DEPTH
+from stages.generate import GENERATE
+from stages.graph import Submit, local_submit
+from stages.pool import run_in_children
+from stages.run import STORE, photo_to_scene
+from stages.segment import SEGMENT
+
+logger = logging.getLogger(__name__)
+
+ROWS = f"{STORE}/batch"
+OVERLAY = "overlay.png"
+THUMBNAIL_SIDE = 160
+LOOKS = 8
+"""Photos looked at side by side while the batch is compared with what stands."""
+
+
+class Job(Record):
+    """What a batch does to every photo."""
+
+    out: str
+    """Folder or URL that gets one folder per photo."""
+    config: Config
+    weights: dict[str, dict[str, str]]
+    """Revisions of the weights in use, by stage."""
+    device: str = "auto"
+    offline: bool = False
+    cache: str | None = None
+    """Where scenes are made whose `out` is a URL; by default in the user's cache."""
+
+
+class Row(Record):
+    """One photo of a batch, as its table shows it."""
+
+    image: str
+    name: str
+    state: Literal["complete", "partial", "failed", "missing"]
+    """`partial`: an object failed, or none was found. `missing`: not tried yet, with this content and configuration."""
+    objects: int = 0
+    failed_objects: int = 0
+    silhouette_iou: float | None = None
+    """Median over the objects."""
+    seconds: float = 0.0
+    """Computing time of the scene's stages, whenever they ran; of a failed photo, wall time of its last try."""
+    output: str = ""
+    """Folder or URL of the scene."""
+    error: str = ""
+    exit_code: int = EXIT_DONE
+    """What the main command would have ended with."""
+    config_sha256: str
+    photo_sha256: str | None = None
+    version: str | None = None
+    """`Item.version` of that content."""
+    thumbnail: str = ""
+    """JPEG of the scene over the photo, as a data URI."""
+
+    @property
+    def done(self) -> bool:
+        """Whether another run would come to nothing new."""
+        return self.state in ("complete", "partial") and self.failed_objects == 0
+
+
+@dataclass(frozen=True)
+class Outlet:
+    """Where a job's scenes are made, and where they are published."""
+
+    local: Path
+    """Folder that scenes are made in, beside the store: the published one, or a cache of it."""
+    store: Store
+    folder: Folder
+    """What readers see."""
+    remote: RemoteFolder | None
+    """`folder`, where it is not on this machine."""
+
+
+def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) -> Job:
+    """The job of making scenes in `out`.
+
+    Raises:
+        WeightsError: if weights that the configuration names are missing.
+    """
+    settings = (
+        (SEGMENT, config.segment),
+        (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
+        (GENERATE, config.object_settings(0)),
+    )
+    return Job(
+        out=out if is_url(out) else str(local_path(out).absolute()),
+        config=config,
+        device=runtime.device,
+        offline=runtime.offline,
+        weights={stage.name: dict(stage.weights(part)) for stage, part in settings},
+        cache=None if cache is None else str(cache.absolute()),
+    )
+
+
+def open_outlet(job: Job) -> Outlet:
+    """The outlet of `job`, after mending what killed runs have left on this machine.
+
+    Raises:
+        ResourceError: if something needs mending and the disk cannot be written.
+    """
+    remote = RemoteFolder(job.out) if is_url(job.out) else None
+    if remote is None:
+        local = Path(job.out)
+        store = Store(local / STORE)
+        folder: Folder = LocalFolder(local, local / STORE / STAGING)
+    else:
+        cache = user_cache_path("scenegen") / "batch" if job.cache is None else Path(job.cache)
+        local = cache / hashlib.sha256(job.out.rstrip("/").encode()).hexdigest()[:16]
+        store = Store(local / STORE, mirror=RemoteFolder(remote.address(STORE)))
+        folder = remote
+    store.sweep()
+    heal(store, local)
+    return Outlet(local, store, folder, remote)
+
+
+def standing(items: Sequence[Item], job: Job) -> tuple[Row, ...]:
+    """How every photo stands before anything is run, in the order of `items`. Local photos are hashed, none is decoded.
+
+    Raises:
+        ResourceError: if the outputs cannot be reached.
+    """
+    outlet = open_outlet(job)
+    with ThreadPoolExecutor(LOOKS) as looking:
+        return tuple(looking.map(lambda item: _stands(item, job, outlet), items))
+
+
+def pending(
+    items: Sequence[Item], rows: Sequence[Row], failed: bool = False, missing: bool = False
+) -> tuple[Item, ...]:
+    """The photos that are left to do.
+
+    Args:
+        items: of the batch.
+        rows: how each stands.
+        failed: those that were tried and failed, or lack an object.
+        missing: those that were not tried yet. With neither or both, all that are not done.
+    """
+    wanted = {"failed", "partial"} if failed and not missing else {"missing"} if missing and not failed else None
+    return tuple(
+        item for item, row in zip(items, rows, strict=True) if not row.done and (wanted is None or row.state in wanted)
+    )
+
+
+def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit] | None = None) -> Row:
+    """Makes and publishes the scene of one photo, unless it is there. Every failure becomes a row.
+
+    Args:
+        item: the photo.
+        job: what to do to it.
+        submit_to: what starts the stages; by default they run in this thread, one after another.
+    """
+    log_photo(item.name)
+    start = time.perf_counter()
+    digest = None
+    try:
+        if job.offline and is_url(item.image):
+            refuse_network(item.image, "SOURCE")
+        outlet = open_outlet(job)
+        runtime = Runtime(device=job.device, offline=job.offline)
+        with outlet.store.staging() as folder:
+            with disk_errors(folder):
+                photo = fetch(item.image, folder)
+            digest = outlet.store.ingest(photo).sha256
+            row = _done(item, job, outlet, digest)
+            if row is None:
+                inputs = Inputs(name=item.name, photo=photo)
+                with ThreadPoolExecutor(1, initializer=log_photo, initargs=(item.name,)) as executor:
+                    submit = (
+                        local_submit(outlet.store, runtime, executor)
+                        if submit_to is None
+                        else submit_to(outlet.store, runtime)
+                    )
+                    photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
+                manifest = read_manifest(outlet.local / item.name)
+                if outlet.remote is not None:
+                    _upload(outlet, outlet.remote, item.name, manifest)
+                row = _row(item, job, outlet, manifest)
+    except Exception as error:
+        message, code = described(error)
+        logger.error("%s", message, exc_info=logger.isEnabledFor(logging.DEBUG))
+        row = failed_row(item, job, message, code, time.perf_counter() - start, digest)
+    keep(row, job)
+    return row
+
+
+def run_items(
+    items: Sequence[Item],
+    job: Job,
+    workers: int,
+    timeout_s: float,
+    work: Callable[[Item, Job], Row] = run_item,
+) -> Generator[Row, None, None]:
+    """Runs the photos in killable processes, `workers` side by side, and yields their rows as they end.
+
+    A photo that takes longer than `timeout_s` is stopped, and has failed. One whose process dies is tried once more.
+    """
+    task = functools.partial(_work_on, work=work, job=job)
+    level = logging.getLogger("scenegen").getEffectiveLevel()
+    with contextlib.closing(
+        run_in_children(items, task, workers, timeout_s, start=functools.partial(_start_child, level))
+    ) as ends:
+        for end in ends:
+            if end.result is not None:
+                yield end.result
+                continue
+            logger.error("%s: %s", end.task.name, end.reason)
+            row = failed_row(end.task, job, end.reason, ResourceError.exit_code, end.seconds, None)
+            keep(row, job)
+            yield row
+
+
+def failed_row(item: Item, job: Job, error: str, code: int, seconds: float, digest: str | None) -> Row:
+    """The row of a photo that has failed; `digest` of its content, where that could be read."""
+    return Row(
+        image=item.image,
+        name=item.name,
+        state="failed",
+        seconds=round(seconds, 3),
+        error=error,
+        exit_code=code,
+        config_sha256=_config_digest(job),
+        photo_sha256=digest,
+        version=item.version,
+    )
+
+
+def keep(row: Row, job: Job) -> None:
+    """Leaves a row for later runs. Where that fails, they look for themselves; the log says so."""
+    try:
+        outlet = open_outlet(job)
+        with disk_errors(outlet.local):
+            outlet.folder.write(_row_name(row.name), row.model_dump_json(indent=1).encode())
+    except ScenegenError as error:
+        logger.warning("%s: its row could not be kept: %s", row.name, error)
+
+
+def described(error: Exception) -> tuple[str, int]:
+    """An error in one line, and its exit code."""
+    if isinstance(error, ScenegenError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory; try a smaller read.max_side, or fewer --workers.", ResourceError.exit_code
+    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}", ScenegenError.exit_code
+
+
+def _work_on(item: Item, work: Callable[[Item, Job], Row], job: Job) -> Row:
+    return work(item, job)
+
+
+def _start_child(level: int) -> None:
+    log_to_stderr()
+    set_verbosity(level)
+
+
+def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
+    last = _last_row(item, outlet)
+    digest = None
+    if not is_url(item.image):
+        with contextlib.suppress(OSError):  # running it will tell
+            digest = sha256_file(local_path(item.image))
+    elif last is not None and item.version is not None:
+        digest = last.photo_sha256
+    row = None if digest is None else _done(item, job, outlet, digest)
+    if row is not None:
+        return row
+    if (
+        last is not None
+        and not last.done
+        and last.config_sha256 == _config_digest(job)
+        and (digest is None or last.photo_sha256 in (None, digest))
+    ):
+        return last
+    return Row(
+        image=item.image,
+        name=item.name,
+        state="missing",
+        exit_code=EXIT_PARTIAL,
+        config_sha256=_config_digest(job),
+        version=item.version,
+    )
+
+
+def _done(item: Item, job: Job, outlet: Outlet, digest: str) -> Row | None:
+    """The row of a photo whose scene is published, or None."""
+    manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
+    if (
+        manifest is None
+        or manifest.failures
+        or manifest.source.photo.sha256 != digest
+        or manifest.environment.scenegen != __version__
+        or not _same_config(manifest.config, job.config)
+        or any(entry.weights != job.weights.get(entry.stage, {}) for entry in manifest.stages)
+    ):
+        return None
+    return _row(item, job, outlet, manifest)
+
+
+def _same_config(made: Config, wanted: Config) -> bool:
+    """Whether a scene was made as wanted. Objects that were made anew by hand since then stay."""
+    if not wanted.objects:
+        made = made.model_copy(update={"objects": {}})
+    return made == wanted
+
+
+def _row(item: Item, job: Job, outlet: Outlet, manifest: Manifest) -> Row:
+    """The row of a published scene."""
+    ious = [placed.scores.silhouette_iou for placed in manifest.objects]
+    gone = [f"{failure.stage} {failure.object or ''}".strip() + f": {failure.error}" for failure in manifest.failures]
+    last = _last_row(item, outlet)
+    picture = ""
+    if last is not None and last.done and last.config_sha256 == _config_digest(job):
+        picture = last.thumbnail
+    if not picture and any(file.name == OVERLAY for file in manifest.outputs):
+        picture = thumbnail(outlet.folder.read(f"{item.name}/{OVERLAY}"))
+    return Row(
+        image=item.image,
+        name=item.name,
+        state=manifest.state,
+        objects=len(manifest.objects),
+        failed_objects=len(manifest.failures),
+        silhouette_iou=statistics.median(ious) if ious else None,
+        seconds=round(sum(entry.seconds for entry in manifest.stages), 3),
+        output=str(outlet.local / item.name) if outlet.remote is None else outlet.remote.address(item.name),
+        error="; ".join(gone) if gone else "" if ious else "no object was found",
+        exit_code=EXIT_DONE if manifest.state == "complete" else EXIT_PARTIAL,
+        config_sha256=_config_digest(job),
+        photo_sha256=manifest.source.photo.sha256,
+        version=item.version,
+        thumbnail=picture,
+    )
+
+
+def _upload(outlet: Outlet, remote: RemoteFolder, name: str, manifest: Manifest) -> None:
+    """Publishes a scene to the URL: the old manifest goes first and the new one comes last, so that whoever finds a
+    manifest finds the files it names. The copy here goes."""
+    folder = outlet.local / name
+    text = (folder / MANIFEST).read_bytes()
+    old = remote.read(f"{name}/{MANIFEST}")
+    if old != text:
+        remote.remove(f"{name}/{MANIFEST}")
+        for file in manifest.outputs:
+            remote.upload(folder / file.name, f"{name}/{file.name}")
+        before = _published(old)
+        stale = {file.name for file in before.outputs} if before is not None else set()
+        for gone in sorted(stale - {file.name for file in manifest.outputs}):
+            if ".." not in PurePosixPath(gone).parts:
+                remote.remove(f"{name}/{gone}")
+        remote.write(f"{name}/{MANIFEST}", text)
+    with disk_errors(folder), outlet.store.staging() as trash:
+        folder.rename(trash / "published")
+
+
+def _published(content: bytes | None) -> Manifest | None:
+    try:
+        return None if content is None else Manifest.model_validate_json(content)
+    except ValidationError:
+        return None  # made by another version, or damaged: it is made again
+
+
+def _last_row(item: Item, outlet: Outlet) -> Row | None:
+    """What the last try of this very photo left."""
+    content = outlet.folder.read(_row_name(item.name))
+    try:
+        row = None if content is None else Row.model_validate_json(content)
+    except ValidationError:
+        return None
+    return row if row is not None and (row.image, row.version) == (item.image, item.version) else None
+
+
+def _row_name(name: str) -> str:
+    return f"{ROWS}/{name}.json"
+
+
+def _config_digest(job: Job) -> str:
+    return digest_json(job.config.model_dump(mode="json"))
+
+
+def thumbnail(png: bytes | None) -> str:
+    """A small JPEG of a PNG, as a data URI; empty where there is none or it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(png or b""), formats=("PNG",)) as picture:
+            small = picture.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        logger.warning("no thumbnail: %s", error)
+        return ""
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

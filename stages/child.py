@@ -1,0 +1,203 @@
+"""The process a worker starts: takes one job after another from its parent, and answers each.
+
+It lives as long as its parent wants it, so what a stage keeps in memory (the weights, above all) is there for the next
+job. What crosses the connection is pickled, between two processes of one program: records, settings and errors, never
+arrays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import logging.handlers
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+from types import NoneType
+from typing import Any
+
+from scenegen.config import Settings
+from scenegen.errors import ScenegenError
+from scenegen.records import Record
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from scenegen.torch_env import OUT_OF_MEMORY
+from stages.slot import device_slot
+from stages.stage import Work
+
+STDIN = 0
+IDLE_S = 2.0
+"""After so long without a job the slot goes to whoever wants it. Two runs on several cards would else wait for ever, each
+for a card that the other one holds."""
+OOM_SCORE, OOM_FIRST = Path("/proc/self/oom_score_adj"), "500"
+"""Where Linux runs out of memory it kills this process and not its parent, which can try again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a stage: what `Stage.run` gets, in pieces that can be sent."""
+
+    run: Callable[..., Record]
+    """Sent by its name: a function of a module."""
+    inputs: tuple[Record | int, ...]
+    config: Settings
+    root: Path
+    """Of the store."""
+    runtime: Runtime
+    folder: Path
+    stage: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The child has its device, and waits for jobs."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The job's record."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
+class Raised:
+    """The job's error."""
+
+    error: Exception
+    out_of_memory: bool = False
+
+
+@dataclass(frozen=True)
+class GaveWay:
+    """The child was idle, has left its device to another process, and ends. A job sent meanwhile was not begun."""
+
+
+Message = Ready | Done | Raised | GaveWay | logging.LogRecord
+
+
+def serve(handle: int, device: str, levels: Mapping[str, int]) -> None:
+    """Works until the parent ends it, or ends itself, or until it is idle while another process waits for the device.
+
+    Args:
+        handle: descriptor of this side of the connection. Standard input must be a pipe that the parent only holds.
+        device: whose slot to hold as long as the process lives.
+        levels: level of each logger that the parent has set one for.
+    """
+    end_with_parent()
+    with contextlib.suppress(OSError):
+        OOM_SCORE.write_text(OOM_FIRST)
+    os.set_inheritable(handle, False)
+    connection, sending = Connection(handle), threading.Lock()
+
+    def send(message: Message) -> None:
+        with sending:
+            connection.send(message)
+
+    forward_logs(send, levels)
+    try:
+        with device_slot(device) as slot:
+            send(Ready())
+            while connection.poll(IDLE_S) or not slot.wanted():
+                if connection.poll():
+                    send(answer(connection.recv_bytes()))
+            send(GaveWay())
+            # The slot is free only when the process has gone, and with it what it has on the device.
+            os._exit(0)
+    except EOFError:
+        return
+    except ScenegenError as error:
+        send(Raised(portable(error)))
+
+
+def answer(message: bytes) -> Done | Raised:
+    """Does the job in `message`."""
+    try:
+        job: Job = pickle.loads(message)
+        work = Work(Store(job.root), job.runtime, job.folder, job.stage, job.key)
+        record = job.run(*job.inputs, config=job.config, work=work)
+        if not isinstance(record, Record):
+            raise TypeError(f"stage {job.stage} must return a record, not {type(record).__name__}.")
+        return Done(record)
+    except Exception as error:  # noqa: BLE001 (it is the parent's to judge)
+        return Raised(portable(error), is_out_of_memory(error))
+
+
+def portable(error: Exception) -> Exception:
+    """`error` as the parent can have it without importing what raised it, its traceback as a note.
+
+    Errors of scenegen and of Python keep their type. Any other becomes the nearest type of Python's that it derives
+    from, with its own name in the message.
+    """
+    text = f"{type(error).__name__}: {error}"
+    known = ("builtins", ScenegenError.__module__)
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ in known)
+    arguments: tuple[Any, ...] = (text,)
+    if kind is type(error):
+        # Unlike `args`, it has the file's name of an OSError.
+        arguments = error.__reduce__()[1]  # type: ignore[assignment]
+        if not all(isinstance(value, (str, bytes, int, float, NoneType)) for value in arguments):
+            arguments = (str(error),)
+    try:
+        copy: Exception = kind(*arguments)
+    except TypeError:
+        copy = RuntimeError(text)
+    copy.add_note("".join(traceback.format_exception(error)))
+    return copy
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether `error`, or what it was raised from, says that the machine or the device has no memory left."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        # torch.OutOfMemoryError is a RuntimeError; on the CPU torch raises a plain one.
+        if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY):
+            return True
+        error = error.__cause__
+    return False
+
+
+def end_with_parent() -> None:
+    """From now on this process, with all it has started, is killed when the other end of standard input is closed.
+
+    That happens when the parent ends, however it ends. On Linux the kernel sends the signal itself; elsewhere, and where
+    the pipe was closed before, a thread does, as soon as native code lets Python run.
+    """
+    lifeline = os.dup(STDIN)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, STDIN)
+    os.close(nothing)
+    if sys.platform == "linux":
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+    def watch() -> None:
+        os.read(lifeline, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def forward_logs(send: Callable[[logging.LogRecord], None], levels: Mapping[str, int]) -> None:
+    """Log records go to `send` and nowhere else."""
+
+    class Forward(logging.handlers.QueueHandler):
+        def enqueue(self, record: logging.LogRecord) -> None:
+            send(record)
+
+    logging.getLogger().addHandler(Forward(SimpleQueue()))
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)

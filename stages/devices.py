@@ -1,0 +1,48 @@
+"""The devices a run may use."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from scenegen.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+DRIVERS = tuple(Path(path) for path in ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd"))
+"""What the drivers of graphics cards put there on Linux: NVIDIA's, Jetson's, WSL's, AMD's."""
+QUERY = "import torch; print(torch.cuda.device_count(), int(torch.backends.mps.is_available()))"
+QUERY_TIMEOUT_S = 60
+
+
+def devices(runtime: Runtime) -> list[str]:
+    """Names of the devices that `runtime.device` stands for, one worker each: every CUDA device for `auto`, else mps,
+    else the CPU. A device that was named is not looked for.
+
+    torch is asked in a process of its own, and only where there is a driver: it takes seconds to import, and a process
+    that has asked for CUDA keeps some memory of every card.
+    """
+    if runtime.device == "cuda":
+        return ["cuda:0"]
+    if runtime.device != "auto":
+        return [runtime.device]
+    if find_spec("torch") is None or (sys.platform == "linux" and not any(path.exists() for path in DRIVERS)):
+        return ["cpu"]
+    cards, has_mps = _ask_torch()
+    return [f"cuda:{index}" for index in range(cards)] or ["mps" if has_mps else "cpu"]
+
+
+def _ask_torch() -> tuple[int, bool]:
+    """How many CUDA devices torch sees, and whether it sees mps."""
+    # -P keeps modules of the user's folder out.
+    command = [sys.executable, "-P", "-c", QUERY]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_TIMEOUT_S, check=True)
+        cards, has_mps = done.stdout.split()
+        return int(cards), has_mps == "1"
+    except (subprocess.SubprocessError, ValueError) as error:
+        logger.warning("torch cannot say which devices there are (%s): the CPU is used", error)
+        return 0, False

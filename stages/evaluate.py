@@ -1,0 +1,204 @@
+"""Evaluate: folders with ground truth made into scenes, and the scenes measured.
+
+The measuring is done by stages too, so that a second run with the same settings finds everything in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scenegen.camera import fov_x_deg
+from scenegen.config import Config, DepthSettings
+from scenegen.errors import ScenegenError
+from scenegen.evaluate.ground_truth import find_folders, load_depth, load_masks, load_scene, read_truth
+from scenegen.evaluate.measure import MadeScene, measure_perception, measure_scene
+from scenegen.evaluate.memory import peak_memory
+from scenegen.evaluate.record import (
+    EvaluateSettings,
+    Evaluation,
+    PerceptionScores,
+    SceneEntry,
+    SceneScores,
+    SceneTiming,
+    Truth,
+)
+from scenegen.evaluate.summary import summarise
+from scenegen.export.manifest import environment
+from scenegen.geometry.mesh import load_mesh
+from scenegen.png import read_png
+from scenegen.records import Depth, Failure, Instances, Scene, Source
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from stages.depth import DEPTH
+from stages.graph import Submit, image_to_scene
+from stages.read import READ
+from stages.segment import SEGMENT
+from stages.stage import Outcome, Stage, Work
+
+logger = logging.getLogger(__name__)
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Help:
+    """What of the ground truth is given to the scenes."""
+
+    masks: bool = False
+    depth: bool = False
+    """The true field of view goes with it."""
+
+
+def evaluate_scenes(
+    root: Path,
+    config: Config,
+    settings: EvaluateSettings,
+    given: Help,
+    store: Store,
+    runtime: Runtime,
+    submit: Submit,
+    measured: Callable[[SceneEntry], None] | None = None,
+) -> Evaluation:
+    """Makes and measures every folder of `root` (layouts: `scenegen.evaluate.ground_truth`).
+
+    A rendered scene is made as a whole and measured as a whole. Of a photo only masks, depth and camera are made and
+    measured, without help. A folder that fails is left out, logged, and named in `Evaluation.failures`.
+
+    Args:
+        root: a folder of such folders, or one of them.
+        config: what to make the scenes with.
+        settings: how to measure them; `matching` is decided here.
+        given: what of the truth the scenes get.
+        store: of the results.
+        runtime: where to compute.
+        submit: starts a stage.
+        measured: told of every folder that is done.
+
+    Raises:
+        UsageError: if no folder has one of the layouts.
+    """
+    settings = settings.model_copy(update={"matching": "id" if given.masks else "mask"})
+    entries: list[SceneEntry] = []
+    timings: list[SceneTiming] = []
+    failures: list[tuple[str, Failure]] = []
+    for folder in find_folders(root):
+        logger.info("%s", folder)
+        try:
+            truth = read_truth(folder, store)
+            if truth.layout == "scene":
+                entry, timing, lost = _scene(truth, config, settings, given, submit)
+                failures += [(truth.name, failure) for failure in lost]
+            else:
+                entry, timing = _photo(truth, config, settings, submit)
+        except ScenegenError as error:
+            logger.error("%s failed and is left out: %s", folder, error)
+            failures.append((folder.name, Failure(stage="evaluate", object=None, error=str(error))))
+            continue
+        entries.append(entry)
+        timings.append(timing)
+        if measured is not None:
+            measured(entry)
+    return Evaluation(
+        true_masks=given.masks,
+        true_depth=given.depth,
+        settings=settings,
+        resamples=RESAMPLES,
+        config=config,
+        environment=environment(runtime.device),
+        scenes=tuple(entries),
+        failures=tuple(failures),
+        summary=summarise(entries, RESAMPLES, settings.seed),
+        timings=tuple(timings),
+    )
+
+
+def perception(
+    truth: Truth, instances: Instances, depth: Depth, *, config: EvaluateSettings, work: Work
+) -> PerceptionScores:
+    """Masks, depth and camera against the truth."""
+    return measure_perception(
+        read_png(work.read(instances.masks)),
+        np.load(work.read(depth.depth), allow_pickle=False),
+        depth.intrinsics,
+        load_masks(truth, work.read),
+        load_depth(truth, work.read),
+        truth.intrinsics,
+    )
+
+
+def objects(truth: Truth, instances: Instances, scene: Scene, *, config: EvaluateSettings, work: Work) -> SceneScores:
+    """The made objects against the true ones."""
+    camera_from_world = np.linalg.inv(np.array(scene.world_from_camera))
+    made = MadeScene(
+        meshes={
+            item.id: load_mesh(work.read(item.mesh)).transformed(camera_from_world @ np.array(item.world_from_object))
+            for item in scene.objects
+        },
+        supports={item.id: item.support for item in scene.objects},
+        ids=read_png(work.read(instances.masks)),
+        camera=scene.intrinsics,
+    )
+    scores = measure_scene(made, load_scene(truth, work.read), config)
+    if scores.alignment is None:
+        logger.warning("%s: too little is matched to align the scene; its aligned scores count as missing.", truth.name)
+    if scores.penetration.left_out:
+        named = ", ".join(map(str, scores.penetration.left_out))
+        logger.warning("%s: penetration leaves out object(s) %s, which are not closed.", truth.name, named)
+    return scores
+
+
+PERCEPTION = Stage(name="evaluate-perception", version=1, record=PerceptionScores, run=perception)
+OBJECTS = Stage(name="evaluate-objects", version=1, record=SceneScores, run=objects)
+
+
+def _scene(
+    truth: Truth, config: Config, settings: EvaluateSettings, given: Help, submit: Submit
+) -> tuple[SceneEntry, SceneTiming, tuple[Failure, ...]]:
+    """A rendered scene, made as a whole."""
+    masks = () if truth.masks is None or not given.masks else (truth.masks,)
+    source = Source(name=truth.name, photo=truth.image, masks=masks, depth=truth.depth if given.depth else None)
+    if given.depth and truth.intrinsics is not None:
+        camera = config.camera.model_copy(update={"fov_deg": fov_x_deg(truth.intrinsics)})
+        config = config.model_copy(update={"camera": camera})
+    start = time.perf_counter()
+    with peak_memory() as peak:
+        run = image_to_scene(source, config, submit)
+    timing = _timing(truth, run.outcomes, time.perf_counter() - start, peak.bytes)
+    seen = run.instances.record
+    entry = SceneEntry(
+        name=truth.name,
+        layout=truth.layout,
+        perception=submit(PERCEPTION, truth, seen, run.depth.record, config=settings).result().record,
+        scene=submit(OBJECTS, truth, seen, run.scene.record, config=settings).result().record,
+    )
+    return entry, timing, run.scene.record.failures
+
+
+def _photo(truth: Truth, config: Config, settings: EvaluateSettings, submit: Submit) -> tuple[SceneEntry, SceneTiming]:
+    """A real photo: what is seen in it, and nothing is made of it."""
+    start = time.perf_counter()
+    with peak_memory() as peak:
+        photo = submit(READ, Source(name=truth.name, photo=truth.image), config=config.read).result()
+        instances = submit(SEGMENT, photo.record, config=config.segment).result()
+        depth_settings = DepthSettings(depth=config.depth, camera=config.camera)
+        depth = submit(DEPTH, photo.record, instances.record, config=depth_settings).result()
+    timing = _timing(truth, (photo, instances, depth), time.perf_counter() - start, peak.bytes)
+    scores = submit(PERCEPTION, truth, instances.record, depth.record, config=settings).result().record
+    return SceneEntry(name=truth.name, layout=truth.layout, perception=scores, scene=None), timing
+
+
+def _timing(truth: Truth, outcomes: Sequence[Outcome[Any]], wall: float, peak: int | None) -> SceneTiming:
+    computed = not all(outcome.cached for outcome in outcomes)
+    return SceneTiming(
+        name=truth.name,
+        seconds=sum(outcome.seconds for outcome in outcomes),
+        wall_seconds=wall,
+        peak_memory_mb=peak / 1e6 if peak is not None and computed else None,
+    )

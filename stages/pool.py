@@ -1,0 +1,169 @@
+"""Child processes that work on one task after another, and can be killed at any time."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+SPAWN = multiprocessing.get_context("spawn")
+"""A forked child would share locks and CUDA's state with threads that it does not have."""
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T, R]):
+    """What became of one task."""
+
+    task: T
+    result: R | None
+    """None where the task has none, for the `reason`."""
+    reason: str
+    seconds: float
+    """Wall time of the last attempt."""
+
+
+def run_in_children(
+    tasks: Iterable[T],
+    work: Callable[[T], R],
+    workers: int,
+    timeout_s: float,
+    retries: int = 1,
+    start: Callable[[], None] | None = None,
+) -> Generator[Ended[T, R], None, None]:
+    """Runs `work` on every task, in at most `workers` processes, and yields each as it ends.
+
+    A child that exceeds the time is killed, with all it has started, and its task has ended. A child that dies has its
+    task tried again, `retries` times. Either is replaced. When the generator is closed, or an error such as
+    KeyboardInterrupt passes through it, every child is killed.
+
+    Args:
+        tasks: taken one by one, as children are free.
+        work: must be importable by its name, and not raise: a child that does dies.
+        workers: how many children.
+        timeout_s: for one task, in seconds.
+        retries: how often a task is tried again after its child died.
+        start: called first in every child; importable too.
+    """
+    waiting: deque[_Attempt[T]] = deque()
+    fresh = (_Attempt(task) for task in tasks)
+    busy: dict[_Child, _Attempt[T]] = {}
+    idle: list[_Child] = []
+    try:
+        while True:
+            while len(busy) < workers:
+                attempt = waiting.popleft() if waiting else next(fresh, None)
+                if attempt is None:
+                    break
+                child = _living(idle) or _Child(work, start)
+                attempt.begun = time.monotonic()
+                attempt.count += 1
+                busy[child] = attempt
+                child.give(attempt.task)
+            if not busy:
+                return
+            for child in _ready(busy, timeout_s):
+                attempt = busy[child]
+                seconds = time.monotonic() - attempt.begun
+                answer = child.answer()
+                if answer is not None:
+                    del busy[child]
+                    idle.append(child)
+                    yield Ended(attempt.task, answer[0], "", seconds)
+                elif seconds >= timeout_s and child.alive():
+                    child.kill()
+                    del busy[child]
+                    yield Ended(attempt.task, None, f"took longer than {timeout_s:g} s and was stopped", seconds)
+                elif not child.alive():
+                    how = child.kill()
+                    del busy[child]
+                    if attempt.count <= retries:
+                        waiting.append(attempt)
+                    else:
+                        reason = f"its process died {attempt.count} times ({how}); perhaps memory ran out"
+                        yield Ended(attempt.task, None, reason, seconds)
+    finally:
+        for child in (*busy, *idle):
+            child.kill()
+
+
+@dataclass
+class _Attempt(Generic[T]):
+    task: T
+    count: int = 0
+    begun: float = 0.0
+
+
+def _living(idle: list[_Child]) -> _Child | None:
+    """Takes a child that waits for work, if there is one; those that have died meanwhile are cleared away."""
+    while idle:
+        child = idle.pop()
+        if child.alive():
+            return child
+        child.kill()
+    return None
+
+
+def _ready(busy: dict[_Child, _Attempt[T]], timeout_s: float) -> list[_Child]:
+    """Children that have answered, died or used up their time, once there are any."""
+    first = min(attempt.begun for attempt in busy.values()) + timeout_s
+    handles: list[Any] = [handle for child in busy for handle in (child.connection, child.process.sentinel)]
+    wait(handles, max(0.0, first - time.monotonic()))
+    return list(busy)
+
+
+class _Child:
+    """One child process, in a process group of its own: what it starts can be killed with it."""
+
+    def __init__(self, work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+        self.connection, theirs = SPAWN.Pipe()
+        self.process = SPAWN.Process(target=_serve, args=(theirs, work, start))
+        self.process.start()
+        theirs.close()
+
+    def give(self, task: object) -> None:
+        # A child that has died is noticed by its end, not here.
+        with contextlib.suppress(OSError):
+            self.connection.send(task)
+
+    def answer(self) -> tuple[Any] | None:
+        """The result in a tuple, or None where there is none yet, or never will be."""
+        try:
+            return (self.connection.recv(),) if self.connection.poll() else None
+        except (EOFError, OSError):
+            return None
+
+    def alive(self) -> bool:
+        return self.process.is_alive()
+
+    def kill(self) -> str:
+        """Kills the child with its group, also where only the group is left. Returns how the child ended."""
+        pid = self.process.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.join()
+        code = self.process.exitcode
+        self.connection.close()
+        self.process.close()
+        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+
+
+def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+    """The child: works on what it is given until its parent is gone."""
+    os.setpgid(0, 0)
+    if start is not None:
+        start()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(work(connection.recv()))

@@ -1,0 +1,144 @@
+"""One process at a time on a device: a lock file per device, in the user's runtime folder.
+
+The operating system holds the lock (flock) and takes it back when the process that has it ends, however it ends.
+Processes of other users, and of other containers, have their own runtime folder and are not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from platformdirs import user_runtime_path
+
+from scenegen.errors import ResourceError, UsageError
+
+logger = logging.getLogger(__name__)
+
+CPU_SLOTS = "SCENEGEN_CPU_SLOTS"
+"""Environment variable: how many processes may compute on the CPU at once; by default one per core."""
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot that this process holds."""
+
+    queue: IO[str]
+    """Who waits for a slot of the same device shares a lock on it."""
+
+    def wanted(self) -> bool:
+        """Whether another process waits for it."""
+        try:
+            fcntl.flock(self.queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self.queue, fcntl.LOCK_UN)
+        return False
+
+
+@contextlib.contextmanager
+def device_slot(device: str, cpu_slots: int | None = None) -> Iterator[Slot]:
+    """Waits until this process may compute on `device`, and keeps the others off it until the block ends.
+
+    A graphics card has one slot. It is told by its place in CUDA_VISIBLE_DEVICES, so `cuda:0` of two processes that
+    see different cards are different slots.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:N` or `mps`.
+        cpu_slots: how many processes may compute on the CPU at once; None asks SCENEGEN_CPU_SLOTS, else one per core.
+
+    Raises:
+        UsageError: for another `device`, or a number of slots below 1.
+        ResourceError: if the lock file cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(_opened(path)) for path in _lock_files(device, cpu_slots)]
+        queue = stack.enter_context(_opened(Path(files[0].name).with_suffix(".queue")))
+        held = _first_free(files)
+        if held is None:
+            logger.info("%s is in use by %s; waiting", device, _holders(files))
+            fcntl.flock(queue, fcntl.LOCK_SH)
+            while held is None:
+                time.sleep(POLL_S)
+                held = _first_free(files)
+            fcntl.flock(queue, fcntl.LOCK_UN)
+            logger.info("%s is free now", device)
+        held.truncate(0)
+        held.write(f"{os.getpid()}\n")
+        held.flush()
+        try:
+            yield Slot(queue)
+        finally:
+            held.truncate(0)
+
+
+def _lock_files(device: str, cpu_slots: int | None) -> list[Path]:
+    """One path per slot of `device`. The files stay: to remove a locked file would let two processes lock its name."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UsageError(f"`device` is {device!r}; allowed: cpu, cuda, cuda:N, mps.")
+    if kind == "cpu":
+        names = [f"cpu-{number}" for number in range(_cpu_slots(cpu_slots))]
+    elif kind == "cuda":
+        names = [f"cuda-{_card(int(index or 0))}"]
+    else:
+        names = ["mps"]
+    with warnings.catch_warnings():
+        # platformdirs warns where the system has no runtime folder; its substitute will do.
+        warnings.simplefilter("ignore")
+        folder = user_runtime_path("scenegen")
+    return [folder / f"{name}.lock" for name in names]
+
+
+def _cpu_slots(given: int | None) -> int:
+    text = os.environ.get(CPU_SLOTS) if given is None else str(given)
+    if text is None:
+        return os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        name = CPU_SLOTS if given is None else "cpu_slots"
+        raise UsageError(f"`{name}` is {text!r}; it must be a whole number of at least 1.")
+    return int(text)
+
+
+def _card(index: int) -> str:
+    """Name of card `index` of this process that means the same card to every process with the same way of naming."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return re.sub(r"[^\w-]", "-", visible[index]) if index < len(visible) else str(index)
+
+
+def _opened(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path.open("a+")
+    except OSError as error:
+        raise ResourceError(
+            f"the lock file {path} cannot be opened: {error.strerror}; set XDG_RUNTIME_DIR to a folder you may write to."
+        ) from error
+
+
+def _first_free(files: Sequence[IO[str]]) -> IO[str] | None:
+    """The first of `files` that no other process has locked, now locked; None where all are."""
+    for file in files:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+    return None
+
+
+def _holders(files: Sequence[IO[str]]) -> str:
+    """Who holds the slots, as they wrote it themselves."""
+    pids = []
+    for file in files:
+        file.seek(0)
+        pids.append(f"process {file.read().strip() or 'unknown'}")
+    return ", ".join(pids)

@@ -1,0 +1,359 @@
+"""Stages in a process of their own that keeps its weights loaded: one worker, and one such process, per device.
+
+The process can be killed at any moment, and is: when a job takes too long, when it needs too much memory, when this
+process ends. The store stays with the caller, so nothing half-written can be found there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import LifoQueue
+from typing import TypeVar, cast
+
+from scenegen.config import Settings
+from scenegen.errors import ResourceError
+from scenegen.progress import OWN_LOGGERS
+from scenegen.records import Artifact, Photo, Record, Source
+from scenegen.runtime import MAX_ECONOMY
+from stages.child import Done, GaveWay, Job, Message, Raised, Ready
+from stages.stage import Stage, Work
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+CHILD = """
+import json, sys
+given = json.loads(sys.argv[1])
+sys.path[:] = given.pop("path")
+from stages.child import serve
+serve(**given)
+"""
+"""A fresh interpreter, as CUDA needs it. Unlike `multiprocessing`'s it does not run the caller's main module again."""
+STDERR = 2
+GRACE_S = 5.0
+"""How long a process that has left its connection may take to end."""
+
+
+@dataclass(frozen=True)
+class Child:
+    """A running process, leader of its process group, and this side of the connection to it."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+
+
+@dataclass(frozen=True)
+class Died:
+    """A process ended without an answer."""
+
+    code: int
+    """As `subprocess.Popen.returncode`."""
+
+    def __str__(self) -> str:
+        if self.code >= 0:
+            return f"its process ended with code {self.code}"
+        # Not every real-time signal has a name.
+        name = next((known.name for known in signal.Signals if known == -self.code), f"signal {-self.code}")
+        return f"its process was ended by {name}"
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it may have been the system's out-of-memory killer: that one leaves no other trace."""
+        return self.code == -signal.SIGKILL
+
+
+Reply = Done | Raised | Died
+Answer = Reply | Ready | GaveWay
+
+
+class DeviceWorker:
+    """Runs stages on one device, one at a time, in a child process that starts with the first.
+
+    The child holds the device's slot (`stages.slot`) as long as it lives: until it is killed, or has nothing to do while
+    another process waits for the slot. After a crash, and after it ran out of memory,
+    the job is tried once more in a new child; out of memory, with the next higher `Runtime.economy`. A child that the
+    system kills (SIGKILL) counts as out of memory. Its log records go to this process's loggers, in the thread that
+    called `run`, with the attributes `image`, `stage` and `object_id`. Its standard output goes to standard error.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's.
+        timeout_s: a job that takes longer is stopped, and fails. Loading weights counts, waiting for the slot does not.
+        max_jobs: after so many jobs the child makes room for a fresh one, against memory that leaks or fragments.
+    """
+
+    def __init__(self, device: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
+        self.device = device
+        self._timeout_s = timeout_s
+        self._max_jobs = max_jobs
+        self._child: Child | None = None
+        self._jobs = 0
+        self._killed = False
+        self._busy = threading.Lock()
+        self._state = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, None where there is none."""
+        child = self._child
+        return None if child is None else child.process.pid
+
+    def run(
+        self,
+        stage: Stage[R],
+        inputs: tuple[Record | int, ...],
+        config: Settings,
+        work: Work,
+        object_id: int | None = None,
+    ) -> R:
+        """What `stage.run(*inputs, config=config, work=work)` returns or raises. Callers wait for one another.
+
+        An error that is neither scenegen's nor Python's comes as the nearest type of Python's. The child's traceback is
+        a note of every error.
+
+        Raises:
+            TypeError: if `stage.run` is no function of a module, or returns another record than the stage's.
+            ResourceError: if the job took too long, or failed twice by a crash or for lack of memory.
+            concurrent.futures.CancelledError: if the worker was killed.
+        """
+        for record in inputs:
+            for artifact in _artifacts(record):
+                # The child has no mirror: what is only there comes here first.
+                work.read(artifact)
+        label = stage.name if object_id is None else f"{stage.name} {object_id}"
+        image = next((value.name for value in inputs if isinstance(value, (Photo, Source))), None)
+        context = {"image": image, "stage": stage.name, "object_id": object_id}
+        runtime = replace(work.runtime, device=self.device)
+        root, folder = work.store.root.absolute(), work.folder.absolute()
+        job = Job(stage.run, inputs, config, root, runtime, folder, stage.name, work.key)
+        with self._busy:
+            reply = self._attempt(job, label, context)
+            again = _retry(reply, job)
+            if not isinstance(reply, Done) and again is not None:
+                how = "" if again is job else f" with less memory (economy {again.runtime.economy})"
+                logger.warning("%s: %s; it is tried once more%s", label, _cause(reply), how, extra=context)
+                _empty(work.folder)
+                job, reply = again, self._attempt(again, label, context)
+        if isinstance(reply, Done):
+            if not isinstance(reply.record, stage.record):
+                found = type(reply.record).__name__
+                raise TypeError(f"stage {stage.name} must return a {stage.record.__name__}, not a {found}.")
+            return reply.record
+        if isinstance(reply, Raised) and not reply.out_of_memory:
+            raise reply.error
+        error = ResourceError(f"{label}: {_cause(reply)} on {self.device}, {_economy(job)}. {_fix(reply)}")
+        raise error from (reply.error if isinstance(reply, Raised) else None)
+
+    def kill(self) -> None:
+        """Ends the child, and all it has started, at once. The job at hand and every later one are cancelled."""
+        with self._state:
+            self._killed = True
+            if self._child is not None:
+                _signal(self._child)
+        with self._busy:
+            self._stop()
+
+    def _attempt(self, job: Job, label: str, context: Mapping[str, object]) -> Reply:
+        """Does the job in the child, which is gone afterwards unless it can take another.
+
+        Raises:
+            TypeError: if the job cannot be sent.
+            ResourceError: after the time limit.
+            concurrent.futures.CancelledError: after `kill`.
+        """
+        try:
+            message = pickle.dumps(job)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"stage {job.stage} cannot run in a worker, its `run` must be a module's: {error}"
+            ) from error
+        lasts = False
+        try:
+            answer = self._exchange(message, context)
+            while isinstance(answer, GaveWay):
+                self._stop()
+                answer = self._exchange(message, context)
+            reply = cast(Reply, answer)
+            self._jobs += 1
+            dying = isinstance(reply, Died) or (isinstance(reply, Raised) and reply.out_of_memory)
+            lasts = not dying and self._jobs != self._max_jobs
+            return reply
+        except TimeoutError as error:
+            raise ResourceError(
+                f"{label} was stopped: it took longer than {self._timeout_s:g} s on {self.device}. Raise the time limit, "
+                "or make it smaller."
+            ) from error
+        finally:
+            # Also after an interruption: an answer that comes late must not be taken for that of the next job.
+            if not lasts:
+                self._stop()
+
+    def _exchange(self, message: bytes, context: Mapping[str, object]) -> Answer:
+        """Sends a job to the child, a new one where there is none, and returns its answer. Raises TimeoutError."""
+        child = self._child
+        if child is None:
+            child = self._start()
+            # No time limit: another process may have the slot for hours.
+            greeting = self._receive(child, context, None)
+            if not isinstance(greeting, Ready):
+                return greeting
+        # Where the child has left, what it said last is still to be read.
+        with contextlib.suppress(ConnectionError):
+            child.connection.send_bytes(message)
+        return self._receive(child, context, self._timeout_s)
+
+    def _start(self) -> Child:
+        ours, theirs = Pipe()
+        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
+        given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "device": self.device}
+        command = [sys.executable, "-c", CHILD, json.dumps({**given, "levels": levels})]
+        with theirs, self._state:
+            if self._killed:
+                ours.close()
+                raise self._cancelled()
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=[theirs.fileno()], process_group=0
+            )
+            self._child, self._jobs = Child(process, ours), 0
+            return self._child
+
+    def _receive(self, child: Child, context: Mapping[str, object], timeout_s: float | None) -> Answer:
+        """The child's next answer, its log records passed on meanwhile. Raises TimeoutError."""
+        end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
+                message: Message = child.connection.recv()
+                if not isinstance(message, logging.LogRecord):
+                    return message
+                _log(message, context)
+        except (EOFError, ConnectionError):
+            return self._mourn(child)
+        raise TimeoutError
+
+    def _mourn(self, child: Child) -> Died:
+        """Why `child` has left its connection."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.process.wait(GRACE_S)
+        code = _end(child)
+        if self._killed:
+            raise self._cancelled()
+        return Died(code)
+
+    def _cancelled(self) -> CancelledError:
+        return CancelledError(f"the worker of {self.device} was killed")
+
+    def _stop(self) -> None:
+        with self._state:
+            child, self._child = self._child, None
+        if child is not None:
+            _end(child)
+            child.connection.close()
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+
+
+@contextlib.contextmanager
+def device_workers(
+    names: Sequence[str], timeout_s: float | None = None, max_jobs: int | None = None
+) -> Iterator[LifoQueue[DeviceWorker]]:
+    """A worker for each device of `names`, idle, until the block ends; then they are killed.
+
+    Who takes a worker out of the queue has its device, and puts it back. The last one back is the first one out: what
+    it needs is loaded already.
+    """
+    workers = [DeviceWorker(name, timeout_s, max_jobs) for name in names]
+    idle: LifoQueue[DeviceWorker] = LifoQueue()
+    for worker in reversed(workers):
+        idle.put(worker)
+    try:
+        yield idle
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _retry(reply: Reply, job: Job) -> Job | None:
+    """The job as it is to be tried once more, None where that would not help."""
+    if isinstance(reply, Done):
+        return None
+    if reply.out_of_memory and job.runtime.economy < MAX_ECONOMY:
+        return replace(job, runtime=replace(job.runtime, economy=job.runtime.economy + 1))
+    return job if isinstance(reply, Died) else None
+
+
+def _signal(child: Child) -> None:
+    """Kills the group of `child`, the processes it has started included."""
+    # The group may be gone already; macOS says so by PermissionError.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.process.pid, signal.SIGKILL)
+
+
+def _end(child: Child) -> int:
+    """Kills `child` unless it has ended. Returns its code."""
+    _signal(child)
+    try:
+        return child.process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        logger.warning("process %d cannot be killed: its driver hangs; it is left behind", child.process.pid)
+        return -signal.SIGKILL
+
+
+def _artifacts(value: object) -> Iterator[Artifact]:
+    """Every artifact in a record, at any depth."""
+    if isinstance(value, Artifact):
+        yield value
+    elif isinstance(value, Record):
+        for name in type(value).model_fields:
+            yield from _artifacts(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _artifacts(item)
+
+
+def _empty(folder: Path) -> None:
+    """Removes what is in `folder`."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _log(record: logging.LogRecord, context: Mapping[str, object]) -> None:
+    """Logs a record of the child as one of this process."""
+    record.__dict__.update(context)
+    receiver = logging.getLogger(record.name)
+    if receiver.isEnabledFor(record.levelno):
+        receiver.handle(record)
+
+
+def _cause(reply: Raised | Died) -> str:
+    return f"out of memory ({reply.error})" if isinstance(reply, Raised) else str(reply)
+
+
+def _economy(job: Job) -> str:
+    level = job.runtime.economy
+    return f"also with less memory (economy {level})" if level else "twice"
+
+
+def _fix(reply: Raised | Died) -> str:
+    if reply.out_of_memory:
+        return "Use a smaller model or fewer tokens, free the device's memory, or use --device cpu."
+    return "Run with -v to see what came before, or use --device cpu."

@@ -1,0 +1,157 @@
+"""Of several workers one computes; the others take its result, or its place once it is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from scenegen.folder import Folder, LocalFolder, RemoteFolder
+from scenegen.lease import LeaseTimes, lease
+
+TIMES = LeaseTimes(beat_s=0.02, expiry_s=0.3, poll_s=0.01)
+NEVER = LeaseTimes(beat_s=0.02, expiry_s=3600, poll_s=0.01)
+
+
+@pytest.fixture(params=["local", "remote"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "local":
+        return LocalFolder(tmp_path / "root", tmp_path / "staging")
+    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+
+
+def nothing() -> None:
+    return None
+
+
+def owner(host: str, pid: int) -> bytes:
+    return json.dumps({"host": host, "pid": pid, "token": "theirs", "beat": 3}).encode()
+
+
+def dead_pid() -> int:
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_held_and_given_back(folder: Folder) -> None:
+    with lease(folder, "x", TIMES, nothing) as result:
+        assert result is None
+        assert folder.read("x") is not None
+    assert folder.read("x") is None
+
+
+def test_given_back_after_a_failure(folder: Folder) -> None:
+    with pytest.raises(ZeroDivisionError), lease(folder, "x", TIMES, nothing):
+        raise ZeroDivisionError
+    assert folder.read("x") is None
+
+
+def test_one_works_and_the_others_take_its_result(folder: Folder) -> None:
+    landed: list[str] = []
+    worked: list[int] = []
+    taken: list[str] = []
+
+    def worker(i: int) -> None:
+        with lease(folder, "x", NEVER, lambda: landed[0] if landed else None) as result:
+            if result is None:
+                worked.append(i)
+                time.sleep(0.1)
+                landed.append(f"result of {i}")
+            else:
+                taken.append(result)
+
+    threads = [threading.Thread(target=worker, args=(i,)) for i in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(worked) == 1
+    assert taken == [f"result of {worked[0]}"] * 4
+
+
+def test_who_comes_after_a_failure_works_itself(folder: Folder) -> None:
+    first_in, first_out = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        with contextlib.suppress(ValueError), lease(folder, "x", NEVER, nothing):
+            first_in.set()
+            first_out.wait(5)
+            raise ValueError
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    first_in.wait(5)
+    threading.Timer(0.1, first_out.set).start()
+    with lease(folder, "x", NEVER, nothing) as result:
+        assert result is None
+        assert first_out.is_set()
+    thread.join()
+
+
+def test_a_dead_process_of_this_machine_is_noticed_at_once(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
+    folder.create("x", owner(socket.gethostname(), dead_pid()))
+    with lease(folder, "x", NEVER, nothing) as result:
+        assert result is None
+    assert "taken over" in caplog.text
+
+
+@pytest.mark.parametrize("content", [owner("elsewhere", 1), b"", b"[]", b"\xff", b'{"pid": "x"}'])
+def test_a_lease_without_a_beat_expires(folder: Folder, content: bytes) -> None:
+    folder.create("x", content)
+    start = time.monotonic()
+    with lease(folder, "x", TIMES, nothing) as result:
+        assert result is None
+    assert time.monotonic() - start >= TIMES.expiry_s
+
+
+def test_a_lease_that_beats_does_not_expire(folder: Folder) -> None:
+    """Its owner works for three expiry times; whoever waits gets the result, not the lease."""
+    landed: list[str] = []
+    held = threading.Event()
+
+    def work() -> None:
+        with lease(folder, "x", TIMES, nothing):
+            held.set()
+            time.sleep(3 * TIMES.expiry_s)
+            landed.append("result")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    held.wait(5)
+    with lease(folder, "x", TIMES, lambda: landed[0] if landed else None) as result:
+        assert result == "result"
+    thread.join()
+
+
+def test_an_owner_that_lost_its_lease_leaves_the_new_one(folder: Folder) -> None:
+    with lease(folder, "x", NEVER, nothing):
+        folder.write("x", owner("elsewhere", 1))
+        time.sleep(5 * NEVER.beat_s)
+    assert folder.read("x") == owner("elsewhere", 1)
+
+
+def _hold(root: Path) -> None:
+    with lease(LocalFolder(root, root / "staging"), "x", LeaseTimes(), nothing):
+        time.sleep(60)
+
+
+def test_a_killed_owner(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_hold, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "x").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.join()
+    with lease(LocalFolder(tmp_path, tmp_path / "staging"), "x", LeaseTimes(poll_s=0.01), nothing) as result:
+        assert result is None

@@ -1,0 +1,62 @@
+"""Which devices a run may use, asked without torch in this process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from scenegen.runtime import Runtime
+from stages import devices as module
+from stages.devices import devices
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", ["cpu"]), ("cuda", ["cuda:0"]), ("cuda:1", ["cuda:1"]), ("mps", ["mps"])]
+)
+def test_a_named_device_is_itself(device: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUERY", "raise SystemExit('not to be asked')")
+    assert devices(Runtime(device=device)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [("2 0", ["cuda:0", "cuda:1"]), ("1 1", ["cuda:0"]), ("0 1", ["mps"]), ("0 0", ["cpu"])]
+)
+def test_auto_takes_every_card(
+    answer: str, expected: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "DRIVERS", (tmp_path,))
+    monkeypatch.setattr(module, "QUERY", f"print({answer!r})")
+    assert devices(Runtime()) == expected
+
+
+@pytest.mark.parametrize("query", ["raise SystemExit(1)", "print('a banner')", "import time; time.sleep(60)"])
+def test_a_torch_that_cannot_answer_is_told(
+    query: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "DRIVERS", (tmp_path,))
+    monkeypatch.setattr(module, "QUERY", query)
+    monkeypatch.setattr(module, "QUERY_TIMEOUT_S", 0.5)
+    assert devices(Runtime()) == ["cpu"]
+    assert "the CPU is used" in caplog.text
+
+
+def test_torch_is_not_asked_without_torch_or_a_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "QUERY", "raise SystemExit('not to be asked')")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(module, "DRIVERS", (tmp_path / "none",))
+    assert devices(Runtime()) == ["cpu"]
+    monkeypatch.setattr(module, "DRIVERS", (tmp_path,))
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert devices(Runtime()) == ["cpu"]
+    assert not caplog.records
+
+
+def test_the_question_is_one_torch_understands() -> None:
+    pytest.importorskip("torch")
+    cards, has_mps = module._ask_torch()
+    assert cards >= 0
+    assert has_mps in (True, False)

@@ -1,0 +1,144 @@
+"""Children that are killed, die, hang or leave children of their own: every task ends exactly once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.pool import Ended, run_in_children
+
+
+def double(task: int) -> int:
+    return 2 * task
+
+
+def follow(task: tuple[str, str]) -> str:
+    """Does what the task says; leaves its process's id in a file."""
+    order, file = task
+    path = Path(file)
+    tries = len(path.read_text().split()) if path.exists() else 0
+    with path.open("a") as log:
+        log.write(f"{os.getpid()}\n")
+    if order == "die" or (order == "die once" and tries == 0):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if order == "exit":
+        sys.exit(3)
+    if order == "hang":
+        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
+        path.with_suffix(".sleeper").write_text(str(sleeper.pid))
+        time.sleep(99)
+    return order
+
+
+def pid_alone(task: int) -> int:
+    return os.getpid()
+
+
+def gone(pid: int) -> bool:
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def run(tasks: list[Any], work: Any, **options: Any) -> list[Ended[Any, Any]]:
+    return list(run_in_children(tasks, work, **{"workers": 2, "timeout_s": 60, **options}))
+
+
+def test_every_task_ends_once() -> None:
+    ended = run(list(range(20)), double)
+    assert sorted((end.task, end.result) for end in ended) == [(i, 2 * i) for i in range(20)]
+    assert run([], double) == []
+
+
+def test_a_child_works_on_one_task_after_another() -> None:
+    assert len({end.result for end in run(list(range(6)), pid_alone, workers=1)}) == 1
+
+
+def test_tasks_are_taken_as_children_are_free() -> None:
+    taken: list[int] = []
+
+    def tasks() -> Any:
+        for i in range(9):
+            taken.append(i)
+            yield i
+
+    with closing(run_in_children(tasks(), double, workers=1, timeout_s=60)) as ends:
+        next(ends)
+        assert len(taken) == 1
+
+
+def test_children_that_die_hang_or_leave(tmp_path: Path) -> None:
+    """One of each kind, among good ones: nobody loses the others."""
+    orders = ["die", "good", "die once", "hang", "exit", "fine"]
+    tasks = [(order, str(tmp_path / str(i))) for i, order in enumerate(orders)]
+    ended = {end.task[0]: end for end in run(tasks, follow, timeout_s=4)}
+    assert sorted(ended) == sorted(orders)
+    for order in ("good", "fine", "die once"):
+        assert (ended[order].result, ended[order].reason) == (order, "")
+    assert "died 2 times (signal 9)" in ended["die"].reason
+    assert "died 2 times (exit code 3)" in ended["exit"].reason
+    assert "longer than 4 s" in ended["hang"].reason
+    tries = [len((tmp_path / str(i)).read_text().split()) for i in range(6)]
+    assert tries == [2, 1, 2, 1, 2, 1]
+    hung = [int((tmp_path / "3").read_text()), int((tmp_path / "3.sleeper").read_text())]
+    assert all(gone(pid) for pid in hung)
+
+
+def test_closing_kills_the_children_and_theirs(tmp_path: Path) -> None:
+    tasks = [("good", str(tmp_path / "0")), ("hang", str(tmp_path / "1"))]
+    with closing(run_in_children(tasks, follow, workers=2, timeout_s=60)) as ends:
+        assert next(ends).result == "good"
+        sleeper = tmp_path / "1.sleeper"
+        while not (sleeper.exists() and sleeper.read_text()):
+            time.sleep(0.02)
+    pids = [int((tmp_path / name).read_text()) for name in ("0", "1", "1.sleeper")]
+    assert all(gone(pid) for pid in pids)
+
+
+def test_an_idle_child_that_was_killed_is_replaced() -> None:
+    with closing(run_in_children(iter(range(3)), pid_alone, workers=1, timeout_s=60)) as ends:
+        first = next(ends).result
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        assert gone(first)
+        assert [end.reason for end in ends] == ["", ""]
+
+
+def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import test_pool, pathlib\n"
+        "from stages.pool import run_in_children\n"
+        "if __name__ == '__main__':\n"
+        "    ends = run_in_children([0, 1], test_pool.pid_alone, workers=1, timeout_s=60)\n"
+        "    print(next(ends).result, flush=True)\n"
+        "    import time; time.sleep(99)\n"
+    )
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
+    assert parent.stdout is not None
+    with parent.stdout:
+        child = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+    assert gone(child)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_more_workers_than_tasks(workers: int) -> None:
+    assert [end.result for end in run([4], double, workers=workers)] == [8]
