@@ -1,0 +1,1 @@
+"""Measuring a result against ground truth: metrics, the alignment they are taken under, the layouts they are read from."""

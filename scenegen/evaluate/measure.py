@@ -1,0 +1,321 @@
+"""What was made against what is true: one picture at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+from manifold3d import Manifold
+from scipy.spatial import cKDTree
+
+from scenegen.camera import fov_x_deg, resized, transform, unproject, vector
+from scenegen.decoder.resample import nearest
+from scenegen.evaluate.alignment import IDENTITY, Similarity, robust_similarity
+from scenegen.evaluate.ground_truth import FLOOR, TrueScene
+from scenegen.evaluate.metrics import (
+    FOUND_IOU,
+    MATCHED_IOU,
+    box_iou,
+    depth_scores,
+    extents_error,
+    hungarian,
+    mask_ious,
+    normal_error_deg,
+    penetration,
+    precision_recall,
+    solid,
+    surface_scores,
+)
+from scenegen.evaluate.record import (
+    Alignment,
+    EvaluateSettings,
+    ObjectScores,
+    PerceptionScores,
+    SceneScores,
+    ShapeScores,
+    SurfaceScores,
+    TrueObject,
+)
+from scenegen.evaluate.sampling import Samples, Triangles, sample_outside, visible
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.render import RayCaster, render
+from scenegen.records import Intrinsics
+from scenegen.scene.scoring import intersection_over_union
+
+DENSITY = 2
+"""Target samples for each query sample."""
+MIN_PIXELS = 100
+"""Correspondences a similarity is found from, at least."""
+
+
+@dataclass(frozen=True)
+class MadeScene:
+    """What was made of a picture."""
+
+    meshes: Mapping[int, TexturedMesh]
+    """Camera frame, by object id."""
+    supports: Mapping[int, int]
+    """Supporter of each object, 0 for the floor."""
+    ids: Integer[np.ndarray, "h w"]
+    """Masks the objects were made from."""
+    camera: Intrinsics
+    """Of the same size."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A surface as samples, with the part of it that the camera does not see."""
+
+    queries: Samples
+    hidden: Bool[np.ndarray, "n"]
+    """Of the queries."""
+    targets: Samples
+    tree: cKDTree
+    """Of the targets."""
+    hidden_tree: cKDTree | None
+    """Of the hidden targets; None where there are none."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """One object, camera frame."""
+
+    mesh: Triangles
+    cloud: Cloud
+    solid: Manifold | None
+    """None where the mesh is not closed."""
+
+
+def measure_perception(
+    ids: Integer[np.ndarray, "h w"],
+    depth: Float[np.ndarray, "h w"],
+    camera: Intrinsics,
+    true_ids: Integer[np.ndarray, "hi wi"] | None,
+    true_depth: Float[np.ndarray, "hd wd"] | None,
+    true_camera: Intrinsics | None,
+) -> PerceptionScores:
+    """Scores of masks, depth and camera, at working size; what is true is resampled to it (nearest).
+
+    Args:
+        ids: found objects, 0 for none.
+        depth: estimated z-depth, 0 where unknown.
+        camera: assumed or estimated.
+        true_ids: true objects, of any size; None where they are not known.
+        true_depth: true z-depth, of any size, 0 where unknown; None where it is not known.
+        true_camera: None where it is not known.
+    """
+    size = ids.shape[1], ids.shape[0]
+    found, labelled, precision, recall, mean = len(np.unique(ids[ids > 0])), None, None, None, None
+    if true_ids is not None:
+        made, true, ious = mask_ious(ids, nearest(true_ids, size))
+        pairs = hungarian(ious, 0.0)
+        right = sum(ious[pair] >= FOUND_IOU for pair in pairs)
+        labelled = len(true)
+        precision = float(right / len(made)) if made else None
+        recall = float(right / labelled) if labelled else None
+        mean = float(sum(ious[pair] for pair in pairs) / labelled) if labelled else None
+    return PerceptionScores(
+        found=found,
+        labelled=labelled,
+        mask_precision=precision,
+        mask_recall=recall,
+        mask_iou=mean,
+        depth=None if true_depth is None else depth_scores(depth, nearest(true_depth, size)),
+        fov_error_deg=None if true_camera is None else fov_x_deg(camera) - fov_x_deg(true_camera),
+    )
+
+
+def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) -> SceneScores:
+    """Scores of every true object and of the scene; `record.CONVENTIONS` says how they are taken."""
+    size = made.camera.width, made.camera.height
+    true_ids, true_depth = nearest(true.ids, size), nearest(true.depth, size)
+    made_of, mask_iou = _matched(made, true_ids, true.objects, settings)
+    order = list(made.meshes)
+    together = render([made.meshes[number] for number in order], made.camera)
+    shown = np.array([*order, 0])[together.ids]
+    similarity, pixels = _similarity(
+        unproject(made.camera, together.depth.astype(np.float64)),
+        unproject(resized(true.camera, *size), true_depth.astype(np.float64)),
+        [(shown == mine) & (true_ids == number) & (true_depth > 0) for number, mine in made_of.items()],
+    )
+    triangles = {i: Triangles(mesh.vertices.astype(np.float64), mesh.faces) for i, mesh in made.meshes.items()}
+    ours = _bodies(triangles, made.camera, settings, role=0)
+    theirs = _bodies(true.meshes, true.camera, settings, role=1)
+
+    objects = []
+    for item in true.objects:
+        mine, theirs_here = made_of.get(item.id), theirs[item.id]
+        in_world = transform(true.world_from_camera, theirs_here.mesh.vertices)
+        unit = float(np.ptp(in_world, axis=0).max())
+        raw = aligned = ShapeScores()
+        silhouette, amodal = 0.0, 0.0 if item.id in true.amodal else None
+        if mine is not None:
+            silhouette = intersection_over_union(shown == mine, true_ids == item.id)
+            if item.id in true.amodal:
+                alone = render([made.meshes[mine]], made.camera).ids >= 0
+                amodal = intersection_over_union(alone, nearest(true.amodal[item.id], size))
+            raw = shape_scores(ours[mine], theirs_here, IDENTITY, true.world_from_camera, unit)
+            if similarity is not None:
+                aligned = shape_scores(ours[mine], theirs_here, similarity, true.world_from_camera, unit)
+        objects.append(
+            ObjectScores(
+                id=item.id,
+                category=item.category,
+                matched=mine,
+                unit_m=unit,
+                hidden_share=float(theirs_here.cloud.hidden.mean()),
+                mask_iou=mask_iou.get(item.id, 0.0),
+                silhouette_iou=silhouette,
+                silhouette_iou_amodal=amodal,
+                raw=raw,
+                aligned=aligned,
+            )
+        )
+
+    corners = np.concatenate([transform(true.world_from_camera, mesh.vertices) for mesh in true.meshes.values()])
+    diagonal = float(np.linalg.norm(np.ptp(corners, axis=0)))
+    edges, true_edges = _support_edges(made, made_of), [(item.id, item.support) for item in true.objects]
+    return SceneScores(
+        objects=tuple(objects),
+        made=len(made.meshes),
+        unit_m=diagonal,
+        raw=_together(ours.values(), theirs.values(), IDENTITY, diagonal),
+        aligned=_together(ours.values(), theirs.values(), similarity, diagonal),
+        alignment=None
+        if similarity is None
+        else Alignment(
+            scale=similarity.scale,
+            rotation_deg=similarity.angle_deg,
+            translation_m=vector(similarity.translation),
+            pixels=pixels,
+        ),
+        penetration=penetration({number: body.solid for number, body in ours.items()}),
+        supports=precision_recall(edges, true_edges),
+        supports_between_objects=precision_recall(
+            [edge for edge in edges if edge[1] != FLOOR], [edge for edge in true_edges if edge[1] != FLOOR]
+        ),
+    )
+
+
+def shape_scores(
+    made: Body, true: Body, moved: Similarity, world_from_camera: Float[np.ndarray, "4 4"], unit: float
+) -> ShapeScores:
+    """One made object, moved, against its true one (camera frame); boxes are those of the world frame."""
+    whole, hidden, angle = compare(made.cloud, true.cloud, moved, unit)
+    placed = moved.apply(made.mesh.vertices)
+    box, true_box = transform(world_from_camera, placed), transform(world_from_camera, true.mesh.vertices)
+    volume_error = None
+    if made.solid is not None and true.solid is not None:
+        volume_error = abs(made.solid.volume() * moved.scale**3 / true.solid.volume() - 1)
+    return ShapeScores(
+        whole=whole,
+        hidden=hidden,
+        normal_error_deg=angle,
+        box_iou=box_iou(box, true_box),
+        extents_error=extents_error(box, true_box),
+        depth_extent_error=extents_error(placed[:, 2:], true.mesh.vertices[:, 2:]),
+        volume_error=volume_error,
+    )
+
+
+def cloud(mesh: Triangles, count: int, rng: np.random.Generator, caster: RayCaster, camera: Intrinsics) -> Cloud:
+    """`count` query samples and `DENSITY` times as many targets of a mesh (camera frame), seen past `caster`."""
+    drawn = sample_outside(mesh, (1 + DENSITY) * count, rng)
+    hidden = ~visible(drawn.points, caster, camera)
+    cut = len(drawn.points) // (1 + DENSITY)
+    targets = drawn[cut:]
+    unseen = targets.points[hidden[cut:]]
+    return Cloud(
+        queries=drawn[:cut],
+        hidden=hidden[:cut],
+        targets=targets,
+        tree=cKDTree(targets.points),
+        hidden_tree=cKDTree(unseen) if len(unseen) else None,
+    )
+
+
+def compare(
+    made: Cloud, true: Cloud, moved: Similarity, unit: float
+) -> tuple[SurfaceScores, SurfaceScores | None, float]:
+    """Scores of the whole surface and of its hidden part (None where the true one has none), and the normals' error in degrees.
+
+    `moved` is applied to what was made. It keeps nearest neighbours, so one tree serves every similarity.
+    """
+    placed = moved.apply(made.queries.points)
+    to_made, made_nearest = made.tree.query(moved.undo(true.queries.points))
+    to_made = to_made * moved.scale
+    to_true, true_nearest = true.tree.query(placed)
+    angle = normal_error_deg(
+        np.concatenate([true.queries.normals, true.targets.normals[true_nearest]]),
+        np.concatenate([made.targets.normals[made_nearest], made.queries.normals]) @ moved.rotation.T,
+    )
+    hidden = None
+    if true.hidden.any() and true.hidden_tree is not None:
+        hidden_to_true, _ = true.hidden_tree.query(placed[made.hidden])
+        hidden = surface_scores(to_made[true.hidden], hidden_to_true, unit)
+    return surface_scores(to_made, to_true, unit), hidden, angle
+
+
+def _matched(
+    made: MadeScene,
+    true_ids: Integer[np.ndarray, "h w"],
+    objects: Iterable[TrueObject],
+    settings: EvaluateSettings,
+) -> tuple[dict[int, int], dict[int, float]]:
+    """The made object of each true one that has one, and the IoU of their masks."""
+    made_ids, labelled, ious = mask_ious(made.ids, true_ids)
+    if settings.matching == "id":
+        wanted = {item.id for item in objects}
+        pairs = [(made_ids.index(i), labelled.index(i)) for i in made_ids if i in labelled and i in wanted]
+    else:
+        pairs = hungarian(ious, MATCHED_IOU)
+    kept = [(labelled[column], made_ids[row], float(ious[row, column])) for row, column in pairs]
+    present = [(true_id, made_id, iou) for true_id, made_id, iou in kept if made_id in made.meshes]
+    return {true_id: made_id for true_id, made_id, _ in present}, {true_id: iou for true_id, _, iou in kept}
+
+
+def _bodies(
+    meshes: Mapping[int, Triangles], camera: Intrinsics, settings: EvaluateSettings, role: int
+) -> dict[int, Body]:
+    """Every mesh with its samples, each from its own seed; `role` keeps those of made and true objects apart."""
+    if not meshes:
+        return {}
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes.values())])
+    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes.values(), starts, strict=False)])
+    caster = RayCaster(np.concatenate([mesh.vertices for mesh in meshes.values()]), faces.astype(np.int32))
+    bodies = {}
+    for number, mesh in meshes.items():
+        rng = np.random.default_rng([settings.seed, role, number])
+        bodies[number] = Body(mesh, cloud(mesh, settings.samples, rng, caster, camera), solid(mesh))
+    return bodies
+
+
+def _similarity(
+    made: Float[np.ndarray, "h w 3"], true: Float[np.ndarray, "h w 3"], masks: Iterable[Bool[np.ndarray, "h w"]]
+) -> tuple[Similarity | None, int]:
+    """From points made and true at the same pixel, each mask with the same weight; None where there are too few."""
+    masks = [mask for mask in masks if mask.any()]
+    counts = [int(mask.sum()) for mask in masks]
+    if sum(counts) < MIN_PIXELS:
+        return None, sum(counts)
+    source, target = (np.concatenate([points[mask] for mask in masks]) for points in (made, true))
+    weights = np.concatenate([np.full(count, 1 / count) for count in counts])
+    return robust_similarity(source, target, weights), sum(counts)
+
+
+def _together(made: Iterable[Body], true: Iterable[Body], moved: Similarity | None, unit: float) -> SurfaceScores:
+    """Scores over the query samples of all objects."""
+    made, true = list(made), list(true)
+    if moved is None or not made:
+        return SurfaceScores()
+    ours = moved.apply(np.concatenate([body.cloud.queries.points for body in made]))
+    theirs = np.concatenate([body.cloud.queries.points for body in true])
+    return surface_scores(cKDTree(ours).query(theirs)[0], cKDTree(theirs).query(ours)[0], unit)
+
+
+def _support_edges(made: MadeScene, made_of: Mapping[int, int]) -> list[tuple[int, int]]:
+    """Made (child, parent) edges in true ids. Objects that match no true one get negative ids: their edges are wrong."""
+    true_of = {FLOOR: FLOOR, **{mine: number for number, mine in made_of.items()}}
+    return [(true_of.get(child, -child), true_of.get(parent, -parent)) for child, parent in made.supports.items()]

@@ -1,0 +1,54 @@
+"""Peak memory of this process and everything it has started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+INTERVAL_S = 0.05
+
+
+@dataclass
+class Peak:
+    """The largest sum of resident set sizes so far; a page that two processes share counts twice."""
+
+    bytes: int | None = None
+    """None on systems without /proc."""
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[Peak]:
+    """Watches the process tree while the block runs."""
+    peak, done = Peak(), threading.Event()
+
+    def watch() -> None:
+        while True:
+            now = _tree_bytes(os.getpid())
+            if now is not None:
+                peak.bytes = max(now, peak.bytes or 0)
+            if done.wait(INTERVAL_S):
+                return
+
+    thread = threading.Thread(target=watch, name="peak-memory", daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        thread.join()
+
+
+def _tree_bytes(pid: int) -> int | None:
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    total = pages * os.sysconf("SC_PAGE_SIZE")
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            total += sum(_tree_bytes(int(child)) or 0 for child in listing.read_text().split())
+    return total

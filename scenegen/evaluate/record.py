@@ -1,0 +1,270 @@
+"""What an evaluation is asked for and what it finds, as records: `Evaluation` is the JSON file.
+
+Distances of surfaces are shares of a unit that each record names; so are the thresholds of F-scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from scenegen.config import Config, Settings
+from scenegen.export.manifest import Environment
+from scenegen.records import Artifact, Failure, Intrinsics, Matrix4, Record, Vector
+
+SCHEMA_VERSION: Literal[1] = 1
+DIGITS = 6
+"""Significant digits of a number in the file."""
+
+CONVENTIONS = {
+    "frame": "raw: the camera frame of the photo (OpenCV, metres), as made. aligned: after one similarity for the whole "
+    "scene (rotation, translation, scale): Umeyama's closed form, reweighted to the least sum of unsquared distances "
+    "between the points made and true at the same pixel, over the pixels of matched objects; every object weighs alike.",
+    "surface": "the outer surface: samples uniform by area, kept where one of 34 rays (both normals, 32 fixed "
+    "directions) leaves the object. The same for made and true objects.",
+    "chamfer": "L2, not squared. completeness: mean distance from true samples to the nearest made one. accuracy: the "
+    "other way. chamfer_sum: their sum. chamfer_mean: half of it. Targets are sampled twice as densely as queries; two "
+    "samplings of one box measure about 0.004.",
+    "unit": "objects: the largest side of the true object's box in the true world frame. scene: the diagonal of the box "
+    "of all true objects.",
+    "f_score": "f_1, f_2, f_5: harmonic mean of the shares of true and of made samples within 1 %, 2 %, 5 % of the "
+    "unit. An object that is not made counts 0; Chamfer and other errors are over made objects only.",
+    "hidden": "what the camera does not see: hidden by an object, its own front included, or outside the picture. "
+    "completeness: hidden true samples to the whole made surface. accuracy: made samples hidden by the made scene to "
+    "the hidden true samples. A made object without hidden surface has the accuracy of its completeness, and F 0.",
+    "normal_error_deg": "mean angle between the normals of nearest samples, both ways, unsigned (at most 90).",
+    "silhouette_iou": "objects rendered together through the made camera, against the visible mask. "
+    "silhouette_iou_amodal: the object alone, against its whole silhouette. An object that is not made counts 0.",
+    "box_iou": "axis-aligned boxes in the true world frame (gravity-aligned). An object that is not made counts 0.",
+    "extents_error": "mean over the axes of the true world frame of |made side / true side - 1|. depth_extent_error: "
+    "along the camera's axis. volume_error: of volumes, where both meshes are closed.",
+    "matching": "id: the true masks were given. mask: the one-to-one pairs of greatest total IoU of visible masks "
+    "(Hungarian), kept from IoU 0.25.",
+    "masks": "mask_precision, mask_recall: pairs of greatest total IoU, those of at least 0.5, as a share of all found "
+    "and of all true objects. mask_iou: mean over true objects.",
+    "depth": "where true depth is known, after one scale, the median of true / made. abs_rel: mean of |made - true| / "
+    "true. delta_1: share where made / true lies within a factor of 1.25. abs_rel_unscaled: without the scale.",
+    "scene": "all objects together, each with the same number of samples, made objects that match nothing included.",
+    "penetration": "volume that pairs of made objects share (manifold3d), and its share of their summed volumes. Meshes "
+    "that are not closed are left out and named.",
+    "supports": "edges (child, parent), floor, ground and table being one parent. supports_between_objects: without it.",
+    "interval": "percentile bootstrap, 95 %, whole scenes drawn with replacement.",
+    "seconds": "sum of the stages' wall times when they were executed. wall_seconds: of making the scene in this run.",
+    "peak_memory_mb": "largest sum of resident set sizes of this process and its descendants while the scene was made, "
+    "sampled every 50 ms; null where the store had every result.",
+}
+"""How every number is measured; part of the file."""
+
+
+class TrueObject(Record):
+    id: int
+    category: str
+    mesh: Artifact
+    """GLB in the true world frame."""
+    amodal: Artifact | None
+    """Picture of the whole silhouette, above 0 where the object is."""
+    support: int
+    """Object id of the supporter, 0 for floor, ground or table."""
+
+
+class Truth(Record):
+    """What is known of one picture."""
+
+    name: str
+    layout: Literal["scene", "photo"]
+    """`scene`: rendered, everything is known. `photo`: a real photo with measured depth, perhaps masks and a camera."""
+    image: Artifact
+    intrinsics: Intrinsics | None
+    world_from_camera: Matrix4 | None
+    depth: Artifact | None
+    """npy or 16-bit PNG, z-depth, 0 where unknown."""
+    depth_unit_m: float
+    """Metres per unit of the depth map."""
+    masks: Artifact | None
+    """PNG of ids, 0 for none."""
+    objects: tuple[TrueObject, ...] = ()
+
+
+class EvaluateSettings(Settings):
+    """How a scene is measured."""
+
+    samples: int = Field(20_000, ge=10)
+    """Query samples an object."""
+    seed: int = Field(0, ge=0)
+    matching: Literal["id", "mask"] = "mask"
+
+
+class SurfaceScores(Record):
+    """Two surfaces, one made and one true; distances in the unit."""
+
+    chamfer_sum: float | None = None
+    chamfer_mean: float | None = None
+    completeness: float | None = None
+    accuracy: float | None = None
+    f_1: float = 0.0
+    f_2: float = 0.0
+    f_5: float = 0.0
+
+
+class ShapeScores(Record):
+    """One made object against its true one, in one frame."""
+
+    whole: SurfaceScores = SurfaceScores()
+    hidden: SurfaceScores | None = SurfaceScores()
+    """None where the camera sees all of the true surface."""
+    normal_error_deg: float | None = None
+    box_iou: float = 0.0
+    extents_error: float | None = None
+    depth_extent_error: float | None = None
+    volume_error: float | None = None
+
+
+class ObjectScores(Record):
+    """One true object."""
+
+    id: int
+    category: str
+    matched: int | None
+    """Id of the made object, None where there is none."""
+    unit_m: float
+    hidden_share: float | None
+    """Share of the true outer surface that the camera does not see."""
+    mask_iou: float
+    """Of the found and the true visible mask."""
+    silhouette_iou: float
+    silhouette_iou_amodal: float | None
+    """None where the whole silhouette is not known."""
+    raw: ShapeScores
+    aligned: ShapeScores
+
+
+class DepthScores(Record):
+    scale: float
+    abs_rel: float
+    delta_1: float
+    abs_rel_unscaled: float
+    pixels: int
+
+
+class PerceptionScores(Record):
+    """Masks, depth and camera, before anything is made of them."""
+
+    found: int
+    labelled: int | None
+    """Objects in the true masks; None where there are none to compare with, and so are the next three."""
+    mask_precision: float | None
+    mask_recall: float | None
+    mask_iou: float | None
+    """Mean over the true objects; 0 for one that is not matched."""
+    depth: DepthScores | None
+    fov_error_deg: float | None
+    """Made minus true horizontal field of view."""
+
+
+class Alignment(Record):
+    """The similarity true = scale R made + t, camera frame."""
+
+    scale: float
+    rotation_deg: float
+    translation_m: Vector
+    pixels: int
+    """Correspondences it was found from."""
+
+
+class PrecisionRecall(Record):
+    """None where there is nothing to take a share of."""
+
+    precision: float | None
+    recall: float | None
+    count: int
+    """Of true edges."""
+
+
+class Penetration(Record):
+    volume_m3: float
+    share: float
+    left_out: tuple[int, ...]
+    """Made objects whose meshes are not closed."""
+
+
+class SceneScores(Record):
+    """One made scene against the true one."""
+
+    objects: tuple[ObjectScores, ...]
+    made: int
+    unit_m: float
+    raw: SurfaceScores
+    aligned: SurfaceScores
+    alignment: Alignment | None
+    """None where too few pixels show matched objects; the aligned scores then are those of nothing made."""
+    penetration: Penetration
+    supports: PrecisionRecall
+    supports_between_objects: PrecisionRecall
+
+
+class SceneEntry(Record):
+    """One folder."""
+
+    name: str
+    layout: Literal["scene", "photo"]
+    perception: PerceptionScores
+    scene: SceneScores | None
+    """None for a photo."""
+
+
+class Statistic(Record):
+    """One metric over all objects or scenes that have it."""
+
+    count: int
+    mean: float
+    mean_interval: tuple[float, float] | None
+    """None where all values come from one scene."""
+    median: float
+    median_interval: tuple[float, float] | None
+
+
+class SceneTiming(Record):
+    """What making a scene took; the measuring is not in it."""
+
+    name: str
+    seconds: float
+    wall_seconds: float
+    peak_memory_mb: float | None
+
+
+class Evaluation(Record):
+    """The file. The same input, settings and environment give the same text, timings apart."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    conventions: dict[str, str] = CONVENTIONS
+    true_masks: bool
+    """Whether the true masks were given to the scenes."""
+    true_depth: bool
+    """Whether the true depth and field of view were given to the scenes."""
+    settings: EvaluateSettings
+    resamples: int
+    """Of the bootstrap."""
+    config: Config
+    environment: Environment
+    scenes: tuple[SceneEntry, ...]
+    failures: tuple[tuple[str, Failure], ...]
+    """Scenes that could not be made, by name, and objects that are missing from one."""
+    summary: dict[str, Statistic]
+    """By dotted name: `object.` over all true objects, `scene.` over scenes, `perception.` over everything."""
+    timings: tuple[SceneTiming, ...]
+
+    def text(self) -> str:
+        """As it is written: sorted keys, `DIGITS` significant digits."""
+        values = _rounded(self.model_dump(mode="json"))
+        return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _rounded(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
