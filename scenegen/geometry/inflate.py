@@ -8,6 +8,8 @@ them as one closed surface whose outline follows the mask to a fraction of a cel
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
@@ -35,6 +37,19 @@ MARCH = 160
 """Steps of three quarters of a cell along each ray."""
 
 
+@dataclass(frozen=True)
+class Thickness:
+    """Where each ray of a coarse crop, with a margin of one cell all round, enters and leaves the object."""
+
+    inside: Bool[np.ndarray, "n n"]
+    front: Float[np.ndarray, "n n"]
+    """z-depth of the visible side in metres, continued past the outline."""
+    half: Float[np.ndarray, "n n"]
+    """Half the thickness along z behind it, metres."""
+    profile: Float[np.ndarray, "n n"]
+    """What vanishes on the outline, for a closed surface: at most 1."""
+
+
 def inflate(view: ObjectView, seed: int, config: InflateConfig) -> Shape:
     """The inflated object, in metres in the crop camera's frame.
 
@@ -46,7 +61,26 @@ def inflate(view: ObjectView, seed: int, config: InflateConfig) -> Shape:
     Raises:
         InputError: if the mask covers less than 4 cells, or no depth is known inside it.
     """
-    size = config.resolution
+    spread = np.exp(config.variation * np.random.default_rng(seed).standard_normal()) if seed else 1.0
+    found = thickness(view, config.resolution, config.thickness * spread)
+    vertices, faces = _closed_surface(found.profile)
+    surface = _on_rays(vertices, found.front, found.half, view, config.resolution)
+    if volume(surface, faces) < 0:
+        faces = np.ascontiguousarray(faces[:, ::-1])
+    return Shape(*simplify(surface, faces, config.max_faces))
+
+
+def thickness(view: ObjectView, size: int, factor: float = 1.0) -> Thickness:
+    """The visible side from the depth, the hidden side from the prior.
+
+    Args:
+        view: mask and depth are used; the picture is not.
+        size: cells across the crop.
+        factor: thickness as a multiple of the prior's.
+
+    Raises:
+        InputError: if the mask covers less than 4 cells, or no depth is known inside it.
+    """
     # One cell of margin all round, so that the surface closes inside the grid.
     coverage = np.pad(cv2.resize(view.mask, (size, size), interpolation=cv2.INTER_AREA), 1)
     inside = coverage > 0.5
@@ -65,20 +99,15 @@ def inflate(view: ObjectView, seed: int, config: InflateConfig) -> Shape:
     # Half a thickness in metres: the profile in cells, times the size of a cell at the object's depth.
     middle = float(np.median(front[inside]))
     cell = middle / view.crop.intrinsics.fx * view.crop.intrinsics.width / size
-    spread = np.exp(config.variation * np.random.default_rng(seed).standard_normal()) if seed else 1.0
-    half = cell * config.thickness * spread * np.sqrt(np.maximum(profile, 0))
+    half = cell * factor * np.sqrt(np.maximum(profile, 0))
     # No deeper than wide, unless more than that is seen: a bowl's far rim is the end of the bowl.
     nearest, farthest = np.percentile(front[inside], [1, 99])
-    end = np.maximum(farthest, nearest + 2 * config.thickness * spread * cell * radius)
+    end = np.maximum(farthest, nearest + 2 * factor * cell * radius)
     least = THINNEST * cell * np.sqrt(np.maximum(profile, 0))
     directions = np.pad(rays(resized(view.crop.intrinsics, size, size)), ((1, 1), (1, 1), (0, 0)), mode="edge")
     half = hidden_side(front, half, inside, directions, view.up, cell)
     half = np.maximum(np.minimum(half, (np.minimum(end, limit) - front) / 2), least)
-    vertices, faces = _closed_surface(np.minimum(profile, 4 * radius * distance) / profile.max())
-    surface = _on_rays(vertices, front, half, view, size)
-    if volume(surface, faces) < 0:
-        faces = np.ascontiguousarray(faces[:, ::-1])
-    return Shape(*simplify(surface, faces, config.max_faces))
+    return Thickness(inside, front, half, np.minimum(profile, 4 * radius * distance) / profile.max())
 
 
 def poisson_profile(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
+
+AlphaMode = Literal["OPAQUE", "MASK", "BLEND"]
+
+ALPHA_CUTOFF = 0.5
+"""Alpha from which on a texel of a `MASK` texture is there at all."""
+
+SOLID, CLEAR = 230, 25
+"""Alpha that reads as there and as not there: a tenth from either end. Predicted alpha seldom meets the ends."""
+
+STRAY_SHARE = 0.01
+"""Of the texels: what may lie off without counting. It is a square of a tenth of the texture's side."""
+
+EDGE_SHARE = 0.25
+"""Of the texels that are not solid: what may lie between the ends in a two-valued texture. The edge of a hole is a texel
+or two wide, so that a hole 16 texels across has a quarter of its texels there, and a larger one fewer."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +33,12 @@ class TexturedMesh:
     faces: Int32[np.ndarray, "f 3"]
     uv: Float32[np.ndarray, "v 2"]
     """glTF convention: (0, 0) is the picture's top left corner."""
-    base_color: UInt8[np.ndarray, "h w 3"]
-    """sRGB."""
+    base_color: UInt8[np.ndarray, "h w c"]
+    """sRGB, 3 channels; or 4, the last of which is alpha (linear), see `alpha_mode`."""
     metallic: float = 0.0
     roughness: float = 0.8
+    metallic_roughness: UInt8[np.ndarray, "k l 3"] | None = None
+    """glTF's packing, linear: R is unused and 0, G roughness, B metallic. Where given, it replaces the two numbers."""
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> TexturedMesh:
         """The mesh under an affine map; faces are turned around where the map mirrors."""
@@ -29,8 +47,31 @@ class TexturedMesh:
         return replace(self, vertices=vertices, faces=self.faces[:, ::-1].copy() if mirrored else self.faces)
 
 
+def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:
+    """How a renderer should take the alpha of a texture (glTF 2.0, section 3.9.4), told by its texels.
+
+    `OPAQUE` without alpha, or where at most `STRAY_SHARE` of the texels are not solid: a few stray ones must not make an
+    object transparent, because a transparent one is sorted as a whole and shows its far side through its near one.
+    `MASK` where alpha has practically two values, both of them present: at most `EDGE_SHARE` of the texels that are not
+    solid lie between. Otherwise `BLEND`; also where nothing is solid, because a mask would leave nothing of it.
+
+    All texels count, those that no face covers too: atlases are filled beyond their charts with the nearest colours, so
+    that the shares are close to those on the surface.
+    """
+    if base_color.shape[2] == 3:
+        return "OPAQUE"
+    alpha = base_color[..., 3]
+    solid, clear = np.count_nonzero(alpha >= SOLID), np.count_nonzero(alpha <= CLEAR)
+    rest = alpha.size - solid
+    if rest <= STRAY_SHARE * alpha.size:
+        return "OPAQUE"
+    two_valued = solid > STRAY_SHARE * alpha.size and rest - clear <= EDGE_SHARE * rest
+    return "MASK" if two_valued else "BLEND"
+
+
 def save_mesh(mesh: TexturedMesh, path: Path) -> None:
     """Writes the mesh as npz (the same mesh gives the same bytes)."""
+    packed = {} if mesh.metallic_roughness is None else {"metallic_roughness": mesh.metallic_roughness}
     np.savez(
         path,
         allow_pickle=False,
@@ -39,6 +80,7 @@ def save_mesh(mesh: TexturedMesh, path: Path) -> None:
         uv=mesh.uv,
         base_color=mesh.base_color,
         material=np.array([mesh.metallic, mesh.roughness]),
+        **packed,
     )
 
 
@@ -47,7 +89,13 @@ def load_mesh(path: Path) -> TexturedMesh:
     with np.load(path, allow_pickle=False) as data:
         metallic, roughness = (float(value) for value in data["material"])
         return TexturedMesh(
-            data["vertices"], data["faces"], data["uv"], data["base_color"], metallic=metallic, roughness=roughness
+            vertices=data["vertices"],
+            faces=data["faces"],
+            uv=data["uv"],
+            base_color=data["base_color"],
+            metallic=metallic,
+            roughness=roughness,
+            metallic_roughness=data.get("metallic_roughness"),
         )
 
 

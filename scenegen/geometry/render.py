@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
 from scenegen.camera import rays
-from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode
 from scenegen.records import Intrinsics
+
+LAYERS = 16
+"""Surfaces with holes that a ray is followed through; behind them nothing is seen."""
+
+BEYOND = 1e-4
+"""How far behind a hole a ray goes on, as a share of its distance: past the surface that has the hole."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +55,28 @@ class RayCaster:
     def cast(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Hits:
         """First hits of the rays origin + t direction, t > 0."""
         length = np.linalg.norm(directions, axis=1)
-        found = self._scene.run(
-            np.ascontiguousarray(origins, dtype=np.float32),
-            np.ascontiguousarray(directions / length[:, None], dtype=np.float32),
-            query="INTERSECT",
-            output=True,
-        )
+        found = self._run(origins, directions / length[:, None], query="INTERSECT", output=True)
         missed = found["primID"] == -1
         distance = np.where(missed, np.inf, found["tfar"] / length).astype(np.float32)
         second, third = found["u"].astype(np.float32), found["v"].astype(np.float32)
         barycentric = np.stack([1 - second - third, second, third], axis=1)
         return Hits(distance, found["primID"].astype(np.int32), barycentric)
 
+    def blocked(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
+        """Whether the rays origin + t direction, t > 0, meet any triangle. Faster than `cast`."""
+        return np.asarray(self._run(origins, directions, query="OCCLUDED") != -1)
+
+    def _run(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"], **query: object) -> Any:
+        return self._scene.run(
+            np.ascontiguousarray(origins, dtype=np.float32), np.ascontiguousarray(directions, dtype=np.float32), **query
+        )
+
 
 def render(meshes: Sequence[TexturedMesh], camera: Intrinsics, background: int = 255) -> Picture:
     """The meshes (in the camera's frame) as `camera` sees them: unlit base colours, two-sided, bilinear texels.
+
+    Rays pass through what a texture cuts out (`alpha_mode` is `MASK`). A blended surface is drawn as a solid one: it
+    belongs to the object's silhouette.
 
     Args:
         meshes: any number, also none.
@@ -79,21 +93,33 @@ def render(meshes: Sequence[TexturedMesh], camera: Intrinsics, background: int =
         faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)])
         owners = np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes])
         directions = rays(camera).reshape(-1, 3)
-        hits = RayCaster(vertices, faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
-        hit = hits.triangle >= 0
-        ids[hit] = owners[hits.triangle[hit]]
-        depth[hit] = hits.distance[hit]  # directions have z = 1
         uv = np.concatenate([mesh.uv for mesh in meshes])
-        at = np.einsum("nc,ncd->nd", hits.barycentric[hit], uv[faces[hits.triangle[hit]]])
-        shades = np.zeros((len(at), 3), dtype=np.uint8)
-        for index, mesh in enumerate(meshes):
-            mine = ids[hit] == index
-            shades[mine] = sample_texture(mesh.base_color, at[mine])
-        color[hit] = shades
+        caster = RayCaster(vertices, faces.astype(np.int32))
+        cut_out = [alpha_mode(mesh.base_color) == "MASK" for mesh in meshes]
+        under_way, start = np.arange(len(directions)), np.zeros(len(directions), dtype=np.float32)
+        for _ in range(LAYERS):
+            hits = caster.cast(directions[under_way] * start[:, None], directions[under_way])
+            hit = hits.triangle >= 0
+            under_way, triangle = under_way[hit], hits.triangle[hit]
+            distance = start[hit] + hits.distance[hit]  # directions have z = 1
+            at = np.einsum("nc,ncd->nd", hits.barycentric[hit], uv[faces[triangle]])
+            there = np.ones(len(at), dtype=bool)
+            for index, mesh in enumerate(meshes):
+                mine = owners[triangle] == index
+                texels = sample_texture(mesh.base_color, at[mine])
+                color[under_way[mine]] = texels[:, :3]
+                if cut_out[index]:
+                    there[mine] = texels[:, 3] >= 255 * ALPHA_CUTOFF
+            shown = under_way[there]
+            ids[shown], depth[shown] = owners[triangle[there]], distance[there]
+            under_way, start = under_way[~there], distance[~there] * np.float32(1 + BEYOND)
+            if under_way.size == 0:
+                break
+        color[ids < 0] = background
     return Picture(ids.reshape(height, width), depth.reshape(height, width), color.reshape(height, width, 3))
 
 
-def sample_texture(texture: UInt8[np.ndarray, "h w 3"], uv: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n 3"]:
+def sample_texture(texture: UInt8[np.ndarray, "h w c"], uv: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n c"]:
     """Texels of `texture` at `uv` (glTF convention), bilinear, clamped at the edges."""
     height, width = texture.shape[:2]
     x = np.clip(uv[:, 0] * width - 0.5, 0, width - 1)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import manifold3d
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 FINEST, COARSEST, STEP = 5e-4, 2e-2, 1.5
 """Tolerances tried, as shares of the mesh's size, each `STEP` times the one before."""
+NEAR, TRIES = 0.95, 12
+"""A step that ends below this share of the budget is made finer, with at most so many tolerances tried."""
 
 
 def simplify(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], max_faces: int
 ) -> tuple[Float32[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"], tuple[str, ...]]:
-    """Collapses edges of a closed mesh, at growing tolerance, until it has `max_faces` or would lose its shape.
+    """Collapses edges of a closed mesh until it has `max_faces`, or few less, or would lose its shape.
 
     manifold3d keeps it closed all the way: every edge has exactly two faces.
 
     Returns:
         - **vertices**, **faces**: the simplified mesh, or the one given where it is no closed manifold.
-        - **warnings**: says so in that case.
+        - **warnings**: says so in that case, and where the shape ends above the budget.
     """
     vertices = vertices.astype(np.float32)
     if len(faces) <= max_faces:
@@ -28,12 +32,62 @@ def simplify(
     if solid.status() != manifold3d.Error.NoError:
         return vertices, faces, (f"the mesh is not a closed manifold: it keeps all its {len(faces)} faces.",)
     size = float(np.ptp(vertices, axis=0).max())
-    tolerance = FINEST
-    while solid.num_tri() > max_faces and tolerance <= COARSEST:
-        solid = solid.simplify(tolerance * size)
-        tolerance *= STEP
+    solid, warnings = within_budget(solid, lambda tried: tried.num_tri(), max_faces, size)
     mesh = solid.to_mesh()
-    return mesh.vert_properties[:, :3].astype(np.float32), mesh.tri_verts.astype(np.int32), ()
+    return mesh.vert_properties[:, :3].astype(np.float32), mesh.tri_verts.astype(np.int32), warnings
+
+
+def within_budget(
+    solid: manifold3d.Manifold, count: Callable[[manifold3d.Manifold], int], max_faces: int, size: float
+) -> tuple[manifold3d.Manifold, tuple[str, ...]]:
+    """Simplifies at growing tolerance until few enough faces are left, then makes the last step finer.
+
+    Many small steps keep the shape better than one large step to the same number. The last one is searched for the
+    tolerance at which the mesh ends near the budget; where flat parts go at once, at any tolerance, it ends below.
+
+    Args:
+        solid: the mesh.
+        count: how many faces of a mesh count against the budget.
+        max_faces: the budget.
+        size: of the mesh, which tolerances are shares of.
+
+    Returns:
+        - **solid**: with at most `max_faces`, unless even `COARSEST` leaves more.
+        - **warnings**: says so in that case.
+    """
+    fine, coarse = FINEST / 100, FINEST
+    while count(solid) > max_faces:
+        if coarse > COARSEST:
+            return solid, (f"the mesh keeps {count(solid)} faces: with {max_faces} it would lose its shape.",)
+        tried = solid.simplify(coarse * size)
+        if count(tried) <= max_faces:
+            return _nearest_step(solid, tried, count, max_faces, (fine * size, coarse * size)), ()
+        solid, fine, coarse = tried, coarse, coarse * STEP
+    return solid, ()
+
+
+def _nearest_step(
+    solid: manifold3d.Manifold,
+    enough: manifold3d.Manifold,
+    count: Callable[[manifold3d.Manifold], int],
+    max_faces: int,
+    tolerances: tuple[float, float],
+) -> manifold3d.Manifold:
+    """The finest step from `solid` found within the budget; `enough` is that at the coarser of `tolerances`."""
+    fine, coarse = np.log(tolerances)
+    many, few, wanted = (np.log(max(number, 1)) for number in (count(solid), count(enough), (1 + NEAR) / 2 * max_faces))
+    for _ in range(TRIES):
+        if count(enough) >= NEAR * max_faces:
+            break
+        # The number of faces falls about as a power of the tolerance.
+        middle = fine + (coarse - fine) * np.clip((many - wanted) / (many - few), 0.1, 0.9)
+        tried = solid.simplify(float(np.exp(middle)))
+        number = np.log(max(count(tried), 1))
+        if count(tried) <= max_faces:
+            enough, coarse, few = tried, middle, number
+        else:
+            fine, many = middle, number
+    return enough
 
 
 def is_closed(faces: Int32[np.ndarray, "f 3"]) -> bool:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import trimesh
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh, vertex_normals
+from scenegen.geometry.mesh import TexturedMesh, alpha_mode, load_mesh, save_mesh, vertex_normals
 from scenegen.geometry.simplify import volume
 
 
@@ -18,15 +20,93 @@ def ball() -> TexturedMesh:
     return TexturedMesh(vertices, np.asarray(mesh.faces, np.int32), vertices[:, :2].copy(), texture, 0.25, 0.5)
 
 
-def test_a_saved_mesh_comes_back_and_has_the_same_bytes(tmp_path: Path) -> None:
-    mesh = ball()
+def varied_ball() -> TexturedMesh:
+    """The ball with alpha, and with metal and roughness that vary, at a size of their own."""
+    texels = np.random.default_rng(1).integers(0, 255, (8, 4, 4)).astype(np.uint8)
+    return replace(ball(), base_color=texels, metallic_roughness=texels[:3, :, :3].copy())
+
+
+def with_alpha(alpha: np.ndarray) -> np.ndarray:
+    """A texture of random colours with this alpha."""
+    alpha = np.atleast_2d(alpha).astype(np.uint8)
+    return np.dstack([np.random.default_rng(0).integers(0, 256, (*alpha.shape, 3), dtype=np.uint8), alpha])
+
+
+def mixture(data: st.DataObject, solid: int, between: int, clear: int) -> np.ndarray:
+    """A texture of so many texels of each kind, at any places."""
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    ranges = ((230, 256, solid), (26, 230, between), (0, 26, clear))
+    return with_alpha(generator.permutation(np.concatenate([generator.integers(*kind) for kind in ranges])))
+
+
+@pytest.mark.parametrize("mesh", [ball(), varied_ball()], ids=["plain", "varied"])
+def test_a_saved_mesh_comes_back_and_has_the_same_bytes(tmp_path: Path, mesh: TexturedMesh) -> None:
     save_mesh(mesh, tmp_path / "a.npz")
     save_mesh(mesh, tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     back = load_mesh(tmp_path / "a.npz")
-    for name in ("vertices", "faces", "uv", "base_color"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(mesh, name))
-    assert (back.metallic, back.roughness) == (0.25, 0.5)
+    for field in fields(TexturedMesh):
+        np.testing.assert_array_equal(getattr(back, field.name), getattr(mesh, field.name))
+    assert (back.metallic_roughness is None) == (mesh.metallic_roughness is None)
+
+
+def test_a_mesh_without_the_second_texture_is_saved_as_ever(tmp_path: Path) -> None:
+    save_mesh(ball(), tmp_path / "plain.npz")
+    with np.load(tmp_path / "plain.npz", allow_pickle=False) as data:
+        assert "metallic_roughness" not in data
+
+
+def test_a_moved_mesh_keeps_its_material() -> None:
+    mesh = varied_ball()
+    moved = mesh.transformed(np.diag([2.0, -1, 1, 1]))
+    np.testing.assert_array_equal(moved.base_color, mesh.base_color)
+    np.testing.assert_array_equal(moved.metallic_roughness, mesh.metallic_roughness)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 255))
+def test_without_alpha_a_texture_is_opaque(height: int, width: int, value: int) -> None:
+    assert alpha_mode(np.full((height, width, 3), value, np.uint8)) == "OPAQUE"
+
+
+@settings(max_examples=40)
+@given(data=st.data(), size=st.integers(1, 3000), lowest=st.integers(0, 229))
+def test_stray_texels_do_not_make_an_object_transparent(data: st.DataObject, size: int, lowest: int) -> None:
+    strays = size // 100
+    alpha = np.full(size, 230)
+    places = np.random.default_rng(data.draw(st.integers(0, 99))).permutation(size)
+    alpha[places[:strays]] = lowest
+    assert alpha_mode(with_alpha(alpha)) == "OPAQUE"
+    alpha[places[: strays + 1]] = lowest
+    assert alpha_mode(with_alpha(alpha)) != "OPAQUE"
+
+
+@settings(max_examples=40)
+@given(data=st.data(), solid=st.integers(11, 500), clear=st.integers(11, 500))
+def test_two_values_are_a_mask_until_a_quarter_of_the_hole_lies_between(
+    data: st.DataObject, solid: int, clear: int
+) -> None:
+    between = clear // 3  # a quarter of clear + between
+    assert alpha_mode(mixture(data, solid, between, clear)) == "MASK"
+    assert alpha_mode(mixture(data, solid, between + 1, clear)) == "BLEND"
+
+
+@settings(max_examples=40)
+@given(data=st.data(), solid=st.integers(0, 9), between=st.integers(0, 500), clear=st.integers(0, 500))
+def test_what_has_nothing_solid_is_blended(data: st.DataObject, solid: int, between: int, clear: int) -> None:
+    solid = min(solid, (between + clear) // 100)
+    if between + clear:
+        assert alpha_mode(mixture(data, solid, between, clear)) == "BLEND"
+
+
+@settings(max_examples=20)
+@given(st.floats(8.5, 30), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_hole_with_a_smooth_edge_is_a_mask_and_a_pane_is_blended(radius: float, right: float, down: float) -> None:
+    v, u = np.mgrid[:80, :80] + 0.5
+    inside = radius - np.hypot(u - 40 - right, v - 40 - down)
+    hole = 255 * (1 - np.clip(inside + 0.5, 0, 1))
+    assert alpha_mode(with_alpha(hole)) == "MASK"
+    pane = np.where(inside > 0, 100, 255)
+    assert alpha_mode(with_alpha(pane)) == "BLEND"
 
 
 @given(st.lists(st.floats(-2, 2), min_size=9, max_size=9))

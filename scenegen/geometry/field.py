@@ -1,0 +1,81 @@
+"""A signed distance on a grid over the generator's cube, and the cube's place in front of the crop camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32
+from scipy import ndimage
+from skimage.measure import marching_cubes
+
+from scenegen.camera import crop_from_latent, latent_distance, transform
+from scenegen.errors import InputError
+from scenegen.generator import ObjectView
+
+NEAREST = 0.42
+"""Share of the edge in front of the cube's centre at which the nearest visible part lies: most room is behind it."""
+SHORTEST = 0.05
+"""Least distance from the camera to that part, in edges, however wide the crop's field of view."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Signed distance to a surface, negative inside, in cube edges."""
+
+    values: Float32[np.ndarray, "r r r"]
+    """At the centres of the cells; axes x, y, z of the latent frame."""
+
+    def at(self, points: Float[np.ndarray, "*n 3"], order: int = 1) -> Float32[np.ndarray, "*n"]:
+        """The field at latent points, interpolated with splines of `order`, clamped at the cube's faces."""
+        place = (points + 0.5) * self.values.shape[0] - 0.5
+        return ndimage.map_coordinates(self.values, np.moveaxis(place, -1, 0), order=order, mode="nearest")
+
+
+def cell_centres(resolution: int) -> Float32[np.ndarray, "r r r 3"]:
+    """Latent points of the centres of the cells of a grid."""
+    axis = (np.arange(resolution, dtype=np.float32) + 0.5) / resolution - 0.5
+    return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1)
+
+
+def cube_edge(view: ObjectView) -> float:
+    """Edge of the cube in metres, and with it its distance: its centre plane fills the crop.
+
+    It begins a little before the nearest visible part, a percentile that outliers do not move, since what is hidden lies
+    behind.
+
+    Raises:
+        InputError: where no depth is known inside the mask.
+    """
+    seen = view.depth[(view.mask > 0.5) & (view.depth > 0)]
+    if not len(seen):
+        raise InputError("no depth is known inside the object's mask; give a depth map that covers it.")
+    distance = latent_distance(view.crop)  # from the camera to the cube's centre, in edges
+    return float(np.percentile(seen, 3) / max(distance - NEAREST, SHORTEST))
+
+
+def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, "4 4"]:
+    """From the latent cube to the crop camera's frame in metres, for a cube of `edge` metres."""
+    return np.diag([edge, edge, edge, 1.0]) @ crop_from_latent(view.crop)
+
+
+def surface(field: Field) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
+    """The closed surface where the field is 0, in the latent frame, counter-clockwise seen from outside.
+
+    Raises:
+        InputError: where nothing is inside.
+    """
+    if not (field.values < 0).any():
+        raise InputError("the generated field has no inside: nothing is left of the object. Try another `seed` or mask.")
+    resolution = field.values.shape[0]
+    padded = np.pad(field.values, 1, constant_values=1.0 / resolution)
+    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
+    # Index 1 of the padded grid is the centre of the first cell.
+    return ((vertices - 0.5) / resolution - 0.5).astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32)
+
+
+def placed(
+    vertices: Float32[np.ndarray, "v 3"], crop_from_latent: Float[np.ndarray, "4 4"]
+) -> Float32[np.ndarray, "v 3"]:
+    """Latent points in the crop camera's frame."""
+    return transform(crop_from_latent, vertices.astype(np.float64)).astype(np.float32)

@@ -1,0 +1,89 @@
+"""Pixel-aligned refinement: a generated field, made to agree with the pixels it came from.
+
+Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones,
+the visible surface is drawn to the depth, and nothing reaches behind the background. What the photo does not show stays as
+it was generated.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+from scipy import ndimage
+
+from scenegen.camera import project
+from scenegen.generator import ObjectView
+from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
+from scenegen.geometry.fill import nearest_known
+
+SKIN = 1.5
+"""Least thickness behind the visible surface, in cells of the refined grid: what is seen is there."""
+IN_FRONT = 0.02
+"""Share of its distance by which something beside the object must be nearer to count as hiding it."""
+RIM = 0.012
+"""Share of the crop's side along the mask's outline where depth is not trusted: it mixes with what is behind."""
+FAR = 1e6
+"""Metres; stands for no limit."""
+
+
+def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Field:
+    """The field on a grid of its own, in agreement with mask, depth and limit.
+
+    Args:
+        field: generated, in the latent frame.
+        view: what the photo shows of the object.
+        edge: of the cube, in metres (`cube_edge`).
+        resolution: cells along an edge of the refined grid.
+    """
+    latent = cell_centres(resolution)
+    points = placed(latent.reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
+    z = points[:, 2].reshape(latent.shape[:3]).astype(np.float32)
+    columns, rows = np.moveaxis(project(view.crop.intrinsics, points).reshape(*latent.shape[:3], 2), -1, 0) - 0.5
+
+    def at(picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "r r r"]:
+        return ndimage.map_coordinates(picture.astype(np.float32), [rows, columns], order=order, mode="nearest")
+
+    inside = view.mask > 0.5
+    front = visible_front(view)
+    hidden = unseen(view, front)
+    pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
+    behind = z - at(front)
+
+    value = field.at(latent, order=3) * np.float32(edge)
+    value = np.maximum(value, z - at(np.where(view.limit > 0, view.limit, FAR), order=0))
+    skin = np.maximum(np.maximum(-behind, behind - SKIN * edge / resolution), -at(outline_distance(inside)) * pixel)
+    value = np.minimum(value, skin)
+    # In front of the visible surface nothing is, nor in front of what hides the object.
+    value = np.maximum(value, np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z))
+    value = np.maximum(value, -at(outline_distance(inside | hidden)) * pixel)
+    return Field((value / edge).astype(np.float32))
+
+
+def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
+    """z-depth of the visible surface, without outliers, continued past the outline from the nearest trusted pixel."""
+    inside = view.mask > 0.5
+    known = inside & (view.depth > 0)
+    rim = max(1, round(RIM * inside.shape[0]))
+    inner = ndimage.binary_erosion(inside, iterations=rim) & known
+    trusted = inner if np.count_nonzero(inner) > 0.2 * np.count_nonzero(known) else known
+    values = view.depth[trusted]
+    middle = np.median(values)
+    spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
+    trusted = trusted & (np.abs(view.depth - middle) < 4 * spread)
+    return cv2.medianBlur(nearest_known(view.depth, trusted).astype(np.float32), 5)
+
+
+def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:
+    """Pixels where the object may be without being seen: behind something nearer, or outside the photo."""
+    photographed = view.image.any(axis=-1) | (view.depth > 0) | (view.limit > 0)
+    nearer = (view.depth > 0) & (view.depth < (1 - IN_FRONT) * front)
+    return (view.mask <= 0.5) & (nearer | ~photographed)
+
+
+def outline_distance(inside: Bool[np.ndarray, "s s"]) -> Float32[np.ndarray, "s s"]:
+    """Distance of each pixel's centre to the outline in pixels, positive inside; the picture's border is no outline."""
+    if inside.all():
+        return np.full(inside.shape, float(inside.shape[0]), dtype=np.float32)
+    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    return (distance - 0.5 * np.sign(distance)).astype(np.float32)

@@ -1,0 +1,367 @@
+"""Objects, depth, field of view and gravity from the perception network whose weights are part of the package.
+
+The network sees a photo once; what it says is kept for the stages that ask next. It works on a small copy: the objects'
+outlines are then moved to the photo's edges, and depth is enlarged object by object, so that it stays sharp between them.
+
+Depth has no scale of its own. Metres follow a convention: the camera is as far above the surface that carries things as the
+caller says, and where no such surface is seen, the middle of the picture is at `TYPICAL_DISTANCE_M`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, Integer, UInt8, UInt16
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from scenegen.camera import rays
+from scenegen.errors import InputError, WeightsError
+from scenegen.models import digest_of
+from scenegen.perception import DepthEstimate, Segmentation
+from scenegen.perception.masks import snap_to_edges
+from scenegen.perception.network import MULTIPLE, PerceptionNetwork, log_focal
+from scenegen.records import Intrinsics
+from scenegen.runtime import Runtime
+from scenegen.torch_env import device_memory, require_exact, torch_device
+
+logger = logging.getLogger(__name__)
+
+NAME = "embedded perception network"
+LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
+
+WORKING_SIDE = 384
+"""Longer side of the copy the network sees, in pixels."""
+KEPT = 4
+"""Photos whose outcome is kept."""
+
+OBJECT = 0.5
+"""Probability of showing an object above which a cell may belong to one."""
+SEED = 0.3
+"""Seeds below this start no object."""
+NEAR = 0.5
+"""Nearness to a centre above which a cell belongs to it; what the loss draws the line at."""
+FRESH = 0.5
+"""Share of a new object that must not belong to earlier ones."""
+MIN_CELLS = 4
+"""Smallest object the network was taught to group, in cells."""
+
+LEVEL_DEG = 20.0
+"""How far the normal of a surface that carries things may be from the vertical."""
+MIN_SUPPORT = 0.03
+"""Smallest such surface, as a share of the background."""
+PURITY = 4
+"""Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
+SUPPORT_SIDE = 160
+"""The longer side, in points, of the grid that level surfaces are looked for on, at least."""
+TYPICAL_DISTANCE_M = 1.5
+"""Median depth where no surface gives the scale."""
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What the network says of one photo, on cells of its working copy."""
+
+    object_probability: Float32[np.ndarray, "h w"]
+    seed: Float32[np.ndarray, "h w"]
+    """0..1, high near the middle of an object's embeddings."""
+    embedding: Float32[np.ndarray, "h w e"]
+    log_precision: Float32[np.ndarray, "h w"]
+    log_depth: Float32[np.ndarray, "h w"]
+    """Natural logarithm of the z-depth, up to a constant."""
+    log_error: Float32[np.ndarray, "h w"]
+    """Logarithm of the scale of the Laplace distribution around `log_depth`."""
+    fov_x_deg: float
+    """Horizontal field of view, for a centred principal point and square pixels."""
+    log_focal_error: float
+    """Standard deviation of the logarithm of the focal length."""
+    down: Float32[np.ndarray, "3"]
+    """Unit vector of gravity in the camera's frame."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """One object as the network groups it."""
+
+    centre: Float32[np.ndarray, "e"]
+    precision: float
+    score: float
+    """0..1."""
+    cells: int
+
+
+def segment_embedded(
+    image: UInt8[np.ndarray, "h w 3"], min_area: float, max_objects: int, runtime: Runtime
+) -> Segmentation:
+    """The separate objects of a photo. Floors, walls, tables and shelves are no objects.
+
+    Args:
+        image: sRGB.
+        min_area: smallest object, as a share of the picture.
+        max_objects: the surest are kept.
+        runtime: device.
+
+    Raises:
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    perception = perceive(image, runtime)
+    ids, scores = instances(perception, *image.shape[:2], min_area, max_objects)
+    scale = max(image.shape[:2]) / WORKING_SIDE
+    if scale > 1:
+        ids = snap_to_edges(image, ids, reach=int(np.ceil(2 * scale)))
+    return Segmentation(ids=ids, scores=scores, labels=("object",) * len(scores), backend=NAME, licence=LICENCE)
+
+
+def estimate_depth_embedded(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    camera_height_m: float,
+    runtime: Runtime,
+) -> DepthEstimate:
+    """Depth of a photo, sharp at the outlines of its objects.
+
+    Args:
+        image: sRGB.
+        ids: id of the object each pixel shows, 0 for none.
+        camera: of the photo.
+        camera_height_m: assumed height of the camera above the surface that carries things.
+        runtime: device.
+
+    Raises:
+        InputError: where `ids` or `camera` is of another size than `image`.
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    height, width = image.shape[:2]
+    if ids.shape != (height, width) or (camera.width, camera.height) != (width, height):
+        raise InputError(
+            f"`ids` is {ids.shape[1]}x{ids.shape[0]} and `camera` is for {camera.width}x{camera.height}; both must be "
+            f"{width}x{height}, the photo's size."
+        )
+    perception = perceive(image, runtime)
+    relative = np.exp(enlarged_by_object(perception.log_depth, ids))
+    support = height_above_support(relative, ids, camera, perception.down)
+    if support is None:
+        scale = TYPICAL_DISTANCE_M / float(np.median(relative))
+        convention = f"no level surface was found, so the middle of the photo is put {TYPICAL_DISTANCE_M:g} m away"
+    else:
+        scale = camera_height_m / support
+        convention = f"the camera is put {camera_height_m:g} m above the surface that carries the objects"
+    return DepthEstimate(
+        depth=(relative * scale).astype(np.float32),
+        metric=False,
+        # Of a Laplace distribution the standard deviation is the root of two times its scale.
+        uncertainty=float(np.sqrt(2) * np.exp(np.median(perception.log_error))),
+        backend=NAME,
+        licence=LICENCE,
+        warnings=(f"depth: its scale is assumed, not measured: {convention}; give --depth for true metres.",),
+    )
+
+
+def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
+    """What the network says of a photo. Of the last few photos the answer is kept.
+
+    Raises:
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    key = (hashlib.sha256(np.ascontiguousarray(image)).hexdigest(), image.shape, runtime.device)
+    with _lock:
+        if key not in _kept:
+            device = torch_device(runtime)
+            with device_memory(device):
+                _kept[key] = observe(_network(str(device)), image, WORKING_SIDE)
+        _kept.move_to_end(key)
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+        return _kept[key]
+
+
+def embedded_weights() -> Mapping[str, str]:
+    """What the results depend on: the sha256 of the package's weights.
+
+    Raises:
+        WeightsError: where the file cannot be read.
+    """
+    with as_file(_weights()) as path:
+        return {"perception": _digest(path)}
+
+
+def load_network(path: Path) -> PerceptionNetwork:
+    """The network with the weights of a safetensors file, in float32, ready to use.
+
+    Raises:
+        WeightsError: where the file is missing, damaged, or of another network.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} holds no readable weights ({error}); install the package again.") from error
+    network = PerceptionNetwork()
+    expected = network.state_dict()
+    misshapen = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
+    require_exact(path, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), misshapen)
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return network.eval().requires_grad_(False)
+
+
+def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:
+    """Runs the network on a copy of `image` whose longer side is at most about `side` pixels."""
+    height, width = image.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    size = tuple(max(1, round(length * scale / MULTIPLE)) * MULTIPLE for length in (width, height))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    device = next(network.parameters()).device
+    pictures = torch.from_numpy(small).to(device).permute(2, 0, 1)[None].float() / 255
+    with torch.inference_mode():
+        prediction = network(pictures)
+        mean, error = log_focal(prediction.focal_logits)
+    focal = float(mean.exp()[0]) * max(height, width)
+    down = prediction.down[0].cpu().numpy()
+
+    def plane(values: torch.Tensor) -> Float32[np.ndarray, "h w"]:
+        return values[0].float().cpu().numpy()
+
+    return Perception(
+        object_probability=plane(prediction.object_logit.sigmoid()),
+        seed=plane(prediction.seed_logit.sigmoid()),
+        embedding=np.ascontiguousarray(prediction.embedding[0].float().cpu().numpy().transpose(1, 2, 0)),
+        log_precision=plane(prediction.log_precision),
+        log_depth=plane(prediction.log_depth),
+        log_error=plane(prediction.log_error),
+        fov_x_deg=float(np.degrees(2 * np.arctan(width / (2 * focal)))),
+        log_focal_error=float(error[0]),
+        down=down,
+    )
+
+
+def instances(
+    perception: Perception, height: int, width: int, min_area: float, max_objects: int
+) -> tuple[UInt16[np.ndarray, "h w"], tuple[float, ...]]:
+    """Ids at the photo's size, the surest object first, and the objects' scores."""
+    cells = perception.seed.size
+    found = [group for group in groups(perception) if group.cells >= min_area * cells][:max_objects]
+    size = (width, height)
+    best = np.full((height, width), -np.inf, np.float32)
+    ids = np.zeros((height, width), np.uint16)
+    for number, group in enumerate(found, start=1):
+        # Enlarged before it is compared: the logarithm is smooth where the mask is not.
+        log_near = cv2.resize(_log_nearness(perception.embedding, group), size, interpolation=cv2.INTER_LINEAR)
+        nearer = (log_near > best) & (log_near > np.log(NEAR))
+        best[nearer] = log_near[nearer]
+        ids[nearer] = number
+    probability = cv2.resize(perception.object_probability, size, interpolation=cv2.INTER_LINEAR)
+    ids[probability <= OBJECT] = 0
+    return ids, tuple(round(group.score, 4) for group in found)
+
+
+def groups(perception: Perception) -> list[Group]:
+    """The objects, the surest first: around the best seed left, what is near it is one object, and is left no more."""
+    embedding, seed = perception.embedding, perception.seed
+    open_cells = perception.object_probability > OBJECT
+    left = open_cells.copy()
+    found = []
+    while True:
+        candidates = np.where(left, seed, 0)
+        start = np.unravel_index(int(candidates.argmax()), seed.shape)
+        if candidates[start] < SEED:
+            break
+        first = Group(embedding[start], float(np.exp(perception.log_precision[start])), 0.0, 0)
+        near = (_log_nearness(embedding, first) > np.log(NEAR)) & open_cells
+        fresh = near & left
+        left &= ~near
+        left[start] = False
+        cells = int(fresh.sum())
+        if cells < MIN_CELLS or cells < FRESH * near.sum():
+            continue
+        found.append(
+            Group(
+                centre=embedding[fresh].mean(axis=0),
+                precision=float(np.exp(perception.log_precision[fresh].mean())),
+                score=float((seed * perception.object_probability)[fresh].mean()),
+                cells=cells,
+            )
+        )
+    return sorted(found, key=lambda group: -group.score)
+
+
+def enlarged_by_object(
+    log_depth: Float32[np.ndarray, "h w"], ids: Integer[np.ndarray, "height width"]
+) -> Float32[np.ndarray, "height width"]:
+    """`log_depth` at the size of `ids`: every object, and the background, from the cells that show it.
+
+    Cells on an outline show both sides; they count for little where purer ones are near.
+    """
+    cells = log_depth.shape[::-1]
+    enlarged = np.zeros(ids.shape, np.float32)
+    for number in np.unique(ids):
+        mask = ids == number
+        purity = cv2.resize(mask.astype(np.float32), cells, interpolation=cv2.INTER_AREA) ** PURITY
+        weight = cv2.resize(purity, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        weighted = cv2.resize(purity * log_depth, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        enlarged[mask] = weighted[mask] / weight[mask]
+    return enlarged
+
+
+def height_above_support(
+    depth: Float32[np.ndarray, "h w"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    down: Float32[np.ndarray, "3"],
+) -> float | None:
+    """How far the camera is above the level background around the objects, in the units of `depth`.
+
+    None where less than `MIN_SUPPORT` of the background is level and below the camera.
+    """
+    step = max(1, max(depth.shape) // SUPPORT_SIDE)
+    points = (rays(camera) * depth[..., None])[::step, ::step].astype(np.float32)
+    points = cv2.GaussianBlur(points, (0, 0), 1.5)
+    ids = ids[::step, ::step]
+    normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
+    length = np.linalg.norm(normals, axis=-1)
+    # x right cross y down is forward: of a surface seen from above, that is down.
+    upright = normals @ down > np.cos(np.radians(LEVEL_DEG)) * length
+    below = points @ down
+    level = upright & (below > 0) & (ids == 0)
+    if level.sum() < MIN_SUPPORT * max(int((ids == 0).sum()), 1):
+        return None
+    reach = 2 * (max(ids.shape) // 20) + 1
+    around = level & (cv2.dilate((ids > 0).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0)
+    return float(np.median(below[around if around.sum() >= MIN_SUPPORT * level.sum() else level]))
+
+
+def _log_nearness(embedding: Float32[np.ndarray, "h w e"], group: Group) -> Float32[np.ndarray, "h w"]:
+    return -group.precision * np.square(embedding - group.centre).sum(axis=-1)
+
+
+_lock = threading.Lock()
+_kept: OrderedDict[tuple[str, tuple[int, ...], str], Perception] = OrderedDict()
+
+
+@cache
+def _network(device: str) -> PerceptionNetwork:
+    with as_file(_weights()) as path:
+        return load_network(path).to(device)
+
+
+@cache
+def _digest(path: Path) -> str:
+    return digest_of(path)
+
+
+def _weights() -> Any:
+    return files("scenegen") / "weights" / "perception.safetensors"

@@ -1,0 +1,72 @@
+"""What the photo says about each cell of the cube, beside its image features: seen, empty, hidden, behind, above.
+
+Back-projection of geometry: every cell looks up the pixel it lies on, as in `projection`, and compares its own depth with what
+is known there. All channels lie in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy import ndimage
+
+from scenegen.camera import pixel_centres, project, rays
+from scenegen.generator import ObjectView
+from scenegen.geometry.field import cell_centres, metric_crop_from_latent, placed
+from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.inflate import thickness
+from scenegen.geometry.refine import outline_distance, unseen, visible_front
+
+CHANNELS = 6
+"""Behind the visible surface, inside the outline, unseen, before the background, above the lowest visible point, before the
+end that the thickness prior of `inflate` gives."""
+PRIOR_CELLS = 40
+"""Cells across the crop that the prior is worked out on."""
+REACH = 0.25
+"""Distances are clipped at this share of the cube's edge."""
+
+
+def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.ndarray, "r r r 6"]:
+    """The channels at the centre of each cell of a grid over the cube; axes x, y, z of the latent frame.
+
+    - distance behind the visible surface along the axis, whatever shows that surface, the object or what hides it.
+    - distance inside the outline of all places where the object can be.
+    - 1 where the object can be without being seen, -1 where it is seen, 0 elsewhere.
+    - distance before the background; 1 where that is unknown.
+    - height over the lowest visible point of the object.
+    - distance before the end of the object by the thickness prior, continued past its outline.
+
+    Args:
+        view: what the photo shows of the object.
+        edge: of the cube, in metres.
+        resolution: cells along the edge.
+    """
+    reach = REACH * edge
+    points = placed(cell_centres(resolution).reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
+    z = points[:, 2]
+    columns, rows = project(view.crop.intrinsics, points).T - 0.5
+
+    def at(picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "n"]:
+        return ndimage.map_coordinates(picture.astype(np.float32), [rows, columns], order=order, mode="nearest")
+
+    inside = view.mask > 0.5
+    front = visible_front(view)
+    hidden = unseen(view, front)
+    surface = np.where(inside, front, view.depth)
+    known = at((surface > 0).astype(float)) > 0.99
+    lookup = at(surface, order=0)
+    heights = (rays(view.crop.intrinsics, pixel_centres(*inside.shape[::-1])) * front[..., None])[inside] @ view.up
+    prior = thickness(view, PRIOR_CELLS)
+    ends = nearest_known(prior.front + 2 * prior.half, prior.inside)[1:-1, 1:-1]
+    end = at(cv2.resize(ends.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    channels = (
+        np.where(known, (z - lookup) / reach, 0.0),
+        at(outline_distance(inside | hidden)) * z / view.crop.intrinsics.fx / reach,
+        at(hidden.astype(float)) - at(inside.astype(float)),
+        np.where(at((view.limit > 0).astype(float)) > 0.99, (at(view.limit) - z) / reach, 1.0),
+        (points @ view.up - np.percentile(heights, 1)) / edge,
+        (end - z) / reach,
+    )
+    stacked = np.stack([np.clip(channel, -1, 1) for channel in channels], axis=-1)
+    return stacked.reshape(*3 * (resolution,), CHANNELS).astype(np.float32)

@@ -1,0 +1,166 @@
+"""A folder of GLB files as coloured meshes: anybody's, with an `index.csv` beside them or without."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float32, Int32, UInt8
+
+from scenegen.errors import InputError
+from scenegen.geometry.mesh import vertex_normals
+from scenegen.geometry.render import RayCaster
+
+INDEX = "index.csv"
+CREASE_COS = float(np.cos(np.radians(40)))
+"""Cosine of the angle between a triangle and the surface around its corner beyond which the edge is sharp."""
+
+
+@dataclass(frozen=True)
+class ColoredMesh:
+    """Triangles with a colour per vertex, Y up, in the file's own units. Either side may be the outer one."""
+
+    vertices: Float32[np.ndarray, "v 3"]
+    faces: Int32[np.ndarray, "f 3"]
+    colors: UInt8[np.ndarray, "v 3"]
+    """sRGB albedo."""
+
+    @cached_property
+    def low(self) -> Float32[np.ndarray, "3"]:
+        """The bounding box's smallest corner."""
+        return self.vertices.min(axis=0)
+
+    @cached_property
+    def high(self) -> Float32[np.ndarray, "3"]:
+        """The bounding box's largest corner."""
+        return self.vertices.max(axis=0)
+
+    @cached_property
+    def longest_side(self) -> float:
+        """Of the bounding box."""
+        return float((self.high - self.low).max())
+
+    @cached_property
+    def caster(self) -> RayCaster:
+        """For rays in the mesh's frame."""
+        return RayCaster(self.vertices, self.faces)
+
+    @cached_property
+    def face_normals(self) -> Float32[np.ndarray, "f 3"]:
+        """Unit normals; 0 for triangles without area."""
+        corners = self.vertices[self.faces].astype(np.float64)
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(normals, axis=1, keepdims=True)
+        return (normals / np.maximum(length, 1e-30)).astype(np.float32)
+
+    @cached_property
+    def corner_normals(self) -> Float32[np.ndarray, "f 3 3"]:
+        """Unit normals for shading: those of the surface around a corner where it is smooth, else the triangle's own."""
+        smooth = vertex_normals(self.vertices, self.faces)[self.faces]
+        flat = np.repeat(self.face_normals[:, None], 3, axis=1)
+        return np.where((smooth * flat).sum(axis=-1, keepdims=True) > CREASE_COS, smooth, flat)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 (hex) of positions, triangles and colours."""
+        content = hashlib.sha256()
+        for array in (self.vertices, self.faces, self.colors):
+            content.update(str(array.shape).encode())
+            content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True)
+class MeshFile:
+    """One mesh of a folder, not yet read."""
+
+    path: Path
+    category: str = ""
+    split: str = "train"
+    metric: bool = False
+    """Whether its units are metres."""
+
+
+@dataclass(frozen=True)
+class MeshFolder:
+    """Meshes by number, each read at its first use and kept."""
+
+    files: tuple[MeshFile, ...]
+    _read: dict[int, ColoredMesh] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __reduce__(self) -> tuple[type[MeshFolder], tuple[tuple[MeshFile, ...]]]:
+        # What was read holds ray casters, which another process must make for itself.
+        return MeshFolder, (self.files,)
+
+    def __getitem__(self, index: int) -> ColoredMesh:
+        if index not in self._read:
+            self._read[index] = read_mesh(self.files[index].path)
+        return self._read[index]
+
+
+def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
+    """The meshes of `folder` that belong to one of `splits`, sorted by path.
+
+    With an `index.csv` (columns `file`, and optionally `split`, `category`, `metric_scale`) the files it names are taken;
+    without one every `.glb` below the folder is, as training data.
+
+    Raises:
+        InputError: if the folder has no such mesh, or the index names no files.
+    """
+    index = folder / INDEX
+    if index.is_file():
+        with index.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        if any(not row.get("file") for row in rows):
+            raise InputError(f"`{index}` has rows without `file`; every row must name a GLB below its folder.")
+        found = [
+            MeshFile(
+                path=folder / row["file"],
+                category=row.get("category") or "",
+                split=row.get("split") or "train",
+                metric=row.get("metric_scale") == "1",
+            )
+            for row in rows
+        ]
+    else:
+        found = [MeshFile(path=path) for path in folder.rglob("*.glb")]
+    chosen = tuple(sorted((item for item in found if item.split in splits), key=lambda item: item.path))
+    if not chosen:
+        raise InputError(f"`{folder}` has no .glb file of the splits {', '.join(splits)}; give a folder of GLB meshes.")
+    return MeshFolder(chosen)
+
+
+def read_mesh(path: Path) -> ColoredMesh:
+    """The whole of a GLB file as one mesh. Textures and materials become vertex colours; grey where there are none.
+
+    Raises:
+        InputError: if the file cannot be read, or has no triangles with an extent.
+    """
+    try:
+        loaded = trimesh.load(path, process=False)
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(f"`{path}` cannot be read as a mesh ({error}); give a GLB file.") from error
+    parts = loaded.dump() if isinstance(loaded, trimesh.Scene) else [loaded]
+    parts = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+    if not parts or not np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max() > 0:
+        raise InputError(f"`{path}` has no triangles; give a mesh with a surface.")
+    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    return ColoredMesh(
+        vertices=np.concatenate([part.vertices for part in parts]).astype(np.float32),
+        faces=np.concatenate([p.faces + start for p, start in zip(parts, starts, strict=False)]).astype(np.int32),
+        colors=np.concatenate([_vertex_colors(part) for part in parts]),
+    )
+
+
+def _vertex_colors(part: trimesh.Trimesh) -> UInt8[np.ndarray, "v 3"]:
+    colored = part.visual.to_color() if part.visual.kind == "texture" else part.visual
+    return np.ascontiguousarray(colored.vertex_colors[:, :3], dtype=np.uint8)

@@ -1,0 +1,80 @@
+"""Refinement draws a wrong field to the pixels, and leaves alone what they do not show."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scenegen.camera import rays
+from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
+from scenegen.geometry.refine import outline_distance, refine, unseen, visible_front
+from scenegen.geometry.render import RayCaster
+from scenegen.geometry.simplify import is_closed
+from scenegen.scene.scoring import intersection_over_union
+from tests.geometry.views import CENTRE, RADIUS, SIDE, sphere_depth, sphere_view
+
+RESOLUTION = 72
+
+
+def ball_field(view_edge: float, matrix: np.ndarray, centre: np.ndarray, radius: float) -> Field:
+    points = placed(cell_centres(32).reshape(-1, 3), matrix)
+    distance = (np.linalg.norm(points - centre, axis=1) - radius) / view_edge
+    return Field(distance.reshape(32, 32, 32).astype(np.float32))
+
+
+@pytest.mark.parametrize("shift, radius", [((0.06, 0.04, 0.05), 0.7), ((0.0, 0.0, -0.1), 0.8), ((0.0, 0.0, 0.1), 0.55)])
+def test_silhouette_and_front_of_a_wrong_ball_become_those_of_the_pixels(
+    shift: tuple[float, float, float], radius: float
+) -> None:
+    view = sphere_view()
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    vertices, faces = surface(refine(ball_field(edge, matrix, CENTRE + shift, radius), view, edge, RESOLUTION))
+    assert is_closed(faces)
+    points = placed(vertices, matrix)
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(points, faces).cast(np.zeros_like(directions), directions)
+    silhouette = (hits.triangle >= 0).reshape(SIDE, SIDE)
+    assert intersection_over_union(silhouette, view.mask > 0.5) > 0.96
+    inner = outline_distance(view.mask > 0.5) > 8
+    error = hits.distance.reshape(SIDE, SIDE)[inner] - view.depth[inner]
+    assert np.abs(error).mean() < 0.5 * edge / RESOLUTION
+
+
+def test_the_hidden_side_stays_as_generated() -> None:
+    view = sphere_view()
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    vertices, _ = surface(refine(ball_field(edge, matrix, CENTRE, RADIUS), view, edge, RESOLUTION))
+    points = placed(vertices, matrix)
+    behind = (points[:, 2] > CENTRE[2] + 0.2) & (points[:, 2] < matrix[2, 3] + 0.45 * edge)
+    assert np.abs(np.linalg.norm(points[behind] - CENTRE, axis=1) - RADIUS).mean() < 0.02
+
+
+def test_what_an_occluder_hides_is_not_carved() -> None:
+    view = sphere_view(occluded=True)
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    hidden = unseen(view, visible_front(view))
+    assert hidden[:, : int(0.3 * SIDE)].all() and not hidden[:, SIDE // 2 :].any()
+    vertices, _ = surface(refine(ball_field(edge, matrix, CENTRE, RADIUS), view, edge, RESOLUTION))
+    points = placed(vertices, matrix)
+    assert points[:, 0].min() < -0.5 * RADIUS
+    assert sphere_depth(rays(view.crop.intrinsics)).max() > 0
+
+
+def test_nothing_is_left_behind_the_background() -> None:
+    view = sphere_view()
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    near = view.limit * 0 + 2.1
+    limited = type(view)(view.image, view.mask, view.depth, near, view.up, view.crop)
+    vertices, _ = surface(refine(ball_field(edge, matrix, CENTRE, RADIUS), limited, edge, RESOLUTION))
+    assert placed(vertices, matrix)[:, 2].max() < 2.1 + edge / RESOLUTION
+
+
+def test_outline_distance_is_measured_to_the_line_between_pixels() -> None:
+    inside = np.zeros((8, 8), bool)
+    inside[:, 3:6] = True
+    np.testing.assert_allclose(outline_distance(inside)[0], [-2.5, -1.5, -0.5, 0.5, 1.5, 0.5, -0.5, -1.5])
+    assert (outline_distance(np.ones((4, 4), bool)) > 0).all()
