@@ -141,7 +141,27 @@ class InflateConfig(Settings):
     max_faces: int = Field(5000, ge=100)
 
 
-GenerateConfig = InflateConfig
+class Pixal3DConfig(Settings):
+    """The released Pixal3D."""
+
+    method: Literal["pixal3d"] = "pixal3d"
+    checkpoint: Path | None = None
+    """A local folder in the released layout, as `Pixal3DPipeline.save_pretrained` writes it; without it, the registered
+    weights are used."""
+    resolution: int = Field(1024, ge=256, le=2048, multiple_of=128)
+    """Voxels along the cube's edge that the surface is decoded at."""
+    max_tokens: int = Field(49152, ge=512)
+    """Most voxels in a flow; the resolution is lowered to stay below."""
+    residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
+    """What stays on the device: every network, one at a time, or one block at a time. `auto` goes by its memory."""
+    precision: Literal["auto", "released", "float32"] = "auto"
+    """Of the networks' blocks: bfloat16 as released, or float32, which `auto` takes on a CPU."""
+    surface: Literal["true", "shell"] = "true"
+    """The decoded surface itself, or the reference's offset shell about it (double walls where the surface is open)."""
+    max_faces: int = Field(50_000, ge=100)
+
+
+GenerateConfig = Annotated[InflateConfig | Pixal3DConfig, Field(discriminator="method")]
 
 
 class TextureConfig(Settings):

@@ -21,7 +21,7 @@ from jaxtyping import Shaped, UInt8
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, camera_matrix
 from scenegen.errors import ExportError
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, from_pose, pose, prepared
-from scenegen.geometry.mesh import TexturedMesh, vertex_normals
+from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.records import Intrinsics
 
 MAGIC = b"glTF"
@@ -150,24 +150,33 @@ class _Document:
         )
 
     def _material(self, part: Part, double_sided: bool) -> int:
-        material = {
-            "name": part.name,
-            "pbrMetallicRoughness": {
-                "baseColorTexture": {"index": self._texture(part)},
-                "metallicFactor": part.mesh.metallic,
-                "roughnessFactor": part.mesh.roughness,
-            },
+        mesh = part.mesh
+        surface: dict[str, Any] = {
+            "baseColorTexture": {"index": self._texture(part.name, *encode_texture(mesh.base_color))},
+            "metallicFactor": mesh.metallic,
+            "roughnessFactor": mesh.roughness,
         }
-        return self.add("materials", {**material, "doubleSided": True} if double_sided else material)
+        if mesh.metallic_roughness is not None:
+            name, packed = f"{part.name}.metallic_roughness", encode_texture(mesh.metallic_roughness, lossless=True)
+            surface |= {"metallicFactor": 1.0, "roughnessFactor": 1.0}
+            surface["metallicRoughnessTexture"] = {"index": self._texture(name, *packed)}
+        material: dict[str, Any] = {"name": part.name, "pbrMetallicRoughness": surface}
+        mode = alpha_mode(mesh.base_color)
+        if mode != "OPAQUE":
+            material["alphaMode"] = mode
+        if mode == "MASK":
+            material["alphaCutoff"] = ALPHA_CUTOFF
+        if double_sided or mode != "OPAQUE":  # through what is not there, a surface is seen from behind
+            material["doubleSided"] = True
+        return self.add("materials", material)
 
-    def _texture(self, part: Part) -> int:
+    def _texture(self, name: str, kind: str, data: bytes) -> int:
         if not self.json["samplers"]:
             self.add("samplers", dict(SAMPLER))
-        kind, data = encode_texture(part.mesh.base_color)
         if data not in self._textures:
             view = self._view(data)
-            image = self.add("images", {"name": part.name, "mimeType": f"image/{kind}", "bufferView": view})
-            self._textures[data] = self.add("textures", {"name": part.name, "sampler": 0, "source": image})
+            image = self.add("images", {"name": name, "mimeType": f"image/{kind}", "bufferView": view})
+            self._textures[data] = self.add("textures", {"name": name, "sampler": 0, "source": image})
         return self._textures[data]
 
     def _accessor(self, values: Shaped[np.ndarray, "n c"], kind: str, target: int) -> int:
@@ -196,17 +205,23 @@ def _chunk(kind: int, data: bytes, padding: bytes) -> bytes:
     return struct.pack("<II", len(data), kind) + data
 
 
-def encode_texture(picture: UInt8[np.ndarray, "h w 3"]) -> tuple[str, bytes]:
-    """`picture` (sRGB) as `png`, or as `jpeg` (quality 92, full colour resolution) where that is smaller.
+def encode_texture(picture: UInt8[np.ndarray, "h w c"], lossless: bool = False) -> tuple[str, bytes]:
+    """`picture` as `png`, or as `jpeg` (quality 92, full colour resolution) where that is smaller and may be.
+
+    Args:
+        picture: RGB, or RGBA, which only PNG holds.
+        lossless: whether it must be PNG, because its channels are numbers, which JPEG mixes, and no colours.
 
     Raises:
         ExportError: if it cannot be encoded.
     """
-    swapped = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    swapped = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     try:
         png = cv2.imencode(".png", swapped)[1].tobytes()
+        if lossless or picture.shape[2] == 4:
+            return "png", png
         jpeg = cv2.imencode(".jpg", swapped, options)[1].tobytes()
     except cv2.error as error:
         raise ExportError(f"a texture of {picture.shape[1]}x{picture.shape[0]} cannot be encoded: {error}.") from error
@@ -277,14 +292,19 @@ class _File:
         faces = self._array(primitive["indices"]).reshape(-1, 3)
         if faces.max() >= len(vertices):
             raise IndexError(f"index {faces.max()} in a mesh of {len(vertices)} vertices")
-        material = self._item("materials", primitive["material"])["pbrMetallicRoughness"]
+        material = self._item("materials", primitive["material"])
+        surface = material["pbrMetallicRoughness"]
+        packed = surface.get("metallicRoughnessTexture")
         return TexturedMesh(
             vertices=vertices,
             faces=faces.astype(np.int32),
             uv=self._array(attributes["TEXCOORD_0"]).astype(np.float32),
-            base_color=self._picture(material["baseColorTexture"]["index"]),
-            metallic=material["metallicFactor"],
-            roughness=material["roughnessFactor"],
+            base_color=self._picture(
+                surface["baseColorTexture"]["index"], alpha=material.get("alphaMode", "OPAQUE") != "OPAQUE"
+            ),
+            metallic=surface["metallicFactor"],
+            roughness=surface["roughnessFactor"],
+            metallic_roughness=None if packed is None else self._picture(packed["index"], alpha=False),
         )
 
     def _array(self, index: int) -> Shaped[np.ndarray, "n c"]:
@@ -303,10 +323,15 @@ class _File:
             raise IndexError(f"bufferViews[{index}] reaches outside the file")
         return self._binary[start : start + length]
 
-    def _picture(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
+    def _picture(self, index: int, alpha: bool) -> UInt8[np.ndarray, "h w c"]:
         image = self._item("images", self._item("textures", index)["source"])
         data = np.frombuffer(self._view(image["bufferView"]), dtype=np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if data.size else None
+        flags = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        picture = cv2.imdecode(data, flags) if data.size else None
         if picture is None:
             raise ValueError("a texture is neither PNG nor JPEG")
-        return np.ascontiguousarray(picture[..., ::-1])
+        if not alpha:
+            return np.ascontiguousarray(picture[..., ::-1])
+        if picture.dtype != np.uint8 or picture.shape[2:] != (4,):
+            raise ValueError(f"a texture with alpha is {picture.dtype} {picture.shape}, not 8-bit RGBA")
+        return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
 from scenegen.errors import ExportError
-from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.mesh import TexturedMesh, alpha_mode
 from scenegen.records import Intrinsics
 
 GENERATOR = f"scenegen {__version__}"
@@ -68,6 +68,8 @@ class PartScene:
 
 def prepared(scene: PartScene) -> PartScene:
     """The scene as it can be written: checked, without triangles that have no area and vertices that none uses.
+
+    A base colour keeps its fourth channel only where `alpha_mode` is not `OPAQUE`.
 
     Raises:
         ExportError: for a name that is not safe or not unique, a mesh that is empty, not finite or not consistent, a
@@ -134,6 +136,12 @@ def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
         raise ExportError(f"{name}: metallic {mesh.metallic} and roughness {mesh.roughness} must lie in 0..1.")
     if len(mesh.uv) != count or mesh.base_color.size == 0:
         raise ExportError(f"{name}: the mesh needs one texture coordinate per vertex and a texture.")
+    if mesh.base_color.shape[2] not in (3, 4):
+        raise ExportError(
+            f"{name}: `base_color` has {mesh.base_color.shape[2]} channels; it must have 3, or 4 with alpha."
+        )
+    if mesh.metallic_roughness is not None and mesh.metallic_roughness.size == 0:
+        raise ExportError(f"{name}: `metallic_roughness` has no texels; leave it out, or give it some.")
     if len(mesh.faces) and not 0 <= mesh.faces.min() <= mesh.faces.max() < count:
         raise ExportError(f"{name}: the mesh has faces that refer to vertices it does not have.")
     corners = mesh.vertices[mesh.faces].astype(np.float64)
@@ -148,4 +156,5 @@ def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
         vertices=mesh.vertices[used],
         faces=renumbered.reshape(faces.shape).astype(np.int32),
         uv=mesh.uv[used],
+        base_color=mesh.base_color[..., :3] if alpha_mode(mesh.base_color) == "OPAQUE" else mesh.base_color,
     )

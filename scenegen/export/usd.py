@@ -1,10 +1,11 @@
 """USD: an assembly of components with materials, physics and labels, a package for phones, and their validation.
 
-    scene.usd                        assembly: groups `objects` and `background`, camera, gravity
-    objects/<name>/<name>.usd        component: what can be known without loading it (labels, mass, provenance)
-    objects/<name>/payload.usdc      its meshes (`geo`) and material (`mtl`)
-    objects/<name>/base_color.png
-    background/<name>/...            likewise
+    scene.usd                              assembly: groups `objects` and `background`, camera, gravity
+    objects/<name>/<name>.usd              component: what can be known without loading it (labels, mass, provenance)
+    objects/<name>/payload.usdc            its meshes (`geo`) and material (`mtl`)
+    objects/<name>/base_color.png          RGBA where the object is cut out or seen through
+    objects/<name>/metallic_roughness.png  where the two vary over it
+    background/<name>/...                  likewise
 
 The layout is the ASWF's (usd-wg/assets, asset structure guidelines). Units are metres and kilograms, Z is up
 (`scenegen.camera.USD_FROM_WORLD`). A component knows nothing of the scene it is in, so that a scene can replace one object
@@ -28,7 +29,7 @@ from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdSh
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
 from scenegen.export.collider import Body, body
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, pose, prepared
-from scenegen.geometry.mesh import TexturedMesh, vertex_normals
+from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.png import write_png
 
 FLOOR_LABEL = "floor"
@@ -39,7 +40,8 @@ FRAME_WIDTH = 36.0
 """Horizontal aperture of the exported camera. Only its ratio to the focal length has an effect."""
 GRAVITY = 9.81
 DOWN = {UsdGeom.Tokens.y: Gf.Vec3f(0, -1, 0), UsdGeom.Tokens.z: Gf.Vec3f(0, 0, -1)}
-TEXTURE = "base_color.png"
+BASE_COLOR = "base_color.png"
+METALLIC_ROUGHNESS = "metallic_roughness.png"
 ROOT = "/scene"
 
 
@@ -97,7 +99,9 @@ def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
     textures: dict[str, str] = {}
 
     def packed(asset: str) -> str:
-        return textures.setdefault(asset, f"textures/{Path(asset).parent.name}.png")
+        part, file = Path(asset).parent.name, Path(asset).name
+        # No part's name holds a dot, so that no two textures meet.
+        return textures.setdefault(asset, f"textures/{part}.png" if file == BASE_COLOR else f"textures/{part}.{file}")
 
     UsdUtils.ModifyAssetPaths(layer, packed)
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
@@ -197,7 +201,11 @@ def _write_component(folder: Path, group: str, part: Part, solid: Body | None, m
     """Writes one component and returns its files. With a body it is a rigid body of `mass` kilograms."""
     home = folder / group / part.name
     home.mkdir(parents=True, exist_ok=True)
-    write_png(home / TEXTURE, part.mesh.base_color)
+    pictures = {BASE_COLOR: part.mesh.base_color}
+    if part.mesh.metallic_roughness is not None:
+        pictures[METALLIC_ROUGHNESS] = part.mesh.metallic_roughness
+    for file, picture in pictures.items():
+        write_png(home / file, picture)
     mesh = part.mesh.transformed(USD_FROM_WORLD)
     _write_payload(home / "payload.usdc", part, mesh, solid)
 
@@ -229,7 +237,7 @@ def _write_component(folder: Path, group: str, part: Part, solid: Body | None, m
         "SimReady_Metadata": {**named, **category, "author": GENERATOR},
     }
     stage.GetRootLayer().Save()
-    return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", TEXTURE)]
+    return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", *pictures)]
 
 
 def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | None) -> None:
@@ -245,15 +253,15 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | Non
     )
     material = _define_material(stage, f"{root}/mtl/material", mesh)
     UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
+    if solid is None or alpha_mode(mesh.base_color) != "OPAQUE":
+        shown.CreateDoubleSidedAttr(True)
     if solid is not None:
         hull = _define_mesh(stage, f"{root}/geo/collider", solid.hull_vertices, solid.hull_faces)
         hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
         hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
         _collide(hull, UsdPhysics.Tokens.convexHull)
-    else:
-        shown.CreateDoubleSidedAttr(True)
-        if part.label == FLOOR_LABEL:
-            _collide(shown, UsdPhysics.Tokens.none)
+    elif part.label == FLOOR_LABEL:
+        _collide(shown, UsdPhysics.Tokens.none)
     stage.GetRootLayer().Save()
 
 
@@ -274,24 +282,43 @@ def _define_material(stage: Any, path: str, mesh: TexturedMesh) -> Any:
     reader = UsdShade.Shader.Define(stage, f"{path}/st")
     reader.CreateIdAttr("UsdPrimvarReader_float2")
     reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
-    texture = UsdShade.Shader.Define(stage, f"{path}/base_color")
-    texture.CreateIdAttr("UsdUVTexture")
-    texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(f"./{TEXTURE}")
-    texture.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set("sRGB")
-    texture.CreateInput("wrapS", Sdf.ValueTypeNames.Token).Set("clamp")
-    texture.CreateInput("wrapT", Sdf.ValueTypeNames.Token).Set("clamp")
-    texture.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(
-        reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
-    )
+    texture = _define_texture(stage, reader, BASE_COLOR, "sRGB")
     surface = UsdShade.Shader.Define(stage, f"{path}/surface")
     surface.CreateIdAttr("UsdPreviewSurface")
     surface.CreateInput("diffuseColor", Sdf.ValueTypeNames.Color3f).ConnectToSource(
         texture.CreateOutput("rgb", Sdf.ValueTypeNames.Float3)
     )
-    surface.CreateInput("metallic", Sdf.ValueTypeNames.Float).Set(mesh.metallic)
-    surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(mesh.roughness)
+    metallic = surface.CreateInput("metallic", Sdf.ValueTypeNames.Float)
+    roughness = surface.CreateInput("roughness", Sdf.ValueTypeNames.Float)
+    if mesh.metallic_roughness is None:
+        metallic.Set(mesh.metallic)
+        roughness.Set(mesh.roughness)
+    else:
+        packed = _define_texture(stage, reader, METALLIC_ROUGHNESS, "raw")
+        metallic.ConnectToSource(packed.CreateOutput("b", Sdf.ValueTypeNames.Float))
+        roughness.ConnectToSource(packed.CreateOutput("g", Sdf.ValueTypeNames.Float))
+    mode = alpha_mode(mesh.base_color)
+    if mode != "OPAQUE":
+        alpha = texture.CreateOutput("a", Sdf.ValueTypeNames.Float)
+        surface.CreateInput("opacity", Sdf.ValueTypeNames.Float).ConnectToSource(alpha)
+    if mode == "MASK":
+        surface.CreateInput("opacityThreshold", Sdf.ValueTypeNames.Float).Set(ALPHA_CUTOFF)
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", Sdf.ValueTypeNames.Token))
     return material
+
+
+def _define_texture(stage: Any, reader: Any, file: str, color_space: str) -> Any:
+    """A texture beside the component, read at what `reader` reads."""
+    texture = UsdShade.Shader.Define(stage, reader.GetPath().ReplaceName(Path(file).stem))
+    texture.CreateIdAttr("UsdUVTexture")
+    texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(f"./{file}")
+    texture.CreateInput("sourceColorSpace", Sdf.ValueTypeNames.Token).Set(color_space)
+    texture.CreateInput("wrapS", Sdf.ValueTypeNames.Token).Set("clamp")
+    texture.CreateInput("wrapT", Sdf.ValueTypeNames.Token).Set("clamp")
+    texture.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(
+        reader.CreateOutput("result", Sdf.ValueTypeNames.Float2)
+    )
+    return texture
 
 
 def _collide(mesh: Any, approximation: str) -> None:

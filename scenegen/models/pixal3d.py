@@ -1,15 +1,22 @@
-"""The three models Pixal3D runs on, located together."""
+"""The three models Pixal3D runs on, located or fetched together."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+from scenegen.errors import WeightsError
 from scenegen.models.convert import as_safetensors
-from scenegen.models.local import digest_of, locate_all
+from scenegen.models.download import Progress, fetch
+from scenegen.models.local import digest_of, locate, locate_all
 from scenegen.models.registry import registered
 from scenegen.runtime import Runtime
 
-PARTS = ("pixal3d", "dinov3-vitl16", "naf")
+logger = logging.getLogger(__name__)
+
+PIXAL3D, DINOV3, NAF = "pixal3d", "dinov3-vitl16", "naf"
+PARTS = (PIXAL3D, DINOV3, NAF)
 
 
 def locate_pixal3d(runtime: Runtime) -> tuple[Path, Path, Path]:
@@ -23,7 +30,56 @@ def locate_pixal3d(runtime: Runtime) -> tuple[Path, Path, Path]:
         ResourceError: where the converted checkpoint cannot be written.
     """
     folder, dino_folder, naf_folder = locate_all(PARTS, runtime)
-    (dino,) = registered("dinov3-vitl16").files
-    (naf,) = registered("naf").files
-    checkpoint = naf_folder / naf.name
-    return folder, dino_folder / dino.name, as_safetensors(checkpoint, naf.sha256 or digest_of(checkpoint))
+    return folder, dinov3_weights(dino_folder), naf_weights(naf_folder)
+
+
+def obtain(names: Sequence[str], runtime: Runtime, progress: Progress | None = None) -> tuple[Path, ...]:
+    """Folders of models, in the order of `names`; those that are not here are fetched, unless the run is offline.
+
+    Raises:
+        UsageError: where no model has one of the names.
+        WeightsError: offline, where any is absent or damaged; else where one cannot be fetched.
+        ResourceError: where the models folder cannot be written.
+    """
+    if runtime.offline:
+        return locate_all(names, runtime)
+    folders = []
+    for name in names:
+        try:
+            folders.append(locate(name, runtime))
+        except WeightsError as lacking:
+            logger.info("%s Fetching them now.", lacking)
+            folders.append(fetch(name, runtime, progress))
+    return tuple(folders)
+
+
+def pixal3d_name(revision: str | None) -> str:
+    """The name Pixal3D's weights go by at a revision; None is the registered one."""
+    pinned = registered(PIXAL3D).revision
+    if revision in (None, pinned):
+        return PIXAL3D
+    logger.warning(
+        "Pixal3D's revision %s was asked for, not %s, whose sizes and sha256 are registered: its files are not checked "
+        "against any digest when they are fetched.",
+        revision,
+        pinned,
+    )
+    return f"{PIXAL3D}@{revision}"
+
+
+def dinov3_weights(folder: Path) -> Path:
+    """DINOv3's weights in its model's folder."""
+    (file,) = registered(DINOV3).files
+    return folder / file.name
+
+
+def naf_weights(folder: Path) -> Path:
+    """NAF's weights in its model's folder, as safetensors; the first call converts its checkpoint.
+
+    Raises:
+        WeightsError: where the checkpoint cannot be read or is not the registered one.
+        ResourceError: where the converted checkpoint cannot be written.
+    """
+    (file,) = registered(NAF).files
+    checkpoint = folder / file.name
+    return as_safetensors(checkpoint, file.sha256 or digest_of(checkpoint))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scenegen.errors import UsageError
 
@@ -45,14 +46,25 @@ class Model:
 
 
 def registered(name: str) -> Model:
-    """The model called `name`.
+    """The model called `name`, or that model at another revision, as `name@revision`.
+
+    Of another revision no size and no digest is known: whatever the first fetch brings is taken, and held to afterwards.
 
     Raises:
-        UsageError: where no model has that name.
+        UsageError: where no model has that name, or it lies in no repository that has revisions.
     """
-    if name not in MODELS:
+    known, at, revision = name.partition("@")
+    if known not in MODELS:
         raise UsageError(f"`model` is {name!r}; registered are: {', '.join(MODELS)}.")
-    return MODELS[name]
+    model = MODELS[known]
+    if not at:
+        return model
+    if model.repo is None or not re.fullmatch(r"\w[\w.-]*", revision):
+        raise UsageError(
+            f"`model` is {name!r}; after the @ give a commit, tag or branch without `/`, of a model with a repository."
+        )
+    unknown = tuple(replace(file, bytes=None, sha256=None) for file in model.files)
+    return replace(model, name=name, revision=revision, files=unknown)
 
 
 def _sam(variant: str, file: str, size: int, sha256: str) -> Model:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from jaxtyping import Complex64, Float, Int32
@@ -118,7 +118,16 @@ class FlowTransformer(nn.Module):
             for _ in range(num_blocks)
         )
         self.out_layer = nn.Linear(model_channels, out_channels)
-        to_dtype(self, DTYPES[dtype])
+        self.to_dtype(DTYPES[dtype])
+
+    def to_dtype(self, dtype: torch.dtype) -> None:
+        """Casts weights and biases of the linear layers inside the blocks, in place.
+
+        All else stays float32: modulation, the gains of the norms, input, time and head.
+        """
+        for module in self.blocks.modules():
+            if isinstance(module, nn.Linear):
+                module.to(dtype)
 
     def velocity(
         self,
@@ -164,7 +173,11 @@ class StructureFlow(FlowTransformer):
     @property
     def rope_phases(self) -> Complex64[Tensor, "n pairs"]:
         """Rotary phases of the grid, x outermost. Released files store them beside the weights; here they are computed."""
-        axis = torch.arange(self.resolution, device=self.input_layer.weight.device)
+        return self.rope_phases_on(self.input_layer.weight.device)
+
+    def rope_phases_on(self, device: torch.device) -> Complex64[Tensor, "n pairs"]:
+        """`rope_phases` on `device`, which need not be that of the weights."""
+        axis = torch.arange(self.resolution, device=device)
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
         return rotary_phases(grid.flatten(0, 2), self.head_dim)
 
@@ -262,20 +275,6 @@ class LatentFlow(FlowTransformer):
             Items(tuple(lengths.tolist()), coords[:, 0].long()),
             score_bytes,
         )
-
-
-Flow = TypeVar("Flow", bound=FlowTransformer)
-
-
-def to_dtype(flow: Flow, dtype: torch.dtype) -> Flow:
-    """Casts weights and biases of the linear layers inside the blocks, in place.
-
-    All else stays float32: modulation, the gains of the norms, input, time and head.
-    """
-    for module in flow.blocks.modules():
-        if isinstance(module, nn.Linear):
-            module.to(dtype)
-    return flow
 
 
 def count_flops(config: Mapping[str, Any], tokens: int, global_tokens: int = 5) -> int:

@@ -1,280 +1,314 @@
-"""The cascade: from a picture of one object to its surface and material, in the picture's own camera.
-
-structure (which voxels) -> coarse shape -> where the fine voxels are -> fine shape -> texture -> decode (Pixal3D, arXiv
-2605.10922; shapes and order as released).
-"""
+"""The Pixal3D pipeline: read from the hub, the models cache or a folder, run on one object's crop, saved to a folder."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import logging
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, UInt8
 
-from scenegen.errors import InputError, WeightsError
-from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
-from scenegen.pixal3d.dino import VITL16, Dinov3
-from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
-from scenegen.pixal3d.naf import NafUpsampler
-from scenegen.pixal3d.preprocess import image_tensor, object_picture, view_tensor
-from scenegen.pixal3d.projection import Cameras
-from scenegen.pixal3d.sampler import SamplerSettings, Step, sample
+from scenegen.camera import transform
+from scenegen.errors import InputError, UsageError
+from scenegen.models.download import Progress
+from scenegen.pixal3d.features import FeatureExtractor
+from scenegen.pixal3d.generation import (
+    Generated,
+    Images,
+    Observer,
+    framed_picture,
+    generate,
+    one_picture,
+    several_pictures,
+)
+from scenegen.pixal3d.pretrained import PipelineFiles, copy_files, find_files
+from scenegen.pixal3d.projection import Cameras, distance_from_fov, fov_from_focal, front_cameras
+from scenegen.pixal3d.residency import Networks, Residency, open_extractor, open_networks
+from scenegen.pixal3d.sampler import Step
+from scenegen.pixal3d.selfcheck import ATTEMPTS, Quality, Surface, generate_checked
 from scenegen.pixal3d.settings import PipelineSettings, read_pipeline
-from scenegen.pixal3d.structure_decoder import occupied_voxels
-from scenegen.pixal3d.surface import dual_grid_to_mesh
-from scenegen.pixal3d.voxels import material
-from scenegen.pixal3d.weights import Precision, load_network, load_weights
+from scenegen.pixal3d.usage import StageUsage
+from scenegen.pixal3d.weights import Precision
+from scenegen.records import Intrinsics
+from scenegen.runtime import Runtime
+from scenegen.torch_env import device_memory, torch_device
 
-UPSAMPLINGS = 4
-"""Subdivisions of a coarse latent voxel that say where the fine ones are."""
+__all__ = [
+    "Generated",
+    "GeneratedObject",
+    "Images",
+    "Observer",
+    "Pixal3DPipeline",
+    "Precision",
+    "Quality",
+    "Residency",
+    "StageUsage",
+    "Step",
+    "crop_from_latent",
+    "generate",
+    "one_picture",
+    "several_pictures",
+]
 
+logger = logging.getLogger(__name__)
 
-Networks = Callable[[str], AbstractContextManager[Any]]
-"""Gives a network, ready on its device, for as long as it is used; by its name in `pipeline.json`."""
-
-
-@dataclass(frozen=True)
-class Generated:
-    """A decoded object in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
-
-    vertices: Float[Tensor, "v 3"]
-    """One a voxel, used by a face or not."""
-    faces: Int32[Tensor, "f 3"]
-    coords: Int32[Tensor, "v 3"]
-    """Voxels (x, y, z) on a grid of `resolution`."""
-    attributes: Float[Tensor, "v 6"]
-    """Base colour (sRGB), metallic, roughness, alpha of each voxel, about 0..1."""
-    resolution: int
-    warnings: tuple[str, ...] = ()
-
-
-Images = Callable[[int], Float[Tensor, "1 v 3 s s"]]
-"""The pictures of one object at a given size: on black, in [0, 1]."""
-
-Observer = Callable[[str, Mapping[str, Tensor]], None]
-"""Told each stage's name and results as they are there. What it raises ends the generation: so it is cancelled."""
+REPOSITORY = "TencentARC/Pixal3D"
+"""Where the weights are published."""
+SOLID = 0.5
+"""Pixels that the object covers by at least this share belong to the silhouette it is checked against."""
+CENTRED = 1e-3
+"""How far, in picture widths, a principal point may be off the middle, and the two focal lengths apart."""
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What the photo says, for one grid."""
+class GeneratedObject:
+    """An object that was generated from its crop, checked against the crop's mask."""
 
-    tokens: Float[Tensor, "1 g c"]
-    voxels: Float[Tensor, "*n p"]
+    generated: Generated
+    """Raw surface and material voxels, in the latent frame."""
+    crop_from_latent: Float[np.ndarray, "4 4"]
+    """Affine; the object in the crop camera's frame, one unit a cube edge, where it projects onto the crop's pixels."""
+    seed: int
+    """Of the attempt that was taken."""
+    fov: float
+    """Horizontal field of view it was generated with, in radians."""
+    quality: Quality
+    """How it agrees with the mask; `quality.good` says whether it passed the gate."""
+    usage: tuple[StageUsage, ...]
+    """Of every stage of every attempt, in order."""
+    warnings: tuple[str, ...]
 
-    def of(self, conditional: bool) -> tuple[Tensor, Tensor]:
-        """Global tokens and voxel features; zeros for the unconditional velocity."""
-        return (self.tokens, self.voxels) if conditional else (self.tokens * 0, self.voxels * 0)
-
-
-def one_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> Images:
-    """The object that the alpha of `rgba` cuts out, cropped and centred.
-
-    Raises:
-        InputError: where nothing is cut out, or nothing is left.
-    """
-    picture = object_picture(rgba)
-    return lambda size: image_tensor(picture, size)[None, None]
-
-
-def several_pictures(rgbas: Sequence[UInt8[np.ndarray, "h w 4"]]) -> Images:
-    """Several pictures of one object as they are framed; the first is the front."""
-    return lambda size: torch.stack([view_tensor(rgba, size) for rgba in rgbas])[None]
+    @property
+    def vertices(self) -> Float[np.ndarray, "v 3"]:
+        """Vertices of the raw surface in the crop camera's frame; its faces are `generated.faces`."""
+        return transform(self.crop_from_latent, self.generated.vertices.cpu().double().numpy())
 
 
-@torch.inference_mode()
-def generate(
-    networks: Networks,
-    extractor: FeatureExtractor,
-    images: Images,
-    cameras: Cameras,
-    settings: PipelineSettings,
-    *,
-    seed: int = 42,
-    resolution: int = 1024,
-    observe: Observer | None = None,
-    on_step: Callable[[str, Step], None] | None = None,
-) -> Generated:
-    """Generates one object.
+def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]:
+    """From the latent cube, generated with `fov`, to the frame of the crop's camera, one unit a cube edge.
 
-    Noise is drawn on the CPU, so that a seed means the same on every device.
+    The generator's camera has the focal length f' that `fov` stands for, the crop's has f. Depths are kept, x and y are
+    multiplied by f' / f, so that f x / z is what f' x' / z was: the object stays on its pixels.
 
     Args:
-        networks: where the networks come from.
-        extractor: the image networks; their device is where everything is computed.
-        images: `one_picture`, or `several_pictures` with weights that were trained on several.
-        cameras: one a picture, of one object.
-        settings: of every stage.
-        seed: of the noise.
-        resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
-        observe: told the results of each stage.
-        on_step: told each step of each flow.
-
-    Raises:
-        InputError: where nothing comes of the picture.
-        UsageError: for sizes that do not belong together.
-        WeightsError: from `networks`.
+        camera: of the crop, square and centred.
+        fov: horizontal, in radians.
     """
-    device = next(extractor.parameters()).device
-    noise = torch.Generator().manual_seed(seed)
-    encoded: dict[int, ImageFeatures] = {}
-
-    def condition(view: ExtractorSettings, coords: Int32[Tensor, "n 4"] | None) -> Condition:
-        if view.image_size not in encoded:
-            encoded[view.image_size] = extractor.encode(images(view.image_size).to(device))
-        features = encoded[view.image_size]
-        return Condition(features.global_tokens, extractor.project(features, cameras, view, coords))
-
-    def latents(
-        name: str, coords: Int32[Tensor, "n 4"], known: Condition, sampler: SamplerSettings, extra: Tensor | None = None
-    ) -> Float[Tensor, "n c"]:
-        with networks(name) as flow:
-            channels = flow.in_channels - (0 if extra is None else extra.shape[1])
-            drawn = torch.randn((len(coords), channels), generator=noise).to(device)
-            return sample(
-                lambda x, t, conditional: flow(x, coords, t, *known.of(conditional), concat=extra),
-                drawn,
-                sampler,
-                lengths=[len(coords)],
-                on_step=_named(name, on_step),
-            )
-
-    def tell(stage: str, **results: Tensor) -> None:
-        if observe is not None:
-            observe(stage, results)
-
-    # 1. Which voxels of the coarse grid the object occupies.
-    known = condition(settings.structure_view, None)
-    with networks("sparse_structure_flow_model") as flow:
-        grid = settings.structure_view.grid_resolution
-        drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
-        latent = sample(
-            lambda x, t, conditional: flow(x, t, *known.of(conditional)),
-            drawn,
-            settings.structure_sampler,
-            on_step=_named("sparse_structure_flow_model", on_step),
-        )
-    with networks("sparse_structure_decoder") as decoder:
-        coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
-    tell("structure", latent=latent, coords=coords, tokens=known.tokens, features=known.voxels)
-    if len(coords) == 0:
-        raise InputError("nothing was generated: no voxel is occupied. Try another `seed`, or check mask and picture.")
-
-    # 2. Its coarse shape, and from it the voxels of the fine one.
-    known = condition(settings.coarse_view, coords)
-    coarse = settings.shape_normalisation.undo(
-        latents("shape_slat_flow_model_512", coords, known, settings.shape_sampler)
-    )
-    with networks("shape_slat_decoder") as decoder:
-        lattice = decoder.upsample(coarse, coords, UPSAMPLINGS)
-    fine: FineVoxels = fine_voxels(lattice, resolution, settings.max_tokens)
-    tell("coarse shape", latent=coarse, features=known.voxels, lattice=lattice, coords=fine.coords)
-
-    # 3. Its fine shape.
-    known = condition(replace(settings.fine_view, grid_resolution=fine.grid), fine.coords)
-    normalised = latents("shape_slat_flow_model_1024", fine.coords, known, settings.shape_sampler)
-    shape = settings.shape_normalisation.undo(normalised)
-    tell("fine shape", latent=shape, features=known.voxels)
-
-    # 4. Its material, given the shape.
-    known = condition(replace(settings.texture_view, grid_resolution=fine.grid), fine.coords)
-    again = settings.shape_normalisation.apply(shape)
-    texture = settings.texture_normalisation.undo(
-        latents("tex_slat_flow_model_1024", fine.coords, known, settings.texture_sampler, extra=again)
-    )
-    tell("texture", latent=texture, shape=again, features=known.voxels, tokens=known.tokens)
-
-    # 5. Surface and material from the latents.
-    with networks("shape_slat_decoder") as decoder:
-        decoded = decoder(shape, fine.coords)
-        vertices, faces = dual_grid_to_mesh(decoder.dual_grid(decoded), fine.resolution)
-    with networks("tex_slat_decoder") as decoder:
-        painted = decoder(texture, fine.coords, decoded.subdivisions)
-    attributes = material(painted.feats)
-    masks = {f"subdivision {level}": logits > 0 for level, logits in enumerate(decoded.subdivisions)}
-    tell(
-        "decode",
-        raw=decoded.feats,
-        coords=decoded.coords,
-        attributes=attributes,
-        vertices=vertices,
-        faces=faces,
-        **masks,
-    )
-    return Generated(vertices, faces, painted.coords[:, 1:], attributes, fine.resolution, fine.warnings)
-
-
-def _named(name: str, on_step: Callable[[str, Step], None] | None) -> Callable[[Step], None] | None:
-    return None if on_step is None else lambda step: on_step(name, step)
-
-
-Residency = Literal["resident", "staged"]
-"""`resident`: every network stays on the device. `staged`: one at a time, read from its file when it is used."""
+    stretch = (0.5 / math.tan(fov / 2)) / (camera.fx / camera.width)
+    matrix = np.diag([stretch, -stretch, -1.0, 1.0])
+    matrix[2, 3] = distance_from_fov(fov)
+    return matrix
 
 
 @dataclass(frozen=True)
 class Pixal3DPipeline:
-    """The released pipeline, from local files."""
+    """Pixal3D (arXiv 2605.10922) with weights from files. It holds no state: several threads may use one."""
 
     networks: Networks
     extractor: FeatureExtractor
     settings: PipelineSettings
+    files: PipelineFiles
+    """Where it was read from."""
 
     @classmethod
     def from_pretrained(
         cls,
-        folder: Path,
-        dino: Path,
-        naf: Path,
+        source: Path | str = REPOSITORY,
         *,
-        device: torch.device | str = "cpu",
+        revision: str | None = None,
+        dino: Path | None = None,
+        naf: Path | None = None,
+        device: torch.device | str = "auto",
         residency: Residency = "staged",
         precision: Precision = "released",
-        dino_config: Mapping[str, Any] = VITL16,
-        naf_config: Mapping[str, Any] | None = None,
+        offline: bool = False,
+        models: Path | None = None,
+        progress: Progress | None = None,
     ) -> Pixal3DPipeline:
-        """Reads `folder/pipeline.json` and the networks it names.
+        """Reads `pipeline.json` and the networks it names, and checks every file against its network.
 
         Args:
-            folder: as released, with `pipeline.json` and `ckpts/`.
-            dino: DINOv3's `model.safetensors`.
-            naf: NAF's weights as safetensors.
-            device: where to compute.
-            residency: what stays in memory between uses.
+            source: a folder in the released layout, with `pipeline.json` and `ckpts/`, or one that `save_pretrained` made; or
+                the published repository, which is taken from the models cache, and fetched where it is not there.
+            revision: commit, tag or branch of the repository; the registered commit by default. Files of another are not
+                checked against registered digests, which the log says.
+            dino: DINOv3's `model.safetensors`; by default the one `source` holds, else that of the models cache. Its sizes are
+                those of the `config.json` beside it, else the released ones.
+            naf: NAF's weights as safetensors, likewise.
+            device: where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+            residency: what stays in memory between uses; see `Residency`.
             precision: of the blocks; a CPU is faster with `float32`.
-            dino_config: DINOv3's sizes.
-            naf_config: NAF's sizes, where they are not the released ones.
+            offline: never use the network.
+            models: folder of fetched models; that of scenegen by default.
+            progress: told how each file that is fetched advances.
 
         Raises:
-            WeightsError: where a file is missing, damaged, or not that of its network.
+            UsageError: for a device or revision that cannot be one.
+            ResourceError: for a device that is not there, too little memory, or a models folder that cannot be written.
+            WeightsError: where a file is missing and cannot be fetched, is damaged, or is not that of its network.
         """
-        settings, stems = read_pipeline(folder)
-        for stem in stems.values():
-            for path in (stem.parent / f"{stem.name}.json", stem.parent / f"{stem.name}.safetensors"):
-                if not path.is_file():
-                    raise WeightsError(f"{path} is missing; fetch it, or give a folder that has it.")
-        # Both hold tables that are no weights, so they are made for real and then filled.
-        extractor = FeatureExtractor(
-            load_weights(Dinov3(dino_config), dino, device).to(device),
-            load_weights(NafUpsampler(**(naf_config or {})), naf, device).to(device),
+        reach = Runtime(device=str(device), offline=offline)
+        runtime = reach if models is None else replace(reach, models=models)
+        where = torch_device(runtime)
+        files = find_files(source, revision, dino, naf, runtime, progress)
+        settings, stems = read_pipeline(files.folder)
+        with device_memory(where):
+            networks = open_networks(stems, where, residency, precision)
+            extractor = open_extractor(files.dino, files.naf, where, residency)
+        return cls(networks, extractor, settings, files)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Writes everything the pipeline needs to `folder`, for `from_pretrained` to read to the same numbers.
+
+        The networks' files are copied as they are, in the types they are stored in, whatever the precision here; DINOv3 and NAF
+        come with their configs, and `pipeline.json` has these settings. The folder is there whole or not at all.
+
+        Raises:
+            UsageError: where `folder` is there and not empty.
+            WeightsError: where a file the pipeline was read from is gone.
+            ResourceError: where the folder cannot be written.
+        """
+        copy_files(self.files, self.settings, folder)
+
+    def __call__(
+        self,
+        images: Images,
+        cameras: Cameras,
+        *,
+        seed: int = 42,
+        resolution: int = 1024,
+        max_tokens: int | None = None,
+        observe: Observer | None = None,
+        on_step: Callable[[str, Step], None] | None = None,
+    ) -> Generated:
+        """Generates one object in the latent frame, once and unchecked; from one picture, or from several of them.
+
+        Args:
+            images: `one_picture`, or `several_pictures` with weights that were trained on several.
+            cameras: one a picture: `front_cameras` or `relative_cameras` of `scenegen.pixal3d.projection`.
+            seed: of the noise.
+            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
+            max_tokens: in place of the settings' `max_tokens`.
+            observe: told the results of each stage. What it raises ends the generation and frees the networks.
+            on_step: told each step of each flow; likewise.
+
+        Raises:
+            InputError: where nothing comes of the picture.
+            UsageError: for sizes that do not belong together.
+            WeightsError: where a file has gone or changed, or its numbers overflow.
+            ResourceError: where the device has too little memory.
+        """
+        settings = self.settings if max_tokens is None else replace(self.settings, max_tokens=max_tokens)
+        with device_memory(next(self.extractor.parameters()).device):
+            return generate(
+                self.networks,
+                self.extractor,
+                images,
+                cameras,
+                settings,
+                seed=seed,
+                resolution=resolution,
+                observe=observe,
+                on_step=on_step,
+            )
+
+    def generate(
+        self,
+        image: UInt8[np.ndarray, "s s 3"],
+        mask: Float[np.ndarray, "s s"],
+        camera: Intrinsics,
+        *,
+        seed: int = 42,
+        resolution: int = 1024,
+        max_tokens: int | None = None,
+        attempts: int = ATTEMPTS,
+        observe: Observer | None = None,
+        on_step: Callable[[str, Step], None] | None = None,
+    ) -> GeneratedObject:
+        """Generates the object that `mask` shows, so that it lies on the crop's pixels, and checks that it does.
+
+        The crop is taken as it is framed, on black, with its own field of view. The silhouette of the result is compared with
+        the mask; where it does not fit, other seeds and then other fields of view are tried (`scenegen.pixal3d.selfcheck`).
+
+        Args:
+            image: sRGB, as the crop camera sees it.
+            mask: share of each pixel the object covers, 0..1.
+            camera: of the crop: square pixels, the principal point in the middle.
+            seed: of the first attempt.
+            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
+            max_tokens: in place of the settings' `max_tokens`.
+            attempts: at most; 1 tries nothing again.
+            observe: told the results of each stage of each attempt. What it raises ends everything and frees the networks.
+            on_step: told each step of each flow; likewise.
+
+        Raises:
+            InputError: where the mask shows nothing, or nothing comes of any attempt.
+            UsageError: where picture, mask and camera do not belong together, or for a number that is not allowed.
+            WeightsError: where a file has gone or changed, or its numbers overflow.
+            ResourceError: where the device has too little memory.
+        """
+        _check_crop(image, mask, camera)
+        solid = mask >= SOLID
+        if not solid.any():
+            raise InputError(
+                f"`mask` has no pixel that the object covers by {SOLID:.0%}; give the mask of an object in this crop."
+            )
+        fov = fov_from_focal(camera.fx / camera.width)
+        images = framed_picture(image, mask)
+        usage: list[StageUsage] = []
+
+        def make(seed: int, fov: float) -> Generated:
+            generated = self(
+                images,
+                front_cameras(torch.tensor([fov]), torch.tensor([distance_from_fov(fov)]), torch.ones(1)),
+                seed=seed,
+                resolution=resolution,
+                max_tokens=max_tokens,
+                observe=observe,
+                on_step=on_step,
+            )
+            usage.extend(generated.usage)
+            return generated
+
+        best, warnings = generate_checked(make, _surface, solid, fov, seed, attempts)
+        if best.fov != fov:
+            stretched = (
+                f"generated with a field of view of {math.degrees(best.fov):.1f} degrees instead of the crop's "
+                f"{math.degrees(fov):.1f}; x and y are rescaled so that the object stays on its pixels, so its depth is "
+                "out of proportion by that much."
+            )
+            logger.warning("%s", stretched)
+            warnings = (*warnings, stretched)
+        return GeneratedObject(
+            generated=best.made,
+            crop_from_latent=crop_from_latent(camera, best.fov),
+            seed=best.seed,
+            fov=best.fov,
+            quality=best.quality,
+            usage=tuple(usage),
+            warnings=(*best.made.warnings, *warnings),
         )
-        if residency == "resident":
-            held = {name: load_network(stem, device, precision) for name, stem in stems.items()}
-            return cls(lambda name: contextlib.nullcontext(held[name]), extractor, settings)
 
-        @contextlib.contextmanager
-        def read(name: str) -> Iterator[nn.Module]:
-            yield load_network(stems[name], device, precision)
 
-        return cls(read, extractor, settings)
+def _surface(generated: Generated) -> Surface:
+    return Surface(generated.vertices.cpu().double().numpy(), generated.faces.cpu().numpy())
 
-    def __call__(self, images: Images, cameras: Cameras, *, seed: int = 42, resolution: int = 1024) -> Generated:
-        """Generates one object; see `generate`."""
-        return generate(self.networks, self.extractor, images, cameras, self.settings, seed=seed, resolution=resolution)
+
+def _check_crop(image: np.ndarray, mask: np.ndarray, camera: Intrinsics) -> None:
+    """Raises `UsageError` unless all three are of one square crop with its axis in the middle."""
+    size = camera.width
+    if camera.height != size or image.shape[:2] != (size, size) or mask.shape != (size, size):
+        raise UsageError(
+            f"`image` is {image.shape[1]}x{image.shape[0]}, `mask` {mask.shape[1]}x{mask.shape[0]} and `camera` "
+            f"{camera.width}x{camera.height}; all must be of one square crop."
+        )
+    off = max(abs(camera.cx - size / 2), abs(camera.cy - size / 2), abs(camera.fx - camera.fy))
+    if off > CENTRED * size:
+        raise UsageError(
+            f"`camera` has the principal point ({camera.cx:.1f}, {camera.cy:.1f}) and focal lengths {camera.fx:.1f} and "
+            f"{camera.fy:.1f}; allowed is ({size / 2:.1f}, {size / 2:.1f}) and two equal ones. Use `scenegen.camera.crop_camera`."
+        )

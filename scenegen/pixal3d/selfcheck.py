@@ -8,13 +8,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from scenegen.camera import intrinsics_from_fov, rays
+from scenegen.camera import rays
+from scenegen.errors import InputError, UsageError
 from scenegen.geometry.render import RayCaster
-from scenegen.pixal3d.projection import distance_from_fov
+from scenegen.pixal3d.projection import distance_from_fov, focal_pixels
+from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 
 logger = logging.getLogger(__name__)
@@ -25,6 +29,10 @@ SEEDS = 2
 """Seeds tried before the field of view is doubted."""
 FOV_FACTORS = (0.8, 1.25, 0.6, 1.6)
 """Fields of view tried after that, as multiples of the given one."""
+ATTEMPTS = SEEDS + len(FOV_FACTORS)
+"""Most attempts at one object."""
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -44,19 +52,24 @@ class Quality:
     """Larger side of the silhouette's box over that of the mask's."""
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """Larger is better."""
+        return self.good, self.silhouette_iou
+
+    @property
     def good(self) -> bool:
         """Whether it passes the gate."""
         return self.silhouette_iou >= LEAST_IOU and abs(self.size_ratio - 1) <= LARGEST_SIZE_ERROR
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Attempt(Generic[Made]):
     """One try, and what came of it."""
 
     seed: int
     fov: float
     """Horizontal, in radians."""
-    surface: Surface
+    made: Made
     quality: Quality
 
 
@@ -68,42 +81,63 @@ def measure(surface: Surface, mask: Bool[np.ndarray, "s s"], fov: float) -> Qual
         mask: the object in the square picture it was generated from.
         fov: horizontal field of view of that picture, in radians.
     """
-    size = mask.shape[0]
-    camera = intrinsics_from_fov(size, size, float(np.degrees(fov)))
+    wanted = _extent(mask)
+    if not len(surface.faces) or not wanted:
+        return Quality(0.0, 0.0)
+    size, focal = mask.shape[0], focal_pixels(fov, mask.shape[0])
+    camera = Intrinsics(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
     # Latent to camera: y and z turn around, and the cube's centre lies ahead.
     points = surface.vertices * [1.0, -1.0, -1.0] + [0.0, 0.0, distance_from_fov(fov)]
     directions = rays(camera).reshape(-1, 3)
     hits = RayCaster(points, surface.faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
     silhouette = (hits.triangle >= 0).reshape(mask.shape)
-    wanted = _extent(mask)
-    ratio = _extent(silhouette) / wanted if wanted else 0.0
+    ratio = _extent(silhouette) / wanted
     return Quality(round(intersection_over_union(silhouette, mask), 4), round(ratio, 4))
 
 
 def generate_checked(
-    make: Callable[[int, float], Surface], mask: Bool[np.ndarray, "s s"], fov: float, seed: int
-) -> tuple[Attempt, tuple[str, ...]]:
+    make: Callable[[int, float], Made],
+    surface_of: Callable[[Made], Surface],
+    mask: Bool[np.ndarray, "s s"],
+    fov: float,
+    seed: int,
+    attempts: int = ATTEMPTS,
+) -> tuple[Attempt[Made], tuple[str, ...]]:
     """The first attempt that passes the gate, or the best there was.
 
-    Other seeds are tried first, then other fields of view.
+    Other seeds are tried first, then other fields of view. Only the best attempt is kept meanwhile.
 
     Args:
-        make: generates a surface from a seed and a field of view in radians.
+        make: generates something from a seed and a field of view in radians. An attempt of which it raises `InputError` has
+            failed.
+        surface_of: the surface of what `make` made.
         mask: the object in the square picture.
         fov: the field of view believed in, in radians.
         seed: the first seed.
+        attempts: at most, 1 to `ATTEMPTS`.
 
     Returns:
         - the attempt.
         - **warnings**: what was tried, where the first attempt did not pass.
+
+    Raises:
+        UsageError: for another number of attempts.
+        InputError: where every attempt failed; the last one's.
     """
-    tried: list[Attempt] = []
-    for next_seed, next_fov in _plan(seed, fov):
-        surface = make(next_seed, next_fov)
-        attempt = Attempt(next_seed, next_fov, surface, measure(surface, mask, next_fov))
-        tried.append(attempt)
-        if attempt.quality.good:
-            break
+    if not 1 <= attempts <= ATTEMPTS:
+        raise UsageError(f"`attempts` is {attempts}; allowed: 1 to {ATTEMPTS}.")
+    best: Attempt[Made] | None = None
+    failure: InputError | None = None
+    tried = 0
+    for next_seed, next_fov in islice(_plan(seed, fov), attempts):
+        tried += 1
+        try:
+            made = make(next_seed, next_fov)
+        except InputError as error:
+            logger.info("seed %d, field of view %.1f degrees: %s", next_seed, np.degrees(next_fov), error)
+            failure = error
+            continue
+        attempt = Attempt(next_seed, next_fov, made, measure(surface_of(made), mask, next_fov))
         logger.info(
             "seed %d, field of view %.1f degrees: silhouette IoU %.3f, size ratio %.3f",
             next_seed,
@@ -111,12 +145,19 @@ def generate_checked(
             attempt.quality.silhouette_iou,
             attempt.quality.size_ratio,
         )
-    best = max(tried, key=lambda attempt: (attempt.quality.good, attempt.quality.silhouette_iou))
-    if len(tried) == 1:
+        if best is None or attempt.quality.rank > best.quality.rank:
+            best = attempt
+        del made, attempt  # a decoded surface may take gigabytes
+        if best.quality.good:
+            break
+    if best is None:
+        assert failure is not None
+        raise failure
+    if tried == 1 and best.quality.good:
         return best, ()
     outcome = "passes" if best.quality.good else "is the best of them, and does not pass"
     warning = (
-        f"{len(tried)} attempts were made; that with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
+        f"{tried} attempts were made; that with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
         f"degrees {outcome}: silhouette IoU {best.quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
         f"{best.quality.size_ratio:.3f} (within {LARGEST_SIZE_ERROR:.0%})."
     )

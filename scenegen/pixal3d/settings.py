@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from scenegen.errors import WeightsError
+from scenegen.errors import UsageError, WeightsError
 from scenegen.pixal3d.features import ExtractorSettings
 from scenegen.pixal3d.sampler import SamplerSettings
 
@@ -211,8 +211,13 @@ class PipelineSettings:
     """The fine flows stay below this many voxels, by a coarser grid."""
 
 
+VIEWS = ("structure_view", "coarse_view", "fine_view", "texture_view")
+
+
 def read_pipeline(folder: Path) -> tuple[PipelineSettings, dict[str, Path]]:
     """Settings, and for each of `NETWORKS` where its files are (without suffix), from `pipeline.json` in `folder`.
+
+    The released file says nothing of `views` and `max_tokens`; where it has none, they are the released ones.
 
     Raises:
         WeightsError: where the file is missing, damaged, or does not name every network.
@@ -224,18 +229,53 @@ def read_pipeline(folder: Path) -> tuple[PipelineSettings, dict[str, Path]]:
         absent = [name for name in NETWORKS if name not in models]
         if absent:
             raise WeightsError(f"{path} names no {', '.join(absent)}; fetch it again.")
+        views = args.get("views", {})
         settings = PipelineSettings(
             structure_sampler=_sampler(args["sparse_structure_sampler"]),
             shape_sampler=_sampler(args["shape_slat_sampler"]),
             texture_sampler=_sampler(args["tex_slat_sampler"]),
             shape_normalisation=_normalisation(args["shape_slat_normalization"]),
             texture_normalisation=_normalisation(args["tex_slat_normalization"]),
+            **{name: ExtractorSettings(**views[name]) for name in VIEWS if name in views},
+            **{name: int(args[name]) for name in ("max_tokens",) if name in args},
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise WeightsError(
             f"{path} is no readable pipeline ({type(error).__name__}: {error}); fetch it again."
         ) from error
     return settings, {name: _inside(folder, models[name]) for name in NETWORKS}
+
+
+def pipeline_text(source: Path, settings: PipelineSettings) -> str:
+    """The `pipeline.json` of the folder `source` with `settings`, which `read_pipeline` reads to equal ones.
+
+    Raises:
+        WeightsError: where the file cannot be read.
+    """
+    path = source / "pipeline.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["args"] |= {
+            "sparse_structure_sampler": _sampler_entry(settings.structure_sampler),
+            "shape_slat_sampler": _sampler_entry(settings.shape_sampler),
+            "tex_slat_sampler": _sampler_entry(settings.texture_sampler),
+            "shape_slat_normalization": asdict(settings.shape_normalisation),
+            "tex_slat_normalization": asdict(settings.texture_normalisation),
+            "views": {name: asdict(getattr(settings, name)) for name in VIEWS},
+            "max_tokens": settings.max_tokens,
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} cannot be read ({type(error).__name__}: {error}); fetch it again.") from error
+    return json.dumps(document, indent=1)
+
+
+def _sampler_entry(settings: SamplerSettings) -> dict[str, Any]:
+    params = asdict(settings)
+    return {
+        "name": "FlowEulerGuidanceIntervalSampler",
+        "args": {"sigma_min": params.pop("sigma_min")},
+        "params": params,
+    }
 
 
 def _sampler(entry: Mapping[str, Any]) -> SamplerSettings:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import manifold3d
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from scenegen.errors import InputError
-from scenegen.geometry.simplify import COARSEST, FINEST, STEP, is_closed, simplify
+from scenegen.geometry.simplify import is_closed, simplify, within_budget
 from scenegen.pixal3d.sparse import CoordinateIndex
 from scenegen.pixal3d.topology import (
     boundary_loops,
@@ -93,14 +93,28 @@ def dual_grid_to_mesh(grid: DualGrid, resolution: int) -> tuple[Float[Tensor, "n
             f"`coords` run from {low} to {high}; give 0 to {resolution - 1}, or the `resolution` they are of."
         )
     vertices = (place + grid.dual_vertices) / resolution - 0.5
-    voxel, axis = grid.intersected.nonzero(as_tuple=True)
-    steps = functional.pad(torch.tensor(QUADS, dtype=torch.int32, device=place.device), (1, 0))
-    quads = CoordinateIndex.of(grid.coords).find(grid.coords[voxel, None] + steps[axis])
-    quads = quads[(quads >= 0).all(dim=1)]
+    quads, _ = crossing_quads(grid.coords, grid.intersected)
     weight = grid.split_weight[quads].squeeze(2)
     second = weight[:, 0] * weight[:, 2] <= weight[:, 1] * weight[:, 3]
     corners = torch.tensor(SPLITS, device=place.device)[second.long()].flatten(1)
     return vertices, quads.gather(1, corners).reshape(-1, 3).int()
+
+
+def crossing_quads(
+    coords: Int32[Tensor, "n 4"], intersected: Bool[Tensor, "n 3"]
+) -> tuple[Int64[Tensor, "q 4"], Int64[Tensor, "q 2"]]:
+    """The quads of a dual grid.
+
+    Returns:
+        - **quads**: rows of the four voxels around each crossed edge, where all exist; their normal runs along the axis,
+          except y, where it runs against it.
+        - **edges**: the row of the voxel that owns the edge, and the edge's axis.
+    """
+    edges = intersected.nonzero()
+    steps = functional.pad(torch.tensor(QUADS, dtype=torch.int32, device=coords.device), (1, 0))
+    quads = CoordinateIndex.of(coords).find(coords[edges[:, 0], None] + steps[edges[:, 1]])
+    whole = (quads >= 0).all(dim=1)
+    return quads[whole], edges[whole]
 
 
 def clean_surface(
@@ -170,6 +184,13 @@ def simplify_open(
         return vertices, faces, ()
     loops = boundary_loops(faces, mates(vertices, faces))
     points, whole = capped(vertices, faces, loops, np.ones(loops.count, dtype=bool))
+    size = float(np.ptp(vertices, axis=0).max())
+    # A flat cap on a flat surface would be its own back side, which nothing can be collapsed on: caps become cones.
+    caps = points[whole[len(faces) :]]
+    normals = np.cross(caps[:, 1] - caps[:, 0], caps[:, 2] - caps[:, 0])
+    heights = np.zeros_like(points)
+    np.add.at(heights, whole[len(faces) :, 2], normals)
+    points += size * heights / np.maximum(np.linalg.norm(heights, axis=1, keepdims=True), 1e-30)
     surface = manifold3d.Manifold.reserve_ids(2)
     solid = manifold3d.Manifold(
         manifold3d.Mesh(
@@ -181,18 +202,17 @@ def simplify_open(
     )
     if solid.status() != manifold3d.Error.NoError:
         return vertices, faces, (f"the open surface cannot be simplified: it keeps all its {len(faces)} faces.",)
-    size = float(np.ptp(vertices, axis=0).max())
-    tolerance = FINEST
-    while True:
-        mesh = solid.to_mesh()
+
+    def kept(tried: manifold3d.Manifold) -> Int32[np.ndarray, "g 3"]:
+        mesh = tried.to_mesh()
         runs = zip(mesh.run_original_id, mesh.run_index, mesh.run_index[1:], strict=False)
-        kept = np.concatenate([mesh.tri_verts[begin // 3 : end // 3] for run, begin, end in runs if run == surface])
-        if len(kept) <= max_faces or tolerance > COARSEST:
-            break
-        solid = solid.simplify(tolerance * size)
-        tolerance *= STEP
-    used, compact = np.unique(kept, return_inverse=True)
-    return mesh.vert_properties[used, :3].astype(np.float32), compact.reshape(-1, 3).astype(np.int32), ()
+        parts = [mesh.tri_verts[begin // 3 : end // 3] for run, begin, end in runs if run == surface]
+        return np.concatenate(parts).astype(np.int32)
+
+    solid, warnings = within_budget(solid, lambda tried: len(kept(tried)), max_faces, size)
+    used, compact = np.unique(kept(solid), return_inverse=True)
+    points = solid.to_mesh().vert_properties[used, :3].astype(np.float32)
+    return points, compact.reshape(-1, 3).astype(np.int32), warnings
 
 
 def _large_pieces(
@@ -203,9 +223,9 @@ def _large_pieces(
     min_piece: float,
 ) -> Bool[np.ndarray, "pieces"]:
     """Which pieces are no specks."""
-    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    for corner in faces.T:
-        np.minimum.at(low, piece, vertices[corner])
-        np.maximum.at(high, piece, vertices[corner])
+    order = np.argsort(piece, kind="stable")
+    begin = np.searchsorted(piece[order], np.arange(count))
+    corners = vertices[faces[order]]
+    low, high = np.minimum.reduceat(corners.min(axis=1), begin), np.maximum.reduceat(corners.max(axis=1), begin)
     diagonal = np.linalg.norm(high - low, axis=1)
     return diagonal >= min_piece * diagonal.max()

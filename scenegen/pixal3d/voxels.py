@@ -7,12 +7,13 @@ import itertools
 import torch
 from jaxtyping import Bool, Float, Int32, UInt8
 from torch import Tensor
+from torch.nn import functional
 
 from scenegen.errors import InputError
 from scenegen.pixal3d.sparse import WORKING_BYTES, CoordinateIndex, row_slices
 
-BASE_COLOR, METALLIC, ROUGHNESS, ALPHA = slice(0, 3), slice(3, 4), slice(4, 5), slice(5, 6)
-"""Channels of the material."""
+BASE_COLOR, SURFACE = slice(0, 3), slice(3, 6)
+"""Channels of the material: sRGB; metallic, roughness and alpha."""
 CORNERS = tuple(itertools.product((0, 1), repeat=3))
 SUM_FLOOR = 1e-12
 
@@ -59,19 +60,17 @@ def sample_voxels(
     if len(coords) == 0:
         return values, known
     index = CoordinateIndex.of(coords)
-    row_bytes = (3 * attributes.shape[1] + 8) * attributes.element_size() + 16 * torch.int64.itemsize
+    steps = torch.tensor(CORNERS, device=points.device)
+    row_bytes = len(CORNERS) * 16 * torch.int64.itemsize
     for rows in row_slices(len(points), row_bytes, budget):
         place = (points[rows] + 0.5) * resolution - 0.5  # voxel centres at whole numbers
         base = place.floor()
-        fraction = place - base
-        total = place.new_zeros(len(place), 1)
-        for corner in CORNERS:
-            far = torch.tensor(corner, device=points.device)
-            row = index.find(base.long() + far)
-            there = row >= 0
-            weight = torch.where(far.bool(), fraction, 1 - fraction).prod(dim=1, keepdim=True) * there[:, None]
-            values[rows] += weight * attributes[row.clamp(min=0)]
-            total += weight
-            known[rows] |= there
-        values[rows] /= total.clamp(min=SUM_FLOOR)
+        found = index.find(base.long()[:, None] + steps)
+        there = found >= 0
+        along = torch.stack([1 - (place - base), place - base], dim=2)  # [rows, axis, near or far]
+        x, y, z = (along[:, axis, steps[:, axis]] for axis in range(3))
+        weight = (x * y * z * there).to(attributes.dtype)
+        values[rows] = functional.embedding_bag(found.clamp(min=0), attributes, mode="sum", per_sample_weights=weight)
+        values[rows] /= weight.sum(dim=1, keepdim=True).clamp(min=SUM_FLOOR)
+        known[rows] = there.any(dim=1)
     return values, known

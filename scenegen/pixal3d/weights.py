@@ -36,8 +36,23 @@ CLASSES: Mapping[str, type[nn.Module]] = MappingProxyType(
 DERIVED = "rope_phases"
 """A complex table the released structure flow stores. Ours follows from the resolution; a stored one must equal it."""
 
+NAF_RELEASED: Mapping[str, Any] = MappingProxyType(
+    {"dim": 256, "heads_attn": 4, "heads_rope": 4, "kernel_size": 9, "rope_base": 100.0, "img_layers": 2}
+)
+"""Arguments of the released NAF."""
+
 Precision = Literal["released", "float32"]
 """`released`: bfloat16 or float16 inside the blocks, as the config says."""
+
+
+def config_file(stem: Path) -> Path:
+    """The config of the network whose files are `stem` and a suffix; a stem may hold dots."""
+    return stem.with_name(f"{stem.name}.json")
+
+
+def tensor_file(stem: Path) -> Path:
+    """The weights of the network whose files are `stem` and a suffix."""
+    return stem.with_name(f"{stem.name}.safetensors")
 
 
 def build(name: str, args: Mapping[str, Any], precision: Precision = "released") -> nn.Module:
@@ -58,49 +73,101 @@ def build(name: str, args: Mapping[str, Any], precision: Precision = "released")
         raise WeightsError(f"the config of {name} does not fit: {error}.") from error
 
 
+def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
+    """The network of `<stem>.json`, on the meta device, once the header of `<stem>.safetensors` shows that it is its own.
+
+    Raises:
+        WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
+    """
+    path = config_file(stem)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        network = build(config["name"], config["args"], precision)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} is no readable config with `name` and `args` ({error}); fetch it again.") from error
+    check_tensors(network, tensor_file(stem))
+    return network
+
+
 def load_network(stem: Path, device: torch.device | str = "cpu", precision: Precision = "released") -> nn.Module:
     """The network of `<stem>.json` with the weights of `<stem>.safetensors`, in evaluation mode.
 
     Raises:
         WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    path = stem.parent / f"{stem.name}.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        network = build(config["name"], config["args"], precision)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is no readable config with `name` and `args` ({error}); fetch it again.") from error
-    return load_weights(network, stem.parent / f"{stem.name}.safetensors", device)
+    return load_weights(build_network(stem, precision), tensor_file(stem), device)
 
 
-def load_weights(network: nn.Module, path: Path, device: torch.device | str = "cpu") -> nn.Module:
-    """Fills a network built on the meta device with the tensors of `path`, each in the type the network has it in.
+def load_weights(network: nn.Module, path: Path, device: torch.device | str = "cpu", *, without: str = "") -> nn.Module:
+    """Fills a network with the tensors of `path`, each in the type the network has it in.
+
+    Args:
+        network: its tensors are replaced, wherever they are; best built on the meta device.
+        path: a safetensors file.
+        device: where the tensors go.
+        without: a module of the network that keeps the tensors it has; none by default.
+
+    Returns:
+        The network, in evaluation mode, without gradients.
 
     Raises:
         WeightsError: where the file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    wanted = network.state_dict()
-    state: dict[str, torch.Tensor] = {}
+    check_tensors(network, path)
+    state = network.state_dict()
+    try:
+        with safe_open(path, "pt") as file:
+            for name, tensor in state.items():
+                if not (without and name.startswith(f"{without}.")):
+                    state[name] = file.get_tensor(name).to(device=device, dtype=tensor.dtype)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}); fetch it again.") from error
+    network.load_state_dict(state, strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def image_config(weights: Path, released: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of an image network: those that `config.json` beside its weights names, else the `released` ones.
+
+    Arguments that are not among the released ones are left out: transformers would act on some of them.
+
+    Raises:
+        WeightsError: where the file cannot be read.
+    """
+    path = weights.with_name("config.json")
+    if not path.exists():
+        return dict(released)
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return {name: stored.get(name, value) for name, value in released.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} is no readable config ({error}); fetch it again, or remove it.") from error
+
+
+def check_tensors(network: nn.Module, path: Path) -> None:
+    """Compares names and shapes of the tensors in `path` with those of `network`; reads little more than the header.
+
+    Raises:
+        WeightsError: where the file is missing or damaged, or its tensors are not exactly those of the network.
+    """
     try:
         with safe_open(path, "pt") as file:
             stored = set(file.keys())
             derived = stored & {DERIVED} if isinstance(network, StructureFlow) else set()
+            wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
             check_names(stored - derived, set(wanted), path)
-            for name, tensor in wanted.items():
-                shape = tuple(file.get_slice(name).get_shape())
-                if shape != tuple(tensor.shape):
+            for name, shape in wanted.items():
+                found = tuple(file.get_slice(name).get_shape())
+                if found != shape:
                     raise WeightsError(
-                        f"{path}: `{name}` has the shape {shape}; the network has {tuple(tensor.shape)}. Is this the "
-                        "checkpoint of another config?"
+                        f"{path}: `{name}` has the shape {found}; the network has {shape}. Is this the checkpoint of "
+                        "another config?"
                     )
-                state[name] = file.get_tensor(name).to(device=device, dtype=tensor.dtype)
             phases = file.get_tensor(DERIVED) if derived else None
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); fetch it again.") from error
-    network.load_state_dict(state, strict=True, assign=True)
     if phases is not None and isinstance(network, StructureFlow):
         _check_phases(network, phases, path)
-    return network.eval().requires_grad_(False)
 
 
 def check_names(stored: set[str], wanted: set[str], path: Path) -> None:
@@ -115,6 +182,6 @@ def check_names(stored: set[str], wanted: set[str], path: Path) -> None:
 
 
 def _check_phases(network: StructureFlow, stored: torch.Tensor, path: Path) -> None:
-    ours = network.rope_phases
-    if stored.shape != ours.shape or not torch.allclose(stored, ours.to(stored.device), atol=1e-4):
+    ours = network.rope_phases_on(stored.device)
+    if stored.shape != ours.shape or not torch.allclose(stored, ours, atol=1e-4):
         raise WeightsError(f"{path}: `{DERIVED}` is not that of a grid of {network.resolution}; fetch the file again.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import struct
 from collections.abc import Callable
@@ -13,14 +14,16 @@ import numpy as np
 import pytest
 import trimesh
 from export.khronos import khronos_report
+from export.toy_scene import varied
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from scenegen.camera import intrinsics_from_fov, project, transform
 from scenegen.errors import ExportError
 from scenegen.export.glb import JSON_CHUNK, encode_texture, read_glb, write_glb
-from scenegen.export.parts import Part, PartScene
+from scenegen.export.parts import Part, PartScene, prepared
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import Intrinsics
 
@@ -54,14 +57,22 @@ def assert_equal_scenes(read: PartScene, written: PartScene) -> None:
         for mine, theirs in zip(getattr(read, group), getattr(written, group), strict=True):
             assert (mine.name, mine.label, mine.facts) == (theirs.name, theirs.label, theirs.facts)
             np.testing.assert_allclose(mine.world_from_part, theirs.world_from_part, atol=1e-12)
-            assert (mine.mesh.metallic, mine.mesh.roughness) == (theirs.mesh.metallic, theirs.mesh.roughness)
-            for field in ("vertices", "faces", "uv", "base_color"):
+            numbers = (
+                (1, 1) if theirs.mesh.metallic_roughness is not None else (theirs.mesh.metallic, theirs.mesh.roughness)
+            )
+            assert (mine.mesh.metallic, mine.mesh.roughness) == numbers
+            for field in ("vertices", "faces", "uv", "base_color", "metallic_roughness"):
                 np.testing.assert_array_equal(getattr(mine.mesh, field), getattr(theirs.mesh, field))
 
 
 def test_a_scene_comes_back_as_it_was(part_scene: PartScene, tmp_path: Path) -> None:
     write_glb(tmp_path / "scene.glb", part_scene)
     assert_equal_scenes(read_glb(tmp_path / "scene.glb"), part_scene)
+
+
+def test_varied_materials_come_back_as_they_were(part_scene: PartScene, tmp_path: Path) -> None:
+    write_glb(tmp_path / "scene.glb", varied(part_scene))
+    assert_equal_scenes(read_glb(tmp_path / "scene.glb"), prepared(varied(part_scene)))
 
 
 def test_the_exported_camera_sees_every_vertex_at_its_pixel(part_scene: PartScene, tmp_path: Path) -> None:
@@ -104,18 +115,22 @@ def scenes(draw: st.DrawFn) -> PartScene:
 
     def part(name: str) -> Part:
         generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+        def texture(channels: st.SearchStrategy[int]) -> np.ndarray:
+            # So small that PNG wins over JPEG.
+            shape = draw(st.tuples(st.integers(1, 5), st.integers(1, 5), channels))
+            return generator.integers(0, 256, shape).astype(np.uint8)
+
         count = draw(st.integers(3, 12))
         faces = np.stack([np.arange(count), (np.arange(count) + 1) % count, (np.arange(count) + 2) % count], axis=-1)
         mesh = TexturedMesh(
             vertices=generator.normal(size=(count, 3), scale=10.0 ** draw(st.integers(-3, 3))).astype(np.float32),
             faces=faces.astype(np.int32),
             uv=generator.uniform(-1, 2, (count, 2)).astype(np.float32),
-            # So small that PNG wins over JPEG.
-            base_color=generator.integers(
-                0, 256, draw(st.tuples(st.integers(1, 5), st.integers(1, 5), st.just(3)))
-            ).astype(np.uint8),
+            base_color=texture(st.sampled_from([3, 4])),
             metallic=draw(st.floats(0, 1)),
             roughness=draw(st.floats(0, 1)),
+            metallic_roughness=texture(st.just(3)) if draw(st.booleans()) else None,
         )
         facts = draw(
             st.dictionaries(
@@ -141,12 +156,13 @@ def scenes(draw: st.DrawFn) -> PartScene:
 def test_any_scene_comes_back_as_it_was(scene: PartScene, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "any.glb"
     write_glb(path, scene)
-    assert_equal_scenes(read_glb(path), scene)
+    assert_equal_scenes(read_glb(path), prepared(scene))
 
 
-def test_the_same_scene_gives_the_same_bytes(part_scene: PartScene, tmp_path: Path) -> None:
-    write_glb(tmp_path / "a.glb", part_scene)
-    write_glb(tmp_path / "b.glb", part_scene)
+@pytest.mark.parametrize("change", [lambda scene: scene, varied], ids=["plain", "varied"])
+def test_the_same_scene_gives_the_same_bytes(part_scene: PartScene, tmp_path: Path, change) -> None:
+    write_glb(tmp_path / "a.glb", change(part_scene))
+    write_glb(tmp_path / "b.glb", change(part_scene))
     assert (tmp_path / "a.glb").read_bytes() == (tmp_path / "b.glb").read_bytes()
 
 
@@ -168,6 +184,40 @@ def test_the_document_is_laid_out_as_promised(part_scene: PartScene, tmp_path: P
     sided = [material.get("doubleSided", False) for material in document["materials"]]
     assert sided == [False, False, False, True, True]
     assert not any("uri" in entry for kind in ("buffers", "images") for entry in document[kind])
+
+
+def test_materials_are_what_their_textures_need(part_scene: PartScene, tmp_path: Path) -> None:
+    scene = varied(part_scene)
+    write_glb(tmp_path / "scene.glb", scene)
+    document, binary = parsed(tmp_path / "scene.glb")
+
+    def embedded(texture: dict[str, int]) -> np.ndarray:
+        image = document["images"][document["textures"][texture["index"]]["source"]]
+        assert image["mimeType"] == "image/png"
+        view = document["bufferViews"][image["bufferView"]]
+        data = binary[view["byteOffset"] :][: view["byteLength"]]
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    alpha = {
+        "obj_01_box": {},
+        "obj_02": {"alphaMode": "MASK", "alphaCutoff": 0.5, "doubleSided": True},
+        "obj_03_tasse": {"alphaMode": "BLEND", "doubleSided": True},
+        "floor": {"alphaMode": "MASK", "alphaCutoff": 0.5, "doubleSided": True},
+        "backdrop": {"doubleSided": True},
+    }
+    for material, part in zip(document["materials"], (*scene.objects, *scene.background), strict=True):
+        surface = material.pop("pbrMetallicRoughness")
+        assert material.pop("name") == part.name
+        assert material == alpha[part.name]
+        channels = 4 if "alphaMode" in material else 3
+        np.testing.assert_array_equal(embedded(surface.pop("baseColorTexture")), part.mesh.base_color[..., :channels])
+        if part.mesh.metallic_roughness is None:
+            assert surface == {"metallicFactor": part.mesh.metallic, "roughnessFactor": part.mesh.roughness}
+        else:
+            np.testing.assert_array_equal(
+                embedded(surface.pop("metallicRoughnessTexture")), part.mesh.metallic_roughness
+            )
+            assert surface == {"metallicFactor": 1, "roughnessFactor": 1}
 
 
 def test_trimesh_loads_the_same_nodes_at_the_same_places(part_scene: PartScene, tmp_path: Path) -> None:
@@ -222,6 +272,8 @@ def test_photos_are_embedded_as_good_jpeg_and_flat_pictures_as_png(part_scene: P
     write_glb(tmp_path / "scene.glb", replace(part_scene, background=parts))
     document, _ = parsed(tmp_path / "scene.glb")
     assert len(document["images"]) == 4  # the photo once
+    assert encode_texture(photo, lossless=True)[0] == "png"
+    assert encode_texture(np.dstack([photo, photo[..., 0]]))[0] == "png"
     for part in read_glb(tmp_path / "scene.glb").background:
         error = np.mean((part.mesh.base_color.astype(float) - photo) ** 2)
         assert 10 * np.log10(255**2 / error) > 38
@@ -241,6 +293,10 @@ SPOIL: dict[str, Callable[[dict[str, Any]], object]] = {
     "scaled quaternion": lambda d: d["nodes"][-1].update(rotation=[0, 0, 0, 0]),
     "camera without K": lambda d: d["cameras"][0].pop("extras"),
     "texture of another kind": lambda d: d["images"][0].update(bufferView=0),
+    "alpha of a picture without": lambda d: d["materials"][0].update(alphaMode="BLEND"),
+    "packed texture that is not there": lambda d: d["materials"][0]["pbrMetallicRoughness"].update(
+        metallicRoughnessTexture={"index": 99}
+    ),
     "index past the vertices": lambda d: d["meshes"][1]["primitives"][0].update(
         indices=d["meshes"][0]["primitives"][0]["indices"],
         attributes=dict.fromkeys(d["meshes"][0]["primitives"][0]["attributes"], 0)
@@ -272,7 +328,7 @@ def test_other_files_are_refused(tmp_path: Path, data: bytes) -> None:
         read_glb(tmp_path / "absent.glb")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused(data: st.DataObject, small_glb: bytes, tmp_path_factory) -> None:
     path = tmp_path_factory.getbasetemp() / "damaged.glb"
@@ -285,24 +341,28 @@ def test_a_damaged_file_is_read_or_refused(data: st.DataObject, small_glb: bytes
         read_glb(path)
 
 
-@pytest.fixture(scope="session")
-def small_glb(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="session", params=[False, True], ids=["plain", "varied"])
+def small_glb(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> bytes:
     path = tmp_path_factory.mktemp("small") / "small.glb"
     mesh = TexturedMesh(
         np.eye(3, dtype=np.float32),
         np.array([[0, 1, 2]], np.int32),
         np.zeros((3, 2), np.float32),
-        np.zeros((2, 2, 3), np.uint8),
+        np.zeros((2, 2, 4 if request.param else 3), np.uint8),
+        metallic_roughness=np.zeros((2, 2, 3), np.uint8) if request.param else None,
     )
     camera = Intrinsics(width=4, height=3, fx=3, fy=3, cx=2, cy=1.5)
     write_glb(path, PartScene((Part("obj_01", "", mesh, np.eye(4), {}),), (), camera, np.eye(4), {}))
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("empty", [False, True], ids=["whole", "empty"])
-def test_the_khronos_validator_finds_nothing(part_scene: PartScene, tmp_path: Path, empty: bool) -> None:
-    scene = replace(part_scene, objects=(), background=()) if empty else part_scene
-    write_glb(tmp_path / "scene.glb", scene)
+@pytest.mark.parametrize(
+    "change",
+    [lambda scene: scene, lambda scene: replace(scene, objects=(), background=()), varied],
+    ids=["whole", "empty", "varied"],
+)
+def test_the_khronos_validator_finds_nothing(part_scene: PartScene, tmp_path: Path, change) -> None:
+    write_glb(tmp_path / "scene.glb", change(part_scene))
     assert khronos_report(tmp_path / "scene.glb")["messages"] == []
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from export.toy_scene import varied
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -74,6 +75,14 @@ def test_triangles_without_area_and_lonely_vertices_are_dropped(part_scene: Part
     np.testing.assert_array_equal(cleaned.uv, mesh.uv)
 
 
+def test_alpha_is_kept_where_it_shows_and_only_there(part_scene: PartScene) -> None:
+    scene = varied(part_scene)
+    for part, cleaned in zip(scene.objects, prepared(scene).objects, strict=True):
+        channels = 3 if part.name == "obj_01_box" else 4
+        np.testing.assert_array_equal(cleaned.mesh.base_color, part.mesh.base_color[..., :channels])
+        np.testing.assert_array_equal(cleaned.mesh.metallic_roughness, part.mesh.metallic_roughness)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -84,6 +93,8 @@ def test_triangles_without_area_and_lonely_vertices_are_dropped(part_scene: Part
         (lambda mesh: {"faces": mesh.faces + 1}, "vertices it does not have"),
         (lambda mesh: {"faces": mesh.faces - 1}, "vertices it does not have"),
         (lambda mesh: {"base_color": mesh.base_color[:0]}, "a texture"),
+        (lambda mesh: {"base_color": mesh.base_color[..., :2]}, "2 channels"),
+        (lambda mesh: {"metallic_roughness": mesh.base_color[:0]}, "no texels"),
         (lambda mesh: {"roughness": math.nan}, "must lie in 0..1"),
         (lambda mesh: {"metallic": 1.5}, "must lie in 0..1"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 from dataclasses import replace
@@ -8,7 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from pxr import Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade
+from export.toy_scene import varied
+from PIL import Image
+from pxr import Ar, Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade
 
 from scenegen.camera import project, transform
 from scenegen.errors import ExportError
@@ -34,16 +37,25 @@ def folder(part_scene: PartScene, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def varied_folder(part_scene: PartScene, tmp_path: Path) -> Path:
+    written(tmp_path, varied(part_scene))
+    return tmp_path
+
+
 def shown_mesh(stage: Usd.Stage, name: str) -> UsdGeom.Mesh:
     return UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{name}/geo/render"))
 
 
+@pytest.mark.parametrize("kind", ["folder", "varied_folder"])
 @pytest.mark.parametrize("file", ["scene.usd", "scene.usdz"])
-def test_every_usd_validator_finds_nothing(folder: Path, file: str) -> None:
-    assert validate_stage(folder / file) == []
+def test_every_usd_validator_finds_nothing(kind: str, file: str, request: pytest.FixtureRequest) -> None:
+    assert validate_stage(request.getfixturevalue(kind) / file) == []
 
 
-def test_components_are_valid_by_themselves(part_scene: PartScene, folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "varied_folder"])
+def test_components_are_valid_by_themselves(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(kind)
     for path in [*folder.glob("objects/*/*.usd"), *folder.glob("background/*/*.usd")]:
         assert validate_stage(path) == []
 
@@ -175,6 +187,47 @@ def test_materials_show_the_texture_beside_them(part_scene: PartScene, folder: P
         np.testing.assert_array_equal(picture, part.mesh.base_color)
 
 
+@pytest.mark.parametrize("file", ["scene.usd", "scene.usdz"])
+def test_materials_vary_as_their_textures_do(part_scene: PartScene, varied_folder: Path, file: str) -> None:
+    stage = Usd.Stage.Open(str(varied_folder / file))
+
+    def source(surface: UsdShade.Shader, name: str, color_space: str) -> tuple[str, np.ndarray]:
+        """The output an input is connected to, and the texels of the texture it belongs to."""
+        ((connection,), _) = surface.GetInput(name).GetConnectedSources()
+        texture = UsdShade.Shader(connection.source.GetPrim())
+        assert texture.GetIdAttr().Get() == "UsdUVTexture"
+        assert texture.GetInput("sourceColorSpace").Get() == color_space
+        asset = Ar.GetResolver().OpenAsset(Ar.ResolvedPath(texture.GetInput("file").Get().resolvedPath))
+        return connection.sourceName, np.asarray(Image.open(io.BytesIO(bytes(asset.GetBuffer()))))
+
+    modes = {"obj_01_box": None, "obj_02": 0.5, "obj_03_tasse": 0.0}
+    for part in varied(part_scene).objects:
+        mesh = shown_mesh(stage, part.name)
+        material, _ = UsdShade.MaterialBindingAPI(mesh).ComputeBoundMaterial()
+        surface = material.ComputeSurfaceSource()[0]
+        threshold = modes[part.name]
+        output, picture = source(surface, "diffuseColor", "sRGB")
+        assert output == "rgb"
+        np.testing.assert_array_equal(picture, part.mesh.base_color[..., : 3 if threshold is None else 4])
+        assert bool(mesh.GetDoubleSidedAttr().Get()) == (threshold is not None)
+        if threshold is None:
+            assert not surface.GetInput("opacity")
+        else:
+            assert source(surface, "opacity", "sRGB")[0] == "a"
+            np.testing.assert_array_equal(source(surface, "opacity", "sRGB")[1], picture)
+        limit = surface.GetInput("opacityThreshold")
+        assert (limit.Get() if limit else 0.0) == (threshold or 0.0)
+        packed = part.mesh.metallic_roughness
+        for name, channel in (("roughness", "g"), ("metallic", "b")):
+            if packed is None:
+                assert surface.GetInput(name).Get() == pytest.approx(getattr(part.mesh, name))
+                assert not surface.GetInput(name).HasConnectedSource()
+            else:
+                output, picture = source(surface, name, "raw")
+                assert output == channel
+                np.testing.assert_array_equal(picture, packed)
+
+
 def test_objects_are_rigid_bodies_with_a_hull(folder: Path) -> None:
     stage = Usd.Stage.Open(str(folder / "scene.usd"))
     box = stage.GetPrimAtPath("/scene/objects/obj_01_box")
@@ -212,8 +265,10 @@ def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, 
     assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
 
 
-def test_the_same_scene_gives_the_same_bytes_anywhere(part_scene: PartScene, tmp_path: Path) -> None:
-    assert written(tmp_path / "a", part_scene) == written(tmp_path / "pho to [1] é@#%", part_scene)
+@pytest.mark.parametrize("change", [lambda scene: scene, varied], ids=["plain", "varied"])
+def test_the_same_scene_gives_the_same_bytes_anywhere(part_scene: PartScene, tmp_path: Path, change) -> None:
+    scene = change(part_scene)
+    assert written(tmp_path / "a", scene) == written(tmp_path / "pho to [1] é@#%", scene)
 
 
 def test_another_object_leaves_the_files_of_the_rest_alone(part_scene: PartScene, tmp_path: Path) -> None:
@@ -233,8 +288,10 @@ def test_names_that_are_not_safe_are_refused(part_scene: PartScene, tmp_path: Pa
     assert not [*tmp_path.iterdir()]
 
 
-def test_the_package_keeps_the_rules_of_arkit(folder: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "varied_folder"])
+def test_the_package_keeps_the_rules_of_arkit(kind: str, request: pytest.FixtureRequest) -> None:
     """One binary layer that comes first, PNG and JPEG only, stored, aligned, self-contained, plain materials."""
+    folder = request.getfixturevalue(kind)
     path = folder / "scene.usdz"
     data = path.read_bytes()
     with zipfile.ZipFile(path) as package:

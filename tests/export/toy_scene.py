@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,38 @@ def sheet(corners: list[tuple[float, float, float]], color: tuple[int, int, int]
         np.array([[0, 1], [1, 1], [1, 0], [0, 0]], np.float32),
         np.full((8, 8, 3), color, np.uint8),
     )
+
+
+def varied(scene: PartScene) -> PartScene:
+    """`scene` with materials that vary over its three objects: opaque with stray alpha, cut out, and seen through.
+
+    The first and the last have a metallic-roughness texture, the last an unequal one; the floor is cut out, too.
+    """
+    v, u = np.mgrid[:32, :32]
+    stray = np.where((u == v) & (u < 10), 0, 255)
+    stripes = np.where(u // 8 % 2, 0, 255)
+    glass = 40 + 5 * u
+    packed = np.dstack([0 * u, 8 * u, 255 - 8 * v])
+    changes = [
+        {"base_color": _tinted(stray), "metallic_roughness": packed.astype(np.uint8)},
+        {"base_color": _tinted(stripes)},
+        {"base_color": _tinted(glass), "metallic_roughness": packed[:16, :8].astype(np.uint8)},
+    ]
+    floor, *rest = scene.background
+    return replace(
+        scene,
+        objects=tuple(
+            replace(part, mesh=replace(part.mesh, **change))
+            for part, change in zip(scene.objects, changes, strict=True)
+        ),
+        background=(replace(floor, mesh=replace(floor.mesh, base_color=_tinted(stripes.T))), *rest),
+    )
+
+
+def _tinted(alpha: np.ndarray) -> np.ndarray:
+    """A texture with this alpha, in tiles of colour that go on where nothing of them shows."""
+    v, u = np.indices(alpha.shape)
+    return np.dstack([u // 8 * 60, v // 8 * 60, (u + v) // 16 * 60, alpha]).astype(np.uint8)
 
 
 def camera_pose(height_m: float = 1.1, pitch_deg: float = 18.0) -> np.ndarray:

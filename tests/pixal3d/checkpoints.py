@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scenegen.pixal3d.dino import Dinov3
+from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.flow import StructureFlow
 from scenegen.pixal3d.naf import NafUpsampler
 from scenegen.pixal3d.structure_decoder import SparseStructureDecoder
@@ -19,7 +19,7 @@ from scenegen.pixal3d.weights import CLASSES
 
 DINO = {
     "hidden_size": 32,
-    "num_hidden_layers": 1,
+    "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 48,
     "patch_size": 16,
@@ -29,7 +29,7 @@ NAF = {"dim": 32, "heads_attn": 2, "heads_rope": 2}
 FLOW = {
     "model_channels": 48,
     "cond_channels": 32,
-    "num_blocks": 1,
+    "num_blocks": 3,
     "num_heads": 3,
     "mlp_ratio": 2.0,
     "pe_mode": "rope",
@@ -133,8 +133,17 @@ def write_network(stem: Path, name: str, args: dict[str, Any], seed: int) -> Non
     save_file(stored_state(network), stem.with_name(f"{stem.name}.safetensors"))
 
 
+VIEWS = {
+    "structure_view": {"image_size": 160, "grid_resolution": 16},
+    "coarse_view": {"image_size": 160, "grid_resolution": 32, "use_naf": True, "naf_target_size": 160},
+    "fine_view": {"image_size": 160, "grid_resolution": 64, "use_naf": True, "naf_target_size": 160},
+    "texture_view": {"image_size": 160, "grid_resolution": 64, "use_naf": True, "naf_target_size": 160},
+}
+"""Smaller pictures than the released ones, which `pipeline.json` need not name."""
+
+
 def write_tree(folder: Path, steps: int = 2) -> Path:
-    """A complete pipeline folder, with DINO's and NAF's weights beside it."""
+    """A pipeline folder in the released layout, with small views, and the image networks in `dinov3` and `naf`."""
     for seed, (stem, name, args) in enumerate(NETWORKS.values()):
         write_network(folder / "ckpts" / stem, name, args, seed)
 
@@ -160,10 +169,16 @@ def write_tree(folder: Path, steps: int = 2) -> Path:
         "shape_slat_normalization": plain,
         "tex_slat_normalization": plain,
         "default_pipeline_type": "1024_cascade",
+        "views": VIEWS,
     }
     (folder / "pipeline.json").write_text(json.dumps({"name": "Pixal3DImageTo3DPipeline", "args": args}))
-    save_file(stored_full(randomised(Dinov3(DINO), 20)), folder / "dino.safetensors")
-    save_file(stored_full(randomised(NafUpsampler(**NAF), 21)), folder / "naf.safetensors")
+    for name, network, config, seed in (
+        ("dinov3", Dinov3({**VITL16, **DINO}), DINO, 20),
+        ("naf", NafUpsampler(**NAF), NAF, 21),
+    ):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+        save_file(stored_full(randomised(network, seed)), folder / name / "model.safetensors")
     return folder
 
 

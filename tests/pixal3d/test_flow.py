@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scenegen.errors import UsageError
 from scenegen.pixal3d import block as block_module
 from scenegen.pixal3d.attention import attend_ragged_plainly
-from scenegen.pixal3d.flow import FlowTransformer, LatentFlow, StructureFlow, count_flops, to_dtype
+from scenegen.pixal3d.flow import FlowTransformer, LatentFlow, StructureFlow, count_flops
 
 TINY: dict[str, Any] = {
     "resolution": 3,
@@ -267,7 +267,8 @@ def test_the_released_networks_have_their_released_sizes(
 
 
 def test_only_linear_layers_inside_blocks_are_cast() -> None:
-    flow = to_dtype(LatentFlow(**TINY), torch.bfloat16)
+    flow = LatentFlow(**TINY)
+    flow.to_dtype(torch.bfloat16)
     half = {name for name, value in flow.state_dict().items() if value.dtype == torch.bfloat16}
     linear = {
         f"{name}.{part}"
@@ -277,12 +278,14 @@ def test_only_linear_layers_inside_blocks_are_cast() -> None:
     }
     assert half == linear
     assert {"blocks.0.modulation", "blocks.0.norm2.weight", "blocks.0.self_attn.q_rms_norm.gamma"}.isdisjoint(half)
-    assert all(value.dtype == torch.float32 for value in to_dtype(flow, torch.float32).state_dict().values())
+    flow.to_dtype(torch.float32)
+    assert all(value.dtype == torch.float32 for value in flow.state_dict().values())
 
 
 def test_the_config_may_name_the_dtype() -> None:
     named = LatentFlow(**TINY | {"dtype": "bfloat16"})
-    cast = to_dtype(LatentFlow(**TINY), torch.bfloat16)
+    cast = LatentFlow(**TINY)
+    cast.to_dtype(torch.bfloat16)
     assert {k: v.dtype for k, v in named.state_dict().items()} == {k: v.dtype for k, v in cast.state_dict().items()}
 
 
@@ -290,7 +293,8 @@ def test_bfloat16_blocks_give_nearly_the_same_in_float32() -> None:
     flow = randomised(LatentFlow(**TINY))
     inputs = sparse_inputs(30, 40)
     exact = flow(*inputs)
-    rounded = to_dtype(flow, torch.bfloat16)(*inputs)
+    flow.to_dtype(torch.bfloat16)
+    rounded = flow(*inputs)
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     assert torch.cosine_similarity(rounded.flatten(), exact.flatten(), dim=0) > 0.999

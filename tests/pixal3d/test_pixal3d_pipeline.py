@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pixal3d.checkpoints import DINO, NAF, write_tree
+import trimesh
+from PIL import Image
+from pixal3d.checkpoints import write_tree
+from safetensors.torch import load_file, save_file
 
-from scenegen.errors import InputError, WeightsError
-from scenegen.pixal3d.features import ExtractorSettings
-from scenegen.pixal3d.pipeline import Generated, Pixal3DPipeline, generate, one_picture, several_pictures
-from scenegen.pixal3d.projection import Cameras, distance_from_fov, front_cameras, relative_cameras
+from scenegen.camera import crop_from_latent as record_crop_from_latent
+from scenegen.camera import rays, transform
+from scenegen.errors import InputError, ResourceError, UsageError, WeightsError
+from scenegen.geometry.render import RayCaster
+from scenegen.models import MODELS, ModelFile, download, fetch
+from scenegen.pixal3d.generation import Generated, Images, one_picture, several_pictures
+from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
+from scenegen.pixal3d.projection import (
+    Cameras,
+    distance_from_fov,
+    focal_pixels,
+    fov_from_focal,
+    front_cameras,
+    relative_cameras,
+)
+from scenegen.pixal3d.residency import Residency
+from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
+from scenegen.pixal3d.usage import resident_peak
+from scenegen.records import CropCamera, Intrinsics
+from scenegen.runtime import Runtime
+from scenegen.scene.scoring import intersection_over_union
 
+DINO_WEIGHTS, NAF_WEIGHTS = "dinov3/model.safetensors", "naf/model.safetensors"
 FOV = 0.7
 
 
@@ -37,32 +64,16 @@ def cameras() -> Cameras:
     return front_cameras(torch.tensor([FOV]), torch.tensor([distance_from_fov(FOV)]), torch.ones(1))
 
 
-def pipeline(tree: Path, residency: str = "staged") -> Pixal3DPipeline:
-    made = Pixal3DPipeline.from_pretrained(
-        tree,
-        tree / "dino.safetensors",
-        tree / "naf.safetensors",
-        residency=residency,  # type: ignore[arg-type]
-        precision="float32",
-        dino_config=DINO,
-        naf_config=NAF,
-    )
-    small = replace(
-        made.settings,
-        structure_view=ExtractorSettings(160, 16),
-        coarse_view=ExtractorSettings(160, 32, use_naf=True, naf_target_size=160),
-        fine_view=ExtractorSettings(160, 64, use_naf=True, naf_target_size=160),
-        texture_view=ExtractorSettings(160, 64, use_naf=True, naf_target_size=160),
-    )
-    return replace(made, settings=small)
+def pipeline(tree: Path, residency: Residency = "staged") -> Pixal3DPipeline:
+    return Pixal3DPipeline.from_pretrained(tree, device="cpu", residency=residency, precision="float32", offline=True)
 
 
 def run(made: Pixal3DPipeline, seed: int = 1) -> Generated:
     return made(one_picture(cut_out()), cameras(), seed=seed)
 
 
-def test_the_cascade_runs_and_its_parts_fit_together(tree: Path) -> None:
-    made = run(pipeline(tree))
+def test_the_cascade_runs_and_its_parts_fit_together(expected: Generated) -> None:
+    made = expected
     assert made.resolution == 1024
     assert len(made.vertices) == len(made.coords) == len(made.attributes) > 0
     assert made.vertices.abs().max() <= 0.5 + 0.5 / 1024 + 1e-6
@@ -71,12 +82,55 @@ def test_the_cascade_runs_and_its_parts_fit_together(tree: Path) -> None:
     assert made.faces.numel() == 0 or int(made.faces.max()) < len(made.vertices)
 
 
-def test_a_seed_repeats_and_another_differs_and_residency_changes_nothing(tree: Path) -> None:
-    first, again = run(pipeline(tree)), run(pipeline(tree, "resident"))
-    torch.testing.assert_close(first.vertices, again.vertices, rtol=0, atol=0)
-    torch.testing.assert_close(first.attributes, again.attributes, rtol=0, atol=0)
-    other = run(pipeline(tree), seed=2)
-    assert other.coords.shape != first.coords.shape or not torch.equal(other.coords, first.coords)
+def assert_equal(first: Generated, second: Generated) -> None:
+    """Bit for bit."""
+    for name in ("vertices", "faces", "coords", "attributes"):
+        torch.testing.assert_close(getattr(first, name), getattr(second, name), rtol=0, atol=0)
+
+
+@pytest.fixture(scope="module")
+def expected(tree: Path) -> Generated:
+    return run(pipeline(tree))
+
+
+def test_a_seed_repeats_and_another_differs(tree: Path, expected: Generated) -> None:
+    made = pipeline(tree)
+    assert_equal(run(made), expected)
+    other = run(made, seed=2)
+    assert other.coords.shape != expected.coords.shape or not torch.equal(other.coords, expected.coords)
+
+
+@pytest.mark.parametrize("residency", ["resident", "streamed"])
+def test_residency_changes_nothing(residency: Residency, tree: Path, expected: Generated) -> None:
+    assert_equal(run(pipeline(tree, residency)), expected)
+
+
+def test_what_is_saved_is_what_was_read(tree: Path, expected: Generated, tmp_path: Path) -> None:
+    first = pipeline(tree)
+    replace(first, settings=replace(first.settings, max_tokens=40000)).save_pretrained(tmp_path / "saved")
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+    again = pipeline(tmp_path / "saved", "streamed")
+    assert again.settings == replace(first.settings, max_tokens=40000)
+    assert again.files.dino == tmp_path / "saved" / "dinov3" / "model.safetensors"
+    assert_equal(run(again), expected)
+    for name in ("ckpts/ss_flow.safetensors", "ckpts/tex_dec.json", "naf/model.safetensors"):
+        assert (tmp_path / "saved" / name).read_bytes() == (tree / name).read_bytes()
+    with pytest.raises(UsageError, match="not empty"):
+        first.save_pretrained(tmp_path / "saved")
+
+
+def test_a_folder_is_saved_whole_or_not_at_all(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, copy = pipeline(tree), shutil.copyfile
+
+    def full(source: Path, target: Path) -> Path:
+        if "tex_dec" in target.name:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return Path(copy(source, target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        made.save_pretrained(tmp_path / "saved")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_views_run_too(tree: Path) -> None:
@@ -98,32 +152,106 @@ def test_several_views_run_too(tree: Path) -> None:
     assert len(both.vertices) == len(both.attributes) > 0
 
 
-def test_steps_are_told_and_can_cancel(tree: Path) -> None:
-    made = pipeline(tree)
-    told: list[tuple[str, int]] = []
+class CancelError(Exception):
+    """Raised by who watches."""
 
-    class CancelError(Exception):
-        pass
 
-    def on_step(name: str, step: object) -> None:
-        told.append((name, step.done))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("residency", ["staged", "streamed"])
+def test_steps_are_told_and_can_cancel_which_frees_the_networks(residency: Residency, tree: Path) -> None:
+    made, told, opened = pipeline(tree, residency), [], []
+
+    def networks(name: str) -> AbstractContextManager[Any]:
+        context = made.networks(name)
+
+        @contextlib.contextmanager
+        def noted() -> Iterator[Any]:
+            with context as network:
+                opened.append(network)
+                yield network
+
+        return noted()
+
+    def on_step(name: str, step: Step) -> None:
+        told.append((name, step.done))
         if name == "shape_slat_flow_model_512":
             raise CancelError
 
     with pytest.raises(CancelError):
-        generate(
-            made.networks,
-            made.extractor,
-            one_picture(cut_out()),
-            cameras(),
-            made.settings,
-            on_step=on_step,
-        )
+        replace(made, networks=networks)(one_picture(cut_out()), cameras(), on_step=on_step)
     assert told == [
         ("sparse_structure_flow_model", 1),
         ("sparse_structure_flow_model", 2),
         ("shape_slat_flow_model_512", 1),
     ]
+    assert len(opened) == 3
+    assert all(tensor.is_meta for network in opened for tensor in network.state_dict().values())
+
+
+def test_a_streamed_block_has_its_weights_only_while_it_runs(tree: Path) -> None:
+    made = pipeline(tree, "streamed")
+    running = []
+
+    def watch(blocks: torch.nn.ModuleList) -> None:
+        def look(*_: object) -> None:
+            running.append(sum(not block.state_dict()["norm2.weight"].is_meta for block in blocks))
+
+        for block in blocks:
+            block.register_forward_pre_hook(look)
+
+    watch(made.extractor.dino.layer)
+    features = made.extractor.encode(torch.rand(1, 1, 3, 160, 160))
+    assert running == [1, 1]
+    running.clear()
+    with made.networks("sparse_structure_flow_model") as flow:
+        assert not flow.input_layer.weight.is_meta
+        watch(flow.blocks)
+        x = torch.randn(1, flow.in_channels, 16, 16, 16)
+        flow(x, torch.tensor([500.0]), features.global_tokens, torch.zeros(1, 16**3, 32))
+    assert running == [1, 1, 1]
+    assert all(tensor.is_meta for tensor in flow.state_dict().values())
+
+
+def test_a_failing_block_leaves_a_streamed_network_usable(tree: Path) -> None:
+    with pipeline(tree, "streamed").networks("sparse_structure_flow_model") as flow:
+        inputs = (torch.randn(1, 8, 16, 16, 16), torch.tensor([1.0]), torch.zeros(1, 5, 32), torch.zeros(1, 16**3, 32))
+        exact = flow(*inputs)
+
+        def fail(*_: object) -> None:
+            raise CancelError
+
+        handle = flow.blocks[1].mlp.register_forward_pre_hook(fail)
+        with pytest.raises(CancelError):
+            flow(*inputs)
+        handle.remove()
+        assert torch.equal(flow(*inputs), exact)
+
+
+def test_half_precision_is_streamed_as_it_is_staged(tree: Path) -> None:
+    inputs = (torch.randn(1, 8, 16, 16, 16), torch.tensor([1.0]), torch.randn(1, 5, 32), torch.randn(1, 16**3, 32))
+    results = []
+    for residency in ("staged", "streamed"):
+        made = Pixal3DPipeline.from_pretrained(tree, device="cpu", residency=residency)  # type: ignore[arg-type]
+        with made.networks("sparse_structure_flow_model") as flow:
+            assert flow.blocks[0].mlp.mlp[0].weight.dtype == torch.bfloat16
+            results.append(flow(*inputs))
+    assert torch.equal(*results)
+
+
+def test_what_each_stage_took_is_told(expected: Generated) -> None:
+    assert [usage.stage for usage in expected.usage] == ["structure", "coarse shape", "fine shape", "texture", "decode"]
+    assert all(usage.seconds > 0 and usage.peak_of == "process so far" for usage in expected.usage)
+    peaks = [usage.peak_bytes for usage in expected.usage]
+    assert 2**20 < peaks[0] <= peaks[-1] <= resident_peak()
+
+
+def test_a_size_that_cannot_be_is_refused_before_the_work(tree: Path) -> None:
+    made = pipeline(tree)
+
+    def networks(name: str) -> AbstractContextManager[Any]:
+        raise AssertionError(f"{name} was asked for")
+
+    with pytest.raises(UsageError, match="`resolution`"):
+        replace(made, networks=networks)(one_picture(cut_out()), cameras(), resolution=900)
 
 
 def test_settings_come_from_the_file(tree: Path) -> None:
@@ -150,15 +278,66 @@ def test_broken_folders_are_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "pipeline.json").write_text(json.dumps(content))
     with pytest.raises(WeightsError, match="names no tex_slat_decoder"):
         read_pipeline(tmp_path)
-    with pytest.raises(WeightsError, match="is missing"):
-        Pixal3DPipeline.from_pretrained(
-            _without_files(tree, tmp_path), tree / "dino.safetensors", tree / "naf.safetensors"
-        )
+    (tmp_path / "pipeline.json").write_text((tree / "pipeline.json").read_text())
+    with pytest.raises(WeightsError, match=r"ss_flow\.json is missing"):
+        Pixal3DPipeline.from_pretrained(tmp_path, dino=tree / DINO_WEIGHTS, naf=tree / NAF_WEIGHTS, device="cpu")
 
 
-def _without_files(tree: Path, folder: Path) -> Path:
-    (folder / "pipeline.json").write_text((tree / "pipeline.json").read_text())
-    return folder
+def test_another_checkpoint_is_refused_when_the_pipeline_is_opened(tree: Path, tmp_path: Path) -> None:
+    shutil.copytree(tree, tmp_path / "tree")
+    path = tmp_path / "tree" / "ckpts" / "tex_1024.safetensors"
+    state = load_file(path)
+    state["blocks.2.modulatoin"] = state.pop("blocks.2.modulation")
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=r"missing \(blocks\.2\.modulation\).*unexpected \(blocks\.2\.modulatoin\)"):
+        pipeline(tmp_path / "tree")
+
+
+def test_offline_what_is_missing_is_said_at_once(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(download, "urlopen", no_network)
+    with pytest.raises(WeightsError, match="`pixal3d` are absent.*`naf` are absent.*models fetch.*offline"):
+        Pixal3DPipeline.from_pretrained(device="cpu", offline=True, models=tmp_path)
+    bare = shutil.copytree(tree, tmp_path / "bare", ignore=shutil.ignore_patterns("dinov3"))
+    with pytest.raises(WeightsError, match="`dinov3-vitl16` are absent.*fetch dinov3-vitl16`"):
+        Pixal3DPipeline.from_pretrained(bare, device="cpu", offline=True, models=tmp_path)
+    with pytest.raises(WeightsError, match="no folder, and no known repository"):
+        Pixal3DPipeline.from_pretrained("somebody/else", device="cpu", offline=True, models=tmp_path)
+    with pytest.raises(WeightsError, match=r"holds no pipeline\.json"):
+        Pixal3DPipeline.from_pretrained(tmp_path, device="cpu", offline=True)
+    with pytest.raises(UsageError, match="`revision`"):
+        Pixal3DPipeline.from_pretrained(tree, revision="main", device="cpu", offline=True)
+
+
+def test_another_revision_is_an_explicit_choice(
+    tree: Path, expected: Generated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The repository at another revision, as the cache has it once it was fetched without digests."""
+    names = [path.relative_to(tree).as_posix() for path in sorted(tree.glob("*.json")) + sorted(tree.glob("ckpts/*"))]
+    model = replace(MODELS["pixal3d"], files=tuple(ModelFile(name, None, 1, "0" * 64) for name in names))
+    monkeypatch.setitem(MODELS, "pixal3d", model)  # type: ignore[index]
+    fetch("pixal3d@v2", Runtime(offline=True, models=tmp_path), source=tree)
+    made = Pixal3DPipeline.from_pretrained(
+        "TencentARC/Pixal3D",
+        revision="v2",
+        dino=tree / DINO_WEIGHTS,
+        naf=tree / NAF_WEIGHTS,
+        device="cpu",
+        precision="float32",
+        offline=True,
+        models=tmp_path,
+    )
+    assert made.files.folder == tmp_path / "pixal3d@v2"
+    assert "v2 was asked for" in caplog.text
+    assert "not checked" in caplog.text
+    assert_equal(run(made), expected)
+    with pytest.raises(WeightsError, match="1 are registered|registered are 1 bytes"):
+        fetch("pixal3d", Runtime(offline=True, models=tmp_path), source=tree)
+    for revision in ("../other", "a/b", ""):
+        with pytest.raises(UsageError, match="after the @"):
+            Pixal3DPipeline.from_pretrained(revision=revision, device="cpu", offline=True, models=tmp_path)
 
 
 def test_nothing_generated_is_said(tree: Path) -> None:
@@ -168,10 +347,119 @@ def test_nothing_generated_is_said(tree: Path) -> None:
         def forward(self, latent: torch.Tensor) -> torch.Tensor:
             return -torch.ones(1, 1, 64, 64, 64)
 
-    import contextlib
-
-    def networks(name: str) -> object:
+    def networks(name: str) -> AbstractContextManager[Any]:
         return contextlib.nullcontext(Empty()) if name == "sparse_structure_decoder" else made.networks(name)
 
     with pytest.raises(InputError, match="nothing was generated"):
-        generate(networks, made.extractor, one_picture(cut_out()), cameras(), made.settings)  # type: ignore[arg-type]
+        replace(made, networks=networks)(one_picture(cut_out()), cameras())
+
+
+# --- from a crop ------------------------------------------------------------------------------------------------------
+
+SIZE = 96
+CROP = Intrinsics(width=SIZE, height=SIZE, fx=1.3 * SIZE, fy=1.3 * SIZE, cx=SIZE / 2, cy=SIZE / 2)
+CROP_FOV = fov_from_focal(1.3)
+PLACE, RADIUS = np.array([0.12, 0.07, -0.1]), 0.3
+"""A ball off the middle, in the latent frame."""
+
+
+def planted() -> Generated:
+    mesh = trimesh.creation.icosphere(4, radius=RADIUS)
+    vertices = torch.tensor(mesh.vertices + PLACE, dtype=torch.float32)
+    nothing = torch.zeros(len(vertices), 6)
+    coords = torch.zeros(len(vertices), 3, dtype=torch.int32)
+    return Generated(vertices, torch.tensor(mesh.faces, dtype=torch.int32), coords, nothing, 1024, ("a warning",))
+
+
+def silhouette(camera: Intrinsics, latent_camera: Intrinsics | None = None) -> np.ndarray:
+    """The ball in the crop's pixels, in closed form: rays that pass its centre closer than its radius."""
+    centre = transform(record_crop_from_latent(crop_of(latent_camera or camera)), PLACE)
+    direction = rays(latent_camera or camera)
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    return centre @ centre - (direction @ centre) ** 2 < RADIUS**2
+
+
+def picture(mask: np.ndarray) -> np.ndarray:
+    """Bright surroundings, and a gradient on the object."""
+    image = np.full((SIZE, SIZE, 3), 255, np.uint8)
+    image[mask] = (np.indices((SIZE, SIZE)).sum(0)[mask] % 200)[:, None]
+    return image
+
+
+@pytest.fixture
+def planting(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """In place of the cascade: the ball, which belongs to a field of view 0.8 times the crop's where `wrong` is set."""
+    seen: list[tuple[int, float]] = []
+
+    def cascade(
+        networks: object, extractor: object, images: Images, cameras: Cameras, *_: object, **told: Any
+    ) -> Generated:
+        fov = float(cameras.fov[0, 0])
+        seen.append((told["seed"], fov))
+        assert float(-cameras.world_from_camera[0, 0, 1, 3]) == pytest.approx(distance_from_fov(fov), rel=1e-5)
+        for size in (64, SIZE):
+            framed = images(size)
+            assert framed.shape == (1, 1, 3, size, size)
+            shown = framed[0, 0].amax(dim=0).numpy() > 0.02
+            true = np.array(Image.fromarray(silhouette(CROP)).resize((size, size), Image.Resampling.BILINEAR))
+            assert intersection_over_union(shown, true) > 0.5  # framed as it is, on black
+        return planted()
+
+    monkeypatch.setattr("scenegen.pixal3d.pipeline.generate", cascade)
+    return seen
+
+
+def test_the_object_lands_on_the_pixels_of_its_crop(tree: Path, planting: list[tuple[int, float]]) -> None:
+    mask = silhouette(CROP)
+    made = pipeline(tree).generate(picture(mask), mask.astype(np.float32), CROP, seed=5)
+    assert planting == [(5, pytest.approx(CROP_FOV, rel=1e-6))]
+    assert made.quality.good
+    assert made.warnings == ("a warning",)
+    np.testing.assert_allclose(made.crop_from_latent, record_crop_from_latent(crop_of(CROP)), atol=1e-9)
+    assert rendered(made) > 0.97
+
+
+def test_with_another_field_of_view_it_still_lands_on_the_pixels(tree: Path, planting: list[tuple[int, float]]) -> None:
+    """The mask is the ball's through 0.8 of the field of view; in the crop's own camera it would be too small."""
+    really = CROP.model_copy(
+        update={"fx": focal_pixels(0.8 * CROP_FOV, SIZE), "fy": focal_pixels(0.8 * CROP_FOV, SIZE)}
+    )
+    mask = silhouette(CROP, latent_camera=really)
+    made = pipeline(tree).generate(picture(mask), mask.astype(np.float32), CROP, seed=5)
+    assert [seed for seed, _ in planting] == [5, 6, 5]
+    assert made.fov == pytest.approx(0.8 * CROP_FOV, rel=1e-6)
+    assert made.quality.good
+    assert "rescaled" in made.warnings[-1]
+    assert rendered(made, mask) > 0.97
+
+
+def crop_of(camera: Intrinsics) -> CropCamera:
+    return CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=camera)
+
+
+def rendered(made: GeneratedObject, mask: np.ndarray | None = None) -> float:
+    """IoU of the object, seen by the crop's own camera, with its mask."""
+    directions = rays(CROP).reshape(-1, 3)
+    hits = RayCaster(made.vertices, made.generated.faces.numpy()).cast(np.zeros_like(directions), directions)
+    seen = (hits.triangle >= 0).reshape(SIZE, SIZE)
+    return intersection_over_union(seen, silhouette(CROP) if mask is None else mask)
+
+
+def test_a_crop_goes_through_the_networks(tree: Path) -> None:
+    mask = silhouette(CROP)
+    made = pipeline(tree).generate(picture(mask), mask.astype(np.float32), CROP, seed=1, attempts=1)
+    assert len(made.usage) == 5
+    assert made.vertices.shape == made.generated.vertices.shape
+    assert not made.quality.good  # random weights
+    assert "does not pass" in made.warnings[-1]
+
+
+def test_crops_that_do_not_fit_together_are_refused(tree: Path) -> None:
+    made, mask = pipeline(tree), silhouette(CROP).astype(np.float32)
+    image = picture(mask > 0)
+    with pytest.raises(InputError, match="`mask` has no pixel"):
+        made.generate(image, mask * 0.4, CROP)
+    with pytest.raises(UsageError, match="one square crop"):
+        made.generate(image, mask, CROP.model_copy(update={"width": 2 * SIZE}))
+    with pytest.raises(UsageError, match="principal point"):
+        made.generate(image, mask, CROP.model_copy(update={"cx": 40.0}))

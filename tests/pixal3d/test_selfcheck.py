@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import trimesh
 
 from scenegen.camera import intrinsics_from_fov, rays
+from scenegen.errors import InputError, UsageError
 from scenegen.pixal3d.projection import distance_from_fov
-from scenegen.pixal3d.selfcheck import Surface, generate_checked, measure
+from scenegen.pixal3d.selfcheck import ATTEMPTS, FOV_FACTORS, Attempt, Surface, generate_checked, measure
 
 FOV, RADIUS = 0.7, 0.4
 
@@ -24,6 +27,12 @@ def mask(fov: float = FOV, size: int = 160) -> np.ndarray:
     distance = distance_from_fov(fov)
     along = direction[..., 2] / np.linalg.norm(direction, axis=-1) * distance
     return distance**2 - along**2 < RADIUS**2
+
+
+def checked(
+    make: Callable[[int, float], Surface], mask: np.ndarray, seed: int = 7, attempts: int = ATTEMPTS
+) -> tuple[Attempt[Surface], tuple[str, ...]]:
+    return generate_checked(make, lambda made: made, mask, FOV, seed, attempts)
 
 
 def test_a_true_result_passes() -> None:
@@ -51,11 +60,13 @@ def test_a_wrong_scale_fails(scale: float) -> None:
 def test_an_empty_mesh_or_mask_fails() -> None:
     nothing = Surface(np.zeros((3, 3)), np.array([[0, 1, 2]]))
     assert measure(nothing, mask(), FOV).silhouette_iou == 0
+    without_faces = Surface(np.zeros((3, 3)), np.zeros((0, 3), int))
+    assert measure(without_faces, mask(), FOV).silhouette_iou == 0
     assert not measure(ball(), np.zeros((160, 160), bool), FOV).good
 
 
 def test_a_good_first_attempt_is_taken_without_a_word() -> None:
-    attempt, warnings = generate_checked(lambda seed, fov: ball(), mask(), FOV, seed=7)
+    attempt, warnings = checked(lambda seed, fov: ball(), mask())
     assert (attempt.seed, attempt.fov) == (7, FOV)
     assert warnings == ()
 
@@ -67,7 +78,7 @@ def test_another_seed_is_tried_first() -> None:
         tried.append((seed, fov))
         return ball(0.1 if seed == 7 else RADIUS)
 
-    attempt, warnings = generate_checked(make, mask(), FOV, seed=7)
+    attempt, warnings = checked(make, mask())
     assert tried == [(7, FOV), (8, FOV)]
     assert attempt.quality.good
     assert "2 attempts" in warnings[0]
@@ -80,12 +91,59 @@ def test_then_another_field_of_view() -> None:
     def make(seed: int, fov: float) -> Surface:
         return ball() if fov == pytest.approx(really) else ball(0.2)
 
-    attempt, _ = generate_checked(make, mask(really), FOV, seed=0)
+    attempt, _ = checked(make, mask(really))
     assert attempt.fov == pytest.approx(really)
     assert attempt.quality.good
 
 
 def test_the_best_of_bad_ones_is_reported_honestly() -> None:
-    attempt, warnings = generate_checked(lambda seed, fov: ball(0.2), mask(), FOV, seed=0)
+    attempt, warnings = checked(lambda seed, fov: ball(0.2), mask())
     assert not attempt.quality.good
     assert "does not pass" in warnings[0]
+
+
+def test_the_best_is_that_with_the_largest_overlap_and_all_were_tried() -> None:
+    tried: list[tuple[int, float]] = []
+    radii = iter([0.1, 0.2, 0.05, 0.3, 0.15, 0.25])
+
+    def make(seed: int, fov: float) -> Surface:
+        tried.append((seed, fov))
+        return ball(next(radii))
+
+    attempt, (warning,) = checked(make, mask())
+    assert tried == [(7, FOV), (8, FOV), *((7, FOV * factor) for factor in FOV_FACTORS)]
+    assert (attempt.seed, attempt.fov) == tried[3]
+    assert f"{ATTEMPTS} attempts" in warning
+
+
+def test_an_attempt_that_comes_to_nothing_is_one_that_failed() -> None:
+    def make(seed: int, fov: float) -> Surface:
+        if seed == 7:
+            raise InputError("nothing was generated")
+        return ball()
+
+    attempt, (warning,) = checked(make, mask())
+    assert attempt.seed == 8
+    assert "2 attempts" in warning
+    with pytest.raises(InputError, match="nothing was generated"):
+        checked(make, mask(), attempts=1)
+
+
+def test_attempts_are_limited() -> None:
+    tried: list[int] = []
+
+    def make(seed: int, fov: float) -> Surface:
+        tried.append(seed)
+        return ball(0.2)
+
+    _, (warning,) = checked(make, mask(), attempts=1)
+    assert tried == [7]
+    assert "does not pass" in warning
+    for attempts in (0, ATTEMPTS + 1):
+        with pytest.raises(UsageError, match="`attempts`"):
+            checked(make, mask(), attempts=attempts)
+
+
+@pytest.mark.parametrize("fov", [0.005, 2.8])
+def test_narrow_and_wide_views_can_be_measured(fov: float) -> None:
+    assert measure(ball(), mask(FOV), fov).size_ratio >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -11,7 +12,17 @@ from pixal3d.checkpoints import FLOW, NETWORKS, write_network
 from safetensors.torch import load_file, save_file
 
 from scenegen.errors import WeightsError
-from scenegen.pixal3d.weights import CLASSES, build, load_network
+from scenegen.pixal3d.dino import VITL16
+from scenegen.pixal3d.naf import NafUpsampler
+from scenegen.pixal3d.weights import (
+    CLASSES,
+    NAF_RELEASED,
+    build,
+    build_network,
+    image_config,
+    load_network,
+    load_weights,
+)
 
 
 @pytest.mark.parametrize("key", list(NETWORKS))
@@ -52,6 +63,31 @@ def test_other_tensors_are_refused_by_name(spoil: object, message: str, tmp_path
     save_file(state, tmp_path / "flow.safetensors")
     with pytest.raises(WeightsError, match=message):
         load_network(stem)
+    with pytest.raises(WeightsError, match=message):
+        build_network(stem)  # which reads no weights
+
+
+def test_a_module_may_keep_what_it_has(tmp_path: Path) -> None:
+    stem = flow(tmp_path)
+    network = load_weights(build_network(stem), tmp_path / "flow.safetensors", without="blocks")
+    for name, tensor in network.state_dict().items():
+        assert tensor.is_meta == name.startswith("blocks.")
+
+
+def test_an_image_network_has_the_released_sizes_but_for_those_its_config_names(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    assert image_config(weights, VITL16) == dict(VITL16)
+    config = {"hidden_size": 32, "_attn_implementation": "somebody/kernels", "architectures": ["DINOv3ViTModel"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert image_config(weights, VITL16) == {**VITL16, "hidden_size": 32}
+    for text in ("{", "[]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(WeightsError, match="no readable config"):
+            image_config(weights, VITL16)
+
+
+def test_the_released_arguments_of_naf_are_its_defaults() -> None:
+    assert {name: value.default for name, value in inspect.signature(NafUpsampler).parameters.items()} == NAF_RELEASED
 
 
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Time and memory of each stage of a generation."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageUsage:
+    """What one stage took."""
+
+    stage: str
+    seconds: float
+    peak_bytes: int
+    """Most memory in use: what `peak_of` says."""
+    peak_of: Literal["stage on the device", "process so far"]
+    """On CUDA the most that tensors held on the device during the stage. Elsewhere the largest resident set of the whole
+    process from its start to the end of the stage, mapped weight files included; it never falls."""
+
+
+class UsageMeter:
+    """Measures stages one after the other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stages: list[StageUsage] = []
+
+    @property
+    def stages(self) -> tuple[StageUsage, ...]:
+        """The stages that have ended, in order."""
+        return tuple(self._stages)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures what runs until the block ends. A stage that raises is not recorded."""
+        on_cuda = self._device.type == "cuda"
+        if on_cuda:
+            torch.cuda.reset_peak_memory_stats(self._device)
+        start = time.perf_counter()
+        yield
+        if on_cuda:
+            torch.cuda.synchronize(self._device)
+            peak = torch.cuda.max_memory_allocated(self._device)
+        else:
+            peak = resident_peak()
+        usage = StageUsage(
+            name, time.perf_counter() - start, peak, "stage on the device" if on_cuda else "process so far"
+        )
+        self._stages.append(usage)
+        logger.info("%s: %.1f s, peak %.2f GiB (%s)", name, usage.seconds, peak / 2**30, usage.peak_of)
+
+
+def resident_peak() -> int:
+    """The largest resident set of this process so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux `getrusage` still counts the process that started this one
+        return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
