@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,16 +229,16 @@ def read_pipeline(folder: Path) -> tuple[PipelineSettings, dict[str, Path]]:
         absent = [name for name in NETWORKS if name not in models]
         if absent:
             raise WeightsError(f"{path} names no {', '.join(absent)}; fetch it again.")
-        views = args.get("views", {})
         settings = PipelineSettings(
             structure_sampler=_sampler(args["sparse_structure_sampler"]),
             shape_sampler=_sampler(args["shape_slat_sampler"]),
             texture_sampler=_sampler(args["tex_slat_sampler"]),
             shape_normalisation=_normalisation(args["shape_slat_normalization"]),
             texture_normalisation=_normalisation(args["tex_slat_normalization"]),
-            **{name: ExtractorSettings(**views[name]) for name in VIEWS if name in views},
-            **{name: int(args[name]) for name in ("max_tokens",) if name in args},
+            max_tokens=int(args.get("max_tokens", PipelineSettings.max_tokens)),
         )
+        views: dict[str, Any] = {name: ExtractorSettings(**view) for name, view in args.get("views", {}).items()}
+        settings = replace(settings, **views)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise WeightsError(
             f"{path} is no readable pipeline ({type(error).__name__}: {error}); fetch it again."

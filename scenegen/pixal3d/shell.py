@@ -44,7 +44,8 @@ def offset_shell(
     inside = values < 0
     crossed = inside[:, [3, 5, 6]] != inside[:, [FAR]]
     quads, edges = (
-        part.numpy() for part in crossing_quads(torch.from_numpy(np.pad(cells, ((0, 0), (1, 0)))), torch.from_numpy(crossed))
+        part.numpy()
+        for part in crossing_quads(torch.from_numpy(np.pad(cells, ((0, 0), (1, 0)))), torch.from_numpy(crossed))
     )
     backwards = ~inside[edges[:, 0], FAR]
     quads = np.where(backwards[:, None], quads[:, ::-1], quads)

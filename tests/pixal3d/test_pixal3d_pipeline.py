@@ -298,10 +298,10 @@ def test_offline_what_is_missing_is_said_at_once(tree: Path, tmp_path: Path, mon
         raise AssertionError("the network was used")
 
     monkeypatch.setattr(download, "urlopen", no_network)
-    with pytest.raises(WeightsError, match="`pixal3d` are absent.*`naf` are absent.*models fetch.*offline"):
+    with pytest.raises(WeightsError, match=r"`pixal3d` are absent.*`naf` are absent.*models fetch.*offline"):
         Pixal3DPipeline.from_pretrained(device="cpu", offline=True, models=tmp_path)
     bare = shutil.copytree(tree, tmp_path / "bare", ignore=shutil.ignore_patterns("dinov3"))
-    with pytest.raises(WeightsError, match="`dinov3-vitl16` are absent.*fetch dinov3-vitl16`"):
+    with pytest.raises(WeightsError, match=r"`dinov3-vitl16` are absent.*fetch dinov3-vitl16`"):
         Pixal3DPipeline.from_pretrained(bare, device="cpu", offline=True, models=tmp_path)
     with pytest.raises(WeightsError, match="no folder, and no known repository"):
         Pixal3DPipeline.from_pretrained("somebody/else", device="cpu", offline=True, models=tmp_path)
@@ -333,7 +333,7 @@ def test_another_revision_is_an_explicit_choice(
     assert "v2 was asked for" in caplog.text
     assert "not checked" in caplog.text
     assert_equal(run(made), expected)
-    with pytest.raises(WeightsError, match="1 are registered|registered are 1 bytes"):
+    with pytest.raises(WeightsError, match=r"1 are registered|registered are 1 bytes"):
         fetch("pixal3d", Runtime(offline=True, models=tmp_path), source=tree)
     for revision in ("../other", "a/b", ""):
         with pytest.raises(UsageError, match="after the @"):
@@ -357,10 +357,11 @@ def test_nothing_generated_is_said(tree: Path) -> None:
 # --- from a crop ------------------------------------------------------------------------------------------------------
 
 SIZE = 96
-CROP = Intrinsics(width=SIZE, height=SIZE, fx=1.3 * SIZE, fy=1.3 * SIZE, cx=SIZE / 2, cy=SIZE / 2)
-CROP_FOV = fov_from_focal(1.3)
-PLACE, RADIUS = np.array([0.12, 0.07, -0.1]), 0.3
-"""A ball off the middle, in the latent frame."""
+FOCAL = 0.8
+CROP = Intrinsics(width=SIZE, height=SIZE, fx=FOCAL * SIZE, fy=FOCAL * SIZE, cx=SIZE / 2, cy=SIZE / 2)
+CROP_FOV = fov_from_focal(FOCAL)
+PLACE, RADIUS = np.array([0.1, 0.06, 0.2]), 0.22
+"""A ball off the middle, in the latent frame; near the camera, where the field of view shows in its size."""
 
 
 def planted() -> Generated:
