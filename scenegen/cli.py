@@ -23,6 +23,7 @@ from scenegen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
     EXIT_PARTIAL,
+    InputError,
     ResourceError,
     ScenegenError,
     UsageError,
@@ -31,6 +32,8 @@ from scenegen.errors import (
 from scenegen.progress import logging_to_stderr, set_verbosity, watching
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from scenegen.config import Config
     from scenegen.inputs import Inputs
     from scenegen.runtime import Runtime
@@ -50,8 +53,14 @@ app = App(
 )
 config_app = App(name="config", help="Show the configuration.")
 models_app = App(name="models", help="The weights that presets need.")
+evaluate_app = App(name="evaluate")
 app.command(config_app)
+app.command(evaluate_app)
 app.command(models_app)
+
+
+WIDE = 240
+"""Columns of a table that goes to a file or another program."""
 
 
 @Parameter(name="*")
@@ -281,6 +290,103 @@ def batch(
     return overall([row.exit_code for row in rows.values()])
 
 
+@evaluate_app.default
+def evaluate(
+    *,
+    scenes: Path,
+    json_: Annotated[Path, Parameter(name="--json")],
+    true_masks: bool = False,
+    true_depth: bool = False,
+    samples: int = 20_000,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
+    choice: Choice = Choice(),
+    seed: int | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    jobs: int | None = None,
+    talk: Talk = Talk(),
+) -> int:
+    """Make scenes of pictures with ground truth, and measure them against it. `evaluate compare` compares two results.
+
+    Args:
+        scenes: Folder of rendered scenes or real photos with their ground truth (docs/evaluation.md has the layouts).
+        json_: File to write: every number, with its conventions.
+        true_masks: Give the true masks.
+        true_depth: Give the true depth and field of view.
+        samples: Points an object's surface is measured at.
+        out: Folder that gets one folder per scene; a second run computes nothing anew.
+        seed: Seed of everything random, the measuring included.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        offline: Never use the network.
+        jobs: Objects side by side; by default 2, or 1 on a single core.
+    """
+    from pydantic import ValidationError
+
+    from scenegen.evaluate.ground_truth import find_folders
+    from scenegen.evaluate.record import EvaluateSettings
+    from scenegen.evaluate.summary import scene_table, summary_table
+    from scenegen.store import disk_errors
+    from stages.evaluate import Help, evaluate_scenes
+    from stages.run import open_store
+
+    talk.apply()
+    reach = Reach(device=device, offline=offline, jobs=jobs)
+    config = choice.load({} if seed is None else {"seed": seed})
+    try:
+        settings = EvaluateSettings(samples=samples, seed=config.seed)
+    except ValidationError as error:
+        raise UsageError(f"`samples` is {samples}; it must be at least 10.") from error
+    folders = find_folders(scenes)
+    if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
+        raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")
+    runtime, store = reach.runtime(), open_store(out)
+    with _local_submit(store, runtime, reach.workers(), str(scenes)) as submit:
+        found = evaluate_scenes(folders, config, settings, Help(true_masks, true_depth), store, runtime, submit)
+    with disk_errors(json_.parent):
+        json_.parent.mkdir(parents=True, exist_ok=True)
+        json_.write_text(found.text(), encoding="utf-8")
+    _show(scene_table(found))
+    _show(summary_table(found))
+    failed = [entry.error for entry in found.scenes if entry.error]
+    if failed and len(failed) == len(found.scenes):
+        raise InputError(f"none of the {len(failed)} scenes could be measured; the first: {failed[0]}")
+    return EXIT_PARTIAL if failed or any(entry.failures for entry in found.scenes) else EXIT_DONE
+
+
+@evaluate_app.command
+def compare(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    json_: Annotated[Path | None, Parameter(name="--json")] = None,
+    talk: Talk = Talk(),
+) -> int:
+    """Compare two results object by object: second minus first, with 95 % intervals over scenes.
+
+    Args:
+        first: File of `scenegen evaluate --json`.
+        second: Another, of the same scenes.
+        json_: File to write: every metric.
+    """
+    from scenegen.evaluate.compare import compare as paired
+    from scenegen.evaluate.compare import comparison_table, read_measured
+    from scenegen.store import disk_errors
+
+    talk.apply()
+    found = paired(read_measured(first), read_measured(second))
+    for note in found.notes:
+        logger.warning("not the same in both: %s", note)
+    if found.left_out:
+        logger.warning("left out, not in both: %s", ", ".join(found.left_out))
+    if json_ is not None:
+        with disk_errors(json_.parent):
+            json_.parent.mkdir(parents=True, exist_ok=True)
+            json_.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _show(comparison_table(found))
+    return EXIT_DONE
+
+
 @app.command
 def doctor(
     *,
@@ -493,6 +599,16 @@ def _say_result(result: Result) -> int:
     iou = "-" if result.silhouette_iou is None else f"{result.silhouette_iou:.3f}"
     _say(f"{result.folder}: {count}, silhouette IoU {iou}, {result.state}")
     return EXIT_DONE if result.state == "complete" else EXIT_PARTIAL
+
+
+def _show(table: Table) -> None:
+    """A table on standard output, never cut where that is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table, "")
 
 
 def _say(text: str) -> None:

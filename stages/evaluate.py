@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ import numpy as np
 from scenegen.camera import fov_x_deg
 from scenegen.config import Config, DepthSettings
 from scenegen.errors import ScenegenError
-from scenegen.evaluate.ground_truth import find_folders, load_depth, load_masks, load_scene, read_truth
-from scenegen.evaluate.measure import MadeScene, measure_perception, measure_scene
+from scenegen.evaluate.ground_truth import TrueScene, load_depth, load_masks, load_scene, read_truth
+from scenegen.evaluate.measure import MadeScene, measure_perception, measure_scene, nothing_made, nothing_seen
 from scenegen.evaluate.memory import peak_memory
 from scenegen.evaluate.record import (
     EvaluateSettings,
@@ -30,15 +30,17 @@ from scenegen.evaluate.record import (
     Truth,
 )
 from scenegen.evaluate.summary import summarise
-from scenegen.export.manifest import environment
+from scenegen.export.manifest import Given, environment
 from scenegen.geometry.mesh import load_mesh
+from scenegen.inputs import folder_names
 from scenegen.png import read_png
-from scenegen.records import Depth, Failure, Instances, Scene, Source
+from scenegen.records import Depth, Instances, Scene, Source
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages.depth import DEPTH
 from stages.graph import Submit, image_to_scene
 from stages.read import READ
+from stages.run import publish_scene
 from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage, Work
 
@@ -57,54 +59,55 @@ class Help:
 
 
 def evaluate_scenes(
-    root: Path,
+    folders: Sequence[Path],
     config: Config,
     settings: EvaluateSettings,
     given: Help,
     store: Store,
     runtime: Runtime,
     submit: Submit,
-    measured: Callable[[SceneEntry], None] | None = None,
 ) -> Evaluation:
-    """Makes and measures every folder of `root` (layouts: `scenegen.evaluate.ground_truth`).
+    """Makes and measures every folder (layouts: `scenegen.evaluate.ground_truth`).
 
-    A rendered scene is made as a whole and measured as a whole. Of a photo only masks, depth and camera are made and
-    measured, without help. A folder that fails is left out, logged, and named in `Evaluation.failures`.
+    A rendered scene is made as a whole, published beside the store, and measured as a whole. Of a photo only masks, depth
+    and camera are made and measured, without help. What cannot be made is measured as nothing; the entry says why.
 
     Args:
-        root: a folder of such folders, or one of them.
+        folders: from `find_folders`.
         config: what to make the scenes with.
         settings: how to measure them; `matching` is decided here.
         given: what of the truth the scenes get.
         store: of the results.
         runtime: where to compute.
         submit: starts a stage.
-        measured: told of every folder that is done.
-
-    Raises:
-        UsageError: if no folder has one of the layouts.
     """
     settings = settings.model_copy(update={"matching": "id" if given.masks else "mask"})
     entries: list[SceneEntry] = []
     timings: list[SceneTiming] = []
-    failures: list[tuple[str, Failure]] = []
-    for folder in find_folders(root):
-        logger.info("%s", folder)
+    names = folder_names(folders, store.root.parent)
+    for place, (folder, name) in enumerate(zip(folders, names, strict=True), 1):
+        logger.info("%d of %d: %s", place, len(folders), folder)
         try:
-            truth = read_truth(folder, store)
+            truth = read_truth(folder, store).model_copy(update={"name": name})
+            # Before minutes are spent on a scene that could not be measured.
+            known = load_scene(truth, store.path) if truth.layout == "scene" else None
+        except ScenegenError as error:
+            logger.error("%s: its ground truth is left out: %s", folder, error)
+            entries.append(SceneEntry(name=name, layout=None, perception=None, scene=None, error=str(error)))
+            continue
+        try:
             if truth.layout == "scene":
-                entry, timing, lost = _scene(truth, config, settings, given, submit)
-                failures += [(truth.name, failure) for failure in lost]
+                entry, timing = _scene(truth, config, settings, given, store, runtime, submit)
             else:
                 entry, timing = _photo(truth, config, settings, submit)
-        except ScenegenError as error:
-            logger.error("%s failed and is left out: %s", folder, error)
-            failures.append((folder.name, Failure(stage="evaluate", object=None, error=str(error))))
-            continue
-        entries.append(entry)
-        timings.append(timing)
-        if measured is not None:
-            measured(entry)
+        except Exception as error:  # one bad scene must not stop the others; it is logged and in the file
+            logger.error(
+                "%s failed and counts as nothing: %s", folder, error, exc_info=logger.isEnabledFor(logging.DEBUG)
+            )
+            entries.append(_nothing(truth, known, settings, store, f"{type(error).__name__}: {error}"))
+        else:
+            entries.append(entry)
+            timings.append(timing)
     return Evaluation(
         true_masks=given.masks,
         true_depth=given.depth,
@@ -113,7 +116,6 @@ def evaluate_scenes(
         config=config,
         environment=environment(runtime.device),
         scenes=tuple(entries),
-        failures=tuple(failures),
         summary=summarise(entries, RESAMPLES, settings.seed),
         timings=tuple(timings),
     )
@@ -155,30 +157,55 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
 
 
 PERCEPTION = Stage(name="evaluate-perception", version=1, record=PerceptionScores, run=perception)
-OBJECTS = Stage(name="evaluate-objects", version=1, record=SceneScores, run=objects)
+OBJECTS = Stage(name="evaluate-objects", version=2, record=SceneScores, run=objects)
 
 
 def _scene(
-    truth: Truth, config: Config, settings: EvaluateSettings, given: Help, submit: Submit
-) -> tuple[SceneEntry, SceneTiming, tuple[Failure, ...]]:
+    truth: Truth,
+    config: Config,
+    settings: EvaluateSettings,
+    given: Help,
+    store: Store,
+    runtime: Runtime,
+    submit: Submit,
+) -> tuple[SceneEntry, SceneTiming]:
     """A rendered scene, made as a whole."""
     masks = () if truth.masks is None or not given.masks else (truth.masks,)
-    source = Source(name=truth.name, photo=truth.image, masks=masks, depth=truth.depth if given.depth else None)
+    depth = truth.depth if given.depth else None
     if given.depth and truth.intrinsics is not None:
         camera = config.camera.model_copy(update={"fov_deg": fov_x_deg(truth.intrinsics)})
         config = config.model_copy(update={"camera": camera})
+    source = Source(name=truth.name, photo=truth.image, masks=masks, depth=depth)
     start = time.perf_counter()
     with peak_memory() as peak:
         run = image_to_scene(source, config, submit)
     timing = _timing(truth, run.outcomes, time.perf_counter() - start, peak.bytes)
+    files = Given(
+        photo=f"{truth.name}{Path(truth.image.path).suffix}",
+        masks=("masks.png",) if masks else (),
+        depth=None if depth is None else f"depth{Path(depth.path).suffix}",
+    )
+    publish_scene(run, files, store.root.parent / truth.name, store, runtime)
     seen = run.instances.record
     entry = SceneEntry(
         name=truth.name,
         layout=truth.layout,
         perception=submit(PERCEPTION, truth, seen, run.depth.record, config=settings).result().record,
         scene=submit(OBJECTS, truth, seen, run.scene.record, config=settings).result().record,
+        failures=run.scene.record.failures,
     )
-    return entry, timing, run.scene.record.failures
+    return entry, timing
+
+
+def _nothing(truth: Truth, known: TrueScene | None, settings: EvaluateSettings, store: Store, error: str) -> SceneEntry:
+    """A picture of which nothing could be made, measured as that."""
+    return SceneEntry(
+        name=truth.name,
+        layout=truth.layout,
+        perception=nothing_seen(load_masks(truth, store.path)),
+        scene=measure_scene(nothing_made(known.camera), known, settings) if known is not None else None,
+        error=error,
+    )
 
 
 def _photo(truth: Truth, config: Config, settings: EvaluateSettings, submit: Submit) -> tuple[SceneEntry, SceneTiming]:

@@ -178,15 +178,23 @@ def _make(
     runtime: Runtime,
     submit: Submit,
 ) -> Result:
-    run = image_to_scene(source, config, submit, kept)
+    return publish_scene(image_to_scene(source, config, submit, kept), given, target, store, runtime)
+
+
+def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runtime: Runtime) -> Result:
+    """Makes folder `target` hold the scene of `run`, whose files are in `store`, and its manifest.
+
+    Raises:
+        ResourceError: if the disk cannot be written, or a file lies at `target`.
+    """
     scene = run.scene.record
     files = (*run.export.record.files, *run.report.record.files)
     manifest = Manifest(
         state="complete" if scene.objects and not scene.failures else "partial",
         environment=environment(runtime.device),
-        config=config,
+        config=run.config,
         given=given,
-        source=source,
+        source=run.source,
         stages=_stage_entries(run),
         objects=scene.objects,
         failures=scene.failures,

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import trimesh
-from jaxtyping import Bool, Float, Float32, Integer
+from jaxtyping import Bool, Float, Float32, Int, Integer, Shaped
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenegen.camera import transform
@@ -41,6 +41,7 @@ class _Lenient(BaseModel):
 
 
 T = TypeVar("T", bound=_Lenient)
+L = TypeVar("L")
 
 
 class _Camera(_Lenient):
@@ -143,37 +144,75 @@ def load_scene(truth: Truth, read: Callable[[Artifact], Path]) -> TrueScene:
     camera_from_world = np.linalg.inv(world_from_camera)
     meshes = {}
     for item in truth.objects:
-        vertices, faces = load_glb(read(item.mesh))
+        vertices, faces = _loaded(truth, f"mesh of object {item.id}", read(item.mesh), load_glb)
         meshes[item.id] = Triangles(transform(camera_from_world, vertices), faces)
-    amodal = {item.id: read_png(read(item.amodal)) > 0 for item in truth.objects if item.amodal is not None}
+    amodal = {
+        item.id: _loaded(truth, f"whole silhouette of object {item.id}", read(item.amodal), _load_png) > 0
+        for item in truth.objects
+        if item.amodal is not None
+    }
     return TrueScene(truth.objects, meshes, truth.intrinsics, world_from_camera, ids, depth, amodal)
 
 
 def load_masks(truth: Truth, read: Callable[[Artifact], Path]) -> Integer[np.ndarray, "h w"] | None:
-    """True ids, 0 for none; None where they are not known."""
-    return None if truth.masks is None else read_png(read(truth.masks))
+    """True ids, 0 for none; None where they are not known.
+
+    Raises:
+        InputError: if they cannot be read.
+    """
+    return None if truth.masks is None else _loaded(truth, "masks", read(truth.masks), _load_png)
 
 
 def load_depth(truth: Truth, read: Callable[[Artifact], Path]) -> Float32[np.ndarray, "h w"] | None:
-    """True z-depth in metres, 0 where unknown; None where there is no map."""
+    """True z-depth in metres, 0 where unknown; None where there is no map.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
     if truth.depth is None:
         return None
     path = read(truth.depth)
-    values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else read_png(path)
+    values = _loaded(truth, "depth", path, _load_npy if path.suffix == ".npy" else _load_png)
     known = np.isfinite(values) & (values > 0)
     return np.where(known, values * truth.depth_unit_m, 0).astype(np.float32)
 
 
-def load_glb(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [v, 3] and faces [f, 3] of all meshes of a GLB, in its root frame.
+def load_glb(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3"]]:
+    """Vertices and faces of all meshes of a GLB, in its root frame.
 
     Raises:
-        InputError: if it holds no triangle.
+        ValueError: if it holds no triangle; trimesh raises more for what is no GLB.
     """
     mesh: Any = trimesh.load(path, force="mesh", process=False)
     if not len(getattr(mesh, "faces", ())):
-        raise InputError(f"{path} holds no triangle.")
+        raise ValueError("it holds no triangle")
     return np.array(mesh.vertices, dtype=np.float64), np.array(mesh.faces, dtype=np.int64)
+
+
+def _loaded(truth: Truth, what: str, path: Path, load: Callable[[Path], L]) -> L:
+    """The content of a file, whose name in the store says nothing to people.
+
+    Raises:
+        InputError: if it cannot be loaded.
+    """
+    try:
+        return load(path)
+    except Exception as error:  # libraries raise whatever a damaged file makes them run into
+        raise InputError(f"{truth.name}: the true {what} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _load_png(path: Path) -> Shaped[np.ndarray, "h w"]:
+    return _map(read_png(path))
+
+
+def _load_npy(path: Path) -> Shaped[np.ndarray, "h w"]:
+    return _map(np.asarray(np.load(path, allow_pickle=False)))
+
+
+def _map(values: np.ndarray) -> np.ndarray:
+    if values.ndim != 2:
+        raise ValueError(f"its shape is {values.shape}; it must have height and width only")
+    return values
 
 
 def _image(folder: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from scenegen.evaluate.metrics import (
     FOUND_IOU,
     MATCHED_IOU,
     box_iou,
+    box_ious,
     depth_scores,
     extents_error,
     hungarian,
@@ -34,6 +35,7 @@ from scenegen.evaluate.record import (
     ObjectScores,
     PerceptionScores,
     SceneScores,
+    SceneShape,
     ShapeScores,
     SurfaceScores,
     TrueObject,
@@ -62,6 +64,11 @@ class MadeScene:
     """Masks the objects were made from."""
     camera: Intrinsics
     """Of the same size."""
+
+
+def nothing_made(camera: Intrinsics) -> MadeScene:
+    """What a picture that could not be made into a scene is measured as."""
+    return MadeScene({}, {}, np.zeros((camera.height, camera.width), np.uint16), camera)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,21 @@ def measure_perception(
     )
 
 
+def nothing_seen(true_ids: Integer[np.ndarray, "h w"] | None) -> PerceptionScores:
+    """Scores of a picture in which nothing was found, its true objects given where they are known."""
+    labelled = None if true_ids is None else len(np.unique(true_ids[true_ids > 0]))
+    missed = 0.0 if labelled else None
+    return PerceptionScores(
+        found=0,
+        labelled=labelled,
+        mask_precision=None,
+        mask_recall=missed,
+        mask_iou=missed,
+        depth=None,
+        fov_error_deg=None,
+    )
+
+
 def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) -> SceneScores:
     """Scores of every true object and of the scene; `record.CONVENTIONS` says how they are taken."""
     size = made.camera.width, made.camera.height
@@ -145,7 +167,7 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
     theirs = _bodies(true.meshes, true.camera, settings, role=1)
 
     objects = []
-    for item in true.objects:
+    for item in (item for item in true.objects if (true_ids == item.id).any()):
         mine, theirs_here = made_of.get(item.id), theirs[item.id]
         in_world = transform(true.world_from_camera, theirs_here.mesh.vertices)
         unit = float(np.ptp(in_world, axis=0).max())
@@ -181,8 +203,8 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
         objects=tuple(objects),
         made=len(made.meshes),
         unit_m=diagonal,
-        raw=_together(ours.values(), theirs.values(), IDENTITY, diagonal),
-        aligned=_together(ours.values(), theirs.values(), similarity, diagonal),
+        raw=_together(list(ours.values()), list(theirs.values()), IDENTITY, true.world_from_camera, diagonal),
+        aligned=_together(list(ours.values()), list(theirs.values()), similarity, true.world_from_camera, diagonal),
         alignment=None
         if similarity is None
         else Alignment(
@@ -305,14 +327,32 @@ def _similarity(
     return robust_similarity(source, target, weights), sum(counts)
 
 
-def _together(made: Iterable[Body], true: Iterable[Body], moved: Similarity | None, unit: float) -> SurfaceScores:
-    """Scores over the query samples of all objects."""
-    made, true = list(made), list(true)
+def _together(
+    made: Sequence[Body],
+    true: Sequence[Body],
+    moved: Similarity | None,
+    world_from_camera: Float[np.ndarray, "4 4"],
+    unit: float,
+) -> SceneShape:
+    """Scores over the query samples and the boxes of all objects; None: made and true could not be aligned."""
+    hidden_true = np.concatenate([body.cloud.hidden for body in true])
     if moved is None or not made:
-        return SurfaceScores()
+        return SceneShape(hidden=SurfaceScores() if hidden_true.any() else None)
     ours = moved.apply(np.concatenate([body.cloud.queries.points for body in made]))
     theirs = np.concatenate([body.cloud.queries.points for body in true])
-    return surface_scores(cKDTree(ours).query(theirs)[0], cKDTree(theirs).query(ours)[0], unit)
+    to_made = cKDTree(ours).query(theirs)[0]
+    hidden = None
+    if hidden_true.any():
+        hidden_made = np.concatenate([body.cloud.hidden for body in made])
+        to_hidden = cKDTree(theirs[hidden_true]).query(ours[hidden_made])[0]
+        hidden = surface_scores(to_made[hidden_true], to_hidden, unit)
+    boxes = [transform(world_from_camera, moved.apply(body.mesh.vertices)) for body in made]
+    ious = box_ious(boxes, [transform(world_from_camera, body.mesh.vertices) for body in true])
+    return SceneShape(
+        whole=surface_scores(to_made, cKDTree(theirs).query(ours)[0], unit),
+        hidden=hidden,
+        box_iou=float(sum(ious[pair] for pair in hungarian(ious, 0.0)) / len(true)),
+    )
 
 
 def _support_edges(made: MadeScene, made_of: Mapping[int, int]) -> list[tuple[int, int]]:

@@ -70,7 +70,14 @@ def box_iou(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> float:
     return common / union if union > 0 else 0.0
 
 
-def extents_error(made: Float[np.ndarray, "n 3"], true: Float[np.ndarray, "m 3"]) -> float:
+def box_ious(
+    made: Sequence[Float[np.ndarray, "_n 3"]], true: Sequence[Float[np.ndarray, "_m 3"]]
+) -> Float[np.ndarray, "m t"]:
+    """`box_iou` of every pair of point sets."""
+    return np.array([[box_iou(a, b) for b in true] for a in made], dtype=np.float64).reshape(len(made), len(true))
+
+
+def extents_error(made: Float[np.ndarray, "n d"], true: Float[np.ndarray, "m d"]) -> float:
     """Mean over the axes of |made side / true side - 1|; an axis along which the true object is flat is left out."""
     sides, wanted = np.ptp(made, axis=0), np.ptp(true, axis=0)
     known = wanted > 1e-9 * wanted.max()
@@ -172,13 +179,21 @@ def bootstrap(
     owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     order = np.argsort(values, kind="stable")
     values, owners = values[order], owners[order]
-    drawn = np.random.default_rng(seed).integers(len(groups), size=(resamples, len(groups)))
-    times = (drawn[:, :, None] == np.arange(len(groups))).sum(axis=1)[:, owners]
+    times = resampled(len(groups), resamples, seed)[:, owners]
     means = times @ values / times.sum(axis=1)
     below = np.cumsum(times, axis=1)
     half = below[:, -1:] / 2
     medians = (values[(below >= half).argmax(axis=1)] + values[(below > half).argmax(axis=1)]) / 2
-    tails = [50 * (1 - level), 50 * (1 + level)]
-    low_mean, high_mean = np.percentile(means, tails)
-    low_median, high_median = np.percentile(medians, tails)
-    return (float(low_mean), float(high_mean)), (float(low_median), float(high_median))
+    return interval(means, level), interval(medians, level)
+
+
+def resampled(groups: int, resamples: int, seed: int) -> Integer[np.ndarray, "r g"]:
+    """How often each group is drawn in each resample, with replacement."""
+    drawn = np.random.default_rng(seed).integers(groups, size=(resamples, groups))
+    return np.stack([np.bincount(row, minlength=groups) for row in drawn])
+
+
+def interval(values: Float[np.ndarray, "r"], level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resampled values."""
+    low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
+    return float(low), float(high)

@@ -38,16 +38,20 @@ CONVENTIONS = {
     "normal_error_deg": "mean angle between the normals of nearest samples, both ways, unsigned (at most 90).",
     "silhouette_iou": "objects rendered together through the made camera, against the visible mask. "
     "silhouette_iou_amodal: the object alone, against its whole silhouette. An object that is not made counts 0.",
-    "box_iou": "axis-aligned boxes in the true world frame (gravity-aligned). An object that is not made counts 0.",
+    "box_iou": "axis-aligned boxes in the true world frame (gravity-aligned). object.box_iou: of matched objects, 0 for one "
+    "that is not made. scene.box_iou: boxes matched by themselves, the one-to-one pairs of greatest total IoU (Hungarian) "
+    "between all made and all true ones; mean over the true objects, 0 for one without a pair.",
     "extents_error": "mean over the axes of the true world frame of |made side / true side - 1|. depth_extent_error: "
     "along the camera's axis. volume_error: of volumes, where both meshes are closed.",
     "matching": "id: the true masks were given. mask: the one-to-one pairs of greatest total IoU of visible masks "
-    "(Hungarian), kept from IoU 0.25.",
+    "(Hungarian), kept from IoU 0.25. True objects without a visible pixel are part of the scene, but not of the list.",
     "masks": "mask_precision, mask_recall: pairs of greatest total IoU, those of at least 0.5, as a share of all found "
     "and of all true objects. mask_iou: mean over true objects.",
     "depth": "where true depth is known, after one scale, the median of true / made. abs_rel: mean of |made - true| / "
     "true. delta_1: share where made / true lies within a factor of 1.25. abs_rel_unscaled: without the scale.",
     "scene": "all objects together, each with the same number of samples, made objects that match nothing included.",
+    "error": "a scene that could not be made counts as one without objects: its recall, F-scores, IoU are 0. One whose "
+    "ground truth could not be read counts nowhere.",
     "penetration": "volume that pairs of made objects share (manifold3d), and its share of their summed volumes. Meshes "
     "that are not closed are left out and named.",
     "supports": "edges (child, parent), floor, ground and table being one parent. supports_between_objects: without it.",
@@ -190,14 +194,24 @@ class Penetration(Record):
     """Made objects whose meshes are not closed."""
 
 
+class SceneShape(Record):
+    """All made objects against all true ones, in one frame."""
+
+    whole: SurfaceScores = SurfaceScores()
+    hidden: SurfaceScores | None = SurfaceScores()
+    """None where the camera sees all of the true surface."""
+    box_iou: float = 0.0
+
+
 class SceneScores(Record):
     """One made scene against the true one."""
 
     objects: tuple[ObjectScores, ...]
+    """True objects with a visible pixel."""
     made: int
     unit_m: float
-    raw: SurfaceScores
-    aligned: SurfaceScores
+    raw: SceneShape
+    aligned: SceneShape
     alignment: Alignment | None
     """None where too few pixels show matched objects; the aligned scores then are those of nothing made."""
     penetration: Penetration
@@ -209,10 +223,16 @@ class SceneEntry(Record):
     """One folder."""
 
     name: str
-    layout: Literal["scene", "photo"]
-    perception: PerceptionScores
+    layout: Literal["scene", "photo"] | None
+    """None where the ground truth could not be read."""
+    perception: PerceptionScores | None
+    """None where the ground truth could not be read."""
     scene: SceneScores | None
     """None for a photo."""
+    error: str | None = None
+    """Why nothing could be made."""
+    failures: tuple[Failure, ...] = ()
+    """Objects that are missing, and why."""
 
 
 class Statistic(Record):
@@ -250,10 +270,8 @@ class Evaluation(Record):
     config: Config
     environment: Environment
     scenes: tuple[SceneEntry, ...]
-    failures: tuple[tuple[str, Failure], ...]
-    """Scenes that could not be made, by name, and objects that are missing from one."""
     summary: dict[str, Statistic]
-    """By dotted name: `object.` over all true objects, `scene.` over scenes, `perception.` over everything."""
+    """By dotted name: `object.` over true objects, `scene.` over scenes, `perception.` over everything."""
     timings: tuple[SceneTiming, ...]
 
     def text(self) -> str:

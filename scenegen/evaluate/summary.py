@@ -1,9 +1,10 @@
-"""Aggregates over scenes, and the table that shows them."""
+"""Aggregates over scenes, and the tables that show them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
@@ -14,21 +15,46 @@ from scenegen.records import Record
 
 NOT_MEASURED = {"id", "category", "matched", "pixels", "count"}
 
+
+@dataclass(frozen=True)
+class Column:
+    """One metric that people are shown."""
+
+    heading: str
+    metric: str
+    statistic: Literal["mean", "median"] = "mean"
+
+
 COLUMNS = (
-    ("silhouette", "object.silhouette_iou", "median"),
-    ("amodal", "object.silhouette_iou_amodal", "median"),
-    ("Chamfer", "object.raw.whole.chamfer_mean", "mean"),
-    ("F 5 %", "object.raw.whole.f_5", "mean"),
-    ("hidden Ch.", "object.raw.hidden.chamfer_mean", "mean"),
-    ("hidden F 5 %", "object.raw.hidden.f_5", "mean"),
-    ("aligned F 5 %", "object.aligned.whole.f_5", "mean"),
-    ("box IoU", "object.raw.box_iou", "mean"),
-    ("mask P", "perception.mask_precision", "mean"),
-    ("mask R", "perception.mask_recall", "mean"),
-    ("AbsRel", "perception.depth.abs_rel", "mean"),
-    ("delta", "perception.depth.delta_1", "mean"),
+    Column("silhouette", "object.silhouette_iou", "median"),
+    Column("amodal", "object.silhouette_iou_amodal", "median"),
+    Column("Chamfer", "object.raw.whole.chamfer_mean"),
+    Column("F 5 %", "object.raw.whole.f_5"),
+    Column("hidden Chamfer", "object.raw.hidden.chamfer_mean"),
+    Column("hidden F 5 %", "object.raw.hidden.f_5"),
+    Column("aligned Chamfer", "object.aligned.whole.chamfer_mean"),
+    Column("aligned F 5 %", "object.aligned.whole.f_5"),
+    Column("scene Chamfer", "scene.raw.whole.chamfer_mean"),
+    Column("scene F 5 %", "scene.raw.whole.f_5"),
+    Column("box IoU", "scene.raw.box_iou"),
+    Column("penetration", "scene.penetration.share"),
+    Column("mask P", "perception.mask_precision"),
+    Column("mask R", "perception.mask_recall"),
+    Column("AbsRel", "perception.depth.abs_rel"),
+    Column("delta", "perception.depth.delta_1"),
 )
-"""Heading, metric and statistic."""
+
+
+def values_of(entry: SceneEntry) -> Iterator[tuple[str, int | None, float]]:
+    """Every number of an entry: its metric's dotted name, the true object it is of (None: of the scene), the value."""
+    for name, value in _numbers("perception", entry.perception):
+        yield name, None, value
+    if entry.scene is not None:
+        for item in entry.scene.objects:
+            for name, value in _numbers("object", item):
+                yield name, item.id, value
+        for name, value in _numbers("scene", entry.scene):
+            yield name, None, value
 
 
 def summarise(entries: Sequence[SceneEntry], resamples: int, seed: int) -> dict[str, Statistic]:
@@ -36,32 +62,57 @@ def summarise(entries: Sequence[SceneEntry], resamples: int, seed: int) -> dict[
     groups: dict[str, list[list[float]]] = {}
     for entry in entries:
         of_scene: dict[str, list[float]] = {}
-        for name, value in _named_values(entry):
+        for name, _, value in values_of(entry):
             of_scene.setdefault(name, []).append(value)
         for name, values in of_scene.items():
             groups.setdefault(name, []).append(values)
     return {name: _statistic(groups[name], resamples, seed) for name in sorted(groups)}
 
 
-def table(evaluation: Evaluation) -> Table:
-    """One row for each scene, and the aggregate; objects count alike in it."""
-    shown = [column for column in COLUMNS if column[1] in evaluation.summary]
-    made = Table("scene", *(heading for heading, _, _ in shown), "seconds", box=None, pad_edge=False)
-    seconds = {timing.name: timing.seconds for timing in evaluation.timings}
+def scene_table(evaluation: Evaluation) -> Table:
+    """One row for each scene."""
+    shown = [column for column in COLUMNS if column.metric in evaluation.summary]
+    made = Table("scene", "objects", *(column.heading for column in shown), "seconds", "MB", box=None, pad_edge=False)
+    timings = {timing.name: timing for timing in evaluation.timings}
     for entry in evaluation.scenes:
-        one = summarise([entry], 1, 0)
-        made.add_row(entry.name, *_cells(one, shown), f"{seconds[entry.name]:.1f}")
-    heading = f"all {len(evaluation.scenes)}"
-    made.add_row(heading, *_cells(evaluation.summary, shown), f"{sum(seconds.values()):.1f}", style="bold")
+        one, timing = summarise([entry], 1, 0), timings.get(entry.name)
+        seconds = "-" if timing is None else f"{timing.seconds:.1f}"
+        peak = "-" if timing is None or timing.peak_memory_mb is None else f"{timing.peak_memory_mb:.0f}"
+        cells = [_number(one, column) for column in shown]
+        made.add_row(entry.name, _count(entry), *cells, seconds, peak, style="red" if entry.error else None)
     return made
 
 
-def _named_values(entry: SceneEntry) -> Iterator[tuple[str, float]]:
-    yield from _numbers("perception", entry.perception)
+def summary_table(evaluation: Evaluation) -> Table:
+    """One row for each metric: mean and median with their intervals; objects count alike, whatever their scene."""
+    made = Table("metric", "of", "mean", "95 %", "median", "95 %", box=None, pad_edge=False)
+    for column in COLUMNS:
+        if column.metric in evaluation.summary:
+            found = evaluation.summary[column.metric]
+            made.add_row(
+                column.metric,
+                str(found.count),
+                f"{found.mean:.3f}",
+                interval_text(found.mean_interval),
+                f"{found.median:.3f}",
+                interval_text(found.median_interval),
+            )
+    return made
+
+
+def interval_text(interval: tuple[float, float] | None) -> str:
+    """An interval for people."""
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _count(entry: SceneEntry) -> str:
+    """Made objects of true ones; found ones for a photo."""
     if entry.scene is not None:
-        for item in entry.scene.objects:
-            yield from _numbers("object", item)
-        yield from _numbers("scene", entry.scene)
+        return f"{entry.scene.made} of {len(entry.scene.objects)}"
+    if entry.perception is None:
+        return "-"
+    labelled = "?" if entry.perception.labelled is None else str(entry.perception.labelled)
+    return f"{entry.perception.found} of {labelled}"
 
 
 def _numbers(prefix: str, value: Any) -> Iterator[tuple[str, float]]:
@@ -85,5 +136,5 @@ def _statistic(groups: Sequence[Sequence[float]], resamples: int, seed: int) -> 
     )
 
 
-def _cells(summary: Mapping[str, Statistic], shown: Sequence[tuple[str, str, str]]) -> list[str]:
-    return [f"{getattr(summary[metric], which):.3f}" if metric in summary else "-" for _, metric, which in shown]
+def _number(summary: Mapping[str, Statistic], column: Column) -> str:
+    return f"{getattr(summary[column.metric], column.statistic):.3f}" if column.metric in summary else "-"

@@ -9,6 +9,7 @@ from solids import box
 from scenegen.evaluate.metrics import (
     bootstrap,
     box_iou,
+    box_ious,
     depth_scores,
     extents_error,
     f_score,
@@ -17,6 +18,7 @@ from scenegen.evaluate.metrics import (
     normal_error_deg,
     penetration,
     precision_recall,
+    resampled,
     solid,
     surface_scores,
 )
@@ -86,6 +88,20 @@ def test_matching_takes_the_greatest_total_not_the_greatest_pair() -> None:
     assert hungarian(np.array([[0.2, 0.0]]), 0.25) == []
     assert hungarian(np.zeros((1, 1)), 0.0) == []
     assert hungarian(np.zeros((0, 3)), 0.25) == []
+
+
+def test_ties_are_broken_the_same_way_every_time() -> None:
+    ious = np.full((3, 3), 0.5)
+    first = hungarian(ious, 0.25)
+    assert sorted(column for _, column in first) == [0, 1, 2]
+    assert all(hungarian(ious.copy(), 0.25) == first for _ in range(5))
+
+
+def test_boxes_of_every_pair() -> None:
+    made = [box((x, 0, 0), UNIT).vertices for x in (0.5, 9)]
+    true = [box((x, 0, 0), UNIT).vertices for x in (0, 1, -5)]
+    np.testing.assert_allclose(box_ious(made, true), [[1 / 3, 1 / 3, 0], [0, 0, 0]])
+    assert box_ious([], true).shape == (0, 3)
 
 
 def test_precision_and_recall() -> None:
@@ -160,3 +176,10 @@ def test_bootstrap_agrees_with_drawing_one_by_one() -> None:
     means, medians = bootstrap(groups, 300, 5) or pytest.fail("no interval")
     np.testing.assert_allclose(means, np.percentile([r.mean() for r in resamples], [2.5, 97.5]))
     np.testing.assert_allclose(medians, np.percentile([np.median(r) for r in resamples], [2.5, 97.5]))
+
+
+def test_a_resample_draws_as_many_groups_as_there_are() -> None:
+    times = resampled(4, 50, 1)
+    assert times.shape == (50, 4)
+    np.testing.assert_array_equal(times.sum(axis=1), 4)
+    np.testing.assert_array_equal(times, resampled(4, 50, 1))

@@ -51,7 +51,9 @@ def test_the_camera_sees_the_front_of_a_box() -> None:
     mesh = box((0, 0, 4), (1, 1, 1))
     drawn = sample_surface(mesh, 3000, np.random.default_rng(0))
     seen = visible(drawn.points, RayCaster(mesh.vertices, mesh.faces.astype(np.int32)), CAMERA)
-    np.testing.assert_array_equal(seen, drawn.points[:, 2] < 3.5 + 1e-9)
+    behind = drawn.points[:, 2] - 3.5
+    sure = (behind < 1e-9) | (behind > 1e-3)  # a point of a side this near the front may count as of the front
+    np.testing.assert_array_equal(seen[sure], behind[sure] < 1e-9)
 
 
 def test_nothing_is_seen_behind_an_occluder_beside_the_picture_or_behind_the_camera() -> None:
