@@ -148,10 +148,10 @@ class Pixal3DConfig(Settings):
     checkpoint: Path | None = None
     """A local folder in the released layout, as `Pixal3DPipeline.save_pretrained` writes it; without it, the registered
     weights are used."""
-    resolution: int = Field(1024, ge=256, le=2048, multiple_of=128)
+    resolution: int = Field(1024, ge=1024, le=1536, multiple_of=128)
     """Voxels along the cube's edge that the surface is decoded at."""
     max_tokens: int = Field(49152, ge=512)
-    """Most voxels in a flow; the resolution is lowered to stay below."""
+    """The flows stay below as many voxels, by a coarser resolution; at 1024 they take what comes."""
     residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
     """What stays on the device: every network, one at a time, or one block at a time. `auto` goes by its memory."""
     precision: Literal["auto", "released", "float32"] = "auto"
@@ -274,11 +274,22 @@ def load_config(
         return Config.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
-            f"`{'.'.join(str(part) for part in problem['loc'])}`: {problem['msg']}"
+            f"`{_place(values, problem['loc'])}`: {problem['msg']}"
             + ("" if problem["type"] == "missing" else f" (received {problem['input']!r})")
             for problem in error.errors()
         )
         raise UsageError(f"configuration: {problems}. `scenegen config show` prints every name.") from error
+
+
+def _place(values: Any, location: tuple[int | str, ...]) -> str:
+    """Where in `values` a problem lies, as the user writes it: pydantic also names the method of a section."""
+    parts = []
+    for part in location:
+        if isinstance(values, Mapping) and part == values.get("method"):
+            continue
+        parts.append(str(part))
+        values = values.get(part) if isinstance(values, Mapping) else None
+    return ".".join(parts)
 
 
 def _presets() -> Any:

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from scenegen.records import CropCamera
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.records import CropCamera, SelfCheck
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,21 @@ class Shape:
     vertices: Float32[np.ndarray, "v 3"]
     faces: Int32[np.ndarray, "f 3"]
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MadeObject:
+    """An object with its material, and how it came about."""
+
+    mesh: TexturedMesh
+    """In the crop camera's frame. Its scale is arbitrary."""
+    backend: str
+    licence: str
+    """Of the weights."""
+    seed: int
+    """Of the attempt that was taken."""
+    warnings: tuple[str, ...] = ()
+    check: SelfCheck | None = None
 
 
 class ObjectGenerator(Protocol):

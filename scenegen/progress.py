@@ -26,6 +26,7 @@ OWN_LOGGERS = ("scenegen", "stages", "flows")
 
 _photo: ContextVar[str] = ContextVar("photo", default="")
 _stage: ContextVar[str] = ContextVar("stage", default="")
+_tell: ContextVar[Callable[[str], None]] = ContextVar("tell", default=logger.debug)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Event:
     state: State
     """`found`: the store already had the result."""
     seconds: float = 0.0
+    detail: str = ""
+    """What a running stage is at."""
 
     @property
     def label(self) -> str:
@@ -56,7 +59,7 @@ def log_event(event: Event) -> None:
     elif event.state == "failed":
         logger.info("%s: failed", event.label)
     else:
-        logger.debug("%s: %s", event.label, event.state)
+        logger.debug("%s: %s", event.label, event.detail or event.state)
 
 
 @functools.cache
@@ -90,7 +93,9 @@ class _Board:
 
     def show(self, event: Event) -> None:
         with self._lock:
-            self._rows[event.label] = (event, time.monotonic())
+            last, since = self._rows.get(event.label, (event, 0.0))
+            begun = last.state != event.state or last is event
+            self._rows[event.label] = (event, time.monotonic() if begun else since)
 
     def table(self) -> Table:
         from rich.table import Table
@@ -101,7 +106,7 @@ class _Board:
         for event, since in rows:
             seconds = time.monotonic() - since if event.state == "running" else event.seconds
             clock = f"{seconds:.1f} s" if event.state in ("running", "done") else ""
-            table.add_row(event.label, event.state, clock, style=STYLES[event.state])
+            table.add_row(event.label, event.state, clock, event.detail, style=STYLES[event.state])
         return table
 
 
@@ -154,6 +159,21 @@ def logged_stage(label: str) -> Iterator[None]:
         yield
     finally:
         _stage.reset(token)
+
+
+@contextlib.contextmanager
+def progress_to(tell: Callable[[str], None]) -> Iterator[None]:
+    """`tell_progress` in this thread goes to `tell`, until the block ends."""
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
+
+
+def tell_progress(detail: str) -> None:
+    """Says what a long stage is at, to whoever watches it; to the debug log where nobody does."""
+    _tell.get()(detail)
 
 
 def _place(record: logging.LogRecord) -> bool:

@@ -188,6 +188,18 @@ class Layout(Record):
     warnings: tuple[str, ...] = ()
 
 
+class SelfCheck(Record):
+    """How a generated object agrees with the mask it was generated from, through the camera it was generated with."""
+
+    silhouette_iou: float
+    size_ratio: float
+    """Larger side of the silhouette's box over that of the mask's."""
+    passed: bool
+    """Whether the generator takes it for good; otherwise it is the best of several attempts."""
+    fov_deg: float
+    """Horizontal field of view it was generated with: the crop's, unless another fitted better."""
+
+
 class ObjectMesh(Record):
     """One generated object, in its crop camera's frame."""
 
@@ -199,6 +211,9 @@ class ObjectMesh(Record):
     backend: str
     licence: str
     seed: int
+    """Of the attempt that was taken, where the generator makes several."""
+    check: SelfCheck | None = None
+    """By generators that check themselves."""
     warnings: tuple[str, ...] = ()
 
 

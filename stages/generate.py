@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
-from scenegen.config import ObjectSettings
-from scenegen.generator import ObjectView, Shape
+from scenegen.config import GenerateConfig, InflateConfig, ObjectSettings, Pixal3DConfig, TextureConfig
+from scenegen.generator import MadeObject, ObjectView
 from scenegen.geometry.bake import bake
 from scenegen.geometry.inflate import inflate
 from scenegen.geometry.mesh import save_mesh
 from scenegen.geometry.unwrap import unwrap
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
+from scenegen.runtime import Runtime
 from scenegen.scene.layout import FLOOR, Floor, support_depth
+from scenegen.torch_env import full_packages
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_CROP, LARGEST_CROP = 160, 768
+LARGEST_PIXAL3D_CROP = 1024
+"""What its image network looks at."""
 
 
 def generate(
@@ -39,6 +44,8 @@ def generate(
 
     Raises:
         InputError: where the object shows too little to make anything of.
+        WeightsError: where the generator's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
     """
     mask = read_png(work.read(instances.masks)) == object_id
     z = np.load(work.read(depth.depth))
@@ -46,23 +53,22 @@ def generate(
     limit = np.load(work.read(layout.limit))
     if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
-    view = object_view(read_png(work.read(photo.image)), mask, z, limit, floor.normal, layout.intrinsics)
-    shape = generate_shape(view, config)
-    texels = min(config.texture.size, int(2 ** np.ceil(np.log2(1.2 * view.image.shape[0]))))
-    atlas = unwrap(shape.vertices, shape.faces, texels, config.texture.unwrap_timeout_s)
-    save_mesh(bake(shape, atlas, view, texels), work.write("mesh.npz"))
-    warnings = (*shape.warnings, *atlas.warnings)
-    for warning in warnings:
+    image, largest = read_png(work.read(photo.image)), largest_crop(config.generate)
+    view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, largest)
+    made = make_object(view, config, work.runtime)
+    save_mesh(made.mesh, work.write("mesh.npz"))
+    for warning in made.warnings:
         logger.warning("object %d: %s", object_id, warning)
     return ObjectMesh(
         id=object_id,
         label=next(item.label for item in instances.items if item.id == object_id),
         mesh=work.artifact("mesh.npz"),
         crop=view.crop,
-        backend=config.generate.method,
-        licence="none: no weights",
-        seed=config.seed,
-        warnings=warnings,
+        backend=made.backend,
+        licence=made.licence,
+        seed=made.seed,
+        check=made.check,
+        warnings=made.warnings,
     )
 
 
@@ -73,10 +79,11 @@ def object_view(
     limit: Float[np.ndarray, "h w"],
     up: Float[np.ndarray, "3"],
     camera: Intrinsics,
+    largest: int = LARGEST_CROP,
 ) -> ObjectView:
-    """The object that `mask` shows, through its crop camera, at about the photo's own resolution."""
+    """The object that `mask` shows, through its crop camera, at about the photo's own resolution, at most `largest`."""
     extent = max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
-    size = int(np.clip(2 * round(0.55 * extent), SMALLEST_CROP, LARGEST_CROP))
+    size = int(np.clip(2 * round(0.55 * extent), SMALLEST_CROP, largest))
     crop = crop_camera(camera, mask, size)
     return ObjectView(
         image=warp_to_crop(image, camera, crop, cv2.INTER_AREA),
@@ -88,9 +95,38 @@ def object_view(
     )
 
 
-def generate_shape(view: ObjectView, config: ObjectSettings) -> Shape:
-    """The shape, by the configured generator."""
-    return inflate(view, config.seed, config.generate)
+def largest_crop(config: GenerateConfig) -> int:
+    """Most pixels along a side of the crop that the configured generator makes use of."""
+    return LARGEST_PIXAL3D_CROP if isinstance(config, Pixal3DConfig) else LARGEST_CROP
 
 
-GENERATE = Stage(name="generate", version=1, record=ObjectMesh, run=generate)
+def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
+    """The object, by the configured generator."""
+    if isinstance(config.generate, Pixal3DConfig):
+        with full_packages():
+            from scenegen.pixal3d.backend import generate_pixal3d
+
+        return generate_pixal3d(view, config.seed, config.generate, config.texture, runtime)
+    return inflated(view, config.seed, config.generate, config.texture)
+
+
+def generate_weights(config: ObjectSettings) -> Mapping[str, str]:
+    """Revisions of the weights the configured generator uses."""
+    if isinstance(config.generate, Pixal3DConfig):
+        with full_packages():
+            from scenegen.pixal3d.backend import pixal3d_weights
+
+        return pixal3d_weights(config.generate)
+    return {}
+
+
+def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig) -> MadeObject:
+    """The object without weights: inflated, and the photo baked on it."""
+    shape = inflate(view, seed, config)
+    texels = min(texture.size, int(2 ** np.ceil(np.log2(1.2 * view.image.shape[0]))))
+    atlas = unwrap(shape.vertices, shape.faces, texels, texture.unwrap_timeout_s)
+    warnings = (*shape.warnings, *atlas.warnings)
+    return MadeObject(bake(shape, atlas, view, texels), config.method, "none: no weights", seed, warnings)
+
+
+GENERATE = Stage(name="generate", version=1, record=ObjectMesh, run=generate, weights=generate_weights)

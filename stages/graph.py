@@ -14,7 +14,7 @@ from queue import LifoQueue
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from scenegen.config import Config, DepthSettings, Settings
-from scenegen.errors import ScenegenError
+from scenegen.errors import ResourceError, ScenegenError, WeightsError
 from scenegen.records import (
     Depth,
     Export,
@@ -96,7 +96,8 @@ class SceneRun:
 def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | None = None) -> SceneRun:
     """Runs every stage for one photo.
 
-    An object that fails is left out and named in `Scene.failures`; every other failure ends the photo.
+    An object that fails is left out and named in `Scene.failures`; every other failure ends the photo, as does one of all
+    objects for want of weights, a device or memory.
 
     Args:
         source: what the user gave, in the store.
@@ -129,6 +130,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     ]
     objects: list[Outcome[ObjectMesh]] = []
     failures: list[Failure] = []
+    errors: list[Exception] = []
     for object_id, future in pending:
         try:
             objects.append(future.result())
@@ -136,6 +138,9 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
             logger.error("object %d failed and is left out: %s", object_id, error)
             text = f"{type(error).__name__}: {error}"
             failures.append(Failure(stage=GENERATE.name, object=object_id, error=text))
+            errors.append(error)
+    if errors and not objects and all(isinstance(error, WeightsError | ResourceError) for error in errors):
+        raise errors[0]
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
     scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
     export = submit(EXPORT, photo.record, scene.record, config=config.export).result()

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from scenegen.config import Config, ObjectConfig, Settings
-from scenegen.errors import InputError, UsageError
+from scenegen.config import Config, DepthSettings, ObjectConfig, Settings
+from scenegen.errors import InputError, UsageError, WeightsError
 from scenegen.export.manifest import (
     Given,
     Manifest,
@@ -23,11 +23,16 @@ from scenegen.export.manifest import (
     read_manifest,
 )
 from scenegen.inputs import Inputs
-from scenegen.progress import Event, State, Watch
+from scenegen.models import MODELS
+from scenegen.models.local import locate_all
+from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
 from scenegen.store import Store, sha256_file
+from stages.depth import DEPTH
+from stages.generate import GENERATE
 from stages.graph import Pending, SceneRun, Submit, image_to_scene
+from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage
 
 logger = logging.getLogger(__name__)
@@ -132,7 +137,8 @@ def watched(submit: Submit, watch: Watch) -> Submit:
             tell("running")
             start = time.perf_counter()
             try:
-                record = stage.run(*args, **kwargs)
+                with progress_to(lambda detail: watch(Event(stage.name, object_id, "running", detail=detail))):
+                    record = stage.run(*args, **kwargs)
             except BaseException:
                 tell("failed")
                 raise
@@ -178,7 +184,13 @@ def _make(
     runtime: Runtime,
     submit: Submit,
 ) -> Result:
-    return publish_scene(image_to_scene(source, config, submit, kept), given, target, store, runtime)
+    try:
+        run = image_to_scene(source, config, submit, kept)
+    except WeightsError:
+        # A message that names all that is missing, and not only what was needed first.
+        locate_all(_models(source, config), runtime)
+        raise
+    return publish_scene(run, given, target, store, runtime)
 
 
 def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runtime: Runtime) -> Result:
@@ -213,6 +225,24 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
     )
 
 
+def _models(source: Source, config: Config) -> list[str]:
+    """Names of the registered models that a scene of `source` needs."""
+    needed: list[tuple[Stage[Any], Settings, Settings]] = [
+        (GENERATE, config.generate, config.object_settings(object_id=0))
+    ]
+    if source.depth is None:
+        needed.insert(0, (DEPTH, config.depth, DepthSettings(depth=config.depth, camera=config.camera)))
+    if not source.masks:
+        needed.insert(0, (SEGMENT, config.segment, config.segment))
+    registered = [stage.weights(settings) for stage, chosen, settings in needed if not _is_local(chosen)]
+    return [name for weights in registered for name in weights if name in MODELS]
+
+
+def _is_local(chosen: Settings) -> bool:
+    """Whether a back-end reads its weights from a folder of the user's."""
+    return getattr(chosen, "checkpoint", None) is not None
+
+
 def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:
     return tuple(
         StageEntry(
@@ -224,6 +254,7 @@ def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:
             licence=getattr(outcome.record, "licence", None),
             weights=dict(outcome.weights),
             warnings=getattr(outcome.record, "warnings", ()),
+            check=getattr(outcome.record, "check", None),
         )
         for outcome in run.outcomes
     )

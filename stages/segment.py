@@ -26,7 +26,7 @@ NAMED_IDS = 10
 
 NOTHING_FOUND = (
     "no object was found: the scene holds its background only; give --masks, or try another segmenter, "
-    "for example with --preset full."
+    "for example with --preset pixal3d."
 )
 
 

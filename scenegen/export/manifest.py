@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.errors import ExportError, InputError, ResourceError
-from scenegen.records import Artifact, Failure, PlacedObject, Record, Source
+from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Source
 from scenegen.store import Store, disk_errors, flush, sha256_file
 
 logger = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class StageEntry(Record):
     licence: str | None
     weights: dict[str, str]
     warnings: tuple[str, ...]
+    check: SelfCheck | None = None
 
 
 class OutputFile(Record):

@@ -118,7 +118,7 @@ def generate(
         seed: of the noise.
         resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
         observe: told the results of each stage.
-        on_step: told each step of each flow.
+        on_step: told the stage's name and each step of its flow. What it raises ends the generation, too.
 
     Raises:
         InputError: where nothing comes of the picture.
@@ -140,7 +140,12 @@ def generate(
         return Condition(features.global_tokens, extractor.project(features, cameras, view, coords))
 
     def latents(
-        name: str, coords: Int32[Tensor, "n 4"], known: Condition, sampler: SamplerSettings, extra: Tensor | None = None
+        stage: str,
+        name: str,
+        coords: Int32[Tensor, "n 4"],
+        known: Condition,
+        sampler: SamplerSettings,
+        extra: Tensor | None = None,
     ) -> Float[Tensor, "n c"]:
         with networks(name) as flow:
             channels = flow.in_channels - (0 if extra is None else extra.shape[1])
@@ -150,7 +155,7 @@ def generate(
                 drawn,
                 sampler,
                 lengths=[len(coords)],
-                on_step=_named(name, on_step),
+                on_step=_in(stage, on_step),
             )
 
     def tell(stage: str, **results: Tensor) -> None:
@@ -166,7 +171,7 @@ def generate(
                 lambda x, t, conditional: flow(x, t, *known.of(conditional)),
                 drawn,
                 settings.structure_sampler,
-                on_step=_named("sparse_structure_flow_model", on_step),
+                on_step=_in("structure", on_step),
             )
         with networks("sparse_structure_decoder") as decoder:
             coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
@@ -177,7 +182,7 @@ def generate(
     with meter.stage("coarse shape"):  # and from it the voxels of the fine one
         known = condition(settings.coarse_view, coords)
         coarse = settings.shape_normalisation.undo(
-            latents("shape_slat_flow_model_512", coords, known, settings.shape_sampler)
+            latents("coarse shape", "shape_slat_flow_model_512", coords, known, settings.shape_sampler)
         )
         with networks("shape_slat_decoder") as decoder:
             lattice = decoder.upsample(coarse, coords, UPSAMPLINGS)
@@ -186,7 +191,7 @@ def generate(
 
     with meter.stage("fine shape"):
         known = condition(replace(settings.fine_view, grid_resolution=fine.grid), fine.coords)
-        normalised = latents("shape_slat_flow_model_1024", fine.coords, known, settings.shape_sampler)
+        normalised = latents("fine shape", "shape_slat_flow_model_1024", fine.coords, known, settings.shape_sampler)
         shape = settings.shape_normalisation.undo(normalised)
     tell("fine shape", latent=shape, features=known.voxels)
 
@@ -194,7 +199,7 @@ def generate(
         known = condition(replace(settings.texture_view, grid_resolution=fine.grid), fine.coords)
         again = settings.shape_normalisation.apply(shape)
         texture = settings.texture_normalisation.undo(
-            latents("tex_slat_flow_model_1024", fine.coords, known, settings.texture_sampler, extra=again)
+            latents("texture", "tex_slat_flow_model_1024", fine.coords, known, settings.texture_sampler, extra=again)
         )
     tell("texture", latent=texture, shape=again, features=known.voxels, tokens=known.tokens)
 
@@ -218,5 +223,5 @@ def generate(
     return Generated(vertices, faces, painted.coords[:, 1:], attributes, fine.resolution, fine.warnings, meter.stages)
 
 
-def _named(name: str, on_step: Callable[[str, Step], None] | None) -> Callable[[Step], None] | None:
-    return None if on_step is None else lambda step: on_step(name, step)
+def _in(stage: str, on_step: Callable[[str, Step], None] | None) -> Callable[[Step], None] | None:
+    return None if on_step is None else lambda step: on_step(stage, step)

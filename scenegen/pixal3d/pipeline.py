@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import transform
 from scenegen.errors import InputError, UsageError
@@ -194,7 +194,7 @@ class Pixal3DPipeline:
             resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
             max_tokens: in place of the settings' `max_tokens`.
             observe: told the results of each stage. What it raises ends the generation and frees the networks.
-            on_step: told each step of each flow; likewise.
+            on_step: told the stage's name and each step of its flow; likewise.
 
         Raises:
             InputError: where nothing comes of the picture.
@@ -226,6 +226,7 @@ class Pixal3DPipeline:
         resolution: int = 1024,
         max_tokens: int | None = None,
         attempts: int = ATTEMPTS,
+        hidden: Bool[np.ndarray, "s s"] | None = None,
         observe: Observer | None = None,
         on_step: Callable[[str, Step], None] | None = None,
     ) -> GeneratedObject:
@@ -242,8 +243,10 @@ class Pixal3DPipeline:
             resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
             max_tokens: in place of the settings' `max_tokens`.
             attempts: at most; 1 tries nothing again.
+            hidden: pixels where the object may be without being seen, behind something or beyond the photo's border; the
+                check leaves them out.
             observe: told the results of each stage of each attempt. What it raises ends everything and frees the networks.
-            on_step: told each step of each flow; likewise.
+            on_step: told the stage's name and each step of its flow; likewise.
 
         Raises:
             InputError: where the mask shows nothing, or nothing comes of any attempt.
@@ -274,7 +277,7 @@ class Pixal3DPipeline:
             usage.extend(generated.usage)
             return generated
 
-        best, warnings = generate_checked(make, _surface, solid, fov, seed, attempts)
+        best, warnings = generate_checked(make, _surface, solid, fov, seed, attempts, hidden)
         if best.fov != fov:
             stretched = (
                 f"generated with a field of view of {math.degrees(best.fov):.1f} degrees instead of the crop's "

@@ -27,6 +27,8 @@ LEAST_IOU = 0.85
 LARGEST_SIZE_ERROR = 0.05
 SEEDS = 2
 """Seeds tried before the field of view is doubted."""
+SEED_STEP, SEED_COUNT = 1_000_003, 2**53
+"""Between them, far from the next seeds a user may try; seeds stay below the largest whole number that JSON keeps."""
 FOV_FACTORS = (0.8, 1.25, 0.6, 1.6)
 """Fields of view tried after that, as multiples of the given one."""
 ATTEMPTS = SEEDS + len(FOV_FACTORS)
@@ -73,13 +75,16 @@ class Attempt(Generic[Made]):
     quality: Quality
 
 
-def measure(surface: Surface, mask: Bool[np.ndarray, "s s"], fov: float) -> Quality:
+def measure(
+    surface: Surface, mask: Bool[np.ndarray, "s s"], fov: float, hidden: Bool[np.ndarray, "s s"] | None = None
+) -> Quality:
     """The surface's silhouette against `mask`, through the camera it was generated with.
 
     Args:
         surface: in the latent frame.
         mask: the object in the square picture it was generated from.
         fov: horizontal field of view of that picture, in radians.
+        hidden: pixels where the object may be without being seen; they count for nothing.
     """
     wanted = _extent(mask)
     if not len(surface.faces) or not wanted:
@@ -91,6 +96,8 @@ def measure(surface: Surface, mask: Bool[np.ndarray, "s s"], fov: float) -> Qual
     directions = rays(camera).reshape(-1, 3)
     hits = RayCaster(points, surface.faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
     silhouette = (hits.triangle >= 0).reshape(mask.shape)
+    if hidden is not None:
+        silhouette &= mask | ~hidden
     ratio = _extent(silhouette) / wanted
     return Quality(round(intersection_over_union(silhouette, mask), 4), round(ratio, 4))
 
@@ -102,6 +109,7 @@ def generate_checked(
     fov: float,
     seed: int,
     attempts: int = ATTEMPTS,
+    hidden: Bool[np.ndarray, "s s"] | None = None,
 ) -> tuple[Attempt[Made], tuple[str, ...]]:
     """The first attempt that passes the gate, or the best there was.
 
@@ -115,6 +123,7 @@ def generate_checked(
         fov: the field of view believed in, in radians.
         seed: the first seed.
         attempts: at most, 1 to `ATTEMPTS`.
+        hidden: pixels where the object may be without being seen; they count for nothing.
 
     Returns:
         - the attempt.
@@ -137,7 +146,7 @@ def generate_checked(
             logger.info("seed %d, field of view %.1f degrees: %s", next_seed, np.degrees(next_fov), error)
             failure = error
             continue
-        attempt = Attempt(next_seed, next_fov, made, measure(surface_of(made), mask, next_fov))
+        attempt = Attempt(next_seed, next_fov, made, measure(surface_of(made), mask, next_fov, hidden))
         logger.info(
             "seed %d, field of view %.1f degrees: silhouette IoU %.3f, size ratio %.3f",
             next_seed,
@@ -167,7 +176,7 @@ def generate_checked(
 
 def _plan(seed: int, fov: float) -> Iterator[tuple[int, float]]:
     for offset in range(SEEDS):
-        yield seed + offset, fov
+        yield (seed + offset * SEED_STEP) % SEED_COUNT, fov
     for factor in FOV_FACTORS:
         if fov * factor < np.pi * 0.9:
             yield seed, fov * factor

@@ -37,6 +37,7 @@ from scenegen.pixal3d.projection import (
 )
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
+from scenegen.pixal3d.selfcheck import SEED_STEP
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
 from scenegen.pixal3d.usage import resident_peak
 from scenegen.records import CropCamera, Intrinsics
@@ -173,15 +174,15 @@ def test_steps_are_told_and_can_cancel_which_frees_the_networks(residency: Resid
 
     def on_step(name: str, step: Step) -> None:
         told.append((name, step.done))
-        if name == "shape_slat_flow_model_512":
+        if name == "coarse shape":
             raise CancelError
 
     with pytest.raises(CancelError):
         replace(made, networks=networks)(one_picture(cut_out()), cameras(), on_step=on_step)
     assert told == [
-        ("sparse_structure_flow_model", 1),
-        ("sparse_structure_flow_model", 2),
-        ("shape_slat_flow_model_512", 1),
+        ("structure", 1),
+        ("structure", 2),
+        ("coarse shape", 1),
     ]
     assert len(opened) == 3
     assert all(tensor.is_meta for network in opened for tensor in network.state_dict().values())
@@ -427,7 +428,7 @@ def test_with_another_field_of_view_it_still_lands_on_the_pixels(tree: Path, pla
     )
     mask = silhouette(CROP, latent_camera=really)
     made = pipeline(tree).generate(picture(mask), mask.astype(np.float32), CROP, seed=5)
-    assert [seed for seed, _ in planting] == [5, 6, 5]
+    assert [seed for seed, _ in planting] == [5, 5 + SEED_STEP, 5]
     assert made.fov == pytest.approx(0.8 * CROP_FOV, rel=1e-6)
     assert made.quality.good
     assert "rescaled" in made.warnings[-1]

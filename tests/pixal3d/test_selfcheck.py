@@ -11,7 +11,7 @@ import trimesh
 from scenegen.camera import intrinsics_from_fov, rays
 from scenegen.errors import InputError, UsageError
 from scenegen.pixal3d.projection import distance_from_fov
-from scenegen.pixal3d.selfcheck import ATTEMPTS, FOV_FACTORS, Attempt, Surface, generate_checked, measure
+from scenegen.pixal3d.selfcheck import ATTEMPTS, FOV_FACTORS, SEED_STEP, Attempt, Surface, generate_checked, measure
 
 FOV, RADIUS = 0.7, 0.4
 
@@ -79,7 +79,7 @@ def test_another_seed_is_tried_first() -> None:
         return ball(0.1 if seed == 7 else RADIUS)
 
     attempt, warnings = checked(make, mask())
-    assert tried == [(7, FOV), (8, FOV)]
+    assert tried == [(7, FOV), (7 + SEED_STEP, FOV)]
     assert attempt.quality.good
     assert "2 attempts" in warnings[0]
 
@@ -111,7 +111,7 @@ def test_the_best_is_that_with_the_largest_overlap_and_all_were_tried() -> None:
         return ball(next(radii))
 
     attempt, (warning,) = checked(make, mask())
-    assert tried == [(7, FOV), (8, FOV), *((7, FOV * factor) for factor in FOV_FACTORS)]
+    assert tried == [(7, FOV), (7 + SEED_STEP, FOV), *((7, FOV * factor) for factor in FOV_FACTORS)]
     assert (attempt.seed, attempt.fov) == tried[3]
     assert f"{ATTEMPTS} attempts" in warning
 
@@ -123,7 +123,7 @@ def test_an_attempt_that_comes_to_nothing_is_one_that_failed() -> None:
         return ball()
 
     attempt, (warning,) = checked(make, mask())
-    assert attempt.seed == 8
+    assert attempt.seed == 7 + SEED_STEP
     assert "2 attempts" in warning
     with pytest.raises(InputError, match="nothing was generated"):
         checked(make, mask(), attempts=1)
@@ -142,6 +142,15 @@ def test_attempts_are_limited() -> None:
     for attempts in (0, ATTEMPTS + 1):
         with pytest.raises(UsageError, match="`attempts`"):
             checked(make, mask(), attempts=attempts)
+
+
+def test_what_something_else_hides_counts_for_nothing() -> None:
+    whole, hidden = mask(), np.zeros((160, 160), bool)
+    hidden[:, :60] = True
+    seen = whole & ~hidden
+    assert not measure(ball(), seen, FOV).good
+    assert measure(ball(), seen, FOV, hidden).good
+    assert not measure(ball(0.2), seen, FOV, hidden).good
 
 
 @pytest.mark.parametrize("fov", [0.005, 2.8])

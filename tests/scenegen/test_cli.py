@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenegen import __version__, cli, progress
-from scenegen.config import load_config
+from scenegen.config import load_config, preset_names
 from scenegen.errors import ExportError, InputError, ResourceError, UsageError, WeightsError
 from scenegen.export.manifest import read_manifest
 
@@ -91,14 +91,14 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_config_show_is_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert command("config", "show", "--preset", "full", "--set", "generate.thickness=0.8") == 0
+    assert command("config", "show", "--preset", "pixal3d", "--set", "generate.resolution=1152") == 0
     shown = tmp_path / "shown.yaml"
     shown.write_text(capsys.readouterr().out)
-    assert load_config(file=shown) == load_config("full", overrides=["generate.thickness=0.8"])
+    assert load_config(file=shown) == load_config("pixal3d", overrides=["generate.resolution=1152"])
     assert command("config", "show", "--config", shown) == 0
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(shown.read_text())
     assert command("config", "presets") == 0
-    assert capsys.readouterr().out.split() == ["full", "training-free"]
+    assert capsys.readouterr().out.split() == preset_names()
 
 
 def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from scenegen.config import (
     DepthAnythingConfig,
     GroundConfig,
     ObjectConfig,
+    Pixal3DConfig,
     RegionsConfig,
     SamConfig,
     load_config,
@@ -38,24 +39,25 @@ def test_presets_load_and_survive_yaml(preset: str, tmp_path: Path) -> None:
 
 def test_precedence(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("seed: 1\ngenerate: {thickness: 0.5, resolution: 64}\n")
-    config = load_config("full", file, ["generate.thickness=0.7", {"seed": 9}])
+    file.write_text("seed: 1\ngenerate: {max_faces: 1000, resolution: 1152}\n")
+    config = load_config("pixal3d", file, ["generate.max_faces=2000", {"seed": 9}])
     assert isinstance(config.segment, SamConfig)  # the preset, where nothing stronger speaks
-    assert config.generate.resolution == 64  # the file over the default
-    assert config.generate.thickness == 0.7  # `--set` over the file
+    assert isinstance(config.generate, Pixal3DConfig)
+    assert config.generate.resolution == 1152  # the file over the default
+    assert config.generate.max_faces == 2000  # `--set` over the file
     assert config.seed == 9
     assert load_config(overrides=["seed=1", "seed=2"]).seed == 2
 
 
 def test_a_section_whose_method_changes_starts_afresh() -> None:
-    config = load_config("full", overrides=["depth.near_m=1.5"])
+    config = load_config("pixal3d", overrides=["depth.near_m=1.5"])
     assert isinstance(config.depth, DepthAnythingConfig)
-    config = load_config("full", overrides=["depth.near_m=1.5", "depth.method=ground"])
+    config = load_config("pixal3d", overrides=["depth.near_m=1.5", "depth.method=ground"])
     assert config.depth == GroundConfig()
-    config = load_config("full", overrides=["segment.method=sam", "segment.points_per_side=8"])
+    config = load_config("pixal3d", overrides=["segment.method=sam", "segment.points_per_side=8"])
     assert isinstance(config.segment, SamConfig)
     assert config.segment.points_per_side == 8
-    assert load_config("full", overrides=["segment.method=regions"]).segment == RegionsConfig()
+    assert load_config("pixal3d", overrides=["segment.method=regions"]).segment == RegionsConfig()
 
 
 def test_values_are_yaml() -> None:
@@ -114,5 +116,5 @@ def test_a_dump_resolves_to_itself(generate: dict[str, float], seed: int, object
     values: dict[str, Any] = {"generate": generate, "seed": seed}
     values["objects"] = {item: {"seed": value} for item, value in objects.items()}
     config = load_config(overrides=[values])
-    assert load_config("full", overrides=[config.model_dump(mode="json")]) == config
-    assert load_config("full", overrides=[yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))]) == config
+    assert load_config("pixal3d", overrides=[config.model_dump(mode="json")]) == config
+    assert load_config("pixal3d", overrides=[yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))]) == config

@@ -1,0 +1,281 @@
+"""`generate: pixal3d`: one object as its crop camera sees it, generated, checked, cleaned, unwrapped and baked."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scenegen.config import Pixal3DConfig, TextureConfig
+from scenegen.errors import ResourceError, WeightsError
+from scenegen.generator import MadeObject, ObjectView
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.refine import unseen, visible_front
+from scenegen.geometry.unwrap import unwrap
+from scenegen.models import digest_of, locate_pixal3d
+from scenegen.models.pixal3d import DINOV3, NAF, PARTS, PIXAL3D
+from scenegen.models.registry import registered
+from scenegen.pixal3d.generation import Generated
+from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
+from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
+from scenegen.pixal3d.residency import Residency
+from scenegen.pixal3d.sampler import Step
+from scenegen.pixal3d.settings import read_pipeline
+from scenegen.pixal3d.shell import offset_shell
+from scenegen.pixal3d.surface import CleanSurface, clean_surface
+from scenegen.pixal3d.texture import bake_voxels
+from scenegen.pixal3d.weights import Precision, config_file, tensor_file
+from scenegen.progress import tell_progress
+from scenegen.records import SelfCheck, digest_json
+from scenegen.runtime import Runtime
+from scenegen.torch_env import torch_device
+
+logger = logging.getLogger(__name__)
+
+GIB = 2**30
+RESIDENT_GIB, STAGED_GIB = 28, 14
+"""Memory of a device from which on every network may stay on it, or one at a time; a CPU never keeps them all."""
+ECONOMY: Mapping[int, Residency] = {1: "staged", 2: "streamed"}
+"""What is left in memory at a level of `Runtime.economy`."""
+FRUGALITY: tuple[Residency, ...] = ("resident", "staged", "streamed")
+"""From the most memory to the least."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Which pipeline, and how it lies in memory."""
+
+    folder: Path
+    dino: Path | None
+    naf: Path | None
+    device: str
+    residency: Residency
+    precision: Precision
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one object is generated."""
+
+    opening: Opening
+    max_tokens: int
+    warnings: tuple[str, ...]
+    """Where memory is saved."""
+
+
+_lock = threading.Lock()
+_loaded: dict[Opening, Pixal3DPipeline] = {}
+"""The one pipeline this process keeps."""
+
+
+def generate_pixal3d(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    """The object with its material, in the crop camera's frame, one unit a cube edge.
+
+    One object is on the device at a time; what follows the networks runs beside the next object.
+
+    Args:
+        view: picture, mask and crop camera are used. Depth only tells where the object may be hidden: its distance is
+            found when the scene is composed.
+        seed: of the first attempt.
+        config: which weights, how fine, and what surface.
+        texture: size of the textures, and how long unwrapping may take.
+        runtime: device, models folder, and how much memory to save. The network is never used.
+
+    Raises:
+        InputError: where nothing comes of the picture.
+        UsageError: for a device that cannot be one.
+        WeightsError: where weights are missing, damaged or of another network.
+        ResourceError: where the device is absent or its memory full.
+    """
+    planned = plan(config, runtime)
+    with loaded(planned.opening) as pipeline:
+        made = pipeline.generate(
+            view.image,
+            view.mask,
+            view.crop.intrinsics,
+            seed=seed,
+            resolution=config.resolution,
+            max_tokens=planned.max_tokens,
+            hidden=unseen(view, visible_front(view)) if (view.mask * view.depth).any() else None,
+            on_step=_tell_step,
+        )
+    mesh, warnings = textured(made, config, texture)
+    local = config.checkpoint is not None
+    return MadeObject(
+        mesh=mesh,
+        backend=f"pixal3d from {config.checkpoint.name}" if config.checkpoint is not None else "pixal3d",
+        licence="unknown (local checkpoint)" if local else licences(),
+        seed=made.seed,
+        warnings=(*planned.warnings, *made.warnings, *warnings),
+        check=SelfCheck(
+            silhouette_iou=made.quality.silhouette_iou,
+            size_ratio=made.quality.size_ratio,
+            passed=made.quality.good,
+            fov_deg=round(float(np.degrees(made.fov)), 4),
+        ),
+    )
+
+
+def textured(
+    made: GeneratedObject, config: Pixal3DConfig, texture: TextureConfig
+) -> tuple[TexturedMesh, tuple[str, ...]]:
+    """The decoded object as a simplified mesh with its material, in the crop camera's frame.
+
+    Returns:
+        - **mesh**.
+        - **warnings**: from cleaning, unwrapping and baking.
+
+    Raises:
+        InputError: where the decoded surface has no faces.
+    """
+    tell_progress("surface")
+    surface = _surface(made.generated, config)
+    tell_progress("unwrapping")
+    atlas = unwrap(surface.vertices, surface.faces, texture.size, texture.unwrap_timeout_s)
+    tell_progress("baking")
+    base_color, metallic_roughness, unknown = bake_voxels(surface.vertices, atlas, made.generated, texture.size)
+    mesh = TexturedMesh(
+        vertices=surface.vertices[atlas.source],
+        faces=atlas.faces,
+        uv=atlas.uv,
+        base_color=base_color,
+        metallic=1.0,
+        roughness=1.0,
+        metallic_roughness=metallic_roughness,
+    )
+    return mesh.transformed(made.crop_from_latent), (*surface.warnings, *atlas.warnings, *unknown)
+
+
+def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
+    """What the result depends on: registered revisions and digests, or the digest of a local folder's files.
+
+    Files are read once a process, unless they change.
+
+    Raises:
+        WeightsError: where a file of the local folder cannot be read.
+    """
+    if config.checkpoint is None:
+        return {name: _revision(name) for name in PARTS}
+    folder = config.checkpoint
+    _, stems = read_pipeline(folder)
+    paths = [folder / "pipeline.json", *(file(stem) for stem in stems.values() for file in (config_file, tensor_file))]
+    weights = {}
+    for name, part in ((DINOV3, folder / DINOV3_FOLDER), (NAF, folder / NAF_FOLDER)):
+        if (part / IMAGE_WEIGHTS).is_file():
+            paths += [path for path in (part / "config.json", part / IMAGE_WEIGHTS) if path.is_file()]
+        else:
+            weights[name] = _revision(name)
+    root = folder.resolve()
+    digests = {path.resolve().relative_to(root).as_posix(): _digest(path) for path in paths}
+    return {PIXAL3D: digest_json(digests), **weights}
+
+
+def licences() -> str:
+    """Of the registered weights."""
+    return "; ".join(f"{name}: {registered(name).licence}" for name in PARTS)
+
+
+def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
+    """What `config` and the economy asked for come to on this machine.
+
+    Raises:
+        UsageError: for a device that cannot be one.
+        WeightsError: where registered weights are absent or damaged, or the local folder is none.
+        ResourceError: for a device that is not there.
+    """
+    folder, dino, naf = locate_pixal3d(runtime) if config.checkpoint is None else (config.checkpoint, None, None)
+    if not folder.is_dir():
+        raise WeightsError(f"`generate.checkpoint` is {folder}, which is no folder; give one that holds pipeline.json.")
+    device = torch_device(runtime)
+    residency = residency_for(device) if config.residency == "auto" else config.residency
+    max_tokens, warnings = config.max_tokens, list[str]()
+    if runtime.economy:
+        residency = max(residency, ECONOMY[runtime.economy], key=FRUGALITY.index)
+        max_tokens //= 2
+        warnings.append(
+            f"memory was short: the weights were {residency} and the flows held to {max_tokens} tokens instead of "
+            f"{config.max_tokens}, so the object may be coarser than configured."
+        )
+    precision: Precision = "released"
+    if config.precision == "float32" or (config.precision == "auto" and device.type == "cpu"):
+        precision = "float32"
+    return Plan(Opening(folder, dino, naf, str(device), residency, precision), max_tokens, tuple(warnings))
+
+
+def residency_for(device: torch.device) -> Residency:
+    """What fits: by the memory of a CUDA device, else by that of the machine."""
+    if device.type == "cuda":
+        room = torch.cuda.get_device_properties(device).total_memory
+        return "resident" if room >= RESIDENT_GIB * GIB else "staged" if room >= STAGED_GIB * GIB else "streamed"
+    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return "staged" if room >= STAGED_GIB * GIB else "streamed"
+
+
+@contextlib.contextmanager
+def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
+    """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out."""
+    with _lock:
+        if opening not in _loaded:
+            release()
+            _loaded[opening] = Pixal3DPipeline.from_pretrained(
+                opening.folder,
+                dino=opening.dino,
+                naf=opening.naf,
+                device=opening.device,
+                residency=opening.residency,
+                precision=opening.precision,
+                offline=True,
+            )
+        try:
+            yield _loaded[opening]
+        except ResourceError:
+            release()
+            raise
+
+
+def release() -> None:
+    """Gives back the memory of the pipeline this process keeps."""
+    if _loaded:
+        _loaded.clear()
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _surface(generated: Generated, config: Pixal3DConfig) -> CleanSurface:
+    vertices, faces = generated.vertices.cpu().double().numpy(), generated.faces.cpu().numpy()
+    if config.surface == "shell":
+        vertices, faces = offset_shell(vertices, faces, generated.resolution)
+    return clean_surface(vertices, faces, max_faces=config.max_faces)
+
+
+def _tell_step(stage: str, step: Step) -> None:
+    tell_progress(f"{stage}, step {step.done} of {step.steps}")
+
+
+def _revision(name: str) -> str:
+    model = registered(name)
+    return str(model.revision or model.files[0].sha256)
+
+
+def _digest(path: Path) -> str:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise WeightsError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
+    return _digest_once(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_once(path: Path, size: int, changed_ns: int) -> str:
+    return digest_of(path)

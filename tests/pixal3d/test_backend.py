@@ -1,0 +1,322 @@
+"""The back-end of the generate stage: known decoder outputs through cleaning and baking, and which pipeline is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pixal3d.checkpoints import write_tree
+from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
+
+from scenegen.camera import rays
+from scenegen.config import Pixal3DConfig, TextureConfig
+from scenegen.errors import ResourceError, UsageError, WeightsError
+from scenegen.generator import ObjectView
+from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
+from scenegen.geometry.render import RayCaster, render, sample_texture
+from scenegen.geometry.simplify import is_closed, volume
+from scenegen.models import MODELS
+from scenegen.pixal3d import backend
+from scenegen.pixal3d.backend import generate_pixal3d, loaded, pixal3d_weights, plan, residency_for, textured
+from scenegen.pixal3d.generation import Generated
+from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline, crop_from_latent
+from scenegen.pixal3d.projection import fov_from_focal
+from scenegen.pixal3d.selfcheck import Quality
+from scenegen.records import CropCamera, Intrinsics
+from scenegen.runtime import Runtime
+from scenegen.scene.scoring import intersection_over_union
+
+SIZE, FOCAL = 160, 1.1
+CROP = Intrinsics(width=SIZE, height=SIZE, fx=FOCAL * SIZE, fy=FOCAL * SIZE, cx=SIZE / 2, cy=SIZE / 2)
+FOV = fov_from_focal(FOCAL)
+PLACE, RADIUS = np.array([0.06, 0.04, 0.1]), 0.3
+TEXTURE = TextureConfig(size=256)
+CPU = Runtime(device="cpu", offline=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("pixal3d"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded() -> Iterator[None]:
+    backend.release()
+    yield
+    backend.release()
+
+
+def made(material: Material = gradient, fov: float = FOV) -> GeneratedObject:
+    return GeneratedObject(
+        generated=generated_ball(PLACE, RADIUS, material),
+        crop_from_latent=crop_from_latent(CROP, fov),
+        seed=3,
+        fov=fov,
+        quality=Quality(1.0, 1.0),
+        usage=(),
+        warnings=(),
+    )
+
+
+def config(**values: object) -> Pixal3DConfig:
+    return Pixal3DConfig.model_validate({"max_faces": 4000, **values})
+
+
+def centre() -> np.ndarray:
+    """Of the ball, in the crop's frame."""
+    return crop_from_latent(CROP, FOV)[:3] @ [*PLACE, 1]
+
+
+def silhouette() -> np.ndarray:
+    """The ball in the crop's pixels, in closed form."""
+    direction = rays(CROP)
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    return centre() @ centre() - (direction @ centre()) ** 2 < RADIUS**2
+
+
+def seen(mesh: TexturedMesh) -> np.ndarray:
+    directions = rays(CROP).reshape(-1, 3)
+    hits = RayCaster(mesh.vertices, mesh.faces).cast(np.zeros_like(directions), directions)
+    return (hits.triangle >= 0).reshape(SIZE, SIZE)
+
+
+def welded(mesh: TexturedMesh) -> tuple[np.ndarray, np.ndarray]:
+    """Without the seams of its atlas."""
+    points, index = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    return points, index.reshape(-1)[mesh.faces].astype(np.int32)
+
+
+def test_a_known_ball_lands_on_its_pixels_with_its_material() -> None:
+    mesh, warnings = textured(made(), config(), TEXTURE)
+    assert warnings == ()
+    assert intersection_over_union(seen(mesh), silhouette()) > 0.98
+    points, faces = welded(mesh)
+    assert len(faces) <= 4000
+    assert is_closed(faces)
+    assert volume(points, faces) == pytest.approx(4 / 3 * np.pi * RADIUS**3, rel=0.02)  # positive: faces outwards
+    # Every vertex has the values of its own place in the latent cube.
+    latent = (mesh.vertices - made().crop_from_latent[:3, 3]) @ made().crop_from_latent[:3, :3]
+    on_ball = PLACE + RADIUS * (latent - PLACE) / np.linalg.norm(latent - PLACE, axis=1, keepdims=True)
+    assert mesh.metallic_roughness is not None
+    sampled = np.concatenate(
+        [
+            sample_texture(texture, mesh.uv.astype(np.float64))
+            for texture in (mesh.base_color[..., :3], mesh.metallic_roughness)
+        ],
+        axis=1,
+    )
+    true = (on_ball + 0.5)[:, [0, 1, 2, 1, 0]]  # colours, then roughness in G, metallic in B
+    off = np.abs(sampled[:, [0, 1, 2, 4, 5]] / 255 - true)
+    assert off.max() < 0.06  # a chart's corner may lie a texel beyond it
+    assert np.quantile(off, 0.99) < 0.02
+    assert (mesh.metallic_roughness[..., 0] == 0).all()
+    assert (mesh.metallic, mesh.roughness) == (1, 1)
+
+
+def test_left_is_left_and_up_is_up_in_the_picture() -> None:
+    """The material's red grows with latent x, to the right; its green with latent y, upwards; its blue towards the camera."""
+    mesh, _ = textured(made(), config(), TEXTURE)
+    picture = render([mesh], CROP)
+    rows, columns = np.nonzero(picture.ids == 0)
+    colour = picture.color[rows, columns].astype(float)
+    assert np.corrcoef(columns, colour[:, 0])[0, 1] > 0.95
+    assert np.corrcoef(rows, colour[:, 1])[0, 1] < -0.95
+    assert np.corrcoef(picture.depth[rows, columns], colour[:, 2])[0, 1] < -0.95
+
+
+@pytest.mark.parametrize(("material", "mode"), [(gradient, "OPAQUE"), (striped, "MASK"), (glassy, "BLEND")])
+def test_alpha_is_taken_by_its_content(material: Material, mode: AlphaMode) -> None:
+    mesh, _ = textured(made(material), config(), TEXTURE)
+    assert alpha_mode(mesh.base_color) == mode
+    if mode == "MASK":  # half the ball is not there
+        latent = (mesh.vertices - made().crop_from_latent[:3, 3]) @ made().crop_from_latent[:3, :3]
+        alpha = sample_texture(mesh.base_color[..., 3:].repeat(3, axis=2), mesh.uv.astype(np.float64))[:, 0]
+        assert (alpha[latent[:, 0] < -0.03] > 230).all()
+        assert (alpha[latent[:, 0] > 0.03] < 25).all()
+
+
+def test_the_shell_has_two_walls_and_the_true_surface_one() -> None:
+    crossed = {}
+    for surface in ("true", "shell"):
+        mesh, _ = textured(made(), config(surface=surface, max_faces=20000), TEXTURE)
+        middle = centre()[None]
+        caster = RayCaster(mesh.vertices, mesh.faces)
+        walls, start = 0, np.zeros((1, 3))
+        while walls < 10:
+            hits = caster.cast(start, middle)
+            if hits.triangle[0] < 0:
+                break
+            walls, start = walls + 1, start + (hits.distance[0] + 1e-4) * middle
+        crossed[surface] = walls
+    assert crossed == {"true": 2, "shell": 4}
+
+
+def view() -> ObjectView:
+    mask = silhouette()
+    image = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    depth = np.where(mask, 3.0, 6.0).astype(np.float32)
+    crop = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=CROP)
+    return ObjectView(
+        image, mask.astype(np.float32), depth, np.full_like(depth, 6), np.array([0, -1, 0], np.float32), crop
+    )
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ball in place of the cascade."""
+
+    def call(self: Pixal3DPipeline, *_: object, **__: object) -> Generated:
+        return generated_ball(PLACE, RADIUS, gradient)
+
+    monkeypatch.setattr(Pixal3DPipeline, "__call__", call)
+
+
+@pytest.mark.usefixtures("planted")
+def test_the_object_is_made_and_how_is_recorded(tree: Path) -> None:
+    object_ = generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
+    assert intersection_over_union(seen(object_.mesh), silhouette()) > 0.98
+    assert (object_.backend, object_.seed, object_.warnings) == (f"pixal3d from {tree.name}", 5, ())
+    assert object_.licence == "unknown (local checkpoint)"
+    assert object_.check is not None
+    assert object_.check.passed
+    assert object_.check.silhouette_iou > 0.97
+    assert object_.check.size_ratio == pytest.approx(1, abs=0.03)
+    assert object_.check.fov_deg == pytest.approx(np.degrees(FOV), abs=1e-3)
+
+
+@pytest.mark.usefixtures("planted")
+def test_an_object_behind_another_is_checked_where_it_is_seen(tree: Path) -> None:
+    whole = view()
+    before = np.zeros((SIZE, SIZE), bool)
+    before[: SIZE // 2] = True
+    near = replace(
+        whole, mask=np.where(before, 0, whole.mask), depth=np.where(before, 1.0, whole.depth).astype(np.float32)
+    )
+    object_ = generate_pixal3d(near, 5, config(checkpoint=tree), TEXTURE, CPU)
+    assert object_.check is not None
+    assert object_.check.passed
+    apart = replace(near, depth=whole.depth)  # nothing is before it: half of the ball should not be there
+    object_ = generate_pixal3d(apart, 5, config(checkpoint=tree), TEXTURE, CPU)
+    assert object_.check is not None
+    assert not object_.check.passed
+    assert "does not pass" in object_.warnings[-1]
+
+
+def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    read = Pixal3DPipeline.from_pretrained
+
+    def counted(*args: object, **kwargs: object) -> Pixal3DPipeline:
+        opened.append(kwargs["residency"])
+        assert kwargs["offline"]
+        return read(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", counted)
+    staged, streamed = (
+        plan(config(checkpoint=tree, residency=residency), CPU).opening for residency in ("staged", "streamed")
+    )
+    with loaded(staged) as first:
+        pass
+    with loaded(staged) as again:
+        assert again is first
+    with loaded(streamed):
+        assert list(backend._loaded) == [streamed]
+    with pytest.raises(ResourceError), loaded(streamed):
+        raise ResourceError("out of memory")
+    assert not backend._loaded
+    assert opened == ["staged", "streamed"]
+
+
+@pytest.mark.parametrize(
+    ("economy", "asked", "residency", "tokens"),
+    [
+        (0, "resident", "resident", 40000),
+        (1, "resident", "staged", 20000),
+        (1, "streamed", "streamed", 20000),
+        (2, "staged", "streamed", 20000),
+    ],
+)
+def test_memory_is_saved_on_demand_and_it_is_said(
+    economy: int, asked: str, residency: str, tokens: int, tree: Path
+) -> None:
+    planned = plan(config(checkpoint=tree, residency=asked, max_tokens=40000), replace(CPU, economy=economy))
+    assert (planned.opening.residency, planned.max_tokens) == (residency, tokens)
+    assert bool(planned.warnings) == (economy > 0)
+    if economy:
+        assert residency in planned.warnings[0]
+        assert f"{tokens} tokens instead of 40000" in planned.warnings[0]
+
+
+@pytest.mark.usefixtures("planted")
+def test_the_saving_is_a_warning_of_the_object(tree: Path) -> None:
+    object_ = generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, replace(CPU, economy=2))
+    assert "memory was short" in object_.warnings[0]
+
+
+def test_precision_and_residency_follow_the_machine(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(config(checkpoint=tree), CPU).opening.precision == "float32"
+    assert plan(config(checkpoint=tree, precision="released"), CPU).opening.precision == "released"
+    pages = {"SC_PAGE_SIZE": 4096}
+    for gib, residency in ((8, "streamed"), (15, "staged"), (600, "staged")):
+        pages["SC_PHYS_PAGES"] = gib * 2**30 // 4096
+        monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+        assert residency_for(torch.device("cpu")) == residency
+    for gib, residency in ((8, "streamed"), (16, "staged"), (80, "resident")):
+        properties = type("Properties", (), {"total_memory": gib * 2**30})
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, properties=properties: properties)
+        assert residency_for(torch.device("cuda")) == residency
+
+
+def test_what_is_missing_is_said_at_once_with_the_command(tmp_path: Path) -> None:
+    absent = Runtime(device="cpu", offline=True, models=tmp_path)
+    with pytest.raises(WeightsError, match=r"models fetch pixal3d dinov3-vitl16 naf.*offline"):
+        generate_pixal3d(view(), 0, config(), TEXTURE, absent)
+    with pytest.raises(WeightsError, match="no folder"):
+        generate_pixal3d(view(), 0, config(checkpoint=tmp_path / "nothing"), TEXTURE, absent)
+    with pytest.raises(WeightsError, match=r"pipeline\.json"):
+        generate_pixal3d(view(), 0, config(checkpoint=tmp_path), TEXTURE, absent)
+
+
+def test_devices_that_are_not_there_are_refused(tree: Path) -> None:
+    with pytest.raises(UsageError, match="`device`"):
+        plan(config(checkpoint=tree), replace(CPU, device="tpu"))
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="cuda"):
+            plan(config(checkpoint=tree), replace(CPU, device="cuda"))
+
+
+def test_weights_are_known_by_revision_or_by_content(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = pixal3d_weights(config())
+    assert known["pixal3d"] == MODELS["pixal3d"].revision
+    assert set(known) == {"pixal3d", "dinov3-vitl16", "naf"}
+    read = []
+    digest = backend.digest_of
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr(backend, "digest_of", counted)
+    local = pixal3d_weights(config(checkpoint=tree))
+    assert set(local) == {"pixal3d"}
+    assert len(read) == len(set(read)) + 2  # two configs and two weights of the image networks share their names
+    assert pixal3d_weights(config(checkpoint=tree)) == local
+    once = len(read)
+    file = tree / "naf" / "model.safetensors"
+    content = file.read_bytes()
+    try:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(file, ns=(1, 1))
+        assert pixal3d_weights(config(checkpoint=tree)) != local
+    finally:
+        file.write_bytes(content)
+    assert len(read) == once + 1
+    with pytest.raises(WeightsError, match=r"pipeline\.json"):
+        pixal3d_weights(config(checkpoint=tmp_path))
