@@ -159,6 +159,8 @@ class Pixal3DConfig(Settings):
     surface: Literal["true", "shell"] = "true"
     """The decoded surface itself, or the reference's offset shell about it (double walls where the surface is open)."""
     max_faces: int = Field(50_000, ge=100)
+    attempts: int = Field(6, ge=1, le=6)
+    """Most tries, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
 
 GenerateConfig = Annotated[InflateConfig | Pixal3DConfig, Field(discriminator="method")]

@@ -107,6 +107,7 @@ def generate_pixal3d(
             seed=seed,
             resolution=config.resolution,
             max_tokens=planned.max_tokens,
+            attempts=config.attempts,
             hidden=unseen(view, visible_front(view)) if (view.mask * view.depth).any() else None,
             on_step=_tell_step,
         )

@@ -106,7 +106,7 @@ def _sparse(network: nn.Module) -> nn.Module:
             latent = torch.randn((4, 8, 16, 16, 16), generator=torch.Generator().manual_seed(0))
             full = copy.deepcopy(network)
             full.to_dtype(torch.float32)  # half precision convolutions are slow on a CPU
-            network.out_layer[2].bias -= torch.quantile(full(latent)[:, :, ::2, ::2, ::2].flatten(), 0.9999)
+            network.out_layer[2].bias -= torch.quantile(full(latent)[:, :, ::2, ::2, ::2].flatten(), 0.9998)
         for module_name, module in network.named_modules():
             if module_name.endswith("to_subdiv"):
                 module.weight *= 0.5
