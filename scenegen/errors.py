@@ -38,6 +38,10 @@ class ResourceError(ScenegenError):
     exit_code = 5
 
 
+class TransientError(ResourceError):
+    """A network or a device that did not answer and may be back soon: the same again can end well."""
+
+
 class ExportError(ScenegenError):
     """An exported file failed its own validation and was not published."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from scenegen.errors import ResourceError, ScenegenError, UsageError, WeightsError
+from scenegen.errors import ScenegenError, TransientError, UsageError, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class RemoteFolder:
     Raises:
         UsageError: for a protocol that fsspec does not know.
         WeightsError: where fsspec, or the package for the protocol, is not installed.
-        ResourceError: where the back-end cannot be reached or refuses.
+        TransientError: where the back-end cannot be reached or refuses.
     """
 
     url: str
@@ -212,13 +212,13 @@ def connect(url: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Turns whatever a back-end raises into a `ResourceError` that says what to do. Back-ends share no error type."""
+    """Turns whatever a back-end raises into a `TransientError` that says what to do. Back-ends share no error type."""
     try:
         yield
     except ScenegenError:
         raise
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise ResourceError(
+        raise TransientError(
             f"cannot reach {url}: {text}; check the address, the credentials and the network, then run again."
         ) from error

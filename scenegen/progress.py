@@ -176,10 +176,14 @@ def tell_progress(detail: str) -> None:
     _tell.get()(detail)
 
 
-def _place(record: logging.LogRecord) -> bool:
-    """Says in a log record which photo, stage and object it is about, where several photos are worked on."""
-    photo, stage = _photo.get(), _stage.get()
-    record.place = f"[{photo}{stage and f': {stage}'}] " if photo else ""
+def say_place(record: logging.LogRecord) -> bool:
+    """A log filter that says in a record what it is about: `image`, `stage` and `object_id`, as far as they are known,
+    and all in one as its `place`, where several photos are worked on. What another process has said stays."""
+    photo, (stage, _, item) = _photo.get(), _stage.get().partition(" ")
+    known = {"image": photo or None, "stage": stage or None, "object_id": int(item) if item else None}
+    for name, value in known.items():
+        setattr(record, name, getattr(record, name, None) or value)
+    record.place = getattr(record, "place", "") or (f"[{photo}{stage and f': {_stage.get()}'}] " if photo else "")
     return True
 
 
@@ -193,7 +197,7 @@ def log_to_stderr() -> logging.Handler:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s: %(place)s%(message)s"))
-    handler.addFilter(_place)
+    handler.addFilter(say_place)
     logging.getLogger().addHandler(handler)
     return handler
 

@@ -26,11 +26,11 @@ from pydantic import ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config, DepthSettings
-from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError
+from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
 from scenegen.inputs import Inputs
-from scenegen.progress import log_photo, log_to_stderr, set_verbosity
+from scenegen.progress import log_photo
 from scenegen.records import Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
@@ -83,6 +83,8 @@ class Row(Record):
     error: str = ""
     exit_code: int = EXIT_DONE
     """What the main command would have ended with."""
+    transient: bool = False
+    """Whether it failed by a network or device that may be back soon."""
     config_sha256: str
     photo_sha256: str | None = None
     version: str | None = None
@@ -209,14 +211,12 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
                         else submit_to(outlet.store, runtime)
                     )
                     photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
-                manifest = read_manifest(outlet.local / item.name)
-                if outlet.remote is not None:
-                    _upload(outlet, outlet.remote, item.name, manifest)
-                row = _row(item, job, outlet, manifest)
+                row = _row(item, job, outlet, deliver(outlet, item.name))
     except Exception as error:
         message, code = described(error)
         logger.error("%s", message, exc_info=logger.isEnabledFor(logging.DEBUG))
         row = failed_row(item, job, message, code, time.perf_counter() - start, digest)
+        row = row.model_copy(update={"transient": isinstance(error, TransientError)})
     keep(row, job)
     return row
 
@@ -233,10 +233,7 @@ def run_items(
     A photo that takes longer than `timeout_s` is stopped, and has failed. One whose process dies is tried once more.
     """
     task = functools.partial(_work_on, work=work, job=job)
-    level = logging.getLogger("scenegen").getEffectiveLevel()
-    with contextlib.closing(
-        run_in_children(items, task, workers, timeout_s, start=functools.partial(_start_child, level))
-    ) as ends:
+    with contextlib.closing(run_in_children(items, task, workers, timeout_s)) as ends:
         for end in ends:
             if end.result is not None:
                 yield end.result
@@ -283,11 +280,6 @@ def described(error: Exception) -> tuple[str, int]:
 
 def _work_on(item: Item, work: Callable[[Item, Job], Row], job: Job) -> Row:
     return work(item, job)
-
-
-def _start_child(level: int) -> None:
-    log_to_stderr()
-    set_verbosity(level)
 
 
 def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
@@ -366,6 +358,18 @@ def _row(item: Item, job: Job, outlet: Outlet, manifest: Manifest) -> Row:
         version=item.version,
         thumbnail=picture,
     )
+
+
+def deliver(outlet: Outlet, name: str) -> Manifest:
+    """Brings the scene that was made in `outlet.local` to its readers. Returns its manifest.
+
+    Raises:
+        TransientError: if they are elsewhere and cannot be reached.
+    """
+    manifest = read_manifest(outlet.local / name)
+    if outlet.remote is not None:
+        _upload(outlet, outlet.remote, name, manifest)
+    return manifest
 
 
 def _upload(outlet: Outlet, remote: RemoteFolder, name: str, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ import logging
 import logging.handlers
 import os
 import pickle
+import select
 import signal
 import sys
 import threading
@@ -28,6 +29,7 @@ from typing import Any
 
 from scenegen.config import Settings
 from scenegen.errors import ScenegenError
+from scenegen.progress import say_place
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.store import Store
@@ -170,34 +172,41 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def end_with_parent() -> None:
-    """From now on this process, with all it has started, is killed when the other end of standard input is closed.
-
-    That happens when the parent ends, however it ends. On Linux the kernel sends the signal itself; elsewhere, and where
-    the pipe was closed before, a thread does, as soon as native code lets Python run.
-    """
+    """`kill_with` for standard input, which a parent that only holds the other end closes by ending."""
     lifeline = os.dup(STDIN)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, STDIN)
     os.close(nothing)
+    kill_with(lifeline)
+
+
+def kill_with(lifeline: int) -> None:
+    """From now on this process, with all it has started, is killed when the other end of the pipe `lifeline` is closed.
+
+    That happens when the process that holds it ends, however it ends. On Linux the kernel sends the signal itself;
+    elsewhere, and where the pipe was closed before, a thread does, as soon as native code lets Python run.
+    """
     if sys.platform == "linux":
         fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
         fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
     def watch() -> None:
-        os.read(lifeline, 1)
+        select.select([lifeline], [], [])
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def forward_logs(send: Callable[[logging.LogRecord], None], levels: Mapping[str, int]) -> None:
-    """Log records go to `send` and nowhere else."""
+    """Log records go to `send` and nowhere else, and say already what they are about."""
 
     class Forward(logging.handlers.QueueHandler):
         def enqueue(self, record: logging.LogRecord) -> None:
             send(record)
 
-    logging.getLogger().addHandler(Forward(SimpleQueue()))
+    handler = Forward(SimpleQueue())
+    handler.addFilter(say_place)
+    logging.getLogger().addHandler(handler)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

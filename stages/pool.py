@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
+
+from scenegen.progress import OWN_LOGGERS
+from stages.child import forward_logs, kill_with
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,13 +43,14 @@ def run_in_children(
     workers: int,
     timeout_s: float,
     retries: int = 1,
-    start: Callable[[], None] | None = None,
 ) -> Generator[Ended[T, R], None, None]:
     """Runs `work` on every task, in at most `workers` processes, and yields each as it ends.
 
     A child that exceeds the time is killed, with all it has started, and its task has ended. A child that dies has its
     task tried again, `retries` times. Either is replaced. When the generator is closed, or an error such as
-    KeyboardInterrupt passes through it, every child is killed.
+    KeyboardInterrupt passes through it, every child is killed; so it is when this process ends, however it ends.
+
+    Log records of the children go to this process's loggers while the generator runs.
 
     Args:
         tasks: taken one by one, as children are free.
@@ -52,7 +58,6 @@ def run_in_children(
         workers: how many children.
         timeout_s: for one task, in seconds.
         retries: how often a task is tried again after its child died.
-        start: called first in every child; importable too.
     """
     waiting: deque[_Attempt[T]] = deque()
     fresh = (_Attempt(task) for task in tasks)
@@ -64,7 +69,7 @@ def run_in_children(
                 attempt = waiting.popleft() if waiting else next(fresh, None)
                 if attempt is None:
                     break
-                child = _living(idle) or _Child(work, start)
+                child = _living(idle) or _Child(work)
                 attempt.begun = time.monotonic()
                 attempt.count += 1
                 busy[child] = attempt
@@ -124,9 +129,10 @@ def _ready(busy: dict[_Child, _Attempt[T]], timeout_s: float) -> list[_Child]:
 class _Child:
     """One child process, in a process group of its own: what it starts can be killed with it."""
 
-    def __init__(self, work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+    def __init__(self, work: Callable[[Any], Any]) -> None:
         self.connection, theirs = SPAWN.Pipe()
-        self.process = SPAWN.Process(target=_serve, args=(theirs, work, start))
+        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
+        self.process = SPAWN.Process(target=_serve, args=(theirs, work, levels))
         self.process.start()
         theirs.close()
 
@@ -136,11 +142,16 @@ class _Child:
             self.connection.send(task)
 
     def answer(self) -> tuple[Any] | None:
-        """The result in a tuple, or None where there is none yet, or never will be."""
-        try:
-            return (self.connection.recv(),) if self.connection.poll() else None
-        except (EOFError, OSError):
-            return None
+        """The result in a tuple, or None where there is none yet, or never will be. Logs what has come before it."""
+        with contextlib.suppress(EOFError, OSError):
+            while self.connection.poll():
+                message = self.connection.recv()
+                if not isinstance(message, logging.LogRecord):
+                    return (message,)
+                receiver = logging.getLogger(message.name)
+                if receiver.isEnabledFor(message.levelno):
+                    receiver.handle(message)
+        return None
 
     def alive(self) -> bool:
         return self.process.is_alive()
@@ -159,11 +170,19 @@ class _Child:
         return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 
 
-def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], start: Callable[[], None] | None) -> None:
+def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], levels: Mapping[str, int]) -> None:
     """The child: works on what it is given until its parent is gone."""
     os.setpgid(0, 0)
-    if start is not None:
-        start()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    kill_with(parent.sentinel)
+    sending = threading.Lock()
+
+    def send(message: object) -> None:
+        with sending:
+            connection.send(message)
+
+    forward_logs(send, levels)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            connection.send(work(connection.recv()))
+            send(work(connection.recv()))

@@ -28,7 +28,7 @@ from queue import LifoQueue
 from typing import TypeVar, cast
 
 from scenegen.config import Settings
-from scenegen.errors import ResourceError
+from scenegen.errors import ResourceError, TransientError
 from scenegen.progress import OWN_LOGGERS
 from scenegen.records import Artifact, Photo, Record, Source
 from scenegen.runtime import MAX_ECONOMY
@@ -130,7 +130,8 @@ class DeviceWorker:
 
         Raises:
             TypeError: if `stage.run` is no function of a module, or returns another record than the stage's.
-            ResourceError: if the job took too long, or failed twice by a crash or for lack of memory.
+            ResourceError: if the job took too long, or failed twice for lack of memory.
+            TransientError: if it failed twice by a crash: perhaps the device is lost.
             concurrent.futures.CancelledError: if the worker was killed.
         """
         for record in inputs:
@@ -158,7 +159,8 @@ class DeviceWorker:
             return reply.record
         if isinstance(reply, Raised) and not reply.out_of_memory:
             raise reply.error
-        error = ResourceError(f"{label}: {_cause(reply)} on {self.device}, {_economy(job)}. {_fix(reply)}")
+        kind = ResourceError if reply.out_of_memory else TransientError
+        error = kind(f"{label}: {_cause(reply)} on {self.device}, {_economy(job)}. {_fix(reply)}")
         raise error from (reply.error if isinstance(reply, Raised) else None)
 
     def kill(self) -> None:

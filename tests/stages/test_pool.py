@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from scenegen.progress import log_photo, logged_stage
 from stages.pool import Ended, run_in_children
 
 
@@ -40,6 +42,14 @@ def follow(task: tuple[str, str]) -> str:
 
 def pid_alone(task: int) -> int:
     return os.getpid()
+
+
+def talk(task: str) -> str:
+    log_photo(task)
+    with logged_stage("generate 3"):
+        logging.getLogger("stages.stub").info("for %s", "the ears")
+        logging.getLogger("stages.stub").debug("for nobody")
+    return task
 
 
 def gone(pid: int) -> bool:
@@ -118,25 +128,43 @@ def test_an_idle_child_that_was_killed_is_replaced() -> None:
         assert [end.reason for end in ends] == ["", ""]
 
 
-def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    code = (
-        "import test_pool, pathlib\n"
-        "from stages.pool import run_in_children\n"
-        "if __name__ == '__main__':\n"
-        "    ends = run_in_children([0, 1], test_pool.pid_alone, workers=1, timeout_s=60)\n"
-        "    print(next(ends).result, flush=True)\n"
-        "    import time; time.sleep(99)\n"
-    )
+@pytest.mark.parametrize("busy", [False, True])
+def test_children_end_when_their_parent_is_killed(tmp_path: Path, busy: bool) -> None:
+    code = f"""
+import test_pool, time
+from stages.pool import run_in_children
+if __name__ == '__main__':
+    tasks = [("good", {str(tmp_path / "0")!r})] + [("hang", {str(tmp_path / "1")!r})] * {busy}
+    ends = run_in_children(tasks, test_pool.follow, workers=1, timeout_s=60)
+    assert next(ends).result == "good"
+    print("begun", flush=True)
+    for end in ends:
+        pass
+    time.sleep(99)
+"""
     script = tmp_path / "parent.py"
     script.write_text(code)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=env)
     assert parent.stdout is not None
     with parent.stdout:
-        child = int(parent.stdout.readline())
+        assert parent.stdout.readline() == "begun\n"
+        names = ["1", "1.sleeper"] if busy else ["0"]
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in names):
+            time.sleep(0.02)
         parent.kill()
         parent.wait()
-    assert gone(child)
+    assert all(gone(int((tmp_path / name).read_text())) for name in names)
+
+
+def test_what_a_child_logs_comes_here(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "stages"):
+        assert [end.result for end in run(["bowl", "vase"], talk, workers=1)] == ["bowl", "vase"]
+    records = [record for record in caplog.records if record.name == "stages.stub"]
+    assert [record.getMessage() for record in records] == ["for the ears"] * 2
+    about = [(vars(record)["image"], vars(record)["stage"], vars(record)["object_id"]) for record in records]
+    assert about == [("bowl", "generate", 3), ("vase", "generate", 3)]
+    assert vars(records[0])["place"] == "[bowl: generate 3] "
 
 
 @pytest.mark.parametrize("workers", [1, 3])

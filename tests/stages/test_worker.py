@@ -249,7 +249,7 @@ def test_an_idle_child_gives_way_and_the_next_job_gets_a_new_one(
     first = run(worker, tmp_path, 1).pid
     with device_slot("cpu"):
         assert has_ended(first)
-        with ThreadPoolExecutor(1) as executor:
+        with ThreadPoolExecutor(2) as executor:
             second = executor.submit(run, worker, tmp_path, 2)
             while worker.pid in (first, None):
                 time.sleep(0.02)
