@@ -29,8 +29,10 @@ def side_view(
     world_from_camera: Float[np.ndarray, "4 4"],
     width: int,
     height: int,
+    azimuth_deg: float = AZIMUTH_DEG,
+    elevation_deg: float = ELEVATION_DEG,
 ) -> Picture:
-    """The scene from the right of the photo's camera and above, centred on the objects.
+    """The scene from beside the photo's camera and above, centred on the objects.
 
     Args:
         objects: in world coordinates (Y up).
@@ -38,11 +40,13 @@ def side_view(
         world_from_camera: pose of the photo's camera.
         width: of the picture in pixels.
         height: of the picture in pixels.
+        azimuth_deg: how far to the right of the photo's camera.
+        elevation_deg: how far above the horizon, below 90.
     """
     camera = intrinsics_from_fov(width, height, FOV_DEG)
     shown = objects or surfaces
     points = np.concatenate([mesh.vertices for mesh in shown]) if shown else np.zeros((1, 3), np.float32)
-    side_from_world = _pose(points, np.array(world_from_camera), camera)
+    side_from_world = _pose(points, np.array(world_from_camera), camera, azimuth_deg, elevation_deg)
     moved = [mesh.transformed(side_from_world) for mesh in objects]
     alone = np.count_nonzero(render(moved, camera).ids >= 0)
     background = []
@@ -58,12 +62,16 @@ def _shows(picture: Picture, objects: int) -> np.ndarray:
 
 
 def _pose(
-    points: Float[np.ndarray, "n 3"], world_from_camera: Float[np.ndarray, "4 4"], camera: Intrinsics
+    points: Float[np.ndarray, "n 3"],
+    world_from_camera: Float[np.ndarray, "4 4"],
+    camera: Intrinsics,
+    azimuth_deg: float,
+    elevation_deg: float,
 ) -> Float[np.ndarray, "4 4"]:
     """side_from_world: looks at the middle of `points`, from as near as lets all of them in."""
     ahead = world_from_camera[:3, 2]
-    turn = np.arctan2(ahead[0], ahead[2]) + np.radians(AZIMUTH_DEG)
-    level, down = np.cos(np.radians(ELEVATION_DEG)), np.sin(np.radians(ELEVATION_DEG))
+    turn = np.arctan2(ahead[0], ahead[2]) + np.radians(azimuth_deg)
+    level, down = np.cos(np.radians(elevation_deg)), np.sin(np.radians(elevation_deg))
     z = np.array([np.sin(turn) * level, -down, np.cos(turn) * level])
     x = np.cross(z, [0.0, 1.0, 0.0])
     x /= np.linalg.norm(x)

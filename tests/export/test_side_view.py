@@ -34,6 +34,15 @@ def test_it_looks_from_the_right_and_above() -> None:
     assert rows[1] > rows[0], "seen from above the nearer one is lower"
 
 
+def test_it_looks_from_the_left_and_from_far_above() -> None:
+    left, right = (placed(box((0.2, 0.2, 0.2), (200, 30, 30)), x, 0, -2) for x in (-0.5, 0.5))
+    picture = side_view([left, right], [], camera_pose(), 160, 120, azimuth_deg=-50)
+    assert np.min(picture.depth[picture.ids == 0]) < np.min(picture.depth[picture.ids == 1])
+    above = side_view([left, right], [], camera_pose(), 160, 120, azimuth_deg=0, elevation_deg=80)
+    v, u = (np.array([np.nonzero(above.ids == i)[axis].mean() for i in (0, 1)]) for axis in (0, 1))
+    assert np.ptp(v) < 3 < u[1] - u[0]
+
+
 def test_a_wall_before_the_objects_is_left_out_and_the_floor_is_shown() -> None:
     objects = [placed(box((0.4, 0.4, 0.4), (200, 30, 30)), 0, 0, -2)]
     floor = sheet([(-2, 0, 0), (2, 0, 0), (2, 0, -4), (-2, 0, -4)], (90, 90, 90))
