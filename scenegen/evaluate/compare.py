@@ -13,7 +13,7 @@ from rich.table import Table
 from scenegen.errors import InputError
 from scenegen.evaluate.metrics import interval, resampled
 from scenegen.evaluate.record import SCHEMA_VERSION, EvaluateSettings, SceneEntry
-from scenegen.evaluate.summary import COLUMNS, interval_text, values_of
+from scenegen.evaluate.summary import COLUMNS, interval_text, number_text, values_of
 from scenegen.records import Record
 
 
@@ -114,8 +114,8 @@ def comparison_table(comparison: Comparison) -> Table:
         made.add_row(
             metric,
             str(found.count),
-            f"{found.first:.3f}",
-            f"{found.second:.3f}",
+            number_text(found.first),
+            number_text(found.second),
             f"{found.difference:+.3f}",
             interval_text(found.difference_interval),
             "-" if found.relative is None else f"{100 * found.relative:+.1f} %",

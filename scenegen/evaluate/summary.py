@@ -20,28 +20,42 @@ NOT_MEASURED = {"id", "category", "matched", "pixels", "count"}
 class Column:
     """One metric that people are shown."""
 
-    heading: str
     metric: str
+    heading: str | None = None
+    """In the table of scenes; None where it is not in it."""
     statistic: Literal["mean", "median"] = "mean"
+    """Of a scene's objects, in the table of scenes."""
 
 
 COLUMNS = (
-    Column("silhouette", "object.silhouette_iou", "median"),
-    Column("amodal", "object.silhouette_iou_amodal", "median"),
-    Column("Chamfer", "object.raw.whole.chamfer_mean"),
-    Column("F 5 %", "object.raw.whole.f_5"),
-    Column("hidden Chamfer", "object.raw.hidden.chamfer_mean"),
-    Column("hidden F 5 %", "object.raw.hidden.f_5"),
-    Column("aligned Chamfer", "object.aligned.whole.chamfer_mean"),
-    Column("aligned F 5 %", "object.aligned.whole.f_5"),
-    Column("scene Chamfer", "scene.raw.whole.chamfer_mean"),
-    Column("scene F 5 %", "scene.raw.whole.f_5"),
-    Column("box IoU", "scene.raw.box_iou"),
-    Column("penetration", "scene.penetration.share"),
-    Column("mask P", "perception.mask_precision"),
-    Column("mask R", "perception.mask_recall"),
-    Column("AbsRel", "perception.depth.abs_rel"),
-    Column("delta", "perception.depth.delta_1"),
+    Column("object.silhouette_iou", "silhouette", "median"),
+    Column("object.silhouette_iou_amodal", "amodal", "median"),
+    Column("object.raw.whole.chamfer_mean", "Chamfer"),
+    Column("object.raw.whole.f_5", "F 5 %"),
+    Column("object.raw.hidden.chamfer_mean", "hidden Chamfer"),
+    Column("object.raw.hidden.f_5", "hidden F 5 %"),
+    Column("object.aligned.whole.chamfer_mean", "aligned Chamfer"),
+    Column("object.aligned.whole.f_5", "aligned F 5 %"),
+    Column("object.aligned.hidden.chamfer_mean"),
+    Column("object.aligned.hidden.f_5"),
+    Column("object.raw.normal_error_deg"),
+    Column("object.raw.box_iou"),
+    Column("object.aligned.normal_error_deg"),
+    Column("object.raw.depth_extent_error"),
+    Column("scene.raw.whole.chamfer_mean"),
+    Column("scene.raw.whole.f_5"),
+    Column("scene.raw.box_iou", "box IoU"),
+    Column("scene.aligned.whole.chamfer_mean", "scene aligned Chamfer"),
+    Column("scene.aligned.whole.f_5", "scene aligned F 5 %"),
+    Column("scene.aligned.hidden.f_5"),
+    Column("scene.aligned.box_iou", "aligned box IoU"),
+    Column("scene.penetration.share"),
+    Column("perception.mask_precision", "mask P"),
+    Column("perception.mask_recall", "mask R"),
+    Column("perception.mask_iou"),
+    Column("perception.depth.abs_rel", "AbsRel"),
+    Column("perception.depth.delta_1", "delta"),
+    Column("perception.fov_error_deg"),
 )
 
 
@@ -71,8 +85,9 @@ def summarise(entries: Sequence[SceneEntry], resamples: int, seed: int) -> dict[
 
 def scene_table(evaluation: Evaluation) -> Table:
     """One row for each scene."""
-    shown = [column for column in COLUMNS if column.metric in evaluation.summary]
-    made = Table("scene", "objects", *(column.heading for column in shown), "seconds", "MB", box=None, pad_edge=False)
+    shown = [column for column in COLUMNS if column.heading and column.metric in evaluation.summary]
+    headings = ("scene", "objects", *(column.heading or "" for column in shown), "seconds", "MB")
+    made = Table(*headings, box=None, pad_edge=False)
     timings = {timing.name: timing for timing in evaluation.timings}
     for entry in evaluation.scenes:
         one, timing = summarise([entry], 1, 0), timings.get(entry.name)
@@ -92,17 +107,22 @@ def summary_table(evaluation: Evaluation) -> Table:
             made.add_row(
                 column.metric,
                 str(found.count),
-                f"{found.mean:.3f}",
+                number_text(found.mean),
                 interval_text(found.mean_interval),
-                f"{found.median:.3f}",
+                number_text(found.median),
                 interval_text(found.median_interval),
             )
     return made
 
 
+def number_text(value: float) -> str:
+    """A number for people: three decimals, or one digit where these would say 0."""
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:.0e}"
+
+
 def interval_text(interval: tuple[float, float] | None) -> str:
     """An interval for people."""
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    return "-" if interval is None else f"{number_text(interval[0])} to {number_text(interval[1])}"
 
 
 def _count(entry: SceneEntry) -> str:
@@ -137,4 +157,4 @@ def _statistic(groups: Sequence[Sequence[float]], resamples: int, seed: int) -> 
 
 
 def _number(summary: Mapping[str, Statistic], column: Column) -> str:
-    return f"{getattr(summary[column.metric], column.statistic):.3f}" if column.metric in summary else "-"
+    return number_text(getattr(summary[column.metric], column.statistic)) if column.metric in summary else "-"
