@@ -49,8 +49,9 @@ def words(name: str, manifest: Manifest) -> Image.Image:
     backends = dict.fromkeys(f"{entry.stage}: {entry.backend}" for entry in manifest.stages if entry.backend)
     lines = [
         name,
-        f"{len(ious)} objects, {manifest.state}" + (f", median silhouette IoU {np.median(ious):.3f}" if ious else ""),
-        f"{sum(entry.seconds for entry in manifest.stages):.1f} s of stages",
+        f"{manifest.state}, objects: {len(ious)}",
+        f"median silhouette IoU: {np.median(ious):.3f}" if ious else "",
+        f"stages: {sum(entry.seconds for entry in manifest.stages):.1f} s",
         *backends,
         *(f"missing: {failure.object or failure.stage}" for failure in manifest.failures),
     ]
