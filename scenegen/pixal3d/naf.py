@@ -74,7 +74,7 @@ class NafUpsampler(nn.Module):
     def at(
         self,
         guide: Float[Tensor, "3 s s"],
-        lr: Float[Tensor, "c h h"],
+        lr: Float[Tensor, "c h w"],
         points: Float32[Tensor, "n 2"],
         target_size: int,
         scores_at_once: int = SCORES_AT_ONCE,
@@ -91,7 +91,9 @@ class NafUpsampler(nn.Module):
         Raises:
             UsageError: where the neighbourhood does not fit.
         """
-        neighbours = neighbouring_cells(lr.shape[-1], target_size, self.kernel_size).to(lr.device)
+        above, across = (
+            neighbouring_cells(cells, target_size, self.kernel_size).to(lr.device) for cells in lr.shape[-2:]
+        )
         queries = self.queries(guide, target_size)
         keys = self._split(F.adaptive_avg_pool2d(queries, lr.shape[-2:]))
         values = self._split(lr.to(queries.dtype))
@@ -102,12 +104,12 @@ class NafUpsampler(nn.Module):
             part = slice(start, start + step)
             asked = queries[:, rows[part], columns[part]].permute(1, 2, 0)
             # A cell's index is row-major: every row of the window with every column of it.
-            cells = neighbours[rows[part]][..., :, None] * lr.shape[-1] + neighbours[columns[part]][..., None, :]
+            cells = above[rows[part]][..., :, None] * lr.shape[-1] + across[columns[part]][..., None, :]
             parts.append(self._attend(asked, keys, values, cells.flatten(2), weights[part]).to(lr.dtype))
         return torch.cat(parts)
 
     def dense(
-        self, guide: Float[Tensor, "3 s s"], lr: Float[Tensor, "c h h"], target_size: int
+        self, guide: Float[Tensor, "3 s s"], lr: Float[Tensor, "c h w"], target_size: int
     ) -> Float[Tensor, "c t t"]:
         """The whole up-sampled map, as the reference words it; the plain twin of `at`, for small sizes.
 
@@ -116,7 +118,10 @@ class NafUpsampler(nn.Module):
         Raises:
             UsageError: where the neighbourhood does not fit.
         """
-        window = dilated_windows(target_size, _dilation(lr.shape[-1], target_size, self.kernel_size), self.kernel_size)
+        above, across = (
+            dilated_windows(target_size, _dilation(cells, target_size, self.kernel_size), self.kernel_size)
+            for cells in lr.shape[-2:]
+        )
         queries = self.queries(guide, target_size)
         keys = F.adaptive_avg_pool2d(queries, lr.shape[-2:])
         enlarged = [
@@ -127,7 +132,7 @@ class NafUpsampler(nn.Module):
         ]
         asked = queries.unflatten(0, (self.heads, -1))
         offsets = [
-            (window[:, i, None], window[None, :, j]) for i in range(self.kernel_size) for j in range(self.kernel_size)
+            (above[:, i, None], across[None, :, j]) for i in range(self.kernel_size) for j in range(self.kernel_size)
         ]
         scores = torch.stack([(asked * enlarged[0][:, :, rows, columns]).sum(1) for rows, columns in offsets])
         shares = (scores.float() * asked.shape[1] ** -0.5).softmax(dim=0).to(queries.dtype)

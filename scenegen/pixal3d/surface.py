@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import manifold3d
@@ -69,14 +70,16 @@ class CleanSurface:
     warnings: tuple[str, ...] = ()
 
 
-def dual_grid_to_mesh(grid: DualGrid, resolution: int) -> tuple[Float[Tensor, "n 3"], Int32[Tensor, "f 3"]]:
+def dual_grid_to_mesh(
+    grid: DualGrid, resolution: int | Sequence[int]
+) -> tuple[Float[Tensor, "n 3"], Int32[Tensor, "f 3"]]:
     """One quad for each crossed edge all four of whose voxels exist, cut in two triangles.
 
     The edges do not say on which side the solid is: quads across one axis all face one way, and `clean_surface` turns them.
 
     Args:
         grid: of one item, or of several that then share one mesh.
-        resolution: voxels along an edge of the latent cube.
+        resolution: voxels along an edge of the latent cube; or along x, y and z of a box that is stretched to it.
 
     Returns:
         - **vertices**: one a voxel, in the order of the voxels, used or not; in the latent cube [-0.5, 0.5]^3, which they may
@@ -87,12 +90,13 @@ def dual_grid_to_mesh(grid: DualGrid, resolution: int) -> tuple[Float[Tensor, "n
         InputError: where a voxel lies outside the grid or occurs twice.
     """
     place = grid.coords[:, 1:]
-    if bool(((place < 0) | (place >= resolution)).any()):
-        low, high = int(place.min()), int(place.max())
+    size = torch.tensor(resolution, device=place.device)
+    if bool(((place < 0) | (place >= size)).any()):
+        low, high = place.amin(dim=0).tolist(), place.amax(dim=0).tolist()
         raise InputError(
-            f"`coords` run from {low} to {high}; give 0 to {resolution - 1}, or the `resolution` they are of."
+            f"`coords` run from {low} to {high} on a grid of {resolution}; give the `resolution` they are of."
         )
-    vertices = (place + grid.dual_vertices) / resolution - 0.5
+    vertices = (place + grid.dual_vertices) / size - 0.5
     quads, _ = crossing_quads(grid.coords, grid.intersected)
     weight = grid.split_weight[quads].squeeze(2)
     second = weight[:, 0] * weight[:, 2] <= weight[:, 1] * weight[:, 3]

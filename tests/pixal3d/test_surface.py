@@ -92,7 +92,7 @@ def test_an_item_is_the_part_of_it() -> None:
 
 
 def test_voxels_outside_the_grid_are_refused() -> None:
-    with pytest.raises(InputError, match=r"give 0 to 3"):
+    with pytest.raises(InputError, match=r"to \[7, 7, 7\] on a grid of 4"):
         dual_grid_to_mesh(grid_of(ball(10, 3)), 4)
 
 

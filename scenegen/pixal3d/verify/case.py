@@ -75,6 +75,26 @@ def compare(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: f
     return Measured(what, absolute, absolute / max(float(b.abs().max()), 1e-12), tolerance)
 
 
+def compare_stored(
+    case: Case, inputs: set[str], ours: Mapping[str, torch.Tensor], tolerance: Callable[[str], float]
+) -> list[Measured]:
+    """Everything the case stores that is no input: numbers within `tolerance` of their name, whole numbers and flags exactly.
+
+    What the case stores and ours does not have is a failed comparison.
+    """
+    measured = []
+    for name, stored in case.tensors.items():
+        if name in inputs:
+            continue
+        if name not in ours:
+            measured.append(Measured(f"{name}: ours has no such output", float("inf"), float("inf"), 0.0))
+        elif stored.is_floating_point():
+            measured.append(compare(name, ours[name], stored, tolerance(name)))
+        else:
+            measured.append(compare_exactly(name, ours[name], stored))
+    return measured
+
+
 def compare_exactly(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:
     """For coordinates, masks and faces."""
     return compare(what, ours, reference, 0.0)

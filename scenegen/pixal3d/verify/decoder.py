@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scenegen.pixal3d.latent_decoder import FlexiDualGridVaeDecoder, SparseUnetVaeDecoder
 from scenegen.pixal3d.structure_decoder import SparseStructureDecoder, occupied_voxels
 from scenegen.pixal3d.surface import dual_grid_to_mesh
-from scenegen.pixal3d.verify.case import Case, Check, Measured, compare, compare_exactly
+from scenegen.pixal3d.verify.case import Case, Check, Measured, compare_stored
 from scenegen.pixal3d.voxels import material
 
 STRUCTURE_TOLERANCE, STRUCTURE_EPS_TOLERANCE = 3e-5, 5e-5
@@ -120,15 +120,7 @@ def _watched(parts: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[An
 
 
 def _compared(case: Case, inputs: set[str], ours: Mapping[str, Tensor], tolerance: float) -> list[Measured]:
-    """Everything stored that is no input: numbers within the tolerance, vertices closer, whole numbers and flags exactly."""
-    measured = []
-    for name, stored in case.tensors.items():
-        if name in inputs:
-            continue
-        if not stored.is_floating_point():
-            measured.append(compare_exactly(name, ours[name], stored))
-        elif name.endswith("_vertices") and name.startswith("mesh"):
-            measured.append(compare(name, ours[name], stored, VERTEX_TOLERANCE))
-        else:
-            measured.append(compare(name, ours[name], stored, tolerance))
-    return measured
+    """Vertices of meshes more closely than the rest."""
+    return compare_stored(
+        case, inputs, ours, lambda name: VERTEX_TOLERANCE if re.match(r"mesh\d+_vertices", name) else tolerance
+    )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.pixal3d.flow import FlowTransformer, LatentFlow, StructureFlow
-from scenegen.pixal3d.verify.case import Case, Check, Measured, compare
+from scenegen.pixal3d.verify.case import Case, Check, Measured, compare_stored
 
 TOLERANCE = 2e-5
 STRUCTURE_INPUTS = {"x", "t", "cond_global", "cond_proj"}
@@ -28,7 +28,7 @@ def check_structure_flow(case: Case) -> list[Measured]:
     ours |= {"v": v, "rope_phases_real": torch.view_as_real(flow.rope_phases)}
     if "v_uncond" in case.tensors:
         ours["v_uncond"] = flow(x, t, torch.zeros_like(cond_global), torch.zeros_like(cond_proj))
-    return _compared(case, STRUCTURE_INPUTS, ours)
+    return compare_stored(case, STRUCTURE_INPUTS, ours, lambda _: TOLERANCE)
 
 
 def check_latent_flow(case: Case) -> list[Measured]:
@@ -44,7 +44,7 @@ def check_latent_flow(case: Case) -> list[Measured]:
     if "v_uncond_feats" in case.tensors:
         nothing = torch.zeros_like(cond_global), torch.zeros_like(cond_proj)
         ours["v_uncond_feats"] = flow(x, coords, t, *nothing, concat)
-    return _compared(case, LATENT_INPUTS, ours)
+    return compare_stored(case, LATENT_INPUTS, ours, lambda _: TOLERANCE)
 
 
 CHECKS: Mapping[str, Check] = {
@@ -76,8 +76,3 @@ def _watched(flow: FlowTransformer, run: Callable[[], Tensor]) -> tuple[Tensor, 
         for handle in handles:
             handle.remove()
     return result, seen
-
-
-def _compared(case: Case, inputs: set[str], ours: Mapping[str, Tensor]) -> list[Measured]:
-    """Everything stored that is no input."""
-    return [compare(name, ours[name], value, TOLERANCE) for name, value in case.tensors.items() if name not in inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,10 +19,12 @@ TIME_TOLERANCE = 1e-6
 def check_sampler(case: Case) -> list[Measured]:
     """Schedule, calls of the network in order, every state and every clean latent."""
     stored = case.tensors
-    settings = SamplerSettings(
-        **{name: value for name, value in case.config.items() if name not in ("n_model_calls", "guidance_interval")},
-        guidance_interval=tuple(case.config["guidance_interval"]),
-    )
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in case.config.items()
+        if name in SamplerSettings.__dataclass_fields__
+    }
+    settings = SamplerSettings(**arguments)
     lengths = torch.bincount(stored["coords"][:, 0]).tolist() if "coords" in stored else None
     calls: list[tuple[Tensor, bool]] = []
     steps: list[Step] = []
