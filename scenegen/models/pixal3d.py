@@ -15,7 +15,7 @@ from scenegen.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-PIXAL3D, DINOV3, NAF = "pixal3d", "dinov3-vitl16", "naf"
+PIXAL3D, PIXAL3D_MV, DINOV3, NAF = "pixal3d", "pixal3d-mv", "dinov3-vitl16", "naf"
 PARTS = (PIXAL3D, DINOV3, NAF)
 
 
@@ -53,18 +53,18 @@ def obtain(names: Sequence[str], runtime: Runtime, progress: Progress | None = N
     return tuple(folders)
 
 
-def pixal3d_name(revision: str | None) -> str:
-    """The name Pixal3D's weights go by at a revision; None is the registered one."""
-    pinned = registered(PIXAL3D).revision
+def pixal3d_name(name: str, revision: str | None) -> str:
+    """What `name`, Pixal3D's weights for one picture or for several, is called at a revision; None is the registered one."""
+    pinned = registered(name).revision
     if revision in (None, pinned):
-        return PIXAL3D
+        return name
     logger.warning(
         "Pixal3D's revision %s was asked for, not %s, whose sizes and sha256 are registered: its files are not checked "
         "against any digest when they are fetched.",
         revision,
         pinned,
     )
-    return f"{PIXAL3D}@{revision}"
+    return f"{name}@{revision}"
 
 
 def dinov3_weights(folder: Path) -> Path:

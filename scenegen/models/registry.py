@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scenegen.errors import UsageError
@@ -111,11 +111,50 @@ def _depth_anything(
     )
 
 
-def _network(stem: str, config: int, weights: int, sha256: str | None = None) -> tuple[ModelFile, ModelFile]:
+def _network(stem: str, config: int | None, weights: int, sha256: str | None = None) -> tuple[ModelFile, ModelFile]:
     """A network of Pixal3D: the sizes of its two files, and the digest of its weights."""
     return (
         ModelFile(f"ckpts/{stem}.json", None, config),
         ModelFile(f"ckpts/{stem}.safetensors", None, weights, sha256),
+    )
+
+
+def _pixal3d(name: str, pipeline: ModelFile, configs: Sequence[int | None], suffix: str, note: str) -> Model:
+    """Pixal3D's weights for one picture or for several: `configs` are the sizes of the four flows' configs."""
+    structure, coarse, fine, texture = configs
+    return Model(
+        name=name,
+        kind="generate",
+        repo="TencentARC/Pixal3D",
+        revision="b0cb2e1b794cab9aa0ac38a95d794a4d9337437f",
+        files=(
+            pipeline,
+            *_network(f"ss_flow_img_dit_1_3B_64_bf16{suffix}", structure, 5_359_822_584),
+            *_network(
+                "ss_dec_conv3d_16l8_fp16",
+                245,
+                147_591_972,
+                "1c76d4a40519aa2d711cc263a8404105231ac26db31d946bed48b84fee79009a",
+            ),
+            *_network(f"slat_flow_img2shape_dit_1_3B_512_bf16{suffix}", coarse, 5_546_764_048),
+            *_network(f"slat_flow_img2shape_dit_1_3B_1024_bf16{suffix}", fine, 5_546_764_048),
+            *_network(f"slat_flow_imgshape2tex_dit_1_3B_1024_bf16{suffix}", texture, 5_546_960_656),
+            *_network(
+                "shape_dec_next_dc_f16c32_fp16",
+                678,
+                948_490_494,
+                "e3b718d3e43e4f8780e9a24ac6fff231811a67e3b058e336e10fe654c911d581",
+            ),
+            *_network(
+                "tex_dec_next_dc_f16c32_fp16",
+                705,
+                948_458_812,
+                "97ea69addea2ecd9312910f5f548234665eef51c088386180b7cd5b258645e3c",
+            ),
+        ),
+        licence="MIT",
+        note=f"{note} MIT since May 2026, for academic use outside the European Union before. Copies of its page still carry "
+        "that exclusion beside the licence: check what holds for you.",
     )
 
 
@@ -200,40 +239,19 @@ MODELS: Mapping[str, Model] = {
             "4eab4cf1983c2801c515804005214de56a4b67cc",
             (None, "15f7de4b22f1b1194847ea694ee9ed6395563ba5cd52b70b87901f183c232c9a"),
         ),
-        Model(
-            name="pixal3d",
-            kind="generate",
-            repo="TencentARC/Pixal3D",
-            revision="b0cb2e1b794cab9aa0ac38a95d794a4d9337437f",
-            files=(
-                ModelFile("pipeline.json", None, 4068),
-                *_network("ss_flow_img_dit_1_3B_64_bf16", 503, 5_359_822_584),
-                *_network(
-                    "ss_dec_conv3d_16l8_fp16",
-                    245,
-                    147_591_972,
-                    "1c76d4a40519aa2d711cc263a8404105231ac26db31d946bed48b84fee79009a",
-                ),
-                *_network("slat_flow_img2shape_dit_1_3B_512_bf16", 535, 5_546_764_048),
-                *_network("slat_flow_img2shape_dit_1_3B_1024_bf16", 535, 5_546_764_048),
-                *_network("slat_flow_imgshape2tex_dit_1_3B_1024_bf16", 535, 5_546_960_656),
-                *_network(
-                    "shape_dec_next_dc_f16c32_fp16",
-                    678,
-                    948_490_494,
-                    "e3b718d3e43e4f8780e9a24ac6fff231811a67e3b058e336e10fe654c911d581",
-                ),
-                *_network(
-                    "tex_dec_next_dc_f16c32_fp16",
-                    705,
-                    948_458_812,
-                    "97ea69addea2ecd9312910f5f548234665eef51c088386180b7cd5b258645e3c",
-                ),
-            ),
-            licence="MIT",
-            note="Pixal3D (arXiv 2605.10922), single view, 24 GB; needs dinov3-vitl16 and naf. MIT since May 2026, for "
-            "academic use outside the European Union before. Copies of its page still carry that exclusion beside the "
-            "licence: check what holds for you.",
+        _pixal3d(
+            "pixal3d",
+            ModelFile("pipeline.json", None, 4068),
+            (503, 535, 535, 535),
+            "",
+            "Pixal3D (arXiv 2605.10922), single view, 24 GB; needs dinov3-vitl16 and naf.",
+        ),
+        _pixal3d(
+            "pixal3d-mv",
+            ModelFile("pipeline_mv.json"),
+            (None, None, None, None),
+            "_mv",
+            "Pixal3D for several views of known cameras, 24 GB; for the library only; needs dinov3-vitl16 and naf.",
         ),
         Model(
             name="dinov3-vitl16",

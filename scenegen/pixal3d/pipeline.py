@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from scenegen.camera import transform
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, transform
 from scenegen.errors import InputError, UsageError
 from scenegen.models.download import Progress
 from scenegen.pixal3d.features import FeatureExtractor
@@ -29,9 +29,18 @@ from scenegen.pixal3d.pretrained import PipelineFiles, copy_files, find_files
 from scenegen.pixal3d.projection import Cameras, distance_from_fov, fov_from_focal, front_cameras
 from scenegen.pixal3d.residency import Networks, Residency, open_extractor, open_networks
 from scenegen.pixal3d.sampler import Step
-from scenegen.pixal3d.selfcheck import ATTEMPTS, Quality, Surface, generate_checked
-from scenegen.pixal3d.settings import PipelineSettings, read_pipeline
+from scenegen.pixal3d.selfcheck import (
+    ATTEMPTS,
+    LARGEST_SIZE_ERROR,
+    LEAST_IOU,
+    Quality,
+    Surface,
+    generate_checked,
+    measure_through,
+)
+from scenegen.pixal3d.settings import Pictures, PipelineSettings, read_pipeline
 from scenegen.pixal3d.usage import StageUsage
+from scenegen.pixal3d.views import View, cameras_of_views
 from scenegen.pixal3d.weights import Precision
 from scenegen.records import Intrinsics
 from scenegen.runtime import Runtime
@@ -39,6 +48,7 @@ from scenegen.torch_env import device_memory, torch_device
 
 __all__ = [
     "Generated",
+    "GeneratedFromViews",
     "GeneratedObject",
     "Images",
     "Observer",
@@ -48,6 +58,7 @@ __all__ = [
     "Residency",
     "StageUsage",
     "Step",
+    "View",
     "crop_from_latent",
     "generate",
     "one_picture",
@@ -88,6 +99,19 @@ class GeneratedObject:
         return transform(self.crop_from_latent, self.generated.vertices.cpu().double().numpy())
 
 
+@dataclass(frozen=True)
+class GeneratedFromViews:
+    """An object that was generated from several pictures, checked against the object's silhouette in each."""
+
+    generated: Generated
+    """Raw surface and material voxels, in the latent frame: that of the first view's camera."""
+    world_from_latent: Float[np.ndarray, "4 4"]
+    """Affine; to the world the cameras were given in."""
+    qualities: tuple[Quality, ...]
+    """How it agrees with each picture."""
+    warnings: tuple[str, ...]
+
+
 def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]:
     """From the latent cube, generated with `fov`, to the frame of the crop's camera, one unit a cube edge.
 
@@ -119,6 +143,7 @@ class Pixal3DPipeline:
         cls,
         source: Path | str = REPOSITORY,
         *,
+        pictures: Pictures = "one",
         revision: str | None = None,
         dino: Path | None = None,
         naf: Path | None = None,
@@ -129,11 +154,12 @@ class Pixal3DPipeline:
         models: Path | None = None,
         progress: Progress | None = None,
     ) -> Pixal3DPipeline:
-        """Reads `pipeline.json` and the networks it names, and checks every file against its network.
+        """Reads the pipeline's file and the networks it names, and checks every file against its network.
 
         Args:
             source: a folder in the released layout, with `pipeline.json` and `ckpts/`, or one that `save_pretrained` made; or
                 the published repository, which is taken from the models cache, and fetched where it is not there.
+            pictures: `one` for the weights of `generate`, `several` for those of `generate_views` (`pipeline_mv.json`).
             revision: commit, tag or branch of the repository; the registered commit by default. Files of another are not
                 checked against registered digests, which the log says.
             dino: DINOv3's `model.safetensors`; by default the one `source` holds, else that of the models cache. Its sizes are
@@ -154,8 +180,8 @@ class Pixal3DPipeline:
         reach = Runtime(device=str(device), offline=offline)
         runtime = reach if models is None else replace(reach, models=models)
         where = torch_device(runtime)
-        files = find_files(source, revision, dino, naf, runtime, progress)
-        settings, stems = read_pipeline(files.folder)
+        files = find_files(source, pictures, revision, dino, naf, runtime, progress)
+        settings, stems = read_pipeline(files.folder, pictures)
         with device_memory(where):
             networks = open_networks(stems, where, residency, precision)
             extractor = open_extractor(files.dino, files.naf, where, residency)
@@ -165,7 +191,7 @@ class Pixal3DPipeline:
         """Writes everything the pipeline needs to `folder`, for `from_pretrained` to read to the same numbers.
 
         The networks' files are copied as they are, in the types they are stored in, whatever the precision here; DINOv3 and NAF
-        come with their configs, and `pipeline.json` has these settings. The folder is there whole or not at all.
+        come with their configs, and the pipeline's file has these settings. The folder is there whole or not at all.
 
         Raises:
             UsageError: where `folder` is there and not empty.
@@ -188,7 +214,7 @@ class Pixal3DPipeline:
         """Generates one object in the latent frame, once and unchecked; from one picture, or from several of them.
 
         Args:
-            images: `one_picture`, or `several_pictures` with weights that were trained on several.
+            images: `one_picture`, or `several_pictures` with weights for several.
             cameras: one a picture: `front_cameras` or `relative_cameras` of `scenegen.pixal3d.projection`.
             seed: of the noise.
             resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
@@ -198,10 +224,16 @@ class Pixal3DPipeline:
 
         Raises:
             InputError: where nothing comes of the picture.
-            UsageError: for sizes that do not belong together.
+            UsageError: for sizes that do not belong together, or as many pictures as the weights are not for.
             WeightsError: where a file has gone or changed, or its numbers overflow.
             ResourceError: where the device has too little memory.
         """
+        count = cameras.fov.shape[1]
+        if (count == 1) != (self.files.pictures == "one"):
+            raise UsageError(
+                f"`cameras` are of {count} pictures, but the weights are for {self.files.pictures}; open the pipeline with "
+                f"pictures={('several' if count > 1 else 'one')!r}."
+            )
         settings = self.settings if max_tokens is None else replace(self.settings, max_tokens=max_tokens)
         with device_memory(next(self.extractor.parameters()).device):
             return generate(
@@ -294,6 +326,73 @@ class Pixal3DPipeline:
             quality=best.quality,
             usage=tuple(usage),
             warnings=(*best.made.warnings, *warnings),
+        )
+
+    def generate_views(
+        self,
+        views: Sequence[View],
+        *,
+        mesh_scale: float = 1.0,
+        seed: int = 42,
+        resolution: int = 1024,
+        max_tokens: int | None = None,
+        observe: Observer | None = None,
+        on_step: Callable[[str, Step], None] | None = None,
+    ) -> GeneratedFromViews:
+        """Generates an object from several pictures of known cameras, and measures how it agrees with each.
+
+        Features are sampled in every picture and averaged. The weights must be those for several pictures
+        (`from_pretrained(..., pictures="several")`). Nothing is tried again: the cameras are given, not guessed.
+
+        Args:
+            views: the first is the front. `scenegen.pixal3d.views.read_views` reads them from a `transforms.json`.
+            mesh_scale: one over the edge of the cube that holds the object, in units of the cameras' world.
+            seed: of the noise.
+            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
+            max_tokens: in place of the settings' `max_tokens`.
+            observe: told the results of each stage. What it raises ends the generation and frees the networks.
+            on_step: told the stage's name and each step of its flow; likewise.
+
+        Raises:
+            InputError: for views that cannot be used, or where nothing comes of them.
+            UsageError: for weights of single pictures, or a number that is not allowed.
+            WeightsError: where a file has gone or changed, or its numbers overflow.
+            ResourceError: where the device has too little memory.
+        """
+        cameras = cameras_of_views(views, mesh_scale)
+        made = self(
+            several_pictures([view.picture for view in views]),
+            cameras,
+            seed=seed,
+            resolution=resolution,
+            max_tokens=max_tokens,
+            observe=observe,
+            on_step=on_step,
+        )
+        # The reference's world, seen from its front camera, to that the cameras were given in.
+        reference_from_latent = np.eye(4)
+        reference_from_latent[:3, :3] = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) / mesh_scale
+        poses = cameras.world_from_camera[0].double().numpy()
+        qualities = tuple(
+            measure_through(
+                _surface(made),
+                view.picture[..., 3] >= SOLID * 255,
+                view.fov,
+                GLTF_CAMERA_FROM_CAMERA @ np.linalg.inv(pose) @ reference_from_latent,
+            )
+            for view, pose in zip(views, poses, strict=True)
+        )
+        warnings = tuple(
+            f"view {number}: silhouette IoU {quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
+            f"{quality.size_ratio:.3f} (within {LARGEST_SIZE_ERROR:.0%})."
+            for number, quality in enumerate(qualities)
+            if not quality.good
+        )
+        for warning in warnings:
+            logger.warning("%s", warning)
+        world_from_reference = views[0].world_from_camera @ np.linalg.inv(poses[0])
+        return GeneratedFromViews(
+            made, world_from_reference @ reference_from_latent, qualities, (*made.warnings, *warnings)
         )
 
 

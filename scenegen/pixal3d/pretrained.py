@@ -11,11 +11,11 @@ from typing import Any
 
 from scenegen.errors import UsageError, WeightsError
 from scenegen.models.download import Progress
-from scenegen.models.pixal3d import DINOV3, NAF, PIXAL3D, dinov3_weights, naf_weights, obtain, pixal3d_name
+from scenegen.models.pixal3d import DINOV3, NAF, PIXAL3D, PIXAL3D_MV, dinov3_weights, naf_weights, obtain, pixal3d_name
 from scenegen.models.place import writing
 from scenegen.models.registry import registered
 from scenegen.pixal3d.dino import VITL16
-from scenegen.pixal3d.settings import PipelineSettings, pipeline_text, read_pipeline
+from scenegen.pixal3d.settings import PIPELINE, Pictures, PipelineSettings, pipeline_text, read_pipeline
 from scenegen.pixal3d.weights import NAF_RELEASED, config_file, image_config, tensor_file
 from scenegen.runtime import Runtime
 from scenegen.store import flush
@@ -30,7 +30,9 @@ class PipelineFiles:
     """Where a pipeline's files are."""
 
     folder: Path
-    """With `pipeline.json` and what it names."""
+    """With the pipeline's file and what it names."""
+    pictures: Pictures
+    """Which of the pipeline's files, and so which flows."""
     dino: Path
     """DINOv3's weights as safetensors, with their `config.json` beside them, or of the released sizes."""
     naf: Path
@@ -39,6 +41,7 @@ class PipelineFiles:
 
 def find_files(
     source: Path | str,
+    pictures: Pictures,
     revision: str | None,
     dino: Path | None,
     naf: Path | None,
@@ -56,8 +59,11 @@ def find_files(
     wanted: dict[str, str] = {}
     if isinstance(source, Path) or Path(source).is_dir():
         folder = Path(source)
-        if not (folder / "pipeline.json").is_file():
-            raise WeightsError(f"{folder} holds no pipeline.json; give the folder of a pipeline, or {repository!r}.")
+        if not (folder / PIPELINE[pictures]).is_file():
+            raise WeightsError(
+                f"{folder} holds no {PIPELINE[pictures]}; give the folder of a pipeline for {pictures} picture"
+                f"{'s' * (pictures == 'several')} of an object, or {repository!r}."
+            )
         if revision is not None:
             raise UsageError(
                 f"`revision` is {revision!r}, but {folder} is a local folder, which has none; leave it out."
@@ -65,7 +71,7 @@ def find_files(
         dino = dino or _held(folder / DINOV3_FOLDER)
         naf = naf or _held(folder / NAF_FOLDER)
     elif source == repository:
-        wanted["folder"] = pixal3d_name(revision)
+        wanted["folder"] = pixal3d_name(PIXAL3D if pictures == "one" else PIXAL3D_MV, revision)
     else:
         raise WeightsError(
             f"`source` is {source!r}: no folder, and no known repository; give a folder, or {repository!r}."
@@ -74,10 +80,11 @@ def find_files(
     obtained = dict(zip(wanted, obtain(tuple(wanted.values()), runtime, progress), strict=True))
     files = PipelineFiles(
         obtained.get("folder") or folder,
+        pictures,
         dino or dinov3_weights(obtained["dino"]),
         naf or naf_weights(obtained["naf"]),
     )
-    _, stems = read_pipeline(files.folder)
+    _, stems = read_pipeline(files.folder, files.pictures)
     networks = [path for stem in stems.values() for path in (config_file(stem), tensor_file(stem))]
     for path in (*networks, files.dino, files.naf):
         if not path.is_file():
@@ -86,7 +93,7 @@ def find_files(
 
 
 def copy_files(files: PipelineFiles, settings: PipelineSettings, folder: Path) -> None:
-    """Writes a complete pipeline to `folder`: every file as it is, with `settings` in `pipeline.json`.
+    """Writes a complete pipeline to `folder`: every file as it is, with `settings` in that of the pipeline.
 
     It is filled under another name beside it, flushed, and renamed, so that it is there whole or not at all.
 
@@ -97,7 +104,7 @@ def copy_files(files: PipelineFiles, settings: PipelineSettings, folder: Path) -
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"`folder` is {folder}, which is there and not empty; give a new one.")
-    _, stems = read_pipeline(files.folder)
+    _, stems = read_pipeline(files.folder, files.pictures)
     root = files.folder.resolve()
     part = folder.with_name(f".{folder.name}.part")
     copies = {
@@ -107,7 +114,7 @@ def copy_files(files: PipelineFiles, settings: PipelineSettings, folder: Path) -
     texts = {
         Path(DINOV3_FOLDER, "config.json"): _text(image_config(files.dino, VITL16)),
         Path(NAF_FOLDER, "config.json"): _text(image_config(files.naf, NAF_RELEASED)),
-        Path("pipeline.json"): pipeline_text(files.folder, settings),
+        Path(PIPELINE[files.pictures]): pipeline_text(files.folder / PIPELINE[files.pictures], settings),
     }
     try:
         with writing(part):

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from scenegen.camera import rays
+from scenegen.camera import rays, transform
 from scenegen.errors import InputError, UsageError
 from scenegen.geometry.render import RayCaster
 from scenegen.pixal3d.projection import distance_from_fov, focal_pixels
@@ -86,13 +86,26 @@ def measure(
         fov: horizontal field of view of that picture, in radians.
         hidden: pixels where the object may be without being seen; they count for nothing.
     """
+    # Latent to camera: y and z turn around, and the cube's centre lies ahead.
+    camera_from_latent = np.diag([1.0, -1.0, -1.0, 1.0])
+    camera_from_latent[2, 3] = distance_from_fov(fov)
+    return measure_through(surface, mask, fov, camera_from_latent, hidden)
+
+
+def measure_through(
+    surface: Surface,
+    mask: Bool[np.ndarray, "s s"],
+    fov: float,
+    camera_from_latent: Float[np.ndarray, "4 4"],
+    hidden: Bool[np.ndarray, "s s"] | None = None,
+) -> Quality:
+    """`measure` through any camera (OpenCV: x right, y down, z forward), its principal point in the middle."""
     wanted = _extent(mask)
     if not len(surface.faces) or not wanted:
         return Quality(0.0, 0.0)
     size, focal = mask.shape[0], focal_pixels(fov, mask.shape[0])
     camera = Intrinsics(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
-    # Latent to camera: y and z turn around, and the cube's centre lies ahead.
-    points = surface.vertices * [1.0, -1.0, -1.0] + [0.0, 0.0, distance_from_fov(fov)]
+    points = transform(camera_from_latent, surface.vertices)
     directions = rays(camera).reshape(-1, 3)
     hits = RayCaster(points, surface.faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
     silhouette = (hits.triangle >= 0).reshape(mask.shape)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -211,18 +211,22 @@ class PipelineSettings:
     """The fine flows stay below this many voxels, by a coarser grid."""
 
 
+Pictures = Literal["one", "several"]
+"""How many pictures of an object the flows were trained on: there are weights for either."""
+PIPELINE: Mapping[Pictures, str] = {"one": "pipeline.json", "several": "pipeline_mv.json"}
+"""The released file of each."""
 VIEWS = ("structure_view", "coarse_view", "fine_view", "texture_view")
 
 
-def read_pipeline(folder: Path) -> tuple[PipelineSettings, dict[str, Path]]:
-    """Settings, and for each of `NETWORKS` where its files are (without suffix), from `pipeline.json` in `folder`.
+def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSettings, dict[str, Path]]:
+    """Settings, and for each of `NETWORKS` where its files are (without suffix), from the pipeline's file in `folder`.
 
     The released file says nothing of `views` and `max_tokens`; where it has none, they are the released ones.
 
     Raises:
         WeightsError: where the file is missing, damaged, or does not name every network.
     """
-    path = folder / "pipeline.json"
+    path = folder / PIPELINE[pictures]
     try:
         args: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["args"]
         models = args["models"]
@@ -243,16 +247,15 @@ def read_pipeline(folder: Path) -> tuple[PipelineSettings, dict[str, Path]]:
         raise WeightsError(
             f"{path} is no readable pipeline ({type(error).__name__}: {error}); fetch it again."
         ) from error
-    return settings, {name: _inside(folder, models[name]) for name in NETWORKS}
+    return settings, {name: _inside(path, models[name]) for name in NETWORKS}
 
 
-def pipeline_text(source: Path, settings: PipelineSettings) -> str:
-    """The `pipeline.json` of the folder `source` with `settings`, which `read_pipeline` reads to equal ones.
+def pipeline_text(path: Path, settings: PipelineSettings) -> str:
+    """The pipeline's file `path` with `settings`, which `read_pipeline` reads to equal ones.
 
     Raises:
         WeightsError: where the file cannot be read.
     """
-    path = source / "pipeline.json"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         document["args"] |= {
@@ -287,9 +290,9 @@ def _normalisation(entry: Mapping[str, Any]) -> Normalisation:
     return Normalisation(tuple(float(x) for x in entry["mean"]), tuple(float(x) for x in entry["std"]))
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A file of the pipeline; it may not lie outside its folder."""
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise WeightsError(f"{folder}/pipeline.json names {name!r}, outside its folder; fetch it again.")
+def _inside(pipeline: Path, name: str) -> Path:
+    """A file that the pipeline's file names; it may not lie outside its folder."""
+    path = (pipeline.parent / name).resolve()
+    if not path.is_relative_to(pipeline.parent.resolve()):
+        raise WeightsError(f"{pipeline} names {name!r}, outside its folder; fetch it again.")
     return path

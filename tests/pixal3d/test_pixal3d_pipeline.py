@@ -25,7 +25,7 @@ from scenegen.camera import rays, transform
 from scenegen.errors import InputError, ResourceError, UsageError, WeightsError
 from scenegen.geometry.render import RayCaster
 from scenegen.models import MODELS, ModelFile, download, fetch
-from scenegen.pixal3d.generation import Generated, Images, one_picture, several_pictures
+from scenegen.pixal3d.generation import Generated, Images, one_picture
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
 from scenegen.pixal3d.projection import (
     Cameras,
@@ -33,13 +33,13 @@ from scenegen.pixal3d.projection import (
     focal_pixels,
     fov_from_focal,
     front_cameras,
-    relative_cameras,
 )
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.selfcheck import SEED_STEP
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
 from scenegen.pixal3d.usage import resident_peak
+from scenegen.pixal3d.views import View, cameras_of_views, read_views
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
@@ -134,23 +134,113 @@ def test_a_folder_is_saved_whole_or_not_at_all(tree: Path, tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_several_views_run_too(tree: Path) -> None:
-    turned = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+def ring(count: int, distance: float) -> list[np.ndarray]:
+    """Cameras about the vertical axis, looking at the origin; OpenGL's, in a Z-up world."""
     poses = []
-    for angle in (0.0, np.pi / 2):
+    for angle in np.arange(count) * 2 * np.pi / count:
         turn = np.eye(4)
         turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-        pose = turned.copy()
-        pose[1, 3] = -distance_from_fov(FOV)
-        poses.append(turn @ pose)
-    views = relative_cameras(
-        torch.tensor(np.array(poses), dtype=torch.float32)[None],
-        torch.full((1, 2), FOV),
-        torch.tensor([distance_from_fov(FOV)]),
-        torch.ones(1),
+        poses.append(turn @ np.array([[1.0, 0, 0, 0], [0, 0, -1, -distance], [0, 1, 0, 0], [0, 0, 0, 1]]))
+    return poses
+
+
+@pytest.fixture(scope="module")
+def tree_for_several(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(tree, tmp_path_factory.mktemp("several") / "tree")
+    (folder / "pipeline.json").rename(folder / "pipeline_mv.json")
+    return folder
+
+
+def test_several_views_go_through_the_networks(tree: Path, tree_for_several: Path, tmp_path: Path) -> None:
+    picture = cut_out()[:, 10:130]
+    views = [View(picture, pose, FOV) for pose in ring(3, distance_from_fov(FOV))]
+    many = Pixal3DPipeline.from_pretrained(
+        tree_for_several, pictures="several", device="cpu", precision="float32", offline=True
     )
-    both = pipeline(tree)(several_pictures([cut_out(), cut_out()[:, ::-1].copy()]), views, seed=1)
-    assert len(both.vertices) == len(both.attributes) > 0
+    made = many.generate_views(views, seed=1)
+    assert len(made.generated.vertices) == len(made.generated.attributes) > 0
+    assert len(made.qualities) == 3
+    assert [warning[:6] for warning in made.warnings] == ["view 0", "view 1", "view 2"]  # random weights
+    many.save_pretrained(tmp_path / "saved")
+    assert read_pipeline(tmp_path / "saved", "several")[0] == many.settings
+    with pytest.raises(UsageError, match="pictures='one'"):
+        many(one_picture(cut_out()), cameras())
+    with pytest.raises(UsageError, match="pictures='several'"):
+        pipeline(tree).generate_views(views)
+    with pytest.raises(WeightsError, match=r"pipeline_mv\.json"):
+        Pixal3DPipeline.from_pretrained(tree, pictures="several", device="cpu", offline=True)
+
+
+def test_an_object_of_several_views_is_seen_in_each_of_them(
+    tree_for_several: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A ball off the middle of a world with other units, seen from four sides: its place in the latent cube is known."""
+    scale, distance, centre, radius, size = 0.4, 3.1, np.array([0.3, -0.2, 0.25]), 0.5, 80
+    first = ring(4, distance)[1]  # the front need not look along the world's axes
+    poses = [first, *(pose for number, pose in enumerate(ring(4, distance)) if number != 1)]
+    camera = Intrinsics(
+        width=size, height=size, fx=focal_pixels(0.9, size), fy=focal_pixels(0.9, size), cx=size / 2, cy=size / 2
+    )
+    direction = rays(camera) * [1, -1, -1]  # OpenGL's
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    frames = []
+    for number, pose in enumerate(poses):
+        seen = np.linalg.inv(pose)[:3] @ [*centre, 1]
+        mask = seen @ seen - (direction @ seen) ** 2 < radius**2
+        rgba = np.dstack([np.full((size, size, 3), 90), 255 * mask]).astype(np.uint8)
+        Image.fromarray(rgba).save(tmp_path / f"{number}.png")
+        frames.append({"file_path": f"{number}.png", "transform_matrix": pose.tolist()})
+    (tmp_path / "transforms.json").write_text(
+        json.dumps({"camera_angle_x": 0.9, "mesh_scale": scale, "frames": frames})
+    )
+    views, read_scale = read_views(tmp_path / "transforms.json")
+    assert read_scale == scale
+
+    def cascade(*_: object, **__: object) -> Generated:
+        # To the first camera (OpenGL's axes are the latent's), its distance taken off, in cube edges.
+        place = (np.linalg.inv(first)[:3] @ [*centre, 1] + [0, 0, distance]) * scale
+        mesh = trimesh.creation.icosphere(4, radius=radius * scale)
+        vertices = torch.tensor(mesh.vertices + place, dtype=torch.float32)
+        nothing = torch.zeros(len(vertices), 6)
+        coords = torch.zeros(len(vertices), 3, dtype=torch.int32)
+        return Generated(vertices, torch.tensor(mesh.faces, dtype=torch.int32), coords, nothing, 1024)
+
+    monkeypatch.setattr("scenegen.pixal3d.pipeline.generate", cascade)
+    many = Pixal3DPipeline.from_pretrained(tree_for_several, pictures="several", device="cpu", offline=True)
+    made = many.generate_views(views, mesh_scale=scale)
+    assert made.warnings == ()
+    assert all(quality.silhouette_iou > 0.95 for quality in made.qualities)
+    in_world = transform(made.world_from_latent, made.generated.vertices.numpy().astype(float))
+    np.testing.assert_allclose(np.linalg.norm(in_world - centre, axis=1), radius, atol=1e-5)
+    swapped = [views[0], views[2], views[1], views[3]]
+    wrong = many.generate_views(
+        [replace(view, picture=other.picture) for view, other in zip(views, swapped, strict=True)], mesh_scale=scale
+    )
+    assert [warning[:6] for warning in wrong.warnings] == ["view 1", "view 2"]
+
+
+def test_views_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
+    square = View(np.zeros((8, 8, 4), np.uint8), ring(1, 2.0)[0], 0.5)
+    for change, message in (
+        ({"picture": np.zeros((8, 9, 4), np.uint8)}, "square"),
+        ({"world_from_camera": np.diag([2.0, 1, 1, 1])}, "rotation"),
+        ({"world_from_camera": np.eye(4)}, "away from the origin"),
+        ({"fov": 50.0}, "radians"),
+    ):
+        with pytest.raises(InputError, match=message):
+            cameras_of_views([square, replace(square, **change)], 1.0)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="empty"):
+        cameras_of_views([], 1.0)
+    with pytest.raises(InputError, match="mesh_scale"):
+        cameras_of_views([square], 0.0)
+    path = tmp_path / "inside" / "transforms.json"
+    path.parent.mkdir()
+    Image.new("RGBA", (4, 4)).save(tmp_path / "outside.png")
+    frame = {"file_path": "../outside.png", "transform_matrix": np.eye(4).tolist()}
+    for text in ("{", "[]", "{}", json.dumps({"camera_angle_x": 1, "frames": [frame]})):
+        path.write_text(text)
+        with pytest.raises(InputError, match="gives no views"):
+            read_views(path)
 
 
 class CancelError(Exception):

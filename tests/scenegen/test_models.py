@@ -121,7 +121,7 @@ def state(name: str, runtime: Runtime, hashes: bool = False) -> tuple[str, str]:
 
 
 def test_every_model_is_pinned_and_licensed() -> None:
-    assert len(MODELS) == 15
+    assert len(MODELS) == 16
     for name, model in MODELS.items():
         assert name == model.name
         assert model.kind in ("segment", "depth", "generate")
@@ -169,6 +169,17 @@ def test_pixal3d_has_a_config_and_weights_of_every_network_and_no_more() -> None
     sizes = {file.name: file.bytes or 0 for file in pixal3d.files}
     flow = sizes["ckpts/ss_flow_img_dit_1_3B_64_bf16.safetensors"]
     assert 0 < flow - 4 * 1_339_411_976 - 8 * 4096 * 64 < 100_000
+    # For several views: flows of their own, the same decoders.
+    several = {file.name: (file.bytes, file.sha256) for file in MODELS["pixal3d-mv"].files}
+    single = {file.name: (file.bytes, file.sha256) for file in pixal3d.files}
+    assert {name: found for name, found in several.items() if "dec" in name} == {
+        name: found for name, found in single.items() if "dec" in name
+    }
+    assert {name: found[0] for name, found in several.items() if name.endswith("_mv.safetensors")} == {
+        name.replace(".safe", "_mv.safe"): found[0]
+        for name, found in single.items()
+        if "flow" in name and "safe" in name
+    }
 
 
 @pytest.mark.parametrize("name", ["", "/a", "../a", "a/../../b", "a//b", "./a", "a/", "a\\b"])

@@ -1,0 +1,105 @@
+"""Several pictures of one object, each with its camera: what Pixal3D's weights for several views are given."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from scenegen.errors import InputError
+from scenegen.pixal3d.projection import Cameras, relative_cameras
+
+RIGID = 1e-3
+"""How far a camera's axes may be from orthonormal."""
+LARGEST_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class View:
+    """One of several pictures of an object. The first of them is the front: the object comes out upright in it."""
+
+    picture: UInt8[np.ndarray, "h w 4"]
+    """sRGB, square, the object cut out by alpha. It is taken as it is framed."""
+    world_from_camera: Float[np.ndarray, "4 4"]
+    """Rigid. Camera: OpenGL's, x right, y up, looking down -z. World: Z up, the object's middle at its origin."""
+    fov: float
+    """Horizontal field of view in radians."""
+
+
+def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
+    """The cameras of one object's pictures, the first in front of it.
+
+    Args:
+        views: at least one.
+        mesh_scale: one over the edge of the cube that holds the object, in world units.
+
+    Raises:
+        InputError: for no view, a picture that is not square, a camera that is not rigid or stands in the origin, a field of
+            view outside (0, pi), or a scale not above 0.
+    """
+    if not views:
+        raise InputError("`views` is empty; give at least one picture of the object.")
+    if not mesh_scale > 0:
+        raise InputError(f"`mesh_scale` is {mesh_scale}; it must be above 0.")
+    for number, view in enumerate(views):
+        height, width = view.picture.shape[:2]
+        rotation = view.world_from_camera[:3, :3]
+        rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID and np.linalg.det(rotation) > 0
+        if height != width:
+            raise InputError(f"`views`[{number}] is {width}x{height}; its picture must be square.")
+        if not rigid or not np.linalg.norm(view.world_from_camera[:3, 3]) > 0:
+            raise InputError(
+                f"`views`[{number}] has the camera {view.world_from_camera.tolist()}; it must be a rotation and a place "
+                "away from the origin."
+            )
+        if not 0 < view.fov < math.pi:
+            raise InputError(
+                f"`views`[{number}] has a field of view of {view.fov}; it must be in radians, between 0 and pi."
+            )
+    poses = torch.tensor(np.stack([view.world_from_camera for view in views]), dtype=torch.float32)
+    distance = torch.tensor([float(np.linalg.norm(views[0].world_from_camera[:3, 3]))])
+    fov = torch.tensor([[view.fov for view in views]], dtype=torch.float32)
+    return relative_cameras(poses[None], fov, distance, torch.tensor([mesh_scale]))
+
+
+def read_views(path: Path) -> tuple[tuple[View, ...], float]:
+    """Views and their `mesh_scale` from a `transforms.json` as NeRF's datasets and Pixal3D's examples have it.
+
+    It holds `camera_angle_x` in radians (once, or in each frame), `mesh_scale` (1 without), and `frames`, each with
+    `file_path` beside the file and `transform_matrix`, world from camera.
+
+    Raises:
+        InputError: where the file or a picture cannot be read, or lacks what it must have.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        views = tuple(
+            View(
+                _picture(path.parent / frame["file_path"], path.parent),
+                np.array(frame["transform_matrix"], dtype=np.float64).reshape(4, 4),
+                float(frame.get("camera_angle_x", document.get("camera_angle_x"))),
+            )
+            for frame in document["frames"]
+        )
+        return views, float(document.get("mesh_scale", 1.0))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} gives no views ({type(error).__name__}: {error}); it must hold `camera_angle_x` and `frames` with "
+            "`file_path` and `transform_matrix`."
+        ) from error
+
+
+def _picture(path: Path, folder: Path) -> UInt8[np.ndarray, "h w 4"]:
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path} lies outside {folder}")
+    with Image.open(path) as picture:
+        if max(picture.size) > LARGEST_SIDE:
+            raise ValueError(f"{path} is {picture.size[0]}x{picture.size[1]}; the sides may be {LARGEST_SIDE} at most")
+        return np.asarray(picture.convert("RGBA"))
