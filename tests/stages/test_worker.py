@@ -254,7 +254,7 @@ def test_an_idle_child_gives_way_and_the_next_job_gets_a_new_one(
             while worker.pid in (first, None):
                 time.sleep(0.02)
             assert not second.done()
-            executor.submit(worker.kill)
+            worker.kill()
     with pytest.raises(CancelledError):
         second.result()
 
