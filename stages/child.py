@@ -19,8 +19,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -56,6 +56,7 @@ class Job:
     root: Path
     """Of the store."""
     runtime: Runtime
+    """Its device is replaced by the child's."""
     folder: Path
     stage: str
     key: str
@@ -64,6 +65,8 @@ class Job:
 @dataclass(frozen=True)
 class Ready:
     """The child has its device, and waits for jobs."""
+
+    device: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,12 @@ class GaveWay:
 Message = Ready | Done | Raised | GaveWay | logging.LogRecord
 
 
-def serve(handle: int, device: str, levels: Mapping[str, int]) -> None:
+def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
     """Works until the parent ends it, or ends itself, or until it is idle while another process waits for the device.
 
     Args:
         handle: descriptor of this side of the connection. Standard input must be a pipe that the parent only holds.
-        device: whose slot to hold as long as the process lives.
+        devices: a slot of one of them is held as long as the process lives.
         levels: level of each logger that the parent has set one for.
     """
     end_with_parent()
@@ -109,11 +112,11 @@ def serve(handle: int, device: str, levels: Mapping[str, int]) -> None:
 
     forward_logs(send, levels)
     try:
-        with device_slot(device) as slot:
-            send(Ready())
+        with device_slot(*devices) as slot:
+            send(Ready(slot.device))
             while connection.poll(IDLE_S) or not slot.wanted():
                 if connection.poll():
-                    send(answer(connection.recv_bytes()))
+                    send(answer(connection.recv_bytes(), slot.device))
             send(GaveWay())
             # The slot is free only when the process has gone, and with it what it has on the device.
             os._exit(0)
@@ -123,11 +126,11 @@ def serve(handle: int, device: str, levels: Mapping[str, int]) -> None:
         send(Raised(portable(error)))
 
 
-def answer(message: bytes) -> Done | Raised:
-    """Does the job in `message`."""
+def answer(message: bytes, device: str) -> Done | Raised:
+    """Does the job in `message` on `device`."""
     try:
         job: Job = pickle.loads(message)
-        work = Work(Store(job.root), job.runtime, job.folder, job.stage, job.key)
+        work = Work(Store(job.root), replace(job.runtime, device=device), job.folder, job.stage, job.key)
         record = job.run(*job.inputs, config=job.config, work=work)
         if not isinstance(record, Record):
             raise TypeError(f"stage {job.stage} must return a record, not {type(record).__name__}.")

@@ -33,6 +33,8 @@ POLL_S = 0.2
 class Slot:
     """A slot that this process holds."""
 
+    device: str
+    """The device it is of."""
     queue: IO[str]
     """Who waits for a slot of the same device shares a lock on it."""
 
@@ -47,37 +49,45 @@ class Slot:
 
 
 @contextlib.contextmanager
-def device_slot(device: str, cpu_slots: int | None = None) -> Iterator[Slot]:
-    """Waits until this process may compute on `device`, and keeps the others off it until the block ends.
+def device_slot(*devices: str, cpu_slots: int | None = None) -> Iterator[Slot]:
+    """Waits until this process may compute on one of `devices`, and keeps the others off it until the block ends.
 
     A graphics card has one slot. It is told by its place in CUDA_VISIBLE_DEVICES, so `cuda:0` of two processes that
     see different cards are different slots.
 
     Args:
-        device: `cpu`, `cuda`, `cuda:N` or `mps`.
+        devices: `cpu`, `cuda`, `cuda:N` or `mps`; the first that is free is taken.
         cpu_slots: how many processes may compute on the CPU at once; None asks SCENEGEN_CPU_SLOTS, else one per core.
 
     Raises:
-        UsageError: for another `device`, or a number of slots below 1.
+        UsageError: for another device, or a number of slots below 1.
         ResourceError: if the lock file cannot be opened.
     """
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_opened(path)) for path in _lock_files(device, cpu_slots)]
-        queue = stack.enter_context(_opened(Path(files[0].name).with_suffix(".queue")))
-        held = _first_free(files)
-        if held is None:
-            logger.info("%s is in use by %s; waiting", device, _holders(files))
-            fcntl.flock(queue, fcntl.LOCK_SH)
-            while held is None:
+        files: list[IO[str]] = []
+        slots: list[Slot] = []
+        for device in devices:
+            opened = [stack.enter_context(_opened(path)) for path in _lock_files(device, cpu_slots)]
+            queue = stack.enter_context(_opened(Path(opened[0].name).with_suffix(".queue")))
+            files += opened
+            slots += [Slot(device, queue)] * len(opened)
+        place = _first_free(files)
+        if place is None:
+            logger.info("%s is in use by %s; waiting", ", ".join(devices), _holders(files))
+            for slot in slots:
+                fcntl.flock(slot.queue, fcntl.LOCK_SH)
+            while place is None:
                 time.sleep(POLL_S)
-                held = _first_free(files)
-            fcntl.flock(queue, fcntl.LOCK_UN)
-            logger.info("%s is free now", device)
+                place = _first_free(files)
+            for slot in slots:
+                fcntl.flock(slot.queue, fcntl.LOCK_UN)
+            logger.info("%s is free now", slots[place].device)
+        held = files[place]
         held.truncate(0)
         held.write(f"{os.getpid()}\n")
         held.flush()
         try:
-            yield Slot(queue)
+            yield slots[place]
         finally:
             held.truncate(0)
 
@@ -126,12 +136,12 @@ def _opened(path: Path) -> IO[str]:
         ) from error
 
 
-def _first_free(files: Sequence[IO[str]]) -> IO[str] | None:
-    """The first of `files` that no other process has locked, now locked; None where all are."""
-    for file in files:
+def _first_free(files: Sequence[IO[str]]) -> int | None:
+    """Place of the first of `files` that no other process has locked, now locked; None where all are."""
+    for place, file in enumerate(files):
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file
+            return place
     return None
 
 

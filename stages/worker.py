@@ -48,6 +48,7 @@ serve(**given)
 """
 """A fresh interpreter, as CUDA needs it. Unlike `multiprocessing`'s it does not run the caller's main module again."""
 STDERR = 2
+VMSTAT = Path("/proc/vmstat")
 GRACE_S = 5.0
 """How long a process that has left its connection may take to end."""
 
@@ -66,6 +67,8 @@ class Died:
 
     code: int
     """As `subprocess.Popen.returncode`."""
+    oom_kills: int | None
+    """How many processes the system has killed for lack of memory meanwhile, None where it does not tell."""
 
     def __str__(self) -> str:
         if self.code >= 0:
@@ -76,8 +79,8 @@ class Died:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether it may have been the system's out-of-memory killer: that one leaves no other trace."""
-        return self.code == -signal.SIGKILL
+        """Whether it was, or may have been, the system's out-of-memory killer."""
+        return self.code == -signal.SIGKILL and self.oom_kills != 0
 
 
 Reply = Done | Raised | Died
@@ -88,23 +91,26 @@ class DeviceWorker:
     """Runs stages on one device, one at a time, in a child process that starts with the first.
 
     The child holds the device's slot (`stages.slot`) as long as it lives: until it is killed, or has nothing to do while
-    another process waits for the slot. After a crash, and after it ran out of memory,
-    the job is tried once more in a new child; out of memory, with the next higher `Runtime.economy`. A child that the
-    system kills (SIGKILL) counts as out of memory. Its log records go to this process's loggers, in the thread that
+    another process waits for the slot. After a crash the job is tried once more in a new child; out of memory, once more
+    with each higher `Runtime.economy`. A child that the system has killed to get memory counts as that. Its log records go to this process's loggers, in the thread that
     called `run`, with the attributes `image`, `stage` and `object_id`. Its standard output goes to standard error.
 
     Args:
-        device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's.
+        device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's. Of several, each child takes the first that
+            no other process uses.
         timeout_s: a job that takes longer is stopped, and fails. Loading weights counts, waiting for the slot does not.
         max_jobs: after so many jobs the child makes room for a fresh one, against memory that leaks or fragments.
     """
 
-    def __init__(self, device: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
-        self.device = device
+    def __init__(self, *device: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
+        self._devices = device
+        self.device = ", ".join(device)
+        """Where the jobs of the child run; all that it may run on, while there is no child."""
         self._timeout_s = timeout_s
         self._max_jobs = max_jobs
         self._child: Child | None = None
         self._jobs = 0
+        self._oom_kills: int | None = None
         self._killed = False
         self._busy = threading.Lock()
         self._state = threading.Lock()
@@ -141,13 +147,13 @@ class DeviceWorker:
         label = stage.name if object_id is None else f"{stage.name} {object_id}"
         image = next((value.name for value in inputs if isinstance(value, (Photo, Source))), None)
         context = {"image": image, "stage": stage.name, "object_id": object_id}
-        runtime = replace(work.runtime, device=self.device)
         root, folder = work.store.root.absolute(), work.folder.absolute()
-        job = Job(stage.run, inputs, config, root, runtime, folder, stage.name, work.key)
+        job = Job(stage.run, inputs, config, root, work.runtime, folder, stage.name, work.key)
+        crashed = False
         with self._busy:
             reply = self._attempt(job, label, context)
-            again = _retry(reply, job)
-            if not isinstance(reply, Done) and again is not None:
+            while not isinstance(reply, Done) and (again := _retry(reply, job, crashed)) is not None:
+                crashed = crashed or again is job
                 how = "" if again is job else f" with less memory (economy {again.runtime.economy})"
                 logger.warning("%s: %s; it is tried once more%s", label, _cause(reply), how, extra=context)
                 _empty(work.folder)
@@ -186,7 +192,7 @@ class DeviceWorker:
             raise TypeError(
                 f"stage {job.stage} cannot run in a worker, its `run` must be a module's: {error}"
             ) from error
-        lasts = False
+        lasts, self._oom_kills = False, oom_kills()
         try:
             answer = self._exchange(message, context)
             while isinstance(answer, GaveWay):
@@ -216,6 +222,7 @@ class DeviceWorker:
             greeting = self._receive(child, context, None)
             if not isinstance(greeting, Ready):
                 return greeting
+            self.device = greeting.device
         # Where the child has left, what it said last is still to be read.
         with contextlib.suppress(ConnectionError):
             child.connection.send_bytes(message)
@@ -224,7 +231,7 @@ class DeviceWorker:
     def _start(self) -> Child:
         ours, theirs = Pipe()
         levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
-        given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "device": self.device}
+        given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "devices": self._devices}
         command = [sys.executable, "-c", CHILD, json.dumps({**given, "levels": levels})]
         with theirs, self._state:
             if self._killed:
@@ -256,7 +263,8 @@ class DeviceWorker:
         code = _end(child)
         if self._killed:
             raise self._cancelled()
-        return Died(code)
+        before, now = self._oom_kills, oom_kills()
+        return Died(code, None if before is None or now is None else now - before)
 
     def _cancelled(self) -> CancelledError:
         return CancelledError(f"the worker of {self.device} was killed")
@@ -280,7 +288,7 @@ def device_workers(
     Who takes a worker out of the queue has its device, and puts it back. The last one back is the first one out: what
     it needs is loaded already.
     """
-    workers = [DeviceWorker(name, timeout_s, max_jobs) for name in names]
+    workers = [DeviceWorker(name, timeout_s=timeout_s, max_jobs=max_jobs) for name in names]
     idle: LifoQueue[DeviceWorker] = LifoQueue()
     for worker in reversed(workers):
         idle.put(worker)
@@ -291,13 +299,21 @@ def device_workers(
             worker.kill()
 
 
-def _retry(reply: Reply, job: Job) -> Job | None:
-    """The job as it is to be tried once more, None where that would not help."""
-    if isinstance(reply, Done):
-        return None
+def _retry(reply: Raised | Died, job: Job, crashed: bool) -> Job | None:
+    """The job as it is to be tried once more, None where that would not help: it has `crashed` before, or is as small
+    as can be."""
     if reply.out_of_memory and job.runtime.economy < MAX_ECONOMY:
         return replace(job, runtime=replace(job.runtime, economy=job.runtime.economy + 1))
-    return job if isinstance(reply, Died) else None
+    return job if isinstance(reply, Died) and not reply.out_of_memory and not crashed else None
+
+
+def oom_kills() -> int | None:
+    """How many processes Linux has killed for lack of memory since it started, None where it does not tell."""
+    try:
+        lines = VMSTAT.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def _signal(child: Child) -> None:

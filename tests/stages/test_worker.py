@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import signal
@@ -27,7 +28,7 @@ from stages import child
 from stages.graph import local_submit, worker_submit
 from stages.slot import device_slot
 from stages.stage import Outcome, Stage, Work, execute
-from stages.worker import DeviceWorker, device_workers
+from stages.worker import DeviceWorker, device_workers, oom_kills
 
 GIVE_UP_S = 30
 """Far longer than anything here takes; a process still there has not been ended."""
@@ -85,6 +86,21 @@ def content(path: Path) -> str:
     return path.read_text()
 
 
+def the_system_kills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process that is killed from now on was killed by Linux, for its memory."""
+    kills = itertools.count()
+    monkeypatch.setattr("stages.worker.oom_kills", lambda: next(kills))
+
+
+def test_linux_tells_whom_it_kills_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, expected in (("nr_free_pages 7\noom_kill 3\n", 3), ("oom_killer 3\n", None), (None, None)):
+        monkeypatch.setattr("stages.worker.VMSTAT", tmp_path / "vmstat")
+        (tmp_path / "vmstat").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "vmstat").write_text(text)
+        assert oom_kills() == expected
+
+
 def test_a_worker_gives_what_execute_gives(shared: DeviceWorker, tmp_path: Path) -> None:
     here = execute(ADD, (Number(value=2), 3), Task(factor=7), Store(tmp_path / "here"), Runtime())
     there = run(shared, tmp_path / "there", Number(value=2), 3, factor=7)
@@ -108,17 +124,21 @@ def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
     [
         ("leave", "process ended with code 3 on cpu, twice"),
         ("abort", "process was ended by SIGTERM on cpu, twice"),
-        ("killed", r"process was ended by SIGKILL on cpu, also with less memory \(economy 1\)"),
-        ("memory", r"out of memory \(all gone\) on cpu, also with less memory \(economy 1\)"),
+        ("killed", "process was ended by SIGKILL on cpu, twice"),
+        ("out of memory", r"process was ended by SIGKILL on cpu, also with less memory \(economy 2\)"),
+        ("memory", r"out of memory \(all gone\) on cpu, also with less memory \(economy 2\)"),
     ],
 )
-def test_what_fails_twice_is_an_error(
-    tmp_path: Path, trick: str, message: str, caplog: pytest.LogCaptureFixture
+def test_what_fails_again_is_an_error(
+    tmp_path: Path, trick: str, message: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if trick == "out of memory":
+        the_system_kills(monkeypatch)
+        trick = "killed"
     worker = DeviceWorker("cpu")
     with pytest.raises(ResourceError, match=message):
         run(worker, tmp_path, 1, do=trick)
-    assert caplog.text.count("tried once more") == 1
+    assert caplog.text.count("tried once more") == (MAX_ECONOMY if "economy" in message else 1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name == "half.txt"]
     assert worker.pid is None
     worker.kill()
@@ -131,8 +151,13 @@ def test_a_crash_is_tried_once_more_in_an_empty_folder(shared: DeviceWorker, tmp
 
 @pytest.mark.parametrize("trick", ["killed_at_full_size", "memory_at_full_size"])
 def test_out_of_memory_is_tried_once_more_with_less(
-    shared: DeviceWorker, tmp_path: Path, trick: str, caplog: pytest.LogCaptureFixture
+    shared: DeviceWorker,
+    tmp_path: Path,
+    trick: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    the_system_kills(monkeypatch)
     result = run(shared, tmp_path, 1, do=trick)
     assert (result.total, result.economy, result.loads) == (1, 1, 1)
     (warning,) = [record for record in caplog.records if "tried once more" in record.message]
@@ -257,6 +282,17 @@ def test_an_idle_child_gives_way_and_the_next_job_gets_a_new_one(
             worker.kill()
     with pytest.raises(CancelledError):
         second.result()
+
+
+def test_of_several_devices_the_free_one_is_taken(tmp_path: Path) -> None:
+    """The names are those of cards; nothing here asks for the cards themselves."""
+    one, two = DeviceWorker("cuda:0", "cuda:1"), DeviceWorker("cuda:0", "cuda:1")
+    with device_slot("cuda:0"):
+        assert run(one, tmp_path, 1).device == "cuda:1"
+    assert run(two, tmp_path, 2).device == "cuda:0"
+    assert run(one, tmp_path, 3).device == "cuda:1"
+    one.kill()
+    two.kill()
 
 
 def test_two_workers_on_one_slot_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
