@@ -90,7 +90,9 @@ class Reach:
     prefect: bool = False
     """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
     jobs: int | None = None
-    """Objects side by side; by default 2, or 1 on a single core."""
+    """Objects side by side on the CPU; by default 2, or 1 on a single core."""
+    isolate: bool = False
+    """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
 
     def runtime(self) -> Runtime:
         """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables."""
@@ -215,11 +217,15 @@ def regenerate(
                 offline=reach.offline,
             )
         )
+    from scenegen.export.manifest import read_manifest
+    from stages.graph import on_devices
     from stages.run import open_store
     from stages.run import regenerate as run
 
     store = open_store(folder.parent)
-    with _local_submit(store, runtime, workers, f"{folder.name}, object {object_id}") as submit:
+    names = _process_devices(read_manifest(folder).config, reach)
+    title = f"{folder.name}, object {object_id}"
+    with on_devices(names) as placed, _local_submit(store, runtime, workers, title, placed) as submit:
         result = run(folder, object_id, seed, store, runtime, submit)
     return _say_result(result)
 
@@ -230,7 +236,7 @@ def batch(
     /,
     *,
     out: Annotated[str, Parameter(alias="-o")] = "out",
-    workers: int = 1,
+    workers: int | None = None,
     timeout: float = 3600.0,
     failed: bool = False,
     missing: bool = False,
@@ -239,6 +245,7 @@ def batch(
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
+    isolate: bool = False,
     talk: Talk = Talk(),
 ) -> int:
     """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
@@ -246,7 +253,7 @@ def batch(
     Args:
         source: Folder, glob pattern, list file (.txt, one path or URL a line), or a URL such as s3://bucket/photos.
         out: Folder or URL that gets one folder per photo, and the tables.
-        workers: Photos side by side, each in a process of its own.
+        workers: Photos side by side, each in a process of its own; by default one for each graphics card in use, else 1.
         timeout: Seconds a photo may take before it is stopped.
         failed: Run only photos that were tried and failed, or lack an object.
         missing: Run only photos that were not tried yet.
@@ -254,6 +261,7 @@ def batch(
         seed: Seed of everything random.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
+        isolate: Make objects in processes of their own on the CPU too.
     """
     from scenegen.folder import is_url, refuse_network
     from scenegen.progress import Pace
@@ -261,7 +269,7 @@ def batch(
     from scenegen.store import disk_errors
 
     talk.apply()
-    if workers < 1 or not timeout > 0:
+    if (workers is not None and workers < 1) or not timeout > 0:
         raise UsageError(f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0.")
     for argument, place in (("SOURCE", source), ("out", out)):
         if offline and is_url(place):
@@ -271,14 +279,16 @@ def batch(
     items = list_photos(source)
 
     from stages.batch import open_outlet, pending, plan, run_items, standing
+    from stages.devices import process_devices
     from stages.table import summary, write_table
 
     job = plan(out, config, runtime, cache)
+    job = job.model_copy(update={"devices": process_devices(runtime, job.weights, isolate, at_once=1)})
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
     logger.info("%d of %d photos to do", len(todo), len(items))
     pace = Pace(len(todo))
-    with contextlib.closing(run_items(todo, job, workers, timeout)) as ended:
+    with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
         for row in ended:
             rows[row.name] = row
             _say(f"{row.output or row.image}: {row.state}{row.error and f', {row.error}'}")
@@ -545,27 +555,40 @@ def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[
             offline=reach.offline,
         )
         return
+    from stages.graph import on_devices
     from stages.run import open_store, photo_to_scene
 
     store = open_store(out)
+    names = _process_devices(config, reach)
+    # Here, so that the weights stay loaded from one photo to the next.
+    with on_devices(names) as placed:
 
-    def run(inputs: Inputs) -> Result:
-        with _local_submit(store, runtime, workers, str(inputs.photo)) as submit:
-            return photo_to_scene(inputs, config, store, runtime, submit)
+        def run(inputs: Inputs) -> Result:
+            with _local_submit(store, runtime, len(names) or workers, str(inputs.photo), placed) as submit:
+                return photo_to_scene(inputs, config, store, runtime, submit)
 
-    yield run
+        yield run
+
+
+def _process_devices(config: Config, reach: Reach) -> tuple[str, ...]:
+    from stages.devices import process_devices
+    from stages.graph import weights_in_use
+
+    return process_devices(reach.runtime(), weights_in_use(config), reach.isolate, reach.workers())
 
 
 @contextlib.contextmanager
-def _local_submit(store: Store, runtime: Runtime, workers: int, title: str) -> Iterator[Submit]:
-    """`submit` that runs the stages in this process, with their progress shown."""
+def _local_submit(
+    store: Store, runtime: Runtime, workers: int, title: str, placed: Callable[[Submit], Submit]
+) -> Iterator[Submit]:
+    """`submit` that runs the stages from this process, where `placed` puts them, with their progress shown."""
     from stages.graph import local_submit
     from stages.run import watched
 
     executor = ThreadPoolExecutor(workers)
     try:
         with watching(title) as watch:
-            yield watched(local_submit(store, runtime, executor), watch)
+            yield placed(watched(local_submit(store, runtime, executor), watch))
     finally:
         # Nothing is waited for: after an error or an interruption the results would not be used.
         executor.shutdown(wait=False, cancel_futures=True)

@@ -16,16 +16,17 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from queue import LifoQueue
 from typing import Literal
 
 from platformdirs import user_cache_path
 from pydantic import ValidationError
 
 from scenegen import __version__
-from scenegen.config import Config, DepthSettings
+from scenegen.config import Config
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
@@ -35,12 +36,10 @@ from scenegen.records import Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
 from scenegen.store import STAGING, Store, disk_errors, sha256_file
-from stages.depth import DEPTH
-from stages.generate import GENERATE
-from stages.graph import Submit, local_submit
+from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
 from stages.pool import run_in_children
 from stages.run import STORE, photo_to_scene
-from stages.segment import SEGMENT
+from stages.worker import DeviceWorker
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +59,8 @@ class Job(Record):
     weights: dict[str, dict[str, str]]
     """Revisions of the weights in use, by stage."""
     device: str = "auto"
+    devices: tuple[str, ...] = ()
+    """Stages that need one run in a process on any of these that is free, as `stages.devices.process_devices` says."""
     offline: bool = False
     cache: str | None = None
     """Where scenes are made whose `out` is a URL; by default in the user's cache."""
@@ -117,17 +118,12 @@ def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) 
     Raises:
         WeightsError: if weights that the configuration names are missing.
     """
-    settings = (
-        (SEGMENT, config.segment),
-        (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
-        (GENERATE, config.object_settings(0)),
-    )
     return Job(
         out=out if is_url(out) else str(local_path(out).absolute()),
         config=config,
         device=runtime.device,
         offline=runtime.offline,
-        weights={stage.name: dict(stage.weights(part)) for stage, part in settings},
+        weights=weights_in_use(config),
         cache=None if cache is None else str(cache.absolute()),
     )
 
@@ -206,7 +202,7 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
                 inputs = Inputs(name=item.name, photo=photo)
                 with ThreadPoolExecutor(1, initializer=log_photo, initargs=(item.name,)) as executor:
                     submit = (
-                        local_submit(outlet.store, runtime, executor)
+                        _submit_locally(outlet.store, runtime, executor, job.devices)
                         if submit_to is None
                         else submit_to(outlet.store, runtime)
                     )
@@ -219,6 +215,21 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
         row = row.model_copy(update={"transient": isinstance(error, TransientError)})
     keep(row, job)
     return row
+
+
+def _submit_locally(store: Store, runtime: Runtime, executor: Executor, devices: tuple[str, ...]) -> Submit:
+    submit = local_submit(store, runtime, executor)
+    if not devices:
+        return submit
+    return worker_submit(submit, _worker_on(devices), in_process_on(devices))
+
+
+@functools.cache
+def _worker_on(devices: tuple[str, ...]) -> LifoQueue[DeviceWorker]:
+    """The one worker of this process, so that every photo finds its weights loaded. It ends with this process."""
+    idle: LifoQueue[DeviceWorker] = LifoQueue()
+    idle.put(DeviceWorker(*dict.fromkeys(devices)))
+    return idle
 
 
 def run_items(

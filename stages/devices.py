@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +34,26 @@ def devices(runtime: Runtime) -> list[str]:
         return ["cpu"]
     cards, has_mps = _ask_torch()
     return [f"cuda:{index}" for index in range(cards)] or ["mps" if has_mps else "cpu"]
+
+
+def process_devices(
+    runtime: Runtime, weights: Mapping[str, Mapping[str, str]], isolate: bool, at_once: int
+) -> tuple[str, ...]:
+    """The devices on which a run's stages get a process of their own, one for each object made at once; none where
+    threads of this process make them, as they do on the CPU.
+
+    A graphics card has one process: it keeps the weights, can be killed, and gives all its memory back then.
+
+    Args:
+        runtime: where to compute.
+        weights: those in use, by stage; without any, no graphics card has anything to do.
+        isolate: processes on the CPU as well.
+        at_once: objects made at once there.
+    """
+    names = devices(runtime) if any(weights.values()) else ["cpu"]
+    if names != ["cpu"]:
+        return tuple(names)
+    return ("cpu",) * at_once if isolate else ()
 
 
 def _ask_torch() -> tuple[int, bool]:

@@ -5,9 +5,10 @@ It is a function over `submit`, so that the command line runs it with plain call
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from queue import LifoQueue
@@ -43,7 +44,7 @@ from stages.read import READ
 from stages.report import REPORT
 from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage, Work, execute
-from stages.worker import DeviceWorker
+from stages.worker import DeviceWorker, device_workers
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +205,40 @@ NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
 def works_on_object(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
     """Whether the stage works on one object."""
     return object_id is not None
+
+
+def uses_weights(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
+    """Whether the stage runs a network."""
+    return bool(stage.weights(config))
+
+
+def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
+    """Revisions of the weights in use, by stage.
+
+    Raises:
+        WeightsError: if weights that the configuration names are missing.
+    """
+    settings: tuple[tuple[Stage[Any], Settings], ...] = (
+        (SEGMENT, config.segment),
+        (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
+        (GENERATE, config.object_settings(0)),
+    )
+    return {stage.name: dict(stage.weights(part)) for stage, part in settings}
+
+
+def in_process_on(names: Sequence[str]) -> NeedsDevice:
+    """Which stages run in the processes of these devices: on the CPU those of objects, elsewhere those with weights."""
+    return works_on_object if "cpu" in names else uses_weights
+
+
+@contextlib.contextmanager
+def on_devices(names: Sequence[str]) -> Iterator[Callable[[Submit], Submit]]:
+    """What sends the stages that need it to processes of their own, one for each of `names`, until the block ends."""
+    if not names:
+        yield lambda submit: submit
+        return
+    with device_workers(names) as idle:
+        yield lambda submit: worker_submit(submit, idle, in_process_on(names))
 
 
 def worker_submit(submit: Submit, idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> Submit:

@@ -92,8 +92,10 @@ class DeviceWorker:
 
     The child holds the device's slot (`stages.slot`) as long as it lives: until it is killed, or has nothing to do while
     another process waits for the slot. After a crash the job is tried once more in a new child; out of memory, once more
-    with each higher `Runtime.economy`. A child that the system has killed to get memory counts as that. Its log records go to this process's loggers, in the thread that
-    called `run`, with the attributes `image`, `stage` and `object_id`. Its standard output goes to standard error.
+    with each higher `Runtime.economy`. A child that the system has killed to get memory counts as that.
+
+    Its log records go to this process's loggers, in the thread that called `run`, with the attributes `image`, `stage`
+    and `object_id`. Its standard output goes to standard error.
 
     Args:
         device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's. Of several, each child takes the first that

@@ -208,6 +208,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         Stage("report", 1, Report, report),
     ):
         monkeypatch.setattr(graph, stage.name.upper(), stage)
+    # They can run in no other process, so there are no graphics cards.
+    monkeypatch.setattr("stages.devices.find_spec", lambda name: None)
     return bench
 
 

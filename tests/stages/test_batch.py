@@ -22,17 +22,15 @@ from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, list_photos
 from scenegen.store import Store
-from stages import batch, graph
+from stages import batch
 from stages.batch import Job, Row, failed_row, keep, pending, plan, run_item, run_items, standing, thumbnail
 from stages.graph import Submit, local_submit
 from stages.run import open_store, regenerate
 
 
 @pytest.fixture
-def shop(bench: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def shop(bench: Any, tmp_path: Path) -> Any:
     """The stand-ins, and three photos."""
-    for name in ("SEGMENT", "DEPTH", "GENERATE"):
-        monkeypatch.setattr(batch, name, getattr(graph, name))
     (tmp_path / "photos").mkdir()
     for name in ("a", "b", "c"):
         (tmp_path / "photos" / f"{name}.jpg").write_text(f"picture {name}")

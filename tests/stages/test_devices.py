@@ -9,7 +9,7 @@ import pytest
 
 from scenegen.runtime import Runtime
 from stages import devices as module
-from stages.devices import devices
+from stages.devices import devices, process_devices
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,28 @@ def test_the_question_is_one_torch_understands() -> None:
     cards, has_mps = module._ask_torch()
     assert cards >= 0
     assert has_mps in (True, False)
+
+
+NETS = {"generate": {"net": "revision"}, "depth": {}}
+
+
+@pytest.mark.parametrize(
+    ("found", "weights", "isolate", "expected"),
+    [
+        (["cuda:0", "cuda:1"], NETS, False, ("cuda:0", "cuda:1")),
+        (["cuda:0"], {"generate": {}}, False, ()),
+        (["mps"], NETS, False, ("mps",)),
+        (["cpu"], NETS, False, ()),
+        (["cpu"], NETS, True, ("cpu", "cpu", "cpu")),
+        (["cuda:0"], {}, True, ("cpu", "cpu", "cpu")),
+    ],
+)
+def test_cards_get_processes_and_the_cpu_on_demand(
+    found: list[str],
+    weights: dict[str, dict[str, str]],
+    isolate: bool,
+    expected: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "devices", lambda runtime: found)
+    assert process_devices(Runtime(), weights, isolate, 3) == expected
