@@ -1,6 +1,6 @@
-"""Wall time and peak memory of the main job, by stage, with the training-free back-ends.
+"""Wall time and peak memory of the main job, by stage.
 
-    python benchmarks/main_job.py [PHOTO ...] [--runs N] [--json FILE]
+    python benchmarks/main_job.py [PHOTO ...] [--masks MASKS] [--preset P] [--runs N] [--json FILE]
 
 Each run is a fresh process on an empty store; then the same command once more on the full one. Peak memory is the largest
 resident set of the process and, apart, of its largest child, as the operating system accounts them.
@@ -44,9 +44,11 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="*", default=[EXAMPLE])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--masks", type=Path)
+    parser.add_argument("--preset")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     extra = ["--masks", str(options.masks)] if options.masks else []
+    extra += ["--preset", options.preset] if options.preset else []
     results = {}
     for photo in options.photos:
         firsts, seconds, stages = [], [], defaultdict(list)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from true_scenes import write_photo, write_scene
 
 from scenegen.cli import main
 from scenegen.evaluate.record import Evaluation
 
-FAST = ("--set", "generate.resolution=32", "--set", "texture.size=64", "-q")
+FAST = ("--preset", "training-free", "--set", "generate.resolution=32", "--set", "texture.size=64", "-q")
 
 
 def evaluate(tmp_path: Path, *extra: str, to: str = "found.json", samples: int = 500) -> tuple[int, dict[str, Any]]:
@@ -21,6 +24,17 @@ def evaluate(tmp_path: Path, *extra: str, to: str = "found.json", samples: int =
     words = ["evaluate", "--scenes", str(tmp_path / "scenes"), "--json", str(file), "-o", str(tmp_path / "out")]
     code = main([*words, "--samples", str(samples), *FAST, *extra])
     return code, json.loads(file.read_text()) if file.is_file() else {}
+
+
+def make_gallery() -> ModuleType:
+    """The script, which is in no package."""
+    path = Path(__file__).parents[2] / "docs" / "make_gallery.py"
+    spec = spec_from_file_location("make_gallery", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def without_times(found: dict[str, Any]) -> dict[str, Any]:
@@ -46,6 +60,15 @@ def test_a_scene_is_made_measured_kept_and_found_again(tmp_path: Path, capsys: p
     assert "3 of 3" in printed
     assert "object.raw.hidden.f_5" in printed
     assert (tmp_path / "out" / "one" / "scene.glb").is_file()
+
+    gallery = make_gallery()
+    sheet = gallery.sheet(tmp_path / "scenes" / "one" / "image.png", tmp_path / "out" / "one")
+    width, height = gallery.PANEL
+    assert sheet.size == (4 * width, 2 * height)
+    for column in range(3):  # photo, overlay and masks show the objects, the views below them the scene
+        for row in range(2):
+            panel = sheet.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))
+            assert np.asarray(panel).std() > 10
 
     code, again = evaluate(tmp_path, "--true-masks", "--true-depth", to="again.json")
     assert code == 0
