@@ -337,6 +337,7 @@ def evaluate(
     from scenegen.evaluate.summary import scene_table, summary_table
     from scenegen.store import disk_errors
     from stages.evaluate import Help, evaluate_scenes
+    from stages.graph import on_devices
     from stages.run import open_store
 
     talk.apply()
@@ -350,7 +351,9 @@ def evaluate(
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
         raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")
     runtime, store = reach.runtime(), open_store(out)
-    with _local_submit(store, runtime, reach.workers(), str(scenes)) as submit:
+    names = _process_devices(config, reach)
+    workers = len(names) or reach.workers()
+    with on_devices(names) as placed, _local_submit(store, runtime, workers, str(scenes), placed) as submit:
         found = evaluate_scenes(folders, config, settings, Help(true_masks, true_depth), store, runtime, submit)
     with disk_errors(json_.parent):
         json_.parent.mkdir(parents=True, exist_ok=True)
