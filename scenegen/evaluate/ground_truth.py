@@ -65,10 +65,10 @@ class _Camera(_Lenient):
 
 class _Object(_Lenient):
     id: int
-    category: str
+    category: str = ""
     mesh: str
-    mask: str
-    support: str
+    mask: str | None = None
+    support: str | None = None
 
 
 class _Scene(_Lenient):
@@ -234,17 +234,18 @@ def _read_photo(folder: Path, image: Path, store: Store) -> Truth:
 
 
 def _true_object(folder: Path, item: _Object, store: Store) -> TrueObject:
-    mesh, mask = folder / item.mesh, folder / item.mask
-    for path in (mesh, mask):
-        if not path.resolve().is_relative_to(folder.resolve()):
+    mesh = folder / item.mesh
+    # The whole silhouette lies beside the visible mask.
+    amodal = None if item.mask is None else (folder / item.mask).with_stem(f"{Path(item.mask).stem}_amodal")
+    for path in (mesh, amodal):
+        if path is not None and not path.resolve().is_relative_to(folder.resolve()):
             raise InputError(f"{folder / 'scene.json'} names {path}, which lies outside the folder.")
-    amodal = mask.with_stem(f"{mask.stem}_amodal")
-    parent = item.support.removeprefix("object ")
+    parent = (item.support or "").removeprefix("object ")
     return TrueObject(
         id=item.id,
         category=item.category,
         mesh=store.ingest(mesh),
-        amodal=store.ingest(amodal) if amodal.is_file() else None,
+        amodal=store.ingest(amodal) if amodal is not None and amodal.is_file() else None,
         support=int(parent) if parent.isdecimal() else FLOOR,
     )
 

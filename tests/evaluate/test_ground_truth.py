@@ -65,6 +65,15 @@ def test_supports_name_objects(tmp_path: Path, store: Store) -> None:
     assert [item.support for item in read_truth(tmp_path / "a", store).objects] == [0, 1, 2]
 
 
+def test_an_object_needs_no_more_than_an_id_and_a_mesh(tmp_path: Path, store: Store) -> None:
+    write_scene(tmp_path / "a")
+    rows = json.loads((tmp_path / "a" / "scene.json").read_text())["objects"]
+    edit(tmp_path / "a" / "scene.json", objects=[{"id": row["id"], "mesh": row["mesh"]} for row in rows])
+    truth = read_truth(tmp_path / "a", store)
+    assert [(item.category, item.amodal, item.support) for item in truth.objects] == [("", None, 0)] * 3
+    assert load_scene(truth, store.path).amodal == {}
+
+
 def test_folders_are_found_in_a_folder_or_alone(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_scene(tmp_path / "all" / name)
