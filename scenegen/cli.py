@@ -29,7 +29,7 @@ from scenegen.errors import (
     UsageError,
     WeightsError,
 )
-from scenegen.progress import logging_to_stderr, set_verbosity, watching
+from scenegen.progress import log_json_to_stderr, log_photo, logging_to_stderr, set_verbosity, watching
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -72,9 +72,13 @@ class Talk:
     """Log everything, with tracebacks."""
     quiet: Annotated[bool, Parameter(alias="-q")] = False
     """Log errors only."""
+    log_json: bool = False
+    """Log one JSON object a line, with run, image, stage and object."""
 
     def apply(self) -> None:
-        """Sets the log's level."""
+        """Sets the log's form and level."""
+        if self.log_json:
+            log_json_to_stderr()
         set_verbosity(logging.DEBUG if self.verbose else logging.ERROR if self.quiet else logging.INFO)
 
 
@@ -170,6 +174,7 @@ def scene(
     codes = []
     with _photo_runner(out, config, reach) as run:
         for photo, name in zip(photos, folder_names(photos, out), strict=True):
+            log_photo(name if talk.log_json or len(photos) > 1 else "")
             try:
                 result = run(companions(photo, name, masks, depth, single))
             except Exception as error:  # noqa: BLE001 (one bad photo must not stop the others; it is logged)
@@ -177,6 +182,7 @@ def scene(
                 _say(f"{photo}: failed, exit {codes[-1]}")
             else:
                 codes.append(_say_result(result))
+    log_photo("")
     return overall(codes)
 
 
@@ -403,14 +409,14 @@ def compare(
 @app.command
 def doctor(
     *,
-    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    out: Annotated[str, Parameter(alias="-o")] = "out",
     json_: Annotated[bool, Parameter(name="--json")] = False,
     talk: Talk = Talk(),
 ) -> int:
     """Check this machine and say what to mend.
 
     Args:
-        out: Folder that scenes would be written to.
+        out: Folder or URL that scenes would be written to.
         json_: Print JSON.
     """
     from scenegen.doctor import examine, table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import platform
@@ -9,14 +10,17 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from scenegen.errors import ScenegenError
+from scenegen.folder import RemoteFolder, is_url, local_path, redacted
 from scenegen.models import list_models
 from scenegen.progress import STYLES
 from scenegen.runtime import Runtime
@@ -51,6 +55,10 @@ REQUIRED = {
     "xatlas": "0.0.9",
 }
 """Packages and the lowest version that will do."""
+POOLS = ("cpu", "gpu")
+GPU_LIMIT = "gpu"
+SET_UP = "make what the deployments need: python -m flows.setup --gpus N"
+PREFECT_TIMEOUT_S = 2
 OPTIONAL = {"torch": "2.10", "transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
 """The same, for packages only some presets or options need."""
 NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR")
@@ -68,8 +76,8 @@ class Check:
     fix: str = ""
 
 
-def examine(out: Path, runtime: Runtime) -> list[Check]:
-    """Every check, for scenes written to `out`. Nothing is changed and nothing raises."""
+def examine(out: str, runtime: Runtime) -> list[Check]:
+    """Every check, for scenes written to the folder or URL `out`. Nothing is changed and nothing raises."""
     return [
         check_python(),
         *(check_version(name, floor, required=True) for name, floor in REQUIRED.items()),
@@ -78,11 +86,10 @@ def examine(out: Path, runtime: Runtime) -> list[Check]:
         *(check_import(module) for module in NATIVE),
         check_open3d(),
         check_machine(),
-        check_disk(out),
-        check_writing(out),
+        *(check_bucket(out) if is_url(out) else (check_disk(local_path(out)), check_writing(local_path(out)))),
         *check_models(runtime),
         check_cuda(),
-        check_prefect_server(os.environ.get("PREFECT_API_URL")),
+        *check_prefect(os.environ.get("PREFECT_API_URL")),
         check_node(),
     ]
 
@@ -218,6 +225,28 @@ def check_writing(out: Path) -> Check:
     return Check("writing", "ok", f"{folder}: write, flush and rename work")
 
 
+def check_bucket(url: str) -> Iterator[Check]:
+    """Whether objects can be written, read, created only once, and removed where scenes are written."""
+    folder, name = RemoteFolder(url), f".scenegen/doctor-{uuid.uuid4().hex[:8]}"
+    try:
+        folder.create(name, b"scenegen")
+        once = not folder.create(name, b"again")
+        same = folder.read(name) == b"scenegen"
+        folder.remove(name)
+    except ScenegenError as error:
+        yield Check("store", "fail", str(error), "see AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and the bucket's policy")
+        return
+    if same and once:
+        yield Check("store", "ok", f"{redacted(url)}: write, read, create once and remove work")
+    else:
+        yield Check(
+            "store",
+            "warn",
+            f"{redacted(url)} does not keep the first of two writers",
+            "leases do not hold there: use one worker a bucket, or a store with conditional writes (If-None-Match)",
+        )
+
+
 def check_models(runtime: Runtime) -> Iterator[Check]:
     """The fetched weights: those present, those damaged; and whether there are any."""
     rows = list_models(runtime)
@@ -247,17 +276,80 @@ def check_cuda() -> Check:
     return Check("cuda", "ok", done.stdout.strip() or "none; the CPU is used")
 
 
-def check_prefect_server(url: str | None) -> Check:
-    """The Prefect server that runs would report to."""
+def check_prefect(url: str | None) -> Iterator[Check]:
+    """The Prefect server that runs would report to, and what scenegen's deployments need there."""
     if not url:
-        return Check("prefect server", "ok", "PREFECT_API_URL is not set; runs need no server")
-    fix = "start it (prefect server start), or unset PREFECT_API_URL"
+        yield Check("prefect server", "ok", "PREFECT_API_URL is not set; runs need no server")
+        return
+    server = check_prefect_server(url)
+    yield server
+    if server.state == "ok":
+        yield from (check_pool(url, pool) for pool in POOLS)
+        yield check_limit(url)
+
+
+def check_prefect_server(url: str) -> Check:
+    """Whether the server answers, and lets us in."""
     try:
-        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as answer:
-            json.load(answer)
+        # Unlike /health it asks for the password.
+        answer = _ask_prefect(url, "admin/version")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            fix = "set PREFECT_API_AUTH_STRING=user:password as the server has it (or PREFECT_API_KEY)"
+            return Check("prefect server", "fail", f"{redacted(url)} refuses the credentials ({error.code})", fix)
+        fix = "PREFECT_API_URL must end in /api, as http://127.0.0.1:4200/api"
+        return Check("prefect server", "fail", f"{redacted(url)}: {error}", fix)
     except (OSError, ValueError) as error:
-        return Check("prefect server", "fail", f"{url}: {getattr(error, 'reason', error)}", fix)
-    return Check("prefect server", "ok", url)
+        fix = "start it (prefect server start), or unset PREFECT_API_URL"
+        return Check("prefect server", "fail", f"{redacted(url)}: {getattr(error, 'reason', error)}", fix)
+    return Check("prefect server", "ok", f"{redacted(url)}, version {answer}")
+
+
+def check_pool(url: str, name: str) -> Check:
+    """A work pool, and whether a worker polls it."""
+    title = f"work pool {name}"
+    try:
+        pool = _ask_prefect(url, f"work_pools/{name}")
+        if pool.get("is_paused"):
+            return Check(title, "warn", "is paused", f"prefect work-pool resume {name}")
+        if pool.get("status") != "READY":
+            return Check(title, "warn", "has no worker at work", f"prefect worker start --pool {name}")
+    except urllib.error.HTTPError as error:
+        return Check(title, "warn", f"is not there ({error.code})", SET_UP)
+    except (OSError, ValueError, AttributeError) as error:
+        return Check(title, "warn", f"cannot be asked for: {error}", "run scenegen doctor again")
+    return Check(title, "ok", f"type {pool.get('type')}, with a worker at work")
+
+
+def check_limit(url: str) -> Check:
+    """The concurrency limit that keeps GPU tasks of all machines to the number of cards."""
+    title = f"limit {GPU_LIMIT}"
+    try:
+        limit = _ask_prefect(url, f"v2/concurrency_limits/{GPU_LIMIT}")
+        if not limit.get("active"):
+            return Check(title, "warn", "is not active", f"prefect gcl enable {GPU_LIMIT}")
+        detail = f"{limit.get('active_slots')} of {limit.get('limit')} slots in use"
+    except urllib.error.HTTPError as error:
+        return Check(title, "warn", f"is not there ({error.code}); runs on graphics cards fail without it", SET_UP)
+    except (OSError, ValueError, AttributeError) as error:
+        return Check(title, "warn", f"cannot be asked for: {error}", "run scenegen doctor again")
+    return Check(title, "ok", detail)
+
+
+def _ask_prefect(url: str, path: str) -> Any:
+    """The answer of Prefect's API. Its own client takes seconds to import.
+
+    Raises:
+        OSError: (`urllib.error.HTTPError` is one) where it does not answer, or refuses.
+        ValueError: for no URL, or an answer that is no JSON.
+    """
+    request = urllib.request.Request(f"{url.rstrip('/')}/{path}")
+    if login := os.environ.get("PREFECT_API_AUTH_STRING"):
+        request.add_header("Authorization", f"Basic {base64.b64encode(login.encode()).decode()}")
+    elif key := os.environ.get("PREFECT_API_KEY"):
+        request.add_header("Authorization", f"Bearer {key}")
+    with urllib.request.urlopen(request, timeout=PREFECT_TIMEOUT_S) as answer:
+        return json.load(answer)
 
 
 def check_node() -> Check:

@@ -176,6 +176,12 @@ def is_url(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE) is not None and not text.lower().startswith("file:")
 
 
+def redacted(text: str) -> str:
+    """`text` without what the URLs in it may let others in by: user, password and query."""
+    text = re.sub(r"(\b[a-z][a-z0-9+.-]+://)[^/\s@]+@", r"\1", text, flags=re.IGNORECASE)
+    return re.sub(r"(\bhttps?://[^\s?'\"<>]+)\?[^\s'\"<>)]*", r"\1?...", text, flags=re.IGNORECASE)
+
+
 def local_path(text: str) -> Path:
     """The local path that `text`, a path or a `file://` URL, means."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)) if text.lower().startswith("file://") else text)
@@ -189,7 +195,7 @@ def refuse_network(url: str, argument: str) -> None:
     """
     if urlsplit(url).scheme.lower() not in IN_PROCESS:
         raise UsageError(
-            f"`{argument}` is {url}, which --offline forbids to reach; give a local path, or drop --offline."
+            f"`{argument}` is {redacted(url)}, which --offline forbids to reach; give a local path, or drop --offline."
         )
 
 
@@ -198,15 +204,15 @@ def connect(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise WeightsError(f"{url} needs fsspec: pip install 'scenegen-3d[batch]'") from error
+        raise WeightsError(f"{redacted(url)} needs fsspec: pip install 'scenegen-3d[batch]'") from error
     scheme = urlsplit(url).scheme.lower()
     try:
         # Listings are never remembered: other machines write there too.
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(scheme, {}))
     except ImportError as error:
-        raise WeightsError(f"{url} needs a package for {scheme}:// that is not installed: {error}") from error
+        raise WeightsError(f"{redacted(url)} needs a package for {scheme}:// that is not installed: {error}") from error
     except ValueError as error:
-        raise UsageError(f"{url} cannot be used: {error}") from error
+        raise UsageError(f"{redacted(url)} cannot be used: {error}") from error
     return files, str(path)
 
 
@@ -218,7 +224,7 @@ def reaching(url: str) -> Iterator[None]:
     except ScenegenError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = redacted(" ".join(str(error).split())) or type(error).__name__
         raise TransientError(
-            f"cannot reach {url}: {text}; check the address, the credentials and the network, then run again."
+            f"cannot reach {redacted(url)}: {text}; check the address, the credentials and the network, then run again."
         ) from error

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import json
 import logging
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -73,7 +75,7 @@ def console() -> Console:
 @contextlib.contextmanager
 def watching(title: str) -> Iterator[Watch]:
     """A watch for one photo: live where standard error is a terminal and log lines are wanted, else `log_event`."""
-    if not console().is_terminal or not logger.isEnabledFor(logging.INFO):
+    if not console().is_terminal or logs_are_json() or not logger.isEnabledFor(logging.INFO):
         yield log_event
         return
     from rich.live import Live
@@ -147,7 +149,7 @@ def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def log_photo(name: str) -> None:
-    """From here on, log lines of this thread are about the photo `name`, and say so."""
+    """From here on, log lines of this thread are about the photo `name`, and say so; about none where it is empty."""
     _photo.set(name)
 
 
@@ -187,8 +189,36 @@ def say_place(record: logging.LogRecord) -> bool:
     return True
 
 
-def log_to_stderr() -> logging.Handler:
-    """Log lines go to standard error, through the terminal's console where there is one. Returns what brings them."""
+class JsonLines(logging.Formatter):
+    """One JSON object a line, for programs: time (UTC), level, logger, run, image, stage, object, message, traceback.
+
+    Args:
+        run: names the command that logs.
+    """
+
+    def __init__(self, run: str) -> None:
+        super().__init__()
+        self._run = run
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See the class."""
+        values = {
+            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "run": self._run,
+            "image": getattr(record, "image", None),
+            "stage": getattr(record, "stage", None),
+            "object": getattr(record, "object_id", None),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            values["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(values)
+
+
+def log_to_stderr() -> None:
+    """Log lines go to standard error, through the terminal's console where there is one."""
     if console().is_terminal:
         from rich.logging import RichHandler
 
@@ -197,20 +227,40 @@ def log_to_stderr() -> logging.Handler:
     else:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(levelname)s: %(place)s%(message)s"))
-    handler.addFilter(say_place)
-    logging.getLogger().addHandler(handler)
-    return handler
+    _log_by(handler)
+
+
+def log_json_to_stderr() -> None:
+    """Log lines go to standard error as JSON, each with the same new run id."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines(uuid.uuid4().hex[:12]))
+    _log_by(handler)
 
 
 @contextlib.contextmanager
 def logging_to_stderr() -> Iterator[None]:
     """`log_to_stderr`, until the block ends."""
-    handler = log_to_stderr()
+    log_to_stderr()
     set_verbosity(logging.INFO)
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(handler)
+        _log_by(None)
+
+
+def _log_by(handler: logging.Handler | None) -> None:
+    """Replaces what brings log lines out of this process."""
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if say_place in old.filters]:
+        root.removeHandler(old)
+    if handler is not None:
+        handler.addFilter(say_place)
+        root.addHandler(handler)
+
+
+def logs_are_json() -> bool:
+    """Whether programs read the log lines."""
+    return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
 
 
 def set_verbosity(level: int) -> None:

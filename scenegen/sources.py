@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from scenegen.errors import InputError, UsageError
-from scenegen.folder import connect, is_url, local_path, reaching
+from scenegen.folder import connect, is_url, local_path, reaching, redacted
 from scenegen.inputs import PICTURE_SUFFIXES, find_photos, safe_name, unique_names
 from scenegen.records import Record
 from scenegen.store import MAX_INPUT_BYTES
@@ -50,7 +50,7 @@ def list_photos(source: str) -> tuple[Item, ...]:
     """
     found = dict(_found(source))
     if not found:
-        raise UsageError(f"`SOURCE` {source} names no photo.")
+        raise UsageError(f"`SOURCE` {redacted(source)} names no photo.")
     names = unique_names([_pure_path(image) for image in found])
     return tuple(
         Item(image=image, name=name, version=version)
@@ -74,12 +74,12 @@ def fetch(image: str, folder: Path) -> Path:
         try:
             stream = files.open(path, "rb")
         except FileNotFoundError as error:
-            raise InputError(f"{image} cannot be read: nothing is there.") from error
+            raise InputError(f"{redacted(image)} cannot be read: nothing is there.") from error
     with stream, copy.open("wb") as file:
         while chunk := _read(stream, image):
             file.write(chunk)
             if file.tell() > MAX_INPUT_BYTES:
-                raise InputError(f"{image} must be a file of at most {MAX_INPUT_BYTES} bytes.")
+                raise InputError(f"{redacted(image)} must be a file of at most {MAX_INPUT_BYTES} bytes.")
     return copy
 
 
@@ -97,7 +97,9 @@ def _found(source: str) -> Iterator[tuple[str, str | None]]:
     else:
         path = local_path(source)
         if not path.exists() and not glob.has_magic(str(path)):
-            raise UsageError(f"`SOURCE` {source} is not there; give a folder, a pattern, a list, a photo or a URL.")
+            raise UsageError(
+                f"`SOURCE` {redacted(source)} is not there; give a folder, a pattern, a list, a photo or a URL."
+            )
         yield from ((_text(photo), None) for photo in find_photos([str(path)]))
 
 
@@ -128,7 +130,7 @@ def _listed(source: str) -> Iterator[tuple[str, str | None]]:
     try:
         text = _content(source).decode()
     except UnicodeDecodeError as error:
-        raise UsageError(f"`SOURCE` {source} is no list: it is not text in UTF-8.") from error
+        raise UsageError(f"`SOURCE` {redacted(source)} is no list: it is not text in UTF-8.") from error
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("#"):
             continue
@@ -145,7 +147,7 @@ def _content(source: str) -> bytes:
         try:
             return local_path(source).read_bytes()
         except OSError as error:
-            raise UsageError(f"`SOURCE` {source} cannot be read: {error.strerror or error}.") from error
+            raise UsageError(f"`SOURCE` {redacted(source)} cannot be read: {error.strerror or error}.") from error
     files, path = connect(source)
     with reaching(source):
         return bytes(files.cat_file(path))

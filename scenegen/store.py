@@ -37,6 +37,7 @@ T = TypeVar("T")
 ENTRY = "entry.json"
 STAGING = "staging"
 LEASES = "leases"
+UNPUSHED = "unpushed"
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -178,9 +179,13 @@ class Store:
             ResourceError: if there is a mirror and it cannot be reached.
         """
         entry = self._find_here(stage, key)
-        if entry is None and self.mirror is not None:
+        if self.mirror is None:
+            return entry
+        if entry is None:
             self._pull(self.mirror, stage, key)
-            entry = self._find_here(stage, key)
+            return self._find_here(stage, key)
+        if self._unpushed(stage, key).exists():
+            self._push(self.mirror, stage, key)
         return entry
 
     def _find_here(self, stage: str, key: str) -> dict[str, object] | None:
@@ -196,11 +201,22 @@ class Store:
         """Moves a staging `folder` into place as the entry of `stage` under `key`, and puts it into the mirror.
 
         Raises:
-            ResourceError: if the disk cannot be written, or the mirror not be reached; then the entry is here only.
+            ResourceError: if the disk cannot be written, or the mirror not be reached; then the entry is here only, and
+                goes there when it is next found.
         """
+        if self.mirror is not None:
+            unpushed = self._unpushed(stage, key)
+            with disk_errors(unpushed):
+                unpushed.parent.mkdir(parents=True, exist_ok=True)
+                unpushed.touch()
         self._commit_here(folder, stage, key, entry)
         if self.mirror is not None:
             self._push(self.mirror, stage, key)
+
+    def _unpushed(self, stage: str, key: str) -> Path:
+        """A file that is there while an entry computed here may be missing in the mirror. What others compute from it
+        would else point to nothing."""
+        return self.root / UNPUSHED / f"{stage}-{key}"
 
     def _commit_here(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
         target = self.root / entry_folder(stage, key)
@@ -225,13 +241,13 @@ class Store:
     def _push(self, mirror: RemoteFolder, stage: str, key: str) -> None:
         """Puts an entry into the mirror, `entry.json` last. The first that is there stands."""
         name = entry_folder(stage, key)
-        if mirror.read(f"{name}/{ENTRY}") is not None:
-            return
-        entry = json.loads((self.root / name / ENTRY).read_text())
-        digests = {file: sha256_file(self.root / name / file) for file in entry["files"]}
-        for file in entry["files"]:
-            mirror.upload(self.root / name / file, f"{name}/{file}")
-        mirror.write(f"{name}/{ENTRY}", json.dumps({**entry, "sha256": digests}, indent=1, sort_keys=True).encode())
+        if mirror.read(f"{name}/{ENTRY}") is None:
+            entry = json.loads((self.root / name / ENTRY).read_text())
+            digests = {file: sha256_file(self.root / name / file) for file in entry["files"]}
+            for file in entry["files"]:
+                mirror.upload(self.root / name / file, f"{name}/{file}")
+            mirror.write(f"{name}/{ENTRY}", json.dumps({**entry, "sha256": digests}, indent=1, sort_keys=True).encode())
+        self._unpushed(stage, key).unlink(missing_ok=True)
 
     def _pull(self, mirror: RemoteFolder, stage: str, key: str) -> None:
         """Commits the mirror's entry here, if it has a whole one. What it says is checked: anyone may have written it."""

@@ -20,16 +20,16 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_cache_path
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
-from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
+from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, redacted, refuse_network
 from scenegen.inputs import Inputs
 from scenegen.progress import log_photo
 from scenegen.records import Record, digest_json
@@ -66,10 +66,14 @@ class Job(Record):
     """Where scenes are made whose `out` is a URL; by default in the user's cache."""
 
 
+Shown = Annotated[str, AfterValidator(redacted)]
+"""A text in which no URL shows a password or a signature: rows are kept where others read them."""
+
+
 class Row(Record):
     """One photo of a batch, as its table shows it."""
 
-    image: str
+    image: Shown
     name: str
     state: Literal["complete", "partial", "failed", "missing"]
     """`partial`: an object failed, or none was found. `missing`: not tried yet, with this content and configuration."""
@@ -79,9 +83,9 @@ class Row(Record):
     """Median over the objects."""
     seconds: float = 0.0
     """Computing time of the scene's stages, whenever they ran; of a failed photo, wall time of its last try."""
-    output: str = ""
+    output: Shown = ""
     """Folder or URL of the scene."""
-    error: str = ""
+    error: Shown = ""
     exit_code: int = EXIT_DONE
     """What the main command would have ended with."""
     transient: bool = False
@@ -214,6 +218,7 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
         row = failed_row(item, job, message, code, time.perf_counter() - start, digest)
         row = row.model_copy(update={"transient": isinstance(error, TransientError)})
     keep(row, job)
+    log_photo("")
     return row
 
 
@@ -283,10 +288,11 @@ def keep(row: Row, job: Job) -> None:
 def described(error: Exception) -> tuple[str, int]:
     """An error in one line, and its exit code."""
     if isinstance(error, ScenegenError):
-        return str(error), error.exit_code
+        return redacted(str(error)), error.exit_code
     if isinstance(error, MemoryError):
         return "out of memory; try a smaller read.max_side, or fewer --workers.", ResourceError.exit_code
-    return f"unexpected {type(error).__name__}: {' '.join(str(error).split())}", ScenegenError.exit_code
+    text = redacted(" ".join(str(error).split()))
+    return f"unexpected {type(error).__name__}: {text}", ScenegenError.exit_code
 
 
 def _work_on(item: Item, work: Callable[[Item, Job], Row], job: Job) -> Row:
@@ -417,7 +423,7 @@ def _last_row(item: Item, outlet: Outlet) -> Row | None:
         row = None if content is None else Row.model_validate_json(content)
     except ValidationError:
         return None
-    return row if row is not None and (row.image, row.version) == (item.image, item.version) else None
+    return row if row is not None and (row.image, row.version) == (redacted(item.image), item.version) else None
 
 
 def _row_name(name: str) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import http.server
+import json
+import socket
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from scenegen import doctor
+from scenegen.folder import RemoteFolder
 from scenegen.models import MODELS
 from scenegen.runtime import Runtime
 
@@ -121,47 +125,119 @@ def test_models(tmp_path: Path) -> None:
     assert (damaged.state, damaged.fix) == ("warn", f"scenegen models fetch {name}")
 
 
-class Health(http.server.BaseHTTPRequestHandler):
+POOL = {"name": "gpu", "type": "process", "is_paused": False, "status": "READY"}
+LIMIT = {"name": "gpu", "active": True, "limit": 4, "active_slots": 1}
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """As much of Prefect's API as is asked for."""
+
+    answers: ClassVar[dict[str, Any]] = {}
+    password = ""
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/api/health" else 404)
+        given = base64.b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+        answer = self.answers.get(self.path.removeprefix("/api/"))
+        self.send_response(401 if given != self.password else 404 if answer is None else 200)
         self.end_headers()
-        self.wfile.write(b"true")
+        self.wfile.write(json.dumps(answer).encode())
 
     def log_message(self, *args: Any) -> None:
         pass
 
 
-def test_prefect_server() -> None:
-    assert doctor.check_prefect_server(None).state == "ok"
-    server = http.server.HTTPServer(("127.0.0.1", 0), Health)
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a server where everything is as it should be."""
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING", raising=False)
+    monkeypatch.setattr(Server, "password", "")
+    monkeypatch.setattr(
+        Server,
+        "answers",
+        {
+            "admin/version": "3.8.3",
+            "work_pools/cpu": POOL,
+            "work_pools/gpu": POOL,
+            "v2/concurrency_limits/gpu": LIMIT,
+        },
+    )
+    server = http.server.HTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    try:
-        assert doctor.check_prefect_server(f"{url}/api").state == "ok"
-        assert doctor.check_prefect_server(f"{url}/api/").state == "ok"
-        assert doctor.check_prefect_server(f"{url}/elsewhere").state == "fail"
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert doctor.check_prefect_server(f"{url}/api").state == "fail"
-    assert doctor.check_prefect_server("no url").state == "fail"
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+    server.server_close()
 
 
-def test_a_server_that_does_not_answer() -> None:
-    """A port that accepts and says nothing costs two seconds, not for ever."""
-    import socket
+def test_a_prefect_server_as_it_should_be(prefect: str) -> None:
+    for url in (prefect, f"{prefect}/"):
+        checks = list(doctor.check_prefect(url))
+        assert [check.state for check in checks] == ["ok"] * 4
+        assert "version 3.8.3" in checks[0].detail
+        assert checks[3].detail == "1 of 4 slots in use"
+    (check,) = doctor.check_prefect(None)
+    assert check.state == "ok"
 
+
+@pytest.mark.parametrize(
+    ("path", "answer", "state", "fix"),
+    [
+        ("work_pools/gpu", {**POOL, "status": "NOT_READY"}, "warn", "prefect worker start --pool gpu"),
+        ("work_pools/cpu", {**POOL, "is_paused": True}, "warn", "prefect work-pool resume cpu"),
+        ("work_pools/cpu", None, "warn", "python -m flows.setup"),
+        ("work_pools/cpu", [], "warn", "again"),
+        ("v2/concurrency_limits/gpu", {**LIMIT, "active": False}, "warn", "prefect gcl enable gpu"),
+        ("v2/concurrency_limits/gpu", None, "warn", "python -m flows.setup"),
+        ("admin/version", None, "fail", "must end in /api"),
+    ],
+)
+def test_what_a_prefect_server_lacks_and_the_fix(prefect: str, path: str, answer: Any, state: str, fix: str) -> None:
+    Server.answers[path] = answer
+    (check,) = [check for check in doctor.check_prefect(prefect) if check.state != "ok"]
+    assert check.state == state
+    assert fix in check.fix
+
+
+def test_a_prefect_server_with_a_password(prefect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "password", "admin:secret")
+    (check,) = doctor.check_prefect(prefect)
+    assert (check.state, "PREFECT_API_AUTH_STRING" in check.fix) == ("fail", True)
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:secret")
+    checks = list(doctor.check_prefect(prefect))
+    assert [check.state for check in checks] == ["ok"] * 4
+    assert "secret" not in str(checks)
+
+
+def test_no_prefect_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for url in (f"http://127.0.0.1:{port}/api", "no url", f"http://user:secret@127.0.0.1:{port}/api"):
+        (check,) = doctor.check_prefect(url)
+        assert (check.state, "prefect server start" in check.fix) == ("fail", True)
+        assert "secret" not in check.detail
+
+
+def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that accepts and says nothing costs a while, not for ever."""
+    monkeypatch.setattr(doctor, "PREFECT_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        start = time.monotonic()
-        check = doctor.check_prefect_server(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
+        (check,) = doctor.check_prefect(f"http://127.0.0.1:{silent.getsockname()[1]}/api")
     assert check.state == "fail"
-    assert time.monotonic() - start < 5
+
+
+def test_a_bucket(bucket_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = doctor.check_bucket(f"{bucket_url}/out")
+    assert (check.state, check.fix) == ("ok", "")
+    (check,) = doctor.check_bucket("s3://there-is-no-such-bucket/out")
+    assert (check.state, "there-is-no-such-bucket" in check.detail, bool(check.fix)) == ("fail", True, True)
+    monkeypatch.setattr(RemoteFolder, "create", lambda self, name, content: self.write(name, content) or True)
+    (check,) = doctor.check_bucket(bucket_url)
+    assert (check.state, "one worker" in check.fix) == ("warn", True)
 
 
 @pytest.mark.slow
 def test_examine_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    checks = doctor.examine(tmp_path, Runtime(models=tmp_path))
+    checks = doctor.examine(str(tmp_path), Runtime(models=tmp_path))
     assert {check.name for check in checks} >= {
         "python",
         "pillow",

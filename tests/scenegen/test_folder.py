@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenegen.errors import ResourceError, UsageError, WeightsError
-from scenegen.folder import Folder, LocalFolder, RemoteFolder, connect, is_url, local_path, refuse_network
+from scenegen.folder import Folder, LocalFolder, RemoteFolder, connect, is_url, local_path, redacted, refuse_network
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     if request.param == "local":
         return LocalFolder(tmp_path / "root", tmp_path / "staging")
-    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    if request.param == "memory":
+        return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    return RemoteFolder(f"{request.getfixturevalue('bucket_url')}/deep/down")
 
 
 def test_read_write_remove(folder: Folder) -> None:
@@ -41,8 +43,8 @@ def test_create_writes_once(folder: Folder) -> None:
     assert folder.create("lease", b"second")
 
 
-def test_of_many_that_create_one_does(tmp_path: Path) -> None:
-    folder = LocalFolder(tmp_path, tmp_path / "staging")
+@pytest.mark.parametrize("folder", ["local", "s3"], indirect=True)  # memory:// lives in one process and has no lock
+def test_of_many_that_create_one_does(folder: Folder) -> None:
     won: list[int] = []
     threads = [
         threading.Thread(target=lambda i=i: won.append(i) if folder.create("x", str(i).encode()) else None)
@@ -70,8 +72,8 @@ def test_a_write_that_fails_leaves_the_old_content(tmp_path: Path, monkeypatch: 
     assert list((tmp_path / "staging").iterdir()) == []
 
 
-def test_files_go_up_and_down(tmp_path: Path) -> None:
-    folder = RemoteFolder(f"memory://{uuid.uuid4().hex}/")
+@pytest.mark.parametrize("folder", ["memory", "s3"], indirect=True)
+def test_files_go_up_and_down(folder: RemoteFolder, tmp_path: Path) -> None:
     (tmp_path / "up").write_bytes(b"content")
     folder.upload(tmp_path / "up", "deep/file")
     assert folder.read("deep/file") == b"content"
@@ -127,3 +129,20 @@ def test_offline_refuses_what_needs_the_network() -> None:
     refuse_network("memory://x", "out")
     with pytest.raises(UsageError, match="`out` is s3://x, which --offline forbids"):
         refuse_network("s3://x", "out")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("s3://bucket/a?b.jpg", "s3://bucket/a?b.jpg"),
+        ("ftp://me:pass@host/a@b.jpg", "ftp://host/a@b.jpg"),
+        (
+            "404, url='https://host/a.jpg?X-Amz-Signature=abc&x=1', (nothing)",
+            "404, url='https://host/a.jpg?...', (nothing)",
+        ),
+        ("https://me@host/a.jpg?sig=1 and http://host/b?c", "https://host/a.jpg?... and http://host/b?..."),
+        ("/photos/who?/me@home.jpg", "/photos/who?/me@home.jpg"),
+    ],
+)
+def test_texts_show_no_secrets_of_urls(text: str, shown: str) -> None:
+    assert redacted(text) == redacted(shown) == shown

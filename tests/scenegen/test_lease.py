@@ -21,11 +21,13 @@ TIMES = LeaseTimes(beat_s=0.02, expiry_s=0.3, poll_s=0.01)
 NEVER = LeaseTimes(beat_s=0.02, expiry_s=3600, poll_s=0.01)
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     if request.param == "local":
         return LocalFolder(tmp_path / "root", tmp_path / "staging")
-    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    if request.param == "memory":
+        return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    return RemoteFolder(f"{request.getfixturevalue('bucket_url')}/deep/down")
 
 
 def nothing() -> None:

@@ -214,9 +214,11 @@ def test_entries_are_plain_json(store: Store) -> None:
 # A mirror -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def mirror() -> RemoteFolder:
-    return RemoteFolder(f"memory://{uuid.uuid4().hex}")
+@pytest.fixture(params=["memory", "s3"])
+def mirror(request: pytest.FixtureRequest) -> RemoteFolder:
+    return RemoteFolder(
+        request.getfixturevalue("bucket_url") if request.param == "s3" else f"memory://{uuid.uuid4().hex}"
+    )
 
 
 def entry_name(file: str = "entry.json") -> str:

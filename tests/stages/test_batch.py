@@ -26,6 +26,7 @@ from stages import batch
 from stages.batch import Job, Row, failed_row, keep, pending, plan, run_item, run_items, standing, thumbnail
 from stages.graph import Submit, local_submit
 from stages.run import open_store, regenerate
+from stages.table import write_table
 
 
 @pytest.fixture
@@ -41,6 +42,8 @@ def shop(bench: Any, tmp_path: Path) -> Any:
 @pytest.fixture(params=["folder", "url"])
 def job(request: pytest.FixtureRequest, shop: Any, tmp_path: Path) -> Job:
     out = str(tmp_path / "out") if request.param == "folder" else f"memory://{uuid.uuid4().hex}/out"
+    if request.param == "s3":
+        out = f"{request.getfixturevalue('bucket_url')}/out"
     return plan(out, Config(), Runtime(), tmp_path / "cache")
 
 
@@ -327,3 +330,21 @@ def test_rows_are_plain_json(job: Job, shop: Any, tmp_path: Path) -> None:
     content = read(job, ".scenegen/batch/a.json")
     assert content is not None
     assert Row.model_validate(json.loads(content)) == row
+
+
+@pytest.mark.parametrize("job", ["folder"], indirect=True)
+def test_nothing_kept_or_logged_shows_a_secret(
+    job: Job, shop: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A list may hold presigned URLs and passwords: they open a photo, and are told to nobody."""
+    urls = ["https://me:hush@127.0.0.1:1/a.jpg?X-Amz-Signature=hush", "ftp://me:hush@127.0.0.1:1/b.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(urls))
+    caplog.set_level("DEBUG", "stages")
+    rows = [run_item(item, job) for item in list_photos(str(tmp_path / "list.txt"))]
+    write_table(rows, batch.open_outlet(job).folder)
+    assert [row.state for row in rows] == ["failed", "failed"]
+    assert standing(list_photos(str(tmp_path / "list.txt")), job) == tuple(rows)
+    written = [path for path in Path(job.out).rglob("*") if path.is_file()]
+    assert len(written) >= 5
+    assert not [path for path in written if b"hush" in path.read_bytes()]
+    assert "hush" not in "".join(record.getMessage() for record in caplog.records)
