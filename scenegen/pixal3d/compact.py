@@ -1,30 +1,34 @@
-"""The compact generator: Pixal3D's structure stage at a size that a laptop runs, conditioned on depth as well.
+"""The compact generator: Pixal3D at a size that a laptop runs, conditioned on depth as well.
 
-Back-projection, the flow transformer and the sampler are those of the released model. Three things are smaller or other:
+Back-projection, the flow transformer and the sampler are those of the released model. Four things are smaller or other:
 
 - The latent is the field itself: a truncated signed distance and a colour on a grid over the cube, cut in patches, one a token
   (as Li and He 2025, arXiv 2511.13720, do with pixels), so that no decoder is needed.
 - The image network is an ImageNet-trained convolutional trunk.
-- Each token also gets what mask, depth and background say about its cells (`visibility`).
+- Each token is also told what mask, depth and background say about its cells (`visibility`). Tokens where by these nothing
+  can be are left out, as the released model's later stages leave out empty voxels.
+- The network gives the clean latent, as a difference from a prior: the body that the thickness prior of `inflate` gives, and
+  the mean colour. The velocity follows from it (Salimans and Ho 2022, arXiv 2202.00512).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Int32
 from torch import Tensor, nn
 
 from scenegen.camera import project
+from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
-from scenegen.pixal3d.flow import StructureFlow
+from scenegen.pixal3d.flow import LatentFlow
 from scenegen.pixal3d.projection import sample as bilinear
-from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample
-from scenegen.pixal3d.visibility import CHANNELS, visibility
+from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample, velocity_from_clean
+from scenegen.pixal3d.visibility import BEHIND_FRONT, CHANNELS, IN_LIMIT, IN_OUTLINE, PRIOR, REACH, TRUNCATION, visibility
 
 IMAGE_SIZE = 128
 """Side of the picture the trunk sees."""
@@ -32,8 +36,13 @@ SCALARS = 5
 """Up (3), tangent of half the field of view, share of the picture the object covers."""
 POOLED = 4
 """Global tokens along a side of the picture."""
-TRUNCATION = 0.125
-"""Distances are cut off at this share of the cube's edge."""
+MARGIN = 0.06
+"""Share of the cube's edge by which a cell must be in front of what is seen, beside the outline or behind the background to
+be left out: depth is not exact."""
+OUTSIDE = 0.25
+"""Least distance, in truncations, in the cells that are left out."""
+COLOUR_WEIGHT = 0.3
+"""Of the colours in the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +56,11 @@ class CompactSettings:
     colour_patch: int = 2
     """Cells of the colour along an edge of a token."""
     model_channels: int = 256
-    num_blocks: int = 8
+    num_blocks: int = 5
     num_heads: int = 4
     cond_channels: int = 128
+    lifted_channels: int = 256
+    """What each token is told, after a first linear map that the blocks share."""
     trunk_channels: tuple[int, ...] = (24, 40, 112)
     sampler: SamplerSettings = SamplerSettings(
         steps=10, guidance_strength=1.5, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=2.0
@@ -77,7 +88,7 @@ class Evidence:
 
     image: Float[Tensor, "b 3 s s"]
     """sRGB in [0, 1], on black."""
-    visibility: Float[Tensor, "b r r r 6"]
+    visibility: Float[Tensor, "b r r r 7"]
     centres: Float[Tensor, "b n 2"]
     """Where the tokens' centres lie on the picture, in [-1, 1] across it; z fastest."""
     parts: Float[Tensor, "b m 2"]
@@ -87,11 +98,6 @@ class Evidence:
     def to(self, device: torch.device | str) -> Evidence:
         """On another device."""
         return Evidence(*(part.to(device) for part in vars(self).values()))
-
-    @staticmethod
-    def stacked(items: Sequence[Evidence]) -> Evidence:
-        """Several as one."""
-        return Evidence(*(torch.cat(parts) for parts in zip(*(vars(item).values() for item in items), strict=True)))
 
 
 def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Evidence:
@@ -116,11 +122,35 @@ def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Eviden
     )
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What the flow is given, for `n` tokens of `b` objects."""
+
+    coords: Int32[Tensor, "n 4"]
+    """(item, x, y, z) of the tokens that are left in, z fastest."""
+    tokens: Float[Tensor, "b g c"]
+    """Global tokens."""
+    lifted: Float[Tensor, "n l"]
+    """What each token is told."""
+    prior: Float[Tensor, "n c"]
+    """The latent that the network's output is added to."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each item."""
+        return torch.bincount(self.coords[:, 0], minlength=len(self.tokens)).tolist()
+
+    def kept(self, kept: Float[Tensor, "b"]) -> Condition:
+        """Without what is known of the items whose `kept` is 0; their tokens stay those that are left in."""
+        mine = kept[self.coords[:, 0].long()][:, None]
+        return Condition(self.coords, self.tokens * kept[:, None, None], self.lifted * mine, self.prior * mine)
+
+
 class CompactGenerator(nn.Module):
     """Trunk, condition and flow.
 
     Args:
-        trunk: from pictures [b, 3, s, s] in [0, 1] to feature maps, fine to coarse, of `trunk_channels`.
+        trunk: from pictures [b, 3, s, s] in [0, 1] to feature maps, fine to coarse, of `trunk_channels`. Not trained.
         settings: sizes.
     """
 
@@ -130,45 +160,78 @@ class CompactGenerator(nn.Module):
         self.trunk = trunk.requires_grad_(False).eval()
         self.pooled = nn.Linear(settings.trunk_channels[-1], settings.cond_channels)
         self.scalars = nn.Linear(SCALARS, settings.cond_channels)
-        self.flow = StructureFlow(
+        self.lift = nn.Sequential(
+            nn.Linear(settings.projected_channels, settings.lifted_channels),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(settings.lifted_channels, settings.lifted_channels),
+        )
+        self.flow = LatentFlow(
             resolution=settings.tokens,
             in_channels=settings.latent_channels,
             out_channels=settings.latent_channels,
             model_channels=settings.model_channels,
             cond_channels=settings.cond_channels,
-            proj_in_channels=settings.projected_channels,
+            proj_in_channels=settings.lifted_channels,
             num_blocks=settings.num_blocks,
             num_heads=settings.num_heads,
         )
+        # An untrained network gives the prior.
+        nn.init.zeros_(self.flow.out_layer.weight)
+        nn.init.zeros_(self.flow.out_layer.bias)
 
-    def condition(self, known: Evidence) -> tuple[Float[Tensor, "b g c"], Float[Tensor, "b n p"]]:
-        """Global tokens, and what each token is told."""
+    def condition(self, known: Evidence) -> Condition:
+        """What `known` says, in the flow's terms.
+
+        Raises:
+            InputError: where no token is left in.
+        """
         with torch.no_grad():
             maps = self.trunk(known.image)
         pooled = nn.functional.adaptive_avg_pool2d(maps[-1], POOLED).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.pooled(pooled), self.scalars(known.scalars)[:, None]], dim=1)
-        lifted = [
-            torch.cat([bilinear(level[item], known.centres[item]) for level in maps], dim=1)
-            for item in range(len(known.image))
-        ]
-        colours = torch.stack(
-            [bilinear(image, parts) for image, parts in zip(known.image, known.parts, strict=True)]
-        )
-        side = self.settings.tokens * self.settings.colour_patch
-        colour_grid = colours.transpose(1, 2).unflatten(2, (side, side, side))
-        return tokens, torch.cat(
+        left_in = open_tokens(known.visibility, self.settings.patch)
+        if not left_in.flatten(1).any(dim=1).all():
+            raise InputError("mask, depth and background leave no room for the object; give a depth map that fits the mask.")
+        rows = left_in.flatten(1)
+
+        def told(grid: Float[Tensor, "b c r r r"], patch: int) -> Float[Tensor, "n cp"]:
+            return tokens_of(grid, patch).flatten(2).transpose(1, 2)[rows]
+
+        lifted = torch.stack(
             [
-                tokens_of(known.visibility.movedim(-1, 1), self.settings.patch).flatten(2).transpose(1, 2),
-                torch.stack(lifted),
-                tokens_of(colour_grid, self.settings.colour_patch).flatten(2).transpose(1, 2),
+                torch.cat([bilinear(level[item].float(), known.centres[item]) for level in maps], dim=1)
+                for item in range(len(known.image))
+            ]
+        )
+        colours = torch.stack([bilinear(image, at) for image, at in zip(known.image, known.parts, strict=True)])
+        side = self.settings.tokens * self.settings.colour_patch
+        projected = torch.cat(
+            [
+                told(known.visibility.movedim(-1, 1), self.settings.patch),
+                lifted[rows],
+                told(colours.transpose(1, 2).unflatten(2, (side, side, side)), self.settings.colour_patch),
             ],
-            dim=2,
+            dim=1,
+        )
+        mean = known.image.mean(dim=(2, 3)) / known.scalars[:, -1:].clamp(min=1e-3)
+        colour = mean[:, :, None, None, None].expand(-1, -1, side, side, side)
+        prior = packed(known.visibility[..., PRIOR][:, None] * TRUNCATION, colour.clamp(0, 1), self.settings)
+        return Condition(
+            coords=torch.nonzero(left_in).int(),
+            tokens=tokens,
+            lifted=self.lift(projected),
+            prior=prior.flatten(2).transpose(1, 2)[rows],
         )
 
+    def clean(self, x: Float[Tensor, "n c"], t: Float[Tensor, "b"], given: Condition) -> Float[Tensor, "n c"]:
+        """The clean latent that the noisy tokens `x` at the times `t` (0..1) are thought to come from."""
+        change = self.flow(x, given.coords, TIME_SCALE * t, given.tokens, given.lifted)
+        return given.prior + change.float()
+
     def loss(
-        self, known: Evidence, latent: Float[Tensor, "b c r r r"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
+        self, known: Evidence, latent: Float[Tensor, "b c g g g"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
     ) -> Float[Tensor, "b"]:
-        """Mean squared error of the velocity of each item (rectified flow: Liu et al. 2022, arXiv 2209.03003).
+        """Mean squared error of each item's clean latent (rectified flow: Liu et al. 2022, arXiv 2209.03003).
 
         Args:
             known: the condition.
@@ -177,32 +240,46 @@ class CompactGenerator(nn.Module):
             noise: standard normal, of the latent's shape.
             kept: 1 where an item keeps its condition, 0 where it learns to go without, for guidance.
         """
-        tokens, projected = self.condition(known)
-        at = t.reshape(-1, 1, 1, 1, 1)
-        velocity = self.flow(
-            (1 - at) * latent + at * noise,
-            TIME_SCALE * t,
-            tokens * kept.reshape(-1, 1, 1),
-            projected * kept.reshape(-1, 1, 1),
-        )
-        return (velocity.float() - (noise - latent)).square().flatten(1).mean(dim=1)
+        given = self.condition(known)
+        item, place = given.coords[:, 0].long(), given.coords[:, 1:].long().unbind(1)
+        truth, drawn = (grid.movedim(1, -1)[item, *place] for grid in (latent, noise))
+        at = t[item][:, None]
+        error = (self.clean((1 - at) * truth + at * drawn, t, given.kept(kept)) - truth).square()
+        cells = self.settings.patch**3
+        each = error[:, :cells].mean(dim=1) + COLOUR_WEIGHT * error[:, cells:].mean(dim=1)
+        return torch.stack([part.mean() for part in each.split(given.lengths)])
 
     @torch.inference_mode()
     def generate(
         self, known: Evidence, seed: int, on_step: Callable[[Step], None] | None = None
     ) -> tuple[Field, Float32[np.ndarray, "k k k 3"]]:
         """Draws one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube."""
-        noise = torch.randn(
-            (1, self.settings.latent_channels, *3 * (self.settings.tokens,)), generator=torch.Generator().manual_seed(seed)
-        ).to(known.image.device)
-        tokens, projected = self.condition(known)
-        latent = sample(
-            lambda x, t, conditional: self.flow(x, t, tokens * conditional, projected * conditional),
-            noise,
-            self.settings.sampler,
-            on_step=on_step,
-        )
-        return unpacked(latent, self.settings)
+        given = self.condition(known)
+        settings = self.settings
+        # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are left in.
+        grid = torch.randn((*3 * (settings.tokens,), settings.latent_channels), generator=torch.Generator().manual_seed(seed))
+        noise = grid.to(known.image.device)[given.coords[:, 1:].long().unbind(1)]
+        without = given.kept(torch.zeros(1, device=noise.device))
+        sigma = settings.sampler.sigma_min
+
+        def velocity(x: Tensor, time: Tensor, conditional: bool) -> Tensor:
+            clean = self.clean(x, time / TIME_SCALE, given if conditional else without)
+            return velocity_from_clean(x, clean, float(time[0]) / TIME_SCALE, sigma)
+
+        latent = sample(velocity, noise, settings.sampler, lengths=given.lengths, on_step=on_step)
+        prior = known.visibility[..., PRIOR][:, None].clamp(min=OUTSIDE) * TRUNCATION
+        side = settings.tokens * settings.colour_patch
+        whole = packed(prior, torch.full((1, 3, side, side, side), 0.5, device=noise.device), settings)[0]
+        x, y, z = given.coords[:, 1:].long().unbind(1)
+        whole[:, x, y, z] = latent.T
+        return unpacked(whole[None], settings)
+
+
+def open_tokens(seen: Float[Tensor, "b r r r 7"], patch: int) -> Bool[Tensor, "b g g g"]:
+    """Which tokens have a cell where by mask, depth and background the object may be."""
+    margin = -MARGIN / REACH
+    cells = (seen[..., BEHIND_FRONT] > margin) & (seen[..., IN_OUTLINE] > margin) & (seen[..., IN_LIMIT] > margin)
+    return tokens_of(cells[:, None].float(), patch).amax(dim=1) > 0
 
 
 def packed(

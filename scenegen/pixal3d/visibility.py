@@ -18,16 +18,20 @@ from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.inflate import thickness
 from scenegen.geometry.refine import outline_distance, unseen, visible_front
 
-CHANNELS = 6
+CHANNELS = 7
 """Behind the visible surface, inside the outline, unseen, before the background, above the lowest visible point, before the
-end that the thickness prior of `inflate` gives."""
+end that the thickness prior of `inflate` gives, and that prior's body."""
+BEHIND_FRONT, IN_OUTLINE, IN_LIMIT, PRIOR = 0, 1, 3, 6
+"""Numbers of some of them."""
 PRIOR_CELLS = 40
 """Cells across the crop that the prior is worked out on."""
 REACH = 0.25
 """Distances are clipped at this share of the cube's edge."""
+TRUNCATION = 0.125
+"""Signed distances to bodies are clipped at this share of the cube's edge."""
 
 
-def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.ndarray, "r r r 6"]:
+def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.ndarray, "r r r 7"]:
     """The channels at the centre of each cell of a grid over the cube; axes x, y, z of the latent frame.
 
     - distance behind the visible surface along the axis, whatever shows that surface, the object or what hides it.
@@ -36,6 +40,8 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
     - distance before the background; 1 where that is unknown.
     - height over the lowest visible point of the object.
     - distance before the end of the object by the thickness prior, continued past its outline.
+    - signed distance (about: along the axes of the picture) to the body between visible surface and that end, inside the
+      visible outline.
 
     Args:
         view: what the photo shows of the object.
@@ -57,16 +63,18 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
     known = at((surface > 0).astype(float)) > 0.99
     lookup = at(surface, order=0)
     heights = (rays(view.crop.intrinsics, pixel_centres(*inside.shape[::-1])) * front[..., None])[inside] @ view.up
+    pixel = z / view.crop.intrinsics.fx  # metres that a pixel covers there
     prior = thickness(view, PRIOR_CELLS)
     ends = nearest_known(prior.front + 2 * prior.half, prior.inside)[1:-1, 1:-1]
     end = at(cv2.resize(ends.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
     channels = (
         np.where(known, (z - lookup) / reach, 0.0),
-        at(outline_distance(inside | hidden)) * z / view.crop.intrinsics.fx / reach,
+        at(outline_distance(inside | hidden)) * pixel / reach,
         at(hidden.astype(float)) - at(inside.astype(float)),
         np.where(at((view.limit > 0).astype(float)) > 0.99, (at(view.limit) - z) / reach, 1.0),
         (points @ view.up - np.percentile(heights, 1)) / edge,
         (end - z) / reach,
+        np.maximum.reduce([at(front) - z, z - end, -at(outline_distance(inside)) * pixel]) / (TRUNCATION * edge),
     )
     stacked = np.stack([np.clip(channel, -1, 1) for channel in channels], axis=-1)
     return stacked.reshape(*3 * (resolution,), CHANNELS).astype(np.float32)
