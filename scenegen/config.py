@@ -141,6 +141,19 @@ class InflateConfig(Settings):
     max_faces: int = Field(5000, ge=100)
 
 
+class EmbeddedGeneratorConfig(Settings):
+    """The compact generator whose weights are part of the package."""
+
+    method: Literal["embedded"] = "embedded"
+    steps: int = Field(8, ge=1, le=100)
+    """Of the sampler."""
+    guidance: float = Field(1.0, ge=0, le=10)
+    """1: the photo's conditions as they are; above 1: more of them than was learned (classifier-free guidance)."""
+    resolution: int = Field(80, ge=32, le=256)
+    """Cells along the cube's edge that the generated field is brought to agree with the photo on."""
+    max_faces: int = Field(5000, ge=100)
+
+
 class Pixal3DConfig(Settings):
     """The released Pixal3D."""
 
@@ -163,7 +176,7 @@ class Pixal3DConfig(Settings):
     """Most tries, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
 
-GenerateConfig = Annotated[InflateConfig | Pixal3DConfig, Field(discriminator="method")]
+GenerateConfig = Annotated[InflateConfig | EmbeddedGeneratorConfig | Pixal3DConfig, Field(discriminator="method")]
 
 
 class TextureConfig(Settings):

@@ -10,12 +10,18 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
-from scenegen.config import GenerateConfig, InflateConfig, ObjectSettings, Pixal3DConfig, TextureConfig
+from scenegen.config import (
+    EmbeddedGeneratorConfig,
+    GenerateConfig,
+    InflateConfig,
+    ObjectSettings,
+    Pixal3DConfig,
+    TextureConfig,
+)
 from scenegen.generator import MadeObject, ObjectView
-from scenegen.geometry.bake import bake
+from scenegen.geometry.bake import textured
 from scenegen.geometry.inflate import inflate
 from scenegen.geometry.mesh import save_mesh
-from scenegen.geometry.unwrap import unwrap
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
 from scenegen.runtime import Runtime
@@ -102,31 +108,34 @@ def largest_crop(config: GenerateConfig) -> int:
 
 def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
     """The object, by the configured generator."""
-    if isinstance(config.generate, Pixal3DConfig):
-        with full_packages():
-            from scenegen.pixal3d.backend import generate_pixal3d
+    if isinstance(config.generate, InflateConfig):
+        return inflated(view, config.seed, config.generate, config.texture)
+    with full_packages():
+        from scenegen.pixal3d.backend import generate_pixal3d
+        from scenegen.pixal3d.embedded import generate_embedded
 
-        return generate_pixal3d(view, config.seed, config.generate, config.texture, runtime)
-    return inflated(view, config.seed, config.generate, config.texture)
+    if isinstance(config.generate, EmbeddedGeneratorConfig):
+        return generate_embedded(view, config.seed, config.generate, config.texture, runtime)
+    return generate_pixal3d(view, config.seed, config.generate, config.texture, runtime)
 
 
 def generate_weights(config: ObjectSettings) -> Mapping[str, str]:
     """Revisions of the weights the configured generator uses."""
-    if isinstance(config.generate, Pixal3DConfig):
-        with full_packages():
-            from scenegen.pixal3d.backend import pixal3d_weights
+    if isinstance(config.generate, InflateConfig):
+        return {}
+    with full_packages():
+        from scenegen.pixal3d.backend import pixal3d_weights
+        from scenegen.pixal3d.embedded import embedded_weights
 
-        return pixal3d_weights(config.generate)
-    return {}
+    return (
+        embedded_weights() if isinstance(config.generate, EmbeddedGeneratorConfig) else pixal3d_weights(config.generate)
+    )
 
 
 def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig) -> MadeObject:
     """The object without weights: inflated, and the photo baked on it."""
-    shape = inflate(view, seed, config)
-    texels = min(texture.size, int(2 ** np.ceil(np.log2(1.2 * view.image.shape[0]))))
-    atlas = unwrap(shape.vertices, shape.faces, texels, texture.unwrap_timeout_s)
-    warnings = (*shape.warnings, *atlas.warnings)
-    return MadeObject(bake(shape, atlas, view, texels), config.method, "none: no weights", seed, warnings)
+    mesh, warnings = textured(inflate(view, seed, config), view, texture)
+    return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
 
 
 GENERATE = Stage(name="generate", version=1, record=ObjectMesh, run=generate, weights=generate_weights)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 from scipy import ndimage
 
 from scenegen.camera import project
+from scenegen.config import TextureConfig
 from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.mesh import TexturedMesh, vertex_normals
 from scenegen.geometry.render import RayCaster, sample_texture
-from scenegen.geometry.unwrap import Atlas
+from scenegen.geometry.unwrap import Atlas, unwrap
 
 BEHIND = 0.01
 """A texel is seen if the camera's ray meets the surface no more than this share of its distance in front of it."""
@@ -20,17 +23,39 @@ GRAZING = (0.05, 0.35)
 """Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
 
 
-def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int) -> TexturedMesh:
+Colours = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 3"]]
+"""From points in the crop camera's frame to sRGB, 0..255."""
+
+
+def textured(
+    shape: Shape, view: ObjectView, texture: TextureConfig, hidden: Colours | None = None
+) -> tuple[TexturedMesh, tuple[str, ...]]:
+    """The shape unwrapped and baked, with no more texels than the photo can fill, and what went wrong with it.
+
+    Args:
+        shape: in the crop camera's frame, any scale.
+        view: picture and mask in the same crop camera.
+        texture: size of the atlas, and how long unwrapping may take.
+        hidden: as in `bake`.
+    """
+    texels = min(texture.size, int(2 ** np.ceil(np.log2(1.2 * view.image.shape[0]))))
+    atlas = unwrap(shape.vertices, shape.faces, texels, texture.unwrap_timeout_s)
+    return bake(shape, atlas, view, texels, hidden), (*shape.warnings, *atlas.warnings)
+
+
+def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colours | None = None) -> TexturedMesh:
     """The shape with the photo baked into its atlas.
 
-    What the camera sees has the photo's colours. What it does not has the colours of the object smoothed, at the place it
-    projects to: hidden sides take after the side in front of them without repeating its print.
+    What the camera sees has the photo's colours. What it does not has those of `hidden`, or without that the colours of the
+    object smoothed, at the place it projects to: hidden sides take after the side in front of them without repeating its
+    print.
 
     Args:
         shape: in the crop camera's frame, any scale.
         atlas: its seams and UVs.
         view: picture and mask in the same crop camera.
         texels: side of the square texture.
+        hidden: colours of what the camera does not see, at points of the shape.
     """
     vertices = shape.vertices[atlas.source]
     faces = atlas.faces
@@ -42,7 +67,8 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int) -> TexturedM
     sharp, soft = object_colours(view.image, view.mask)
     pixels = project(view.crop.intrinsics, points) / view.image.shape[0]
     weight = _seen(shape, points, normals)[:, None]
-    colours = weight * sample_texture(sharp, pixels) + (1 - weight) * sample_texture(soft, pixels)
+    unseen = sample_texture(soft, pixels) if hidden is None else hidden(points)
+    colours = weight * sample_texture(sharp, pixels) + (1 - weight) * unseen
     texture = np.zeros((texels, texels, 3), dtype=np.uint8)
     texture[filled] = np.round(colours).astype(np.uint8)
     return TexturedMesh(

@@ -12,10 +12,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
-from scenegen.camera import project
-from scenegen.generator import ObjectView
-from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
+from scenegen.camera import project, rays
+from scenegen.errors import InputError
+from scenegen.generator import ObjectView, Shape
+from scenegen.geometry.field import (
+    Field,
+    cell_centres,
+    cube_edge,
+    mesh_field,
+    metric_crop_from_latent,
+    placed,
+    surface,
+)
 from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.render import RayCaster
 
 SKIN = 1.5
 """Least thickness behind the visible surface, in cells of the refined grid: what is seen is there."""
@@ -58,6 +68,37 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     value = np.maximum(value, np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z))
     value = np.maximum(value, -at(outline_distance(inside | hidden)) * pixel)
     return Field((value / edge).astype(np.float32))
+
+
+def refined_mesh(shape: Shape, view: ObjectView, resolution: int) -> Shape:
+    """A generated mesh, whoever made it, in agreement with the pixels, in metres: `refine` after any other generator.
+
+    Its scale is fitted to the depth first, which moves no pixel. Of what reaches beyond the cube of `cube_edge` nothing is
+    left.
+
+    Args:
+        shape: a closed mesh in the crop camera's frame, of any scale.
+        view: what the photo shows of the object.
+        resolution: cells along the edge of the cube.
+
+    Raises:
+        InputError: where mesh and mask have no pixel in common, or nothing is left.
+    """
+    hits = RayCaster(shape.vertices, shape.faces).cast(
+        np.zeros((view.mask.size, 3)), rays(view.crop.intrinsics).reshape(-1, 3)
+    )
+    made = hits.distance.reshape(view.mask.shape)
+    both = (view.mask > 0.5) & (view.depth > 0) & np.isfinite(made)
+    if not both.any():
+        raise InputError(
+            "the generated mesh covers no pixel of the object's mask with a known depth; try another `seed`."
+        )
+    scale = np.median(view.depth[both] / made[both])
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    latent = placed((scale * shape.vertices).astype(np.float32), np.linalg.inv(matrix))
+    vertices, faces = surface(refine(mesh_field(latent, shape.faces, resolution), view, edge, resolution))
+    return Shape(placed(vertices, matrix), faces, shape.warnings)
 
 
 def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:

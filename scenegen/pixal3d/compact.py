@@ -28,7 +28,16 @@ from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent
 from scenegen.pixal3d.flow import LatentFlow
 from scenegen.pixal3d.projection import sample as bilinear
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample, velocity_from_clean
-from scenegen.pixal3d.visibility import BEHIND_FRONT, CHANNELS, IN_LIMIT, IN_OUTLINE, PRIOR, REACH, TRUNCATION, visibility
+from scenegen.pixal3d.visibility import (
+    BEHIND_FRONT,
+    CHANNELS,
+    IN_LIMIT,
+    IN_OUTLINE,
+    PRIOR,
+    REACH,
+    TRUNCATION,
+    visibility,
+)
 
 IMAGE_SIZE = 128
 """Side of the picture the trunk sees."""
@@ -105,7 +114,9 @@ def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Eviden
     size = view.image.shape[0]
     masked = view.image.astype(np.float32) / 255 * view.mask[..., None]
     image = torch.from_numpy(masked).permute(2, 0, 1)[None]
-    image = torch.nn.functional.interpolate(image, (IMAGE_SIZE, IMAGE_SIZE), mode="area" if size > IMAGE_SIZE else "bilinear")
+    image = torch.nn.functional.interpolate(
+        image, (IMAGE_SIZE, IMAGE_SIZE), mode="area" if size > IMAGE_SIZE else "bilinear"
+    )
     matrix = metric_crop_from_latent(view, edge)
 
     def pixels(resolution: int) -> Float32[Tensor, "1 n 2"]:
@@ -191,7 +202,9 @@ class CompactGenerator(nn.Module):
         tokens = torch.cat([self.pooled(pooled), self.scalars(known.scalars)[:, None]], dim=1)
         left_in = open_tokens(known.visibility, self.settings.patch)
         if not left_in.flatten(1).any(dim=1).all():
-            raise InputError("mask, depth and background leave no room for the object; give a depth map that fits the mask.")
+            raise InputError(
+                "mask, depth and background leave no room for the object; give a depth map that fits the mask."
+            )
         rows = left_in.flatten(1)
 
         def told(grid: Float[Tensor, "b c r r r"], patch: int) -> Float[Tensor, "n cp"]:
@@ -251,22 +264,39 @@ class CompactGenerator(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, known: Evidence, seed: int, on_step: Callable[[Step], None] | None = None
+        self,
+        known: Evidence,
+        seed: int,
+        sampler: SamplerSettings,
+        on_step: Callable[[Step], None] | None = None,
     ) -> tuple[Field, Float32[np.ndarray, "k k k 3"]]:
-        """Draws one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube."""
+        """Draws one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube.
+
+        Args:
+            known: of one object.
+            seed: of the noise, which is drawn on the CPU, so that every device has the same.
+            sampler: how.
+            on_step: as in `sampler.sample`.
+
+        Raises:
+            InputError: where no token is left in.
+            WeightsError: where the network's output is not finite.
+        """
         given = self.condition(known)
         settings = self.settings
         # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are left in.
-        grid = torch.randn((*3 * (settings.tokens,), settings.latent_channels), generator=torch.Generator().manual_seed(seed))
+        grid = torch.randn(
+            (*3 * (settings.tokens,), settings.latent_channels), generator=torch.Generator().manual_seed(seed)
+        )
         noise = grid.to(known.image.device)[given.coords[:, 1:].long().unbind(1)]
         without = given.kept(torch.zeros(1, device=noise.device))
-        sigma = settings.sampler.sigma_min
+        sigma = sampler.sigma_min
 
         def velocity(x: Tensor, time: Tensor, conditional: bool) -> Tensor:
             clean = self.clean(x, time / TIME_SCALE, given if conditional else without)
             return velocity_from_clean(x, clean, float(time[0]) / TIME_SCALE, sigma)
 
-        latent = sample(velocity, noise, settings.sampler, lengths=given.lengths, on_step=on_step)
+        latent = sample(velocity, noise, sampler, lengths=given.lengths, on_step=on_step)
         prior = known.visibility[..., PRIOR][:, None].clamp(min=OUTSIDE) * TRUNCATION
         side = settings.tokens * settings.colour_patch
         whole = packed(prior, torch.full((1, 3, side, side, side), 0.5, device=noise.device), settings)[0]
@@ -287,9 +317,7 @@ def packed(
 ) -> Float[Tensor, "b c g g g"]:
     """The latent of a signed distance (in cube edges) and colours (0..1); about -1 to 1."""
     scaled = (distance / TRUNCATION).clamp(-1, 1)
-    return torch.cat(
-        [tokens_of(scaled, settings.patch), tokens_of(colour * 2 - 1, settings.colour_patch)], dim=1
-    )
+    return torch.cat([tokens_of(scaled, settings.patch), tokens_of(colour * 2 - 1, settings.colour_patch)], dim=1)
 
 
 def unpacked(
@@ -304,7 +332,8 @@ def unpacked(
 
 def tokens_of(grid: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b cp x2 y2 z2"]:
     """Cuts a grid in patches, whose cells become channels."""
-    b, c, side = *grid.shape[:2], grid.shape[2] // patch
+    b, c = grid.shape[:2]
+    side = grid.shape[2] // patch
     apart = grid.reshape(b, c, side, patch, side, patch, side, patch)
     return apart.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, c * patch**3, side, side, side)
 

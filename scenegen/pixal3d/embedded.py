@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import as_file, files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
 from torch import Tensor, nn
 
+from scenegen.camera import project, transform
+from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.errors import WeightsError
+from scenegen.generator import MadeObject, ObjectView, Shape
+from scenegen.geometry.bake import textured
+from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface, without_specks
+from scenegen.geometry.refine import refine, unseen, visible_front
+from scenegen.geometry.simplify import simplify
+from scenegen.models import digest_of
 from scenegen.perception.network import Trunk
-from scenegen.pixal3d.compact import CompactGenerator, CompactSettings
-from scenegen.torch_env import require_exact
+from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
+from scenegen.progress import tell_progress
+from scenegen.runtime import Runtime
+from scenegen.torch_env import device_memory, require_exact, torch_device
 
-logger = logging.getLogger(__name__)
-
+NAME = "embedded generator"
 WEIGHTS = "generator.safetensors"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
+COMPLETED = 0.1
+"""Share of the surface's vertices outside the visible outline from which on a warning says so."""
 TRUNK_LEVELS = 3
 """Feature maps the generator uses: those up to a sixteenth of the picture."""
 TRUNK_BLOCKS = 11
@@ -42,6 +53,71 @@ class ImageTrunk(nn.Module):
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
         """Feature maps at a quarter, an eighth and a sixteenth."""
         return self.network((pictures * 255 - 127) / 128)[:TRUNK_LEVELS]
+
+
+def generate_embedded(
+    view: ObjectView, seed: int, config: EmbeddedGeneratorConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    """The object: its field generated, brought to agree with the photo, made a mesh and baked.
+
+    Args:
+        view: what the photo shows of it.
+        seed: of the noise. Another gives another hidden side.
+        config: sampler, resolution, face budget.
+        texture: of the atlas.
+        runtime: device.
+
+    Raises:
+        InputError: where the view shows too little to make anything of.
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    device = torch_device(runtime)
+    generator = _generator(str(device))
+    edge = cube_edge(view)
+    sampler = replace(generator.settings.sampler, steps=config.steps, guidance_strength=config.guidance)
+    with device_memory(device):
+        known = evidence(view, edge, generator.settings).to(device)
+        field, colours = generator.generate(
+            known, seed, sampler, lambda step: tell_progress(f"step {step.done} of {step.steps}")
+        )
+    shape = shape_of(field, view, edge, config)
+    latent_from_crop = np.linalg.inv(metric_crop_from_latent(view, edge))
+
+    def hidden(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+        at = (transform(latent_from_crop, points).T + 0.5) * len(colours) - 0.5
+        channels = [ndimage.map_coordinates(colours[..., c], at, order=1, mode="nearest") for c in range(3)]
+        return 255 * np.stack(channels, axis=1)
+
+    mesh, warnings = textured(shape, view, texture, hidden)
+    return MadeObject(mesh, NAME, LICENCE, seed, warnings)
+
+
+def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGeneratorConfig) -> Shape:
+    """The surface of a generated field in agreement with the photo, in metres in the crop camera's frame.
+
+    Args:
+        field: in the latent frame.
+        view: what the photo shows of the object.
+        edge: of the cube, metres.
+        config: resolution and face budget.
+
+    Raises:
+        InputError: where nothing is left of the object.
+    """
+    vertices, faces = surface(without_specks(refine(field, view, edge, config.resolution)))
+    points, faces, warnings = simplify(placed(vertices, metric_crop_from_latent(view, edge)), faces, config.max_faces)
+    columns, rows = project(view.crop.intrinsics, points.astype(np.float64)).T - 0.5
+    hidden = unseen(view, visible_front(view)).astype(np.float32)
+    share = float(ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest").mean())
+    if share > COMPLETED:
+        warnings = (*warnings, f"about {share:.0%} of it lies where the photo does not show it and is made up.")
+    return Shape(points, faces, warnings)
+
+
+def embedded_weights() -> Mapping[str, str]:
+    """Revision of the package's weights."""
+    return {NAME: _digest()}
 
 
 def save_generator(generator: CompactGenerator, path: Path, metadata: Mapping[str, str]) -> None:
@@ -63,7 +139,9 @@ def load_generator(path: Path, settings: CompactSettings) -> CompactGenerator:
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}, part of this package, cannot be read ({error}); install the package again.") from error
+        raise WeightsError(
+            f"{path}, part of this package, cannot be read ({error}); install the package again."
+        ) from error
     expected = generator.state_dict()
     require_exact(
         path,
@@ -73,3 +151,19 @@ def load_generator(path: Path, settings: CompactSettings) -> CompactGenerator:
     )
     generator.load_state_dict({name: value.float() for name, value in state.items()})
     return generator.eval()
+
+
+@cache
+def _generator(device: str) -> CompactGenerator:
+    with as_file(_weights()) as path:
+        return load_generator(path, CompactSettings()).to(device)
+
+
+@cache
+def _digest() -> str:
+    with as_file(_weights()) as path:
+        return digest_of(path)
+
+
+def _weights() -> Traversable:
+    return files("scenegen") / "weights" / WEIGHTS

@@ -53,10 +53,10 @@ CLEAN = 0.4
 """Share of the samples whose depth and mask stay exact: the others learn to live with estimates."""
 UNCONDITIONAL = 0.1
 """Share of the items that learn to go without their condition."""
-AVERAGE_OVER = 150
+AVERAGE_OVER = 200
 """Steps the averaged weights look back, at most."""
-WARM_STEPS = 50
-CHECK_MINUTES = 4.0
+WARM_STEPS = 60
+CHECK_MINUTES = 6.0
 """Between checkpoints."""
 QUANTUM = 127.0
 
@@ -313,9 +313,9 @@ def train(
     cache: Path,
     minutes: float,
     samples: int = 4096,
-    judged: int = 256,
-    batch: int = 16,
-    rate: float = 2e-3,
+    judged: int = 128,
+    batch: int = 8,
+    rate: float = 1.5e-3,
     threads: int = 2,
     seed: int = 0,
 ) -> None:
@@ -359,7 +359,7 @@ def train(
     if checkpoint.is_file():
         training.load(checkpoint)
         logger.info("going on at step %d, after %.1f minutes", training.step, training.minutes)
-    judges = load_samples(prepared(cache / "judged"))
+    judges = load_samples(prepared(cache / "judged")[: -(-judged // SHARD)])
     best = math.inf
     if out.is_file():
         with safe_open(out, "pt") as file:
@@ -384,7 +384,7 @@ def train(
         ramp = min(1, (training.step + 1) / WARM_STEPS)
         loss = _loss(training.generator, chosen, np.random.default_rng([seed, training.step, 1])).mean()
         training.update(loss, rate * ramp * (0.03 + 0.97 * (1 + math.cos(math.pi * progress)) / 2))
-        losses.append(float(loss))
+        losses.append(loss.item())
         if training.step % 25 == 0:
             logger.info("step %d: %.4f", training.step, np.mean(losses[-25:]))
 

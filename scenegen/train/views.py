@@ -6,6 +6,7 @@ rendered by the crop camera's own rays, which is what warping an endlessly fine 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,7 +116,9 @@ def view(meshes: MeshFolder, seed: int, size: int = 128) -> View:
             mesh=number,
             visible=visible,
         )
-    raise InputError(f"`meshes`: {ATTEMPTS} random views of {len(meshes)} meshes showed too little; give larger meshes.")
+    raise InputError(
+        f"`meshes`: {ATTEMPTS} random views of {len(meshes)} meshes showed too little; give larger meshes."
+    )
 
 
 def _random_setting(meshes: MeshFolder, number: int, rng: np.random.Generator) -> tuple[Setting, Camera]:
@@ -126,9 +129,7 @@ def _random_setting(meshes: MeshFolder, number: int, rng: np.random.Generator) -
     towards = camera.centre * [1, 0, 1] / np.linalg.norm(camera.centre[[0, 2]])
     bodies = [body]
     for _ in range(rng.integers(NEIGHBOURS + 1)):
-        other = resting(
-            meshes[int(rng.integers(len(meshes)))], size * rng.uniform(0.4, 1.6), random_rotation(rng), rng
-        )
+        other = resting(meshes[int(rng.integers(len(meshes)))], size * rng.uniform(0.4, 1.6), random_rotation(rng), rng)
         placed = _beside(other, bodies, towards, rng)
         if placed is not None and placed.ball[1] < 0.8 * np.linalg.norm(camera.centre - placed.ball[0]):
             bodies.append(placed)
@@ -140,7 +141,7 @@ def _random_camera(body: Body, rng: np.random.Generator) -> Camera:
     """A photo camera that shows the body's middle somewhere in its picture, about `EXTENT` pixels large."""
     fov = float(rng.uniform(20, 70))
     share = float(np.exp(rng.uniform(np.log(0.15), np.log(0.9))))
-    width = int(round(EXTENT / share))
+    width = round(EXTENT / share)
     height = round(width * rng.choice([0.75, 0.6667, 1.0]))
     if rng.random() < 0.3:
         width, height = height, width
@@ -162,9 +163,7 @@ def _random_camera(body: Body, rng: np.random.Generator) -> Camera:
     return Camera(intrinsics, matrix)
 
 
-def _rotation_to(
-    line: Float[np.ndarray, "3"], ray: Float[np.ndarray, "3"], roll: float
-) -> Float[np.ndarray, "3 3"]:
+def _rotation_to(line: Float[np.ndarray, "3"], ray: Float[np.ndarray, "3"], roll: float) -> Float[np.ndarray, "3 3"]:
     """camera_from_world of a camera that sees the world direction `line` along its own `ray`, upright but for `roll`."""
     world = _upright(line)
     camera = _upright(ray * [1, -1, 1])  # a frame with y up, in which the camera looks along z
@@ -274,7 +273,7 @@ def _photo_mask(setting: Setting, camera: Camera) -> tuple[Bool[np.ndarray, "h w
 
 
 def _depths(
-    bodies: list[Body], origin: Float32[np.ndarray, "3"], directions: Float32[np.ndarray, "n 3"]
+    bodies: Sequence[Body], origin: Float32[np.ndarray, "3"], directions: Float32[np.ndarray, "n 3"]
 ) -> Float32[np.ndarray, "n"]:
     """Distance to the nearest body, in units of the directions; infinite for none."""
     depth = np.full(len(directions), np.inf, dtype=np.float32)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 
 from scenegen.camera import rays
+from scenegen.errors import InputError
+from scenegen.generator import Shape
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
-from scenegen.geometry.refine import outline_distance, refine, unseen, visible_front
+from scenegen.geometry.refine import outline_distance, refine, refined_mesh, unseen, visible_front
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.simplify import is_closed
 from scenegen.scene.scoring import intersection_over_union
-from tests.geometry.views import CENTRE, RADIUS, SIDE, sphere_depth, sphere_view
+from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_depth, sphere_view
 
 RESOLUTION = 72
 
@@ -71,6 +74,62 @@ def test_nothing_is_left_behind_the_background() -> None:
     limited = type(view)(view.image, view.mask, view.depth, near, view.up, view.crop)
     vertices, _ = surface(refine(ball_field(edge, matrix, CENTRE, RADIUS), limited, edge, RESOLUTION))
     assert placed(vertices, matrix)[:, 2].max() < 2.1 + edge / RESOLUTION
+
+
+def test_a_full_cube_is_carved_to_the_cone_of_a_disc() -> None:
+    view = sphere_view()
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    full = Field(np.full((16, 16, 16), -1.0, np.float32))
+    refined = refine(full, view, edge, RESOLUTION)
+    points = placed(cell_centres(RESOLUTION).reshape(-1, 3), matrix)
+    # The sphere's outline is a circle about the axis: a cone of this slope.
+    slope = RADIUS / np.sqrt(CENTRE[2] ** 2 - RADIUS**2)
+    across = np.linalg.norm(points[:, :2], axis=1) / points[:, 2]
+    front = sphere_depth((points / points[:, 2:]).astype(float)[:, None])[:, 0]
+    clear = np.abs(across - slope) * points[:, 2] > 1.5 * edge / RESOLUTION
+    clear &= (np.abs(points[:, 2] - front) > 1.5 * edge / RESOLUTION) & (np.abs(points[:, 2] - WALL) > 1e-3)
+    inner = across < 0.9 * slope  # towards the outline the front is continued from a little inside
+    expected = (across < slope) & (points[:, 2] > front) & (points[:, 2] < WALL)
+    inside = (refined.values < 0).ravel()
+    np.testing.assert_array_equal(inside[clear & inner], expected[clear & inner])
+    assert not inside[clear & (across > slope)].any()
+
+
+def test_what_is_seen_exists_even_if_nothing_was_generated() -> None:
+    view = sphere_view()
+    edge = cube_edge(view)
+    refined = refine(Field(np.ones((16, 16, 16), np.float32)), view, edge, RESOLUTION)
+    vertices, faces = surface(refined)
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(placed(vertices, metric_crop_from_latent(view, edge)), faces).cast(
+        np.zeros_like(directions), directions
+    )
+    seen = (hits.triangle >= 0).reshape(SIDE, SIDE)
+    assert intersection_over_union(seen, view.mask > 0.5) > 0.95
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 40.0])
+def test_any_generators_mesh_is_refined_whatever_its_scale(scale: float) -> None:
+    view = sphere_view()
+    wrong = trimesh.creation.icosphere(4, radius=0.8)
+    shape = Shape(
+        (scale * (np.asarray(wrong.vertices) + CENTRE)).astype(np.float32), np.asarray(wrong.faces, np.int32), ("kept",)
+    )
+    refined = refined_mesh(shape, view, RESOLUTION)
+    assert is_closed(refined.faces) and refined.warnings == ("kept",)
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(refined.vertices, refined.faces).cast(np.zeros_like(directions), directions)
+    assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.96
+    inner = outline_distance(view.mask > 0.5) > 8
+    assert np.abs(hits.distance.reshape(SIDE, SIDE)[inner] - view.depth[inner]).mean() < 0.02
+
+
+def test_a_mesh_beside_the_mask_is_refused() -> None:
+    ball = trimesh.creation.icosphere(2, radius=0.1)
+    shape = Shape((np.asarray(ball.vertices) + [3, 0, 1]).astype(np.float32), np.asarray(ball.faces, np.int32))
+    with pytest.raises(InputError, match="no pixel"):
+        refined_mesh(shape, sphere_view(), 32)
 
 
 def test_outline_distance_is_measured_to_the_line_between_pixels() -> None:
