@@ -21,10 +21,6 @@ SHORTEST = 0.05
 """Least distance from the camera to that part, in edges, however wide the crop's field of view."""
 
 
-SPECK = 0.02
-"""Smallest piece of an object, as a share of its largest."""
-
-
 @dataclass(frozen=True)
 class Field:
     """Signed distance to a surface, negative inside, in cube edges."""
@@ -80,17 +76,6 @@ def surface(field: Field) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray,
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
     # Index 1 of the padded grid is the centre of the first cell.
     return ((vertices - 0.5) / resolution - 0.5).astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32)
-
-
-def without_specks(field: Field) -> Field:
-    """The field with the inside of its small pieces turned to outside: below `SPECK` of the largest, cells counted."""
-    pieces, count = ndimage.label(field.values < 0)
-    if count < 2:
-        return field
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    small = (sizes < SPECK * sizes.max()) & (sizes > 0)
-    return Field(np.where(small[pieces], np.abs(field.values), field.values).astype(np.float32))
 
 
 def mesh_field(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], resolution: int) -> Field:

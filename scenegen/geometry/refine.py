@@ -27,12 +27,14 @@ from scenegen.geometry.field import (
 from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.render import RayCaster
 
-SKIN = 1.5
+SKIN = 2.5
 """Least thickness behind the visible surface, in cells of the refined grid: what is seen is there."""
 IN_FRONT = 0.02
 """Share of its distance by which something beside the object must be nearer to count as hiding it."""
 RIM = 0.012
 """Share of the crop's side along the mask's outline where depth is not trusted: it mixes with what is behind."""
+SPECK = 0.02
+"""Smallest piece of an object that is not seen, as a share of its largest."""
 FAR = 1e6
 """Metres; stands for no limit."""
 
@@ -67,7 +69,29 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     # In front of the visible surface nothing is, nor in front of what hides the object.
     value = np.maximum(value, np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z))
     value = np.maximum(value, -at(outline_distance(inside | hidden)) * pixel)
-    return Field((value / edge).astype(np.float32))
+    return Field(without_cavities(without_specks((value / edge).astype(np.float32), skin < 0)))
+
+
+def without_specks(value: Float32[np.ndarray, "r r r"], seen: Bool[np.ndarray, "r r r"]) -> Float32[np.ndarray, "r r r"]:
+    """The signed distance with small pieces of the inside, below `SPECK` of the largest, turned to outside.
+
+    Pieces with cells that are `seen` stay: the photo shows them.
+    """
+    pieces, count = ndimage.label(value < 0)
+    if count < 2:
+        return value
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    small = sizes < SPECK * sizes.max()
+    small[np.unique(pieces[seen])] = False
+    small[0] = False
+    return np.where(small[pieces], np.abs(value), value)
+
+
+def without_cavities(value: Float32[np.ndarray, "r r r"]) -> Float32[np.ndarray, "r r r"]:
+    """The signed distance with what is enclosed by the inside turned to inside: no photo shows it."""
+    enclosed = ndimage.binary_fill_holes(value < 0) & (value >= 0)
+    return np.where(enclosed, -np.maximum(np.abs(value), 1e-4), value).astype(np.float32)
 
 
 def refined_mesh(shape: Shape, view: ObjectView, resolution: int) -> Shape:

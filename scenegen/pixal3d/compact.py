@@ -143,7 +143,7 @@ class Condition:
     """Global tokens."""
     lifted: Float[Tensor, "n l"]
     """What each token is told."""
-    prior: Float[Tensor, "n c"]
+    prior: Float[Tensor, "n d"]
     """The latent that the network's output is added to."""
 
     @property

@@ -21,7 +21,7 @@ from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.errors import WeightsError
 from scenegen.generator import MadeObject, ObjectView, Shape
 from scenegen.geometry.bake import textured
-from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface, without_specks
+from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
 from scenegen.models import digest_of
@@ -34,6 +34,8 @@ from scenegen.torch_env import device_memory, require_exact, torch_device
 NAME = "embedded generator"
 WEIGHTS = "generator.safetensors"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
+SMOOTHING = 0.7
+"""Standard deviation in cells of the generated field."""
 COMPLETED = 0.1
 """Share of the surface's vertices outside the visible outline from which on a warning says so."""
 TRUNK_LEVELS = 3
@@ -105,7 +107,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     Raises:
         InputError: where nothing is left of the object.
     """
-    vertices, faces = surface(without_specks(refine(field, view, edge, config.resolution)))
+    vertices, faces = surface(refine(smoothed(field), view, edge, config.resolution))
     points, faces, warnings = simplify(placed(vertices, metric_crop_from_latent(view, edge)), faces, config.max_faces)
     columns, rows = project(view.crop.intrinsics, points.astype(np.float64)).T - 0.5
     hidden = unseen(view, visible_front(view)).astype(np.float32)
@@ -113,6 +115,11 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     if share > COMPLETED:
         warnings = (*warnings, f"about {share:.0%} of it lies where the photo does not show it and is made up.")
     return Shape(points, faces, warnings)
+
+
+def smoothed(field: Field) -> Field:
+    """The field without what neighbouring tokens do not agree on; what is seen gets its detail from the photo."""
+    return Field(ndimage.gaussian_filter(field.values, SMOOTHING, mode="nearest"))
 
 
 def embedded_weights() -> Mapping[str, str]:

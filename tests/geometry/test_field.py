@@ -18,7 +18,6 @@ from scenegen.geometry.field import (
     metric_crop_from_latent,
     placed,
     surface,
-    without_specks,
 )
 from scenegen.geometry.simplify import is_closed, volume
 from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_view
@@ -69,14 +68,6 @@ def test_a_view_without_depth_is_refused() -> None:
     with pytest.raises(InputError, match="depth"):
         cube_edge(replace(view, depth=np.zeros_like(view.depth)))
     assert view.depth.max() == WALL
-
-
-def test_small_pieces_are_dropped_and_large_ones_kept() -> None:
-    large, speck = ball(48, radius=0.25, centre=(0.1, 0, 0)), ball(48, radius=0.04, centre=(-0.4, 0.4, 0.4))
-    second = ball(48, radius=0.12, centre=(-0.35, -0.3, 0))
-    cleaned = without_specks(Field(np.minimum(np.minimum(large.values, second.values), speck.values)))
-    np.testing.assert_array_equal(cleaned.values < 0, (large.values < 0) | (second.values < 0))
-    assert without_specks(large) is large
 
 
 def test_the_field_of_a_mesh_is_its_signed_distance() -> None:

@@ -10,7 +10,7 @@ from scenegen.camera import rays
 from scenegen.errors import InputError
 from scenegen.generator import Shape
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
-from scenegen.geometry.refine import outline_distance, refine, refined_mesh, unseen, visible_front
+from scenegen.geometry.refine import outline_distance, refine, refined_mesh, unseen, visible_front, without_cavities, without_specks
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.simplify import is_closed
 from scenegen.scene.scoring import intersection_over_union
@@ -107,6 +107,27 @@ def test_what_is_seen_exists_even_if_nothing_was_generated() -> None:
     )
     seen = (hits.triangle >= 0).reshape(SIDE, SIDE)
     assert intersection_over_union(seen, view.mask > 0.5) > 0.95
+
+
+def test_small_pieces_are_dropped_unless_they_are_seen() -> None:
+    cells = cell_centres(48)
+    body, arm, speck, chip = (
+        (np.linalg.norm(cells - np.float32(centre), axis=-1) - radius).astype(np.float32)
+        for centre, radius in (((0.1, 0, 0), 0.25), ((-0.35, -0.3, 0), 0.12), ((-0.4, 0.4, 0.4), 0.04), ((0.4, 0.4, 0), 0.04))
+    )
+    whole = np.minimum.reduce([body, arm, speck, chip])
+    cleaned = without_specks(whole, chip < 0)
+    np.testing.assert_array_equal(cleaned < 0, (body < 0) | (arm < 0) | (chip < 0))
+    np.testing.assert_array_equal(without_specks(body, chip < 0), body)
+
+
+def test_what_is_enclosed_is_filled_and_what_is_open_is_not() -> None:
+    cells = cell_centres(32)
+    radius = np.linalg.norm(cells, axis=-1)
+    shell = (np.abs(radius - 0.3) - 0.08).astype(np.float32)
+    np.testing.assert_array_equal(without_cavities(shell) < 0, radius < 0.38)
+    cup = np.where((np.abs(cells[..., 0]) < 0.08) & (np.abs(cells[..., 1]) < 0.08) & (cells[..., 2] > 0), 0.05, shell)
+    np.testing.assert_array_equal(without_cavities(cup.astype(np.float32)), cup.astype(np.float32))
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 40.0])

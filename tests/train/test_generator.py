@@ -1,0 +1,177 @@
+"""Samples of the compact generator, and its training: mirrored, prepared once, resumed, learning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scenegen.errors import InputError
+from scenegen.generator import ObjectView
+from scenegen.geometry.field import cube_edge
+from scenegen.pixal3d.compact import evidence
+from scenegen.pixal3d.visibility import PRIOR, TRUNCATION
+from scenegen.train import generator as training
+from scenegen.train.generator import (
+    QUANTUM,
+    Samples,
+    Training,
+    batch_of,
+    degraded,
+    judged_loss,
+    load_samples,
+    one_sample,
+    parted,
+    prepare,
+    prepared,
+)
+from scenegen.train.meshes import MeshFile, MeshFolder, mesh_folder
+from scenegen.train.views import view
+from tests.geometry.views import sphere_view
+from tests.pixal3d.test_compact import SMALL, small_generator
+from tests.train.folders import small_folder
+
+pytest.importorskip("open3d", exc_type=ImportError)
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory: pytest.TempPathFactory) -> MeshFolder:
+    return mesh_folder(small_folder(tmp_path_factory.mktemp("meshes")))
+
+
+@pytest.fixture(scope="module")
+def solids(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("solids")
+
+
+@pytest.fixture(scope="module")
+def samples(meshes: MeshFolder, solids: Path) -> Samples:
+    made = [one_sample(meshes, solids, seed, SMALL) for seed in range(4)]
+    return Samples(**{name: np.stack([item[name] for item in made]) for name in made[0]})
+
+
+def test_what_is_known_agrees_with_what_is_true(samples: Samples) -> None:
+    batch = batch_of(samples, np.arange(4), False, SMALL)
+    assert batch.latent.shape == (4, SMALL.latent_channels, *3 * (SMALL.tokens,))
+    assert batch.latent.abs().max() <= 1
+    prior, truth = samples.visibility[..., PRIOR], samples.distance
+    for one, other in zip(prior < 0, truth < 0, strict=True):
+        assert (one & other).sum() > 0.5 * min(one.sum(), other.sum())
+    assert np.abs(samples.distance / QUANTUM * TRUNCATION).max() <= TRUNCATION
+
+
+def mirrored(view: ObjectView) -> ObjectView:
+    return replace(
+        view,
+        image=view.image[:, ::-1].copy(),
+        mask=view.mask[:, ::-1].copy(),
+        depth=view.depth[:, ::-1].copy(),
+        limit=view.limit[:, ::-1].copy(),
+        up=view.up * np.float32([-1, 1, 1]),
+    )
+
+
+def test_a_mirrored_sample_is_the_sample_of_a_mirrored_photo() -> None:
+    seen = sphere_view(occluded=True)
+    ramp = np.linspace(10, 250, seen.mask.shape[1], dtype=np.uint8)
+    seen = replace(seen, image=np.broadcast_to(ramp[:, None], seen.image.shape).copy())
+    seen = replace(seen, up=np.float32([0.3, -0.9, 0.3]) / np.float32(np.sqrt(0.99)))
+
+    def sample(seen: ObjectView) -> Samples:
+        known = evidence(seen, cube_edge(seen), SMALL)
+        cells, side = SMALL.cells, SMALL.tokens * SMALL.colour_patch
+        return Samples(
+            image=np.round(known.image.numpy() * 255).astype(np.uint8),
+            visibility=np.round(known.visibility.numpy() * QUANTUM).astype(np.int8),
+            centres=known.centres.numpy(),
+            parts=known.parts.numpy(),
+            scalars=known.scalars.numpy(),
+            distance=np.zeros((1, cells, cells, cells), np.int8),
+            colour=np.zeros((1, side, side, side, 3), np.uint8),
+        )
+
+    rows = np.arange(1)
+    flipped = batch_of(sample(seen), rows, True, SMALL).known
+    direct = batch_of(sample(mirrored(seen)), rows, False, SMALL).known
+    np.testing.assert_allclose(flipped.centres, direct.centres, atol=1e-5)
+    np.testing.assert_allclose(flipped.parts, direct.parts, atol=1e-5)
+    np.testing.assert_allclose(flipped.scalars, direct.scalars, atol=1e-5)
+    np.testing.assert_allclose(flipped.image, direct.image, atol=1e-6)
+    difference = (flipped.visibility - direct.visibility).abs()
+    assert (difference > 0.05).float().mean() < 0.01  # nearest pixels and spline fits are not quite symmetric
+
+
+def test_estimates_differ_from_the_truth_but_not_much(meshes: MeshFolder) -> None:
+    seen = view(meshes, 0, 64).view
+    worse = degraded(seen, np.random.default_rng(1))
+    known = seen.depth > 0
+    change = np.abs(worse.depth[known] / seen.depth[known] - 1)
+    assert 0 < np.median(change) < 0.05
+    assert np.array_equal(seen.image, worse.image)
+
+
+def test_meshes_are_parted_by_name_whatever_else_is_there() -> None:
+    files = tuple(MeshFile(Path(f"mesh{number}.glb")) for number in range(400))
+    learned, judged = parted(MeshFolder(files))
+    assert len(learned) + len(judged) == 400 and 5 < len(judged) < 40
+    fewer = parted(MeshFolder(files[::2]))[1].files
+    assert set(fewer) == set(judged.files) & set(files[::2])
+
+
+def test_samples_are_prepared_once_and_whole(
+    meshes: MeshFolder, solids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SHARD", 2)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    with pytest.raises(InputError, match="holds no samples"):
+        prepared(cache)
+    assert training._make_shard(meshes, cache, 0, SMALL) == 0
+    (path,) = prepared(cache)
+    assert len(load_samples([path])) == 2
+    before = path.stat().st_mtime_ns
+    prepare(meshes, cache, 2, SMALL)
+    assert prepared(cache) == [path] and path.stat().st_mtime_ns == before
+
+
+def step(state: Training, samples: Samples) -> float:
+    rng = np.random.default_rng([7, state.step])
+    loss = training._loss(state.generator, batch_of(samples, np.arange(4), False, SMALL), rng).mean()
+    state.update(loss, 2e-3)
+    return loss.item()
+
+
+def test_it_learns(samples: Samples) -> None:
+    torch.manual_seed(0)
+    state = Training(small_generator())
+    before = judged_loss(state.generator, samples, 2)
+    for _ in range(30):
+        step(state, samples)
+    with state.judged() as averaged:
+        after = judged_loss(averaged, samples, 2)
+    assert after < 0.8 * before
+    assert judged_loss(state.generator, samples, 2) != after
+
+
+def test_a_resumed_training_is_the_one_that_was_not_interrupted(samples: Samples, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    whole = Training(small_generator())
+    for _ in range(3):
+        step(whole, samples)
+    torch.manual_seed(0)
+    first = Training(small_generator())
+    for _ in range(2):
+        step(first, samples)
+    first.minutes = 1.5
+    first.save(tmp_path / "state.pt")
+    torch.manual_seed(1)
+    second = Training(small_generator(trained=True))
+    second.load(tmp_path / "state.pt")
+    assert (second.step, second.minutes) == (2, 1.5)
+    step(second, samples)
+    for name, value in whole.learned.items():
+        torch.testing.assert_close(second.learned[name], value)
+        torch.testing.assert_close(second.averaged[name], whole.averaged[name])
