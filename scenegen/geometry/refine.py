@@ -72,7 +72,9 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     return Field(without_cavities(without_specks((value / edge).astype(np.float32), skin < 0)))
 
 
-def without_specks(value: Float32[np.ndarray, "r r r"], seen: Bool[np.ndarray, "r r r"]) -> Float32[np.ndarray, "r r r"]:
+def without_specks(
+    value: Float32[np.ndarray, "r r r"], seen: Bool[np.ndarray, "r r r"]
+) -> Float32[np.ndarray, "r r r"]:
     """The signed distance with small pieces of the inside, below `SPECK` of the largest, turned to outside.
 
     Pieces with cells that are `seen` stay: the photo shows them.

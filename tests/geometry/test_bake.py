@@ -56,7 +56,9 @@ def test_nothing_is_black_and_the_back_takes_after_the_front() -> None:
 def test_hidden_sides_take_given_colours_and_seen_ones_do_not() -> None:
     shape, seen = painted_ball()
     blue = (0.0, 0.0, 250.0)
-    mesh = bake(shape, unwrap(shape.vertices, shape.faces, 256, 60), seen, 256, lambda points: np.tile(blue, (len(points), 1)))
+    mesh = bake(
+        shape, unwrap(shape.vertices, shape.faces, 256, 60), seen, 256, lambda points: np.tile(blue, (len(points), 1))
+    )
     behind = render([mesh.transformed(np.diag([-1.0, 1, -1, 1])).transformed(shift(8))], CROP.intrinsics)
     assert np.percentile(np.abs(behind.color[behind.ids == 0].astype(int) - blue), 90) < 20
     front = render([mesh], CROP.intrinsics)

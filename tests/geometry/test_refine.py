@@ -10,7 +10,15 @@ from scenegen.camera import rays
 from scenegen.errors import InputError
 from scenegen.generator import Shape
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
-from scenegen.geometry.refine import outline_distance, refine, refined_mesh, unseen, visible_front, without_cavities, without_specks
+from scenegen.geometry.refine import (
+    outline_distance,
+    refine,
+    refined_mesh,
+    unseen,
+    visible_front,
+    without_cavities,
+    without_specks,
+)
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.simplify import is_closed
 from scenegen.scene.scoring import intersection_over_union
@@ -25,7 +33,9 @@ def ball_field(view_edge: float, matrix: np.ndarray, centre: np.ndarray, radius:
     return Field(distance.reshape(32, 32, 32).astype(np.float32))
 
 
-@pytest.mark.parametrize("shift, radius", [((0.06, 0.04, 0.05), 0.7), ((0.0, 0.0, -0.1), 0.8), ((0.0, 0.0, 0.1), 0.55)])
+@pytest.mark.parametrize(
+    ("shift", "radius"), [((0.06, 0.04, 0.05), 0.7), ((0.0, 0.0, -0.1), 0.8), ((0.0, 0.0, 0.1), 0.55)]
+)
 def test_silhouette_and_front_of_a_wrong_ball_become_those_of_the_pixels(
     shift: tuple[float, float, float], radius: float
 ) -> None:
@@ -59,7 +69,8 @@ def test_what_an_occluder_hides_is_not_carved() -> None:
     edge = cube_edge(view)
     matrix = metric_crop_from_latent(view, edge)
     hidden = unseen(view, visible_front(view))
-    assert hidden[:, : int(0.3 * SIDE)].all() and not hidden[:, SIDE // 2 :].any()
+    assert hidden[:, : int(0.3 * SIDE)].all()
+    assert not hidden[:, SIDE // 2 :].any()
     vertices, _ = surface(refine(ball_field(edge, matrix, CENTRE, RADIUS), view, edge, RESOLUTION))
     points = placed(vertices, matrix)
     assert points[:, 0].min() < -0.5 * RADIUS
@@ -113,7 +124,12 @@ def test_small_pieces_are_dropped_unless_they_are_seen() -> None:
     cells = cell_centres(48)
     body, arm, speck, chip = (
         (np.linalg.norm(cells - np.float32(centre), axis=-1) - radius).astype(np.float32)
-        for centre, radius in (((0.1, 0, 0), 0.25), ((-0.35, -0.3, 0), 0.12), ((-0.4, 0.4, 0.4), 0.04), ((0.4, 0.4, 0), 0.04))
+        for centre, radius in (
+            ((0.1, 0, 0), 0.25),
+            ((-0.35, -0.3, 0), 0.12),
+            ((-0.4, 0.4, 0.4), 0.04),
+            ((0.4, 0.4, 0), 0.04),
+        )
     )
     whole = np.minimum.reduce([body, arm, speck, chip])
     cleaned = without_specks(whole, chip < 0)
@@ -138,7 +154,8 @@ def test_any_generators_mesh_is_refined_whatever_its_scale(scale: float) -> None
         (scale * (np.asarray(wrong.vertices) + CENTRE)).astype(np.float32), np.asarray(wrong.faces, np.int32), ("kept",)
     )
     refined = refined_mesh(shape, view, RESOLUTION)
-    assert is_closed(refined.faces) and refined.warnings == ("kept",)
+    assert is_closed(refined.faces)
+    assert refined.warnings == ("kept",)
     directions = rays(view.crop.intrinsics).reshape(-1, 3)
     hits = RayCaster(refined.vertices, refined.faces).cast(np.zeros_like(directions), directions)
     assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.96
@@ -148,7 +165,7 @@ def test_any_generators_mesh_is_refined_whatever_its_scale(scale: float) -> None
 
 def test_a_mesh_beside_the_mask_is_refused() -> None:
     ball = trimesh.creation.icosphere(2, radius=0.1)
-    shape = Shape((np.asarray(ball.vertices) + [3, 0, 1]).astype(np.float32), np.asarray(ball.faces, np.int32))
+    shape = Shape(([*np.asarray(ball.vertices), 3, 0, 1]).astype(np.float32), np.asarray(ball.faces, np.int32))
     with pytest.raises(InputError, match="no pixel"):
         refined_mesh(shape, sphere_view(), 32)
 

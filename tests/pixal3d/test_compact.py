@@ -73,7 +73,7 @@ def sphere_distances(view: ObjectView, edge: float, resolution: int) -> np.ndarr
     return ((np.linalg.norm(points - CENTRE, axis=1) - RADIUS) / edge).reshape(3 * (resolution,))
 
 
-@pytest.mark.parametrize("channels, side, patch", [(1, 8, 4), (3, 6, 2), (2, 9, 3)])
+@pytest.mark.parametrize(("channels", "side", "patch"), [(1, 8, 4), (3, 6, 2), (2, 9, 3)])
 def test_patches_become_channels_and_cells_again(channels: int, side: int, patch: int) -> None:
     grid = torch.arange(2 * channels * side**3).reshape(2, channels, side, side, side).float()
     tokens = tokens_of(grid, patch)
@@ -104,7 +104,8 @@ def test_visibility_of_a_sphere() -> None:
     for channel in (BEHIND_FRONT, IN_OUTLINE, IN_LIMIT):
         assert (seen[..., channel][inside] > 0).all()
     in_front = (np.linalg.norm(points[..., :2], axis=-1) < 0.2) & (points[..., 2] < CENTRE[2] - RADIUS - 0.03)
-    assert in_front.any() and (seen[..., BEHIND_FRONT][in_front] < 0).all()
+    assert in_front.any()
+    assert (seen[..., BEHIND_FRONT][in_front] < 0).all()
     beyond = points[..., 2] > 3.05
     assert (seen[..., IN_LIMIT][beyond] < 0).all()
     # A disc's prior is the sphere: its half thickness is the square root of r^2 - d^2.

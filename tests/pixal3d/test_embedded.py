@@ -65,10 +65,10 @@ def test_seeds_differ_behind_and_agree_in_front(untrained: CompactGenerator, mon
     np.testing.assert_array_equal(first.vertices, again.vertices)
     np.testing.assert_array_equal(first.base_color, again.base_color)
     directions = rays(view.crop.intrinsics).reshape(-1, 3)[(outline_distance(view.mask > 0.5) > 8).ravel()]
-    front = [RayCaster(mesh.vertices, mesh.faces).cast(np.zeros_like(directions), directions) for mesh in (first, other)]
-    back = [
-        RayCaster(mesh.vertices, mesh.faces).cast(10 * directions, -directions).distance for mesh in (first, other)
+    front = [
+        RayCaster(mesh.vertices, mesh.faces).cast(np.zeros_like(directions), directions) for mesh in (first, other)
     ]
+    back = [RayCaster(mesh.vertices, mesh.faces).cast(10 * directions, -directions).distance for mesh in (first, other)]
     assert np.abs(front[0].distance - front[1].distance).mean() < 0.01
     assert np.abs(back[0] - back[1]).max() > 0.01
 
@@ -84,7 +84,9 @@ def test_hidden_sides_have_the_generated_colour(untrained: CompactGenerator, mon
     view = sphere_view()
     view = replace(view, image=np.full_like(view.image, 0) + np.uint8([200, 40, 40]))
     result = made(untrained, view, 0, monkeypatch).mesh
-    np.testing.assert_allclose(result.base_color.reshape(-1, result.base_color.shape[-1])[:, :3].mean(axis=0), [200, 40, 40], atol=15)
+    np.testing.assert_allclose(
+        result.base_color.reshape(-1, result.base_color.shape[-1])[:, :3].mean(axis=0), [200, 40, 40], atol=15
+    )
 
 
 def test_weights_are_stored_in_half_precision_and_loaded_exactly(untrained: CompactGenerator, tmp_path: Path) -> None:

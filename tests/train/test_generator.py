@@ -116,7 +116,8 @@ def test_estimates_differ_from_the_truth_but_not_much(meshes: MeshFolder) -> Non
 def test_meshes_are_parted_by_name_whatever_else_is_there() -> None:
     files = tuple(MeshFile(Path(f"mesh{number}.glb")) for number in range(400))
     learned, judged = parted(MeshFolder(files))
-    assert len(learned) + len(judged) == 400 and 5 < len(judged) < 40
+    assert len(learned) + len(judged) == 400
+    assert 5 < len(judged) < 40
     fewer = parted(MeshFolder(files[::2]))[1].files
     assert set(fewer) == set(judged.files) & set(files[::2])
 
@@ -134,7 +135,8 @@ def test_samples_are_prepared_once_and_whole(
     assert len(load_samples([path])) == 2
     before = path.stat().st_mtime_ns
     prepare(meshes, cache, 2, SMALL)
-    assert prepared(cache) == [path] and path.stat().st_mtime_ns == before
+    assert prepared(cache) == [path]
+    assert path.stat().st_mtime_ns == before
 
 
 def step(state: Training, samples: Samples) -> float:

@@ -20,7 +20,8 @@ def test_any_folder_of_glbs_is_training_data(tmp_path: Path) -> None:
     meshes = mesh_folder(tmp_path)
     assert [item.path.name for item in meshes.files] == ["ball.glb", "bar.glb", "other.glb"]
     assert (meshes[0].colors == (220, 30, 30)).all()
-    assert meshes[1].longest_side == pytest.approx(1.0) and meshes[1].low[1] == pytest.approx(0)
+    assert meshes[1].longest_side == pytest.approx(1.0)
+    assert meshes[1].low[1] == pytest.approx(0)
     assert meshes[1] is meshes[1]
 
 
