@@ -165,7 +165,9 @@ def test_any_generators_mesh_is_refined_whatever_its_scale(scale: float) -> None
 
 def test_a_mesh_beside_the_mask_is_refused() -> None:
     ball = trimesh.creation.icosphere(2, radius=0.1)
-    shape = Shape(([*np.asarray(ball.vertices), 3, 0, 1]).astype(np.float32), np.asarray(ball.faces, np.int32))
+    shape = Shape(
+        (np.asarray(ball.vertices) + np.array([3, 0, 1])).astype(np.float32), np.asarray(ball.faces, np.int32)
+    )
     with pytest.raises(InputError, match="no pixel"):
         refined_mesh(shape, sphere_view(), 32)
 
