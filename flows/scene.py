@@ -2,70 +2,100 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from prefect import Flow, flow, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field
 
-from scenegen.config import DEFAULT_PRESET, Settings, load_config
+from flows.child import hands
+from flows.gpu import with_gpu_slot
+from flows.logs import logging_to_prefect
+from flows.parameters import Making, Place, check_places
+from flows.retries import AGAIN, end_crash_loop
+from flows.shown import show_scene
+from scenegen.config import Settings
 from scenegen.inputs import Inputs, safe_name
-from scenegen.progress import log_event
+from scenegen.progress import log_event, log_photo
 from scenegen.records import Record
 from scenegen.runtime import Runtime
-from scenegen.store import Store
-from stages.graph import R, Submit
-from stages.run import Result, open_store, photo_to_scene, regenerate, watched
+from scenegen.sources import fetch
+from scenegen.store import Store, disk_errors
+from stages.batch import deliver, open_outlet, plan
+from stages.graph import R, Submit, worker_submit
+from stages.run import open_store, photo_to_scene, regenerate, watched
 from stages.stage import Outcome, Stage, execute
+from stages.worker import device_workers
+
+MAX_TASKS = 64
+"""More threads than any machine has devices: what bounds the tasks is `prefect_submit`."""
 
 
-def prefect_submit(store: Store, runtime: Runtime) -> Submit:
+def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
     """`submit` as Prefect tasks, named after the stage and, where it works on one, the object (`generate-3`).
 
     Results stay in memory: they are records, and what they point to is in the store, which also decides what is
-    computed. So Prefect neither caches nor pickles, and does not retry: a stage that failed would fail again.
+    computed. So Prefect neither caches nor pickles. It tries again only what a network or a device has failed.
+
+    Args:
+        store: where results go.
+        runtime: where to compute.
+        at_once: how many stages of objects run side by side; who submits one more waits.
     """
+    room = threading.Semaphore(at_once)
 
     def submit(
         stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
     ) -> PrefectFuture[Outcome[R]]:
         run_name = stage.name if object_id is None else f"{stage.name}-{object_id}"
 
-        @task(name=stage.name, task_run_name=run_name, persist_result=False, cache_policy=NO_CACHE)
+        @task(name=stage.name, task_run_name=run_name, persist_result=False, cache_policy=NO_CACHE, **AGAIN)
         def step() -> Outcome[R]:
             return execute(stage, inputs, config, store, runtime)
 
-        return step.submit()
+        if object_id is None:
+            return step.submit()
+        room.acquire()
+        future = step.submit()
+        future.add_done_callback(lambda _: room.release())
+        return future
 
     return submit
 
 
-@flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=2), persist_result=False)  # type: ignore[arg-type]
+@contextlib.contextmanager
+def _submitting(store: Store, making: Making) -> Iterator[Submit]:
+    """`prefect_submit`, with objects made in the processes of the devices, until the block ends."""
+    names = hands(making.runtime(), making.objects_at_once)
+    with device_workers(names, making.object_timeout_s) as idle:
+        tasks = with_gpu_slot(prefect_submit(store, making.runtime(), len(names)), names)
+        yield watched(worker_submit(tasks, idle), log_event)
+
+
+@flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
 def image_to_scene(
-    image: str,
-    out: str = "out",
+    image: Place,
+    out: Place = "out",
     name: str | None = None,
-    masks: list[str] | None = None,
-    depth: str | None = None,
-    preset: str = DEFAULT_PRESET,
-    settings: dict[str, Any] | None = None,
-    device: str = "auto",
-    offline: bool = False,
+    masks: list[Place] | None = None,
+    depth: Place | None = None,
+    making: Making = Making(),
 ) -> dict[str, Any]:
     """Makes and publishes the scene of one photo.
 
     Args:
-        image: path of the photo.
-        out: folder that holds the scenes and the store.
+        image: path or URL of the photo.
+        out: folder or URL that holds the scenes and the store.
         name: name of the scene's folder; without it, the stem of the photo.
         masks: one id picture, or one picture per object.
-        depth: a depth map.
-        preset: name of a preset.
-        settings: any part of the configuration, laid over the preset.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        offline: never use the network.
+        depth: a depth map: .npy, .exr or 16-bit .png.
+        making: how scenes are made.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -73,21 +103,41 @@ def image_to_scene(
     Raises:
         ScenegenError: from the part that failed.
     """
-    inputs = Inputs(
-        name=safe_name(Path(image).stem if name is None else name),
-        photo=Path(image),
-        masks=tuple(Path(mask) for mask in masks or ()),
-        depth=None if depth is None else Path(depth),
-    )
-    config = load_config(preset, overrides=[settings or {}])
-    store, runtime = open_store(Path(out)), Runtime(device=device, offline=offline)
-    submit = watched(prefect_submit(store, runtime), log_event)
-    return photo_to_scene(inputs, config, store, runtime, submit).model_dump(mode="json")
+    end_crash_loop()
+    named = {f"masks[{number}]": mask for number, mask in enumerate(masks or ())}
+    check_places(making.offline, image=image, out=out, depth=depth, **named)
+    name = safe_name(Path(image).stem if name is None else name)
+    job = plan(out, making.config(), making.runtime())
+    log_photo(name)
+    with logging_to_prefect():
+        outlet = open_outlet(job)
+        with outlet.store.staging() as folder, _submitting(outlet.store, making) as submit:
+
+            @task(name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+            def fetch_inputs() -> Inputs:
+                with disk_errors(folder):
+                    return Inputs(
+                        name=name,
+                        photo=fetch(image, folder),
+                        masks=tuple(fetch(mask, folder) for mask in masks or ()),
+                        depth=None if depth is None else fetch(depth, folder),
+                    )
+
+            @task(name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+            def deliver_scene() -> None:
+                show_scene(deliver(outlet, name), outlet.folder, outlet.address(name))
+
+            result = photo_to_scene(fetch_inputs(), job.config, outlet.store, making.runtime(), submit)
+            deliver_scene()
+        return result.model_copy(update={"folder": outlet.address(name)}).model_dump(mode="json")
 
 
-@flow(name="regenerate-object", task_runner=ThreadPoolTaskRunner(max_workers=2), persist_result=False)  # type: ignore[arg-type]
+@flow(name="regenerate-object", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
 def regenerate_object(
-    folder: str, object_id: int, seed: int | None = None, device: str = "auto", offline: bool = False
+    folder: str,
+    object_id: Annotated[int, Field(ge=1)],
+    seed: Annotated[int, Field(ge=0)] | None = None,
+    making: Making = Making(),
 ) -> dict[str, Any]:
     """Makes one object of a published scene anew; the others stay where and as they are.
 
@@ -95,8 +145,7 @@ def regenerate_object(
         folder: folder of the scene.
         object_id: the object.
         seed: its new seed; without it, the one after its last.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        offline: never use the network.
+        making: where to compute; the configuration is the scene's own.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -104,13 +153,8 @@ def regenerate_object(
     Raises:
         ScenegenError: from the part that failed.
     """
-    store, runtime = open_store(Path(folder).parent), Runtime(device=device, offline=offline)
-    submit = watched(prefect_submit(store, runtime), log_event)
-    return regenerate(Path(folder), object_id, seed, store, runtime, submit).model_dump(mode="json")
-
-
-def as_result(scene_flow: Flow[..., dict[str, Any]], workers: int, **parameters: Any) -> Result:
-    """Runs one of the flows of this module with `workers` tasks at a time."""
-    runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=workers)
-    values = scene_flow.with_options(task_runner=runner)(**parameters)  # type: ignore[arg-type]
-    return Result.model_validate(values)
+    check_places(making.offline, folder=folder)
+    store = open_store(Path(folder).parent)
+    log_photo(Path(folder).name)
+    with logging_to_prefect(), _submitting(store, making) as submit:
+        return regenerate(Path(folder), object_id, seed, store, making.runtime(), submit).model_dump(mode="json")

@@ -210,19 +210,12 @@ def regenerate(
     folder = folder.resolve()
     if reach.as_flow():
         _need_prefect()
-        from flows.scene import as_result, regenerate_object
+        from flows.parameters import Making
+        from flows.scene import regenerate_object
+        from stages.run import Result
 
-        return _say_result(
-            as_result(
-                regenerate_object,
-                workers,
-                folder=str(folder),
-                object_id=object_id,
-                seed=seed,
-                device=reach.device,
-                offline=reach.offline,
-            )
-        )
+        making = Making(device=reach.device, offline=reach.offline, objects_at_once=workers)
+        return _say_result(Result.model_validate(regenerate_object(str(folder), object_id, seed, making)))
     from scenegen.export.manifest import read_manifest
     from stages.graph import on_devices
     from stages.run import open_store
@@ -548,20 +541,21 @@ def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[
     runtime, workers = reach.runtime(), reach.workers()
     if reach.as_flow():
         _need_prefect()
-        from flows.scene import as_result, image_to_scene
+        from flows.parameters import Making
+        from flows.scene import image_to_scene
+        from stages.run import Result
 
         settings = config.model_dump(mode="json")
-        yield lambda inputs: as_result(
-            image_to_scene,
-            workers,
-            image=str(inputs.photo),
-            out=str(out),
-            name=inputs.name,
-            masks=[str(path) for path in inputs.masks],
-            depth=None if inputs.depth is None else str(inputs.depth),
-            settings=settings,
-            device=reach.device,
-            offline=reach.offline,
+        making = Making(settings=settings, device=reach.device, offline=reach.offline, objects_at_once=workers)
+        yield lambda inputs: Result.model_validate(
+            image_to_scene(
+                str(inputs.photo),
+                str(out),
+                inputs.name,
+                [str(path) for path in inputs.masks],
+                None if inputs.depth is None else str(inputs.depth),
+                making,
+            )
         )
         return
     from stages.graph import on_devices

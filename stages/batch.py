@@ -115,6 +115,10 @@ class Outlet:
     remote: RemoteFolder | None
     """`folder`, where it is not on this machine."""
 
+    def address(self, name: str) -> str:
+        """Path or URL of a scene, for people."""
+        return str(self.local / name) if self.remote is None else self.remote.address(name)
+
 
 def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) -> Job:
     """The job of making scenes in `out`.
@@ -204,7 +208,7 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
             row = _done(item, job, outlet, digest)
             if row is None:
                 inputs = Inputs(name=item.name, photo=photo)
-                with ThreadPoolExecutor(1, initializer=log_photo, initargs=(item.name,)) as executor:
+                with ThreadPoolExecutor(1) as executor:
                     submit = (
                         _submit_locally(outlet.store, runtime, executor, job.devices)
                         if submit_to is None
@@ -367,7 +371,7 @@ def _row(item: Item, job: Job, outlet: Outlet, manifest: Manifest) -> Row:
         failed_objects=len(manifest.failures),
         silhouette_iou=statistics.median(ious) if ious else None,
         seconds=round(sum(entry.seconds for entry in manifest.stages), 3),
-        output=str(outlet.local / item.name) if outlet.remote is None else outlet.remote.address(item.name),
+        output=outlet.address(item.name),
         error="; ".join(gone) if gone else "" if ious else "no object was found",
         exit_code=EXIT_DONE if manifest.state == "complete" else EXIT_PARTIAL,
         config_sha256=_config_digest(job),

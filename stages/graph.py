@@ -6,6 +6,7 @@ It is a function over `submit`, so that the command line runs it with plain call
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -184,11 +185,13 @@ def local_submit(store: Store, runtime: Runtime, executor: Executor, limit: int 
             future: Future[Outcome[R]] = Future()
             future.set_result(execute(stage, inputs, config, store, runtime))
             return future
+        # Log lines of the executor's thread are about what this thread works on.
+        here = contextvars.copy_context()
         if room is None:
-            return executor.submit(execute, stage, inputs, config, store, runtime)
+            return executor.submit(here.run, execute, stage, inputs, config, store, runtime)
         room.acquire()
         try:
-            future = executor.submit(execute, stage, inputs, config, store, runtime)
+            future = executor.submit(here.run, execute, stage, inputs, config, store, runtime)
         except BaseException:
             room.release()
             raise

@@ -1,0 +1,105 @@
+"""Many photos as a Prefect flow: made here, or spread over the workers of a pool."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+
+from flows.logs import logging_to_prefect
+from flows.parameters import FanOut, Making, Place, Work, check_places, without_secrets
+from flows.photos import count, make_photos
+from flows.retries import end_crash_loop
+from flows.shown import Bar, show_row, show_table
+from flows.spread import spread
+from scenegen.errors import ScenegenError, TransientError, UsageError
+from scenegen.sources import Item, list_photos
+from scenegen.store import disk_errors
+from stages.batch import Job, Row, open_outlet, pending, plan, standing
+from stages.table import summary, write_table
+
+logger = logging.getLogger(__name__)
+
+
+@flow(name="batch-scenes", persist_result=False)
+def batch_scenes(
+    source: Place,
+    out: Place,
+    which: Literal["all", "failed", "missing"] = "all",
+    making: Making = Making(),
+    work: Work = Work(),
+    fan_out: FanOut = FanOut(),
+) -> dict[str, int]:
+    """Makes a scene of each photo that has none yet, and ends with a table of all.
+
+    The scenes that stand are the truth, so a run that is started again, after whatever, does what is left. One bad photo
+    stops no other.
+
+    Args:
+        source: folder, glob pattern, list file (.txt, a path or URL a line), or a URL such as s3://bucket/photos.
+        out: folder or URL that gets one folder per photo, batch.csv, batch.html and batch.json.
+        which: all photos that are not done, those that failed, or those that were not tried yet.
+        making: how scenes are made.
+        work: how each run works on its photos.
+        fan_out: how photos are spread over workers.
+
+    Returns:
+        How many photos are in which state.
+
+    Raises:
+        UsageError: if the source names nothing, or a URL shows a secret.
+        ScenegenError: if the outputs cannot be reached, or every photo failed.
+    """
+    end_crash_loop()
+    check_places(making.offline, source=source, out=out, cache=work.cache)
+    job = plan(out, making.config(), making.runtime(), None if work.cache is None else Path(work.cache))
+    with logging_to_prefect():
+        items = _listed(source)
+        rows = {row.name: row for row in standing(items, job)}
+        todo = pending(items, tuple(rows.values()), failed=which == "failed", missing=which == "missing")
+        logger.info("%d of %d photos to do", len(todo), len(items))
+        bar = Bar(out, len(todo))
+
+        def show(row: Row) -> None:
+            rows[row.name] = row
+            bar.step(row.name)
+
+        if fan_out.pool is None:
+            _here(todo, job, making, work, show)
+        elif todo:
+            spread(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
+        outlet = open_outlet(job)
+        with disk_errors(outlet.local):
+            write_table(tuple(rows.values()), outlet.folder)
+        show_table(tuple(rows.values()), out)
+        counts = count(tuple(rows.values()))
+        logger.info("%s", summary(tuple(rows.values())))
+        if counts["failed"] == len(rows):
+            raise ScenegenError(f"every photo failed, the first by: {next(iter(rows.values())).error}")
+        return counts
+
+
+def _listed(source: str) -> tuple[Item, ...]:
+    items = list_photos(source)
+    for item in items:
+        try:
+            without_secrets(item.image)
+        except ValueError as error:
+            raise UsageError(f"`source` {source} lists {item.name}: {error}") from error
+    return items
+
+
+def _here(todo: Sequence[Item], job: Job, making: Making, work: Work, show: Callable[[Row], None]) -> None:
+    """The photos in child processes of this run."""
+
+    def show_all(row: Row) -> None:
+        show(row)
+        show_row(row)
+
+    try:
+        make_photos(todo, job, making, work, show_all)
+    except TransientError as error:
+        logger.error("%s", error)

@@ -1,0 +1,68 @@
+"""Stages that need a device: each in the device's own process, and on a graphics card with a slot of Prefect's as well.
+
+The slot of `stages.slot` keeps two processes of one machine off one card. Prefect's global concurrency limit `gpu` bounds
+how many cards all machines use together, for this and whatever else shares them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
+from prefect.concurrency.sync import concurrency
+
+from scenegen.config import Settings
+from scenegen.errors import UsageError
+from scenegen.records import Record
+from stages.graph import NeedsDevice, Pending, R, Submit, works_on_object
+from stages.stage import Outcome, Stage, Work
+
+GPU_LIMIT = "gpu"
+
+
+def with_gpu_slot(submit: Submit, devices: Sequence[str], needs_device: NeedsDevice = works_on_object) -> Submit:
+    """`submit`, with a slot of the limit `gpu` held while a stage runs that needs a device; on the CPU, `submit` itself.
+
+    Args:
+        submit: starts a stage. What `stages.graph.worker_submit` puts around `Stage.run` must lie outside of this.
+        devices: what the stages may run on.
+        needs_device: which stages.
+    """
+    if all(name == "cpu" for name in devices):
+        return submit
+
+    def submit_with_slot(
+        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        if not needs_device(stage, config, object_id):
+            return submit(stage, *inputs, config=config, object_id=object_id)
+
+        def run(*given: Record | int, config: Any, work: Work) -> R:
+            with gpu_slot():
+                return stage.run(*given, config=config, work=work)
+
+        return submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
+
+    return submit_with_slot
+
+
+@contextlib.contextmanager
+def gpu_slot() -> Iterator[None]:
+    """Waits for a slot of the limit `gpu`, and holds it while the block runs. The server takes it back when this process
+    has died. Where the server cannot be asked for a moment, the work goes on.
+
+    Raises:
+        UsageError: if there is no such limit.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(concurrency(GPU_LIMIT, strict=True, raise_on_lease_renewal_failure=False))
+        except ConcurrencySlotAcquisitionError as error:
+            raise UsageError(
+                f"the server has no concurrency limit `{GPU_LIMIT}`; make it: prefect gcl create {GPU_LIMIT} --limit N, "
+                "with the number of cards, or python -m flows.setup --gpus N."
+            ) from error
+        yield

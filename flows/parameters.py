@@ -1,0 +1,139 @@
+"""The parameters of the flows: what Prefect's form shows, checked before anything runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from prefect.runtime import deployment
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from scenegen.config import DEFAULT_PRESET, Config, load_config, preset_names
+from scenegen.errors import UsageError
+from scenegen.folder import is_url, local_path, refuse_network
+from scenegen.runtime import Runtime
+
+SIGNATURES = frozenset({"x-amz-signature", "x-amz-security-token", "x-goog-signature", "sig", "signature", "token"})
+"""Query parameters that let whoever has the URL in."""
+MAX_CHUNK = 500
+"""A run's parameters must stay below half a megabyte, which is what the server takes."""
+
+
+def without_secrets(place: str) -> str:
+    """`place`, a path or URL, unless it shows a secret: the server keeps and shows parameters, logs and artifacts.
+
+    Raises:
+        ValueError: for a URL with a password or a signature. The message does not repeat it.
+    """
+    if is_url(place):
+        parts = urlsplit(place)
+        signed = sorted(name for name, _ in parse_qsl(parts.query) if name.lower() in SIGNATURES)
+        if parts.password is not None or signed:
+            what = f"signature ({', '.join(signed)})" if signed else "password"
+            raise ValueError(
+                f"the {parts.scheme}:// URL holds a {what}; give it without, and let the worker have the credentials "
+                "in its environment (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, ...) or its profile."
+            )
+    return place
+
+
+Place = Annotated[str, AfterValidator(without_secrets)]
+"""A path, or a URL that fsspec knows."""
+
+
+class Making(BaseModel):
+    """How scenes are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str = Field(DEFAULT_PRESET, title="Preset", json_schema_extra={"enum": [*preset_names()]})
+    seed: int | None = Field(None, title="Seed", ge=0, description="Of everything random; without it, the preset's.")
+    settings: dict[str, Any] = Field(
+        default_factory=dict,
+        title="Settings",
+        description="Any part of the configuration, laid over the preset, such as {'read': {'max_side': 512}}.",
+    )
+    device: str = Field(
+        "auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    offline: bool = Field(False, title="Offline", description="Never use the network.")
+    objects_at_once: int = Field(
+        1, title="Objects at once", ge=1, le=64, description="Side by side on the CPU; a graphics card takes one."
+    )
+    object_timeout_s: float = Field(
+        1800.0, title="Time limit of an object", gt=0, description="Seconds; then its process is killed."
+    )
+
+    def config(self) -> Config:
+        """The resolved configuration.
+
+        Raises:
+            UsageError: for an unknown preset, or settings that do not exist.
+        """
+        overrides = [self.settings] if self.seed is None else [self.settings, {"seed": self.seed}]
+        return load_config(self.preset, overrides=overrides)
+
+    def runtime(self) -> Runtime:
+        """Where to compute."""
+        return Runtime(device=self.device, offline=self.offline)
+
+
+class Work(BaseModel):
+    """How a run works on its photos."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    photos_at_once: int = Field(
+        1, title="Photos at once", ge=1, le=64, description="Side by side in one run, each in a process of its own."
+    )
+    photo_timeout_s: float = Field(
+        3600.0,
+        title="Time limit of a photo",
+        gt=0,
+        description="Seconds; then its process is killed and it has failed.",
+    )
+    cache: str | None = Field(
+        None,
+        title="Cache",
+        description="Folder that scenes are made in when the output is a URL; by default in the worker's user cache.",
+    )
+
+
+class FanOut(BaseModel):
+    """How a batch is spread over workers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pool: Literal["cpu", "gpu"] | None = Field(
+        None, title="Work pool", description="Whose workers make the scenes; without one, the batch's own run does."
+    )
+    chunk: int = Field(
+        8, title="Photos a run", ge=1, le=MAX_CHUNK, description="More share the start of a process and loaded weights."
+    )
+    in_flight: int = Field(
+        4, title="Runs in flight", ge=1, le=1000, description="Runs that are scheduled or running at once."
+    )
+    tries: int = Field(3, title="Tries", ge=1, le=10, description="Runs that photos get when their run crashes.")
+    pending_timeout_s: float = Field(
+        600.0,
+        title="Start-up limit",
+        ge=30,
+        description="A run that a worker took and has not begun within so many seconds counts as crashed.",
+    )
+
+
+def check_places(offline: bool, **places: str | None) -> None:
+    """Fails where a run could not use its paths and URLs: `offline` forbids URLs, and in a run of a deployment a relative
+    path would lie in a folder that goes with the run.
+
+    Raises:
+        UsageError: that names the parameter.
+    """
+    for name, place in places.items():
+        if place is None:
+            continue
+        if is_url(place):
+            if offline:
+                refuse_network(place, name)
+        elif deployment.id is not None and not local_path(place).is_absolute():
+            raise UsageError(f"`{name}` is {place}; in a deployment it must be an absolute path or a URL.")

@@ -1,0 +1,97 @@
+"""Several photos in one flow run, each in a child process that can be killed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+from pydantic import Field
+
+from flows.child import make_photo
+from flows.logs import logging_to_prefect
+from flows.parameters import MAX_CHUNK, Making, Place, Work, check_places
+from flows.retries import AGAIN
+from flows.shown import show_row
+from scenegen.errors import TransientError
+from scenegen.sources import Item
+from stages.batch import Job, Row, plan, run_items, standing
+
+
+@flow(name="photos-to-scenes", persist_result=False)
+def photos_to_scenes(
+    photos: Annotated[list[Item], Field(min_length=1, max_length=MAX_CHUNK)],
+    out: Place,
+    making: Making = Making(),
+    work: Work = Work(),
+) -> dict[str, int]:
+    """Makes and publishes the scenes of some photos of a batch; those that are done stay as they are.
+
+    A photo that fails stops no other. What became of each is in its row beside the scenes, not in this run's state.
+
+    Args:
+        photos: as a batch has listed them.
+        out: folder or URL that gets one folder per photo.
+        making: how scenes are made.
+        work: how this run works on them.
+
+    Returns:
+        How many photos came to which state.
+
+    Raises:
+        ScenegenError: if the outputs cannot be reached, or a network or device fails some photos again and again.
+    """
+    check_places(making.offline, out=out, cache=work.cache)
+    job = plan(out, making.config(), making.runtime(), None if work.cache is None else Path(work.cache))
+    with logging_to_prefect():
+        make_photos(photos, job, making, work, show_row)
+        return count(standing(photos, job))
+
+
+def make_photos(
+    items: Sequence[Item], job: Job, making: Making, work: Work, show: Callable[[Row], None], failed: bool = True
+) -> None:
+    """Runs the photos that are not done as one task of this flow, which tries again those that may pass then.
+
+    Args:
+        items: the photos.
+        job: what to do to them.
+        making: how their objects are made.
+        work: how many photos at once, and for how long.
+        show: gets every row as it comes.
+        failed: whether photos that have failed before are tried again.
+
+    Raises:
+        TransientError: if some photos still fail by a network or device.
+    """
+
+    @task(name="photos", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+    def photos() -> None:
+        again = (task_run.run_count or 1) > 1
+        left = [
+            item
+            for item, row in zip(items, standing(items, job), strict=True)
+            if not row.done and (row.transient or row.state == "missing" or (failed and not again))
+        ]
+        photo = functools.partial(
+            make_photo, objects_at_once=making.objects_at_once, object_timeout_s=making.object_timeout_s
+        )
+        lost = []
+        for row in run_items(left, job, work.photos_at_once, work.photo_timeout_s, photo):
+            show(row)
+            if row.transient:
+                lost.append(row)
+        if lost:
+            raise TransientError(f"{len(lost)} of {len(items)} photos failed by a network or device: {lost[0].error}")
+
+    photos()
+
+
+def count(rows: Sequence[Row]) -> dict[str, int]:
+    """How many photos are in which state."""
+    states = ("complete", "partial", "failed", "missing")
+    return {state: sum(row.state == state for row in rows) for state in states}

@@ -1,0 +1,52 @@
+"""What is tried again, and when no more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Task
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext
+from prefect.tasks import exponential_backoff
+
+from scenegen.errors import ResourceError, TransientError
+
+RETRIES = 3
+FIRST_DELAY_S = 10
+MAX_STARTS = 5
+"""How often a run that crashes is started before it is given up."""
+
+
+def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a task failed by what the same again may not meet: a network or a device. Never for bad input."""
+    try:
+        state.result()
+    except TransientError:
+        return True
+    except Exception:  # noqa: BLE001 (it is only looked at)
+        return False
+    return False
+
+
+AGAIN: dict[str, Any] = {
+    "retries": RETRIES,
+    "retry_delay_seconds": exponential_backoff(FIRST_DELAY_S),
+    "retry_jitter_factor": 1.0,
+    "retry_condition_fn": may_pass,
+}
+"""Arguments of a task: after 10, 20 and 40 seconds, each up to twice as long, so that many do not come back at once."""
+
+
+def end_crash_loop() -> None:
+    """Fails in a flow run that has crashed too often: what takes the process down would do it again.
+
+    Raises:
+        ResourceError: instead of one more start.
+    """
+    context = FlowRunContext.get()
+    starts = 0 if context is None or context.flow_run is None else context.flow_run.run_count
+    if starts > MAX_STARTS:
+        raise ResourceError(
+            f"this run was started {starts} times and is given up: its process was killed, or the machine went down, each "
+            "time. Look at the worker's log and the machine's memory, then run the deployment again."
+        )

@@ -1,0 +1,108 @@
+"""`python -m flows.setup`: what the deployments need on the server. Running it again changes only what differs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import timedelta
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+
+from flows.gpu import GPU_LIMIT
+from scenegen.errors import UsageError
+
+logger = logging.getLogger(__name__)
+
+POOLS = ("cpu", "gpu")
+HEARTBEAT = "prefect.flow-run.heartbeat"
+HEARTBEAT_S = 30
+"""As the deployments set PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect sends none more often."""
+ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+RESTART = "restart"
+"""Tag of the deployments whose crashed runs are started again. A batch itself sees to the runs it has made."""
+
+app = App(name="python -m flows.setup", help="Make what scenegen's deployments need on the Prefect server.")
+
+
+@app.default
+def set_up(
+    *,
+    gpus: Annotated[int, Parameter(help="Graphics cards of all machines together; slots of the limit `gpu`.")] = 1,
+    silence: Annotated[
+        float, Parameter(help="Seconds without a heartbeat after which a run counts as crashed.")
+    ] = 90.0,
+) -> None:
+    """Make the work pools, the concurrency limit of the cards, and the automations against zombies."""
+    if gpus < 1 or silence <= HEARTBEAT_S:
+        raise UsageError(f"`gpus` is {gpus} and `silence` {silence}; they must be at least 1, and above {HEARTBEAT_S}.")
+    with get_client(sync_client=True) as client:
+        for pool in POOLS:
+            _make_pool(client, pool)
+        client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, gpus)
+        for automation in automations(silence):
+            _make_automation(client, automation)
+    sys.stdout.write(f"pools {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; silence of {silence:g} s is a crash\n")
+
+
+def automations(silence_s: float) -> tuple[AutomationCore, ...]:
+    """What the server does by itself: a run that sends no more heartbeats is CRASHED, and a crashed one is started again.
+
+    Args:
+        silence_s: how long a run may be silent.
+    """
+    return (
+        AutomationCore(
+            name="scenegen: a silent run has crashed",
+            description=f"No heartbeat for {silence_s:g} s: the process, the machine or its network is gone.",
+            trigger=EventTrigger(
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *(f"prefect.flow-run.{end}" for end in ENDS)},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Proactive,
+                threshold=1,
+                within=timedelta(seconds=silence_s),
+            ),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence_s:g} s.")],
+        ),
+        AutomationCore(
+            name="scenegen: a crashed run is started again",
+            description="Runs that end themselves after too many starts are left alone: they end as Failed.",
+            trigger=EventTrigger(
+                expect={"prefect.flow-run.Crashed"},
+                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{RESTART}"},
+                for_each={"prefect.resource.id"},
+                posture=Posture.Reactive,
+                threshold=1,
+                within=timedelta(seconds=0),
+            ),
+            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="It crashed, and is started again.")],
+        ),
+    )
+
+
+def _make_pool(client: SyncPrefectClient, name: str) -> None:
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        return
+    if pool.type != "process":
+        raise UsageError(f"work pool {name} is of type {pool.type}; it must be a process pool: delete or rename it.")
+
+
+def _make_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
+    found = client.read_automations_by_name(automation.name)
+    if found:
+        client.update_automation(found[0].id, automation)
+    else:
+        client.create_automation(automation)
+
+
+if __name__ == "__main__":
+    app()

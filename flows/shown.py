@@ -1,0 +1,144 @@
+"""What Prefect shows of scenes and batches: artifacts. Nothing depends on them, so a server that refuses one stops nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.context import FlowRunContext
+
+from scenegen.export.manifest import Manifest
+from scenegen.folder import Folder
+from stages.batch import OVERLAY, Row, thumbnail
+from stages.table import summary
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_TABLE = 1000
+"""Rows of a table artifact: it is one value in the server's database. `batch.csv` has them all."""
+ORDER = ("failed", "partial", "missing", "complete")
+MAX_KEY = 200
+
+
+def show_scene(manifest: Manifest, folder: Folder, output: str) -> None:
+    """A page about one published scene, with its picture.
+
+    Args:
+        manifest: of the scene.
+        folder: that holds the scenes.
+        output: where the scene is, for people.
+    """
+    name = output.rstrip("/").rpartition("/")[2]
+    ious = [placed.scores.silhouette_iou for placed in manifest.objects]
+    picture = ""
+    if any(file.name == OVERLAY for file in manifest.outputs):
+        picture = thumbnail(folder.read(f"{name}/{OVERLAY}"))
+    gone = "; ".join(f"{failure.stage} {failure.object or ''}: {failure.error}" for failure in manifest.failures)
+    _show_page(
+        name,
+        manifest.state,
+        len(manifest.objects),
+        statistics.median(ious) if ious else None,
+        sum(entry.seconds for entry in manifest.stages),
+        output,
+        gone,
+        picture,
+    )
+
+
+def show_row(row: Row) -> None:
+    """A page about one photo of a batch, with its picture."""
+    _show_page(
+        row.name,
+        row.state,
+        row.objects,
+        row.silhouette_iou,
+        row.seconds,
+        row.output or row.image,
+        row.error,
+        row.thumbnail,
+    )
+
+
+def _show_page(
+    name: str, state: str, objects: int, iou: float | None, seconds: float, output: str, error: str, picture: str
+) -> None:
+    lines = [
+        f"# {_plain(name)}: {state}",
+        f"![the scene over the photo]({picture})" if picture else "",
+        f"| objects | silhouette IoU | seconds | output |\n|---|---|---|---|\n"
+        f"| {objects} | {'-' if iou is None else f'{iou:.3f}'} | {seconds:.1f} | {_plain(output)} |",
+        f"**{_plain(error)}**" if error else "",
+    ]
+    _show(create_markdown_artifact, "\n\n".join(line for line in lines if line), artifact_key("scene", name), state)
+
+
+def show_table(rows: Sequence[Row], name: str) -> None:
+    """The table at the end of a batch; of a large one the first `MAX_TABLE` rows, what went wrong before what is done."""
+    chosen = sorted(rows, key=lambda row: ORDER.index(row.state))[:MAX_TABLE]
+    more = "" if len(chosen) == len(rows) else f" Shown: {len(chosen)}; batch.csv has all."
+    table: list[dict[str, Any]] = [
+        {
+            "image": row.image,
+            "state": row.state,
+            "objects": row.objects,
+            "silhouette IoU": row.silhouette_iou,
+            "seconds": row.seconds,
+            "output": row.output,
+            "error": row.error,
+        }
+        for row in chosen
+    ]
+    _show(create_table_artifact, table, artifact_key("batch", name), f"{summary(rows)}.{more}")
+
+
+class Bar:
+    """How far a batch is, as a progress artifact."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._total = total
+        self._done: set[str] = set()
+        done = 100.0 if total == 0 else 0.0
+        self._id: Any = _show(create_progress_artifact, done, artifact_key("progress", name), name)
+
+    def step(self, name: str) -> None:
+        """The photo `name` has ended, perhaps not for the first time."""
+        self._done.add(name)
+        if self._id is not None:
+            _show(update_progress_artifact, self._id, 100.0 * len(self._done) / self._total)
+
+
+def artifact_key(kind: str, name: str) -> str:
+    """A key of lower-case letters, digits and dashes, unequal for unequal names."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if slug != name:
+        slug = f"{slug}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}".strip("-")
+    return f"{kind}-{slug}"[:MAX_KEY]
+
+
+def _plain(text: str) -> str:
+    """`text` in Markdown as it is, on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
+
+
+def _show(create: Callable[..., T], *values: Any) -> T | None:
+    """What `create` returns; None outside of a flow, or where it fails."""
+    if FlowRunContext.get() is None:
+        return None
+    try:
+        return create(*values)
+    except Exception as error:  # noqa: BLE001 (whatever the client raises; it is logged)
+        logger.warning("an artifact is not shown: %s", error)
+        return None
