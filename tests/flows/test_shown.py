@@ -1,0 +1,102 @@
+"""Artifacts and log lines, without a server."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import shown
+from flows.logs import About
+from flows.shown import MAX_TABLE, Bar, artifact_key, show_row, show_table
+from scenegen.progress import log_photo, logged_stage, say_place
+from stages.batch import Row
+
+
+def row(name: str, **values: Any) -> Row:
+    return Row(**{"image": f"/in/{name}.jpg", "name": name, "state": "complete", "config_sha256": "c", **values})
+
+
+@pytest.fixture
+def artifacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    made: list[tuple[Any, ...]] = []
+    for name in (
+        "create_markdown_artifact",
+        "create_table_artifact",
+        "create_progress_artifact",
+        "update_progress_artifact",
+    ):
+        monkeypatch.setattr(shown, name, lambda *values, name=name: made.append((name, *values)) or "id")
+    monkeypatch.setattr(shown.FlowRunContext, "get", lambda: object())
+    return made
+
+
+@given(st.lists(st.text(max_size=300), unique=True, max_size=4))
+def test_keys_are_what_the_server_takes_and_unequal(names: list[str]) -> None:
+    keys = [artifact_key("scene", name) for name in names]
+    assert all(re.fullmatch(r"[a-z0-9-]{1,255}", key) for key in keys)
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_page_shows_the_picture_and_no_markup_of_a_name(artifacts: list[tuple[Any, ...]]) -> None:
+    picture = "data:image/jpeg;base64,AAAA"
+    show_row(row("<b>*x*", objects=2, silhouette_iou=0.9123, thumbnail=picture, error="[no](http://evil)", output="/o"))
+    ((_, page, key, state),) = artifacts
+    assert f"![the scene over the photo]({picture})" in page
+    assert "| 2 | 0.912 | 0.0 |" in page
+    assert "<b>" not in page
+    assert "[no](" not in page
+    assert (state, key) == ("complete", artifact_key("scene", "<b>*x*"))
+
+
+def test_the_table_names_what_went_wrong_first(artifacts: list[tuple[Any, ...]]) -> None:
+    rows = [row(str(number)) for number in range(MAX_TABLE + 5)] + [row("bad", state="failed", error="no picture")]
+    show_table(rows, "/out")
+    ((_, table, _, description),) = artifacts
+    assert len(table) == MAX_TABLE
+    assert (table[0]["image"], table[0]["error"]) == ("/in/bad.jpg", "no picture")
+    assert (
+        description
+        == f"{MAX_TABLE + 6} photos: {MAX_TABLE + 5} complete, 1 failed. Shown: {MAX_TABLE}; batch.csv has all."
+    )
+
+
+def test_progress_counts_every_photo_once(artifacts: list[tuple[Any, ...]]) -> None:
+    bar = Bar("/out", 4)
+    for name in ("a", "b", "a"):
+        bar.step(name)
+    assert [values[-1] for name, *values in artifacts if name == "update_progress_artifact"] == [25, 50, 50]
+    Bar("/out", 0)
+    assert artifacts[-1][1] == 100
+
+
+def test_an_artifact_that_cannot_be_made_stops_nothing(
+    artifacts: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*values: Any) -> None:
+        raise RuntimeError("the server says no")
+
+    monkeypatch.setattr(shown, "create_markdown_artifact", refuse)
+    show_row(row("a"))
+    assert "an artifact is not shown: the server says no" in caplog.text
+    monkeypatch.setattr(shown.FlowRunContext, "get", lambda: None)
+    show_table([row("a")], "/out")
+    assert artifacts == []
+
+
+def test_a_line_says_image_stage_and_object() -> None:
+    log_photo("bowl")
+    try:
+        with logged_stage("generate 3"):
+            record = logging.LogRecord("stages.stage", logging.INFO, __file__, 1, "took %s s", ("2",), None)
+            say_place(record)
+    finally:
+        log_photo("")
+    assert About().format(record) == "image=bowl stage=generate object=3 | took 2 s"
+    plain = logging.LogRecord("stages.stage", logging.INFO, __file__, 1, "ready", (), None)
+    say_place(plain)
+    assert About().format(plain) == "ready"
