@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from prefect import flow
@@ -18,7 +17,7 @@ from flows.spread import spread
 from scenegen.errors import ScenegenError, TransientError, UsageError
 from scenegen.sources import Item, list_photos
 from scenegen.store import disk_errors
-from stages.batch import Job, Row, open_outlet, pending, plan, standing
+from stages.batch import Job, Row, open_outlet, pending, standing
 from stages.table import summary, write_table
 
 logger = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ def batch_scenes(
     """
     end_crash_loop()
     check_places(making.offline, source=source, out=out, cache=work.cache)
-    job = plan(out, making.config(), making.runtime(), None if work.cache is None else Path(work.cache))
+    job = making.job(out, work.cache)
     with logging_to_prefect():
         items = _listed(source)
         rows = {row.name: row for row in standing(items, job)}
@@ -68,7 +67,7 @@ def batch_scenes(
             bar.step(row.name)
 
         if fan_out.pool is None:
-            _here(todo, job, making, work, show)
+            _here(todo, job, work, show)
         elif todo:
             spread(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
         outlet = open_outlet(job)
@@ -92,7 +91,7 @@ def _listed(source: str) -> tuple[Item, ...]:
     return items
 
 
-def _here(todo: Sequence[Item], job: Job, making: Making, work: Work, show: Callable[[Row], None]) -> None:
+def _here(todo: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None]) -> None:
     """The photos in child processes of this run."""
 
     def show_all(row: Row) -> None:
@@ -100,6 +99,6 @@ def _here(todo: Sequence[Item], job: Job, making: Making, work: Work, show: Call
         show_row(row)
 
     try:
-        make_photos(todo, job, making, work, show_all)
+        make_photos(todo, job, work, show_all)
     except TransientError as error:
         logger.error("%s", error)

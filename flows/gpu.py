@@ -17,22 +17,22 @@ from prefect.concurrency.sync import concurrency
 from scenegen.config import Settings
 from scenegen.errors import UsageError
 from scenegen.records import Record
-from stages.graph import NeedsDevice, Pending, R, Submit, works_on_object
+from stages.graph import Pending, R, Submit, in_process_on
 from stages.stage import Outcome, Stage, Work
 
 GPU_LIMIT = "gpu"
 
 
-def with_gpu_slot(submit: Submit, devices: Sequence[str], needs_device: NeedsDevice = works_on_object) -> Submit:
+def with_gpu_slot(submit: Submit, devices: Sequence[str]) -> Submit:
     """`submit`, with a slot of the limit `gpu` held while a stage runs that needs a device; on the CPU, `submit` itself.
 
     Args:
         submit: starts a stage. What `stages.graph.worker_submit` puts around `Stage.run` must lie outside of this.
-        devices: what the stages may run on.
-        needs_device: which stages.
+        devices: those with processes for stages.
     """
-    if all(name == "cpu" for name in devices):
+    if set(devices) <= {"cpu"}:
         return submit
+    needs_device = in_process_on(devices)
 
     def submit_with_slot(
         stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None

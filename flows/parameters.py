@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -12,6 +13,8 @@ from scenegen.config import DEFAULT_PRESET, Config, load_config, preset_names
 from scenegen.errors import UsageError
 from scenegen.folder import is_url, local_path, refuse_network
 from scenegen.runtime import Runtime
+from stages.batch import Job, plan
+from stages.devices import process_devices
 
 SIGNATURES = frozenset({"x-amz-signature", "x-amz-security-token", "x-goog-signature", "sig", "signature", "token"})
 """Query parameters that let whoever has the URL in."""
@@ -57,11 +60,10 @@ class Making(BaseModel):
         "auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps."
     )
     offline: bool = Field(False, title="Offline", description="Never use the network.")
-    objects_at_once: int = Field(
-        1, title="Objects at once", ge=1, le=64, description="Side by side on the CPU; a graphics card takes one."
-    )
-    object_timeout_s: float = Field(
-        1800.0, title="Time limit of an object", gt=0, description="Seconds; then its process is killed."
+    isolate: bool = Field(
+        True,
+        title="Isolate",
+        description="Make objects in a process of their own on the CPU too, as on graphics cards.",
     )
 
     def config(self) -> Config:
@@ -77,14 +79,49 @@ class Making(BaseModel):
         """Where to compute."""
         return Runtime(device=self.device, offline=self.offline)
 
+    def job(self, out: str, cache: str | None = None) -> Job:
+        """What a batch does to every photo.
+
+        Args:
+            out: folder or URL that gets one folder per photo.
+            cache: where scenes are made when `out` is a URL.
+
+        Raises:
+            UsageError: for an unknown preset, or settings that do not exist.
+            WeightsError: if weights that the configuration names are missing.
+        """
+        runtime = self.runtime()
+        job = plan(out, self.config(), runtime, None if cache is None else Path(cache))
+        return job.model_copy(update={"devices": process_devices(runtime, job.weights, self.isolate, at_once=1)})
+
+
+class Pace(BaseModel):
+    """How the objects of one photo are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    objects_at_once: int = Field(
+        1, title="Objects at once", ge=1, le=64, description="Side by side on the CPU; a graphics card takes one."
+    )
+    object_timeout_s: float = Field(
+        1800.0,
+        title="Time limit of an object",
+        gt=0,
+        description="Seconds; then its process is killed, where it has its own.",
+    )
+
 
 class Work(BaseModel):
     """How a run works on its photos."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    photos_at_once: int = Field(
-        1, title="Photos at once", ge=1, le=64, description="Side by side in one run, each in a process of its own."
+    photos_at_once: int | None = Field(
+        None,
+        title="Photos at once",
+        ge=1,
+        le=64,
+        description="Side by side in one run, each in a process of its own; by default one for each graphics card, else 1.",
     )
     photo_timeout_s: float = Field(
         3600.0,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated
 
 from prefect import flow, task
@@ -19,7 +17,7 @@ from flows.retries import AGAIN
 from flows.shown import show_row
 from scenegen.errors import TransientError
 from scenegen.sources import Item
-from stages.batch import Job, Row, plan, run_items, standing
+from stages.batch import Job, Row, run_items, standing
 
 
 @flow(name="photos-to-scenes", persist_result=False)
@@ -46,21 +44,18 @@ def photos_to_scenes(
         ScenegenError: if the outputs cannot be reached, or a network or device fails some photos again and again.
     """
     check_places(making.offline, out=out, cache=work.cache)
-    job = plan(out, making.config(), making.runtime(), None if work.cache is None else Path(work.cache))
+    job = making.job(out, work.cache)
     with logging_to_prefect():
-        make_photos(photos, job, making, work, show_row)
+        make_photos(photos, job, work, show_row)
         return count(standing(photos, job))
 
 
-def make_photos(
-    items: Sequence[Item], job: Job, making: Making, work: Work, show: Callable[[Row], None], failed: bool = True
-) -> None:
+def make_photos(items: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None], failed: bool = True) -> None:
     """Runs the photos that are not done as one task of this flow, which tries again those that may pass then.
 
     Args:
         items: the photos.
         job: what to do to them.
-        making: how their objects are made.
         work: how many photos at once, and for how long.
         show: gets every row as it comes.
         failed: whether photos that have failed before are tried again.
@@ -77,11 +72,9 @@ def make_photos(
             for item, row in zip(items, standing(items, job), strict=True)
             if not row.done and (row.transient or row.state == "missing" or (failed and not again))
         ]
-        photo = functools.partial(
-            make_photo, objects_at_once=making.objects_at_once, object_timeout_s=making.object_timeout_s
-        )
         lost = []
-        for row in run_items(left, job, work.photos_at_once, work.photo_timeout_s, photo):
+        at_once = work.photos_at_once or len(job.devices) or 1
+        for row in run_items(left, job, at_once, work.photo_timeout_s, make_photo):
             show(row)
             if row.transient:
                 lost.append(row)

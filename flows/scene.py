@@ -14,24 +14,24 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.child import hands
 from flows.gpu import with_gpu_slot
 from flows.logs import logging_to_prefect
-from flows.parameters import Making, Place, check_places
+from flows.parameters import Making, Pace, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
 from flows.shown import show_scene
-from scenegen.config import Settings
+from scenegen.config import Config, Settings
+from scenegen.export.manifest import read_manifest
 from scenegen.inputs import Inputs, safe_name
 from scenegen.progress import log_event, log_photo
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.sources import fetch
 from scenegen.store import Store, disk_errors
-from stages.batch import deliver, open_outlet, plan
-from stages.graph import R, Submit, worker_submit
+from stages.batch import deliver, open_outlet
+from stages.devices import process_devices
+from stages.graph import R, Submit, on_devices, weights_in_use
 from stages.run import open_store, photo_to_scene, regenerate, watched
 from stages.stage import Outcome, Stage, execute
-from stages.worker import device_workers
 
 MAX_TASKS = 64
 """More threads than any machine has devices: what bounds the tasks is `prefect_submit`."""
@@ -70,12 +70,13 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
 
 
 @contextlib.contextmanager
-def _submitting(store: Store, making: Making) -> Iterator[Submit]:
-    """`prefect_submit`, with objects made in the processes of the devices, until the block ends."""
-    names = hands(making.runtime(), making.objects_at_once)
-    with device_workers(names, making.object_timeout_s) as idle:
-        tasks = with_gpu_slot(prefect_submit(store, making.runtime(), len(names)), names)
-        yield watched(worker_submit(tasks, idle), log_event)
+def _submitting(store: Store, config: Config, making: Making, pace: Pace) -> Iterator[Submit]:
+    """`prefect_submit`, with the stages that need it in processes of their devices, until the block ends."""
+    runtime = making.runtime()
+    names = process_devices(runtime, weights_in_use(config), making.isolate, pace.objects_at_once)
+    with on_devices(names, pace.object_timeout_s) as placed:
+        tasks = prefect_submit(store, runtime, len(names) or pace.objects_at_once)
+        yield placed(watched(with_gpu_slot(tasks, names), log_event))
 
 
 @flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
@@ -86,6 +87,7 @@ def image_to_scene(
     masks: list[Place] | None = None,
     depth: Place | None = None,
     making: Making = Making(),
+    pace: Pace = Pace(),
 ) -> dict[str, Any]:
     """Makes and publishes the scene of one photo.
 
@@ -96,6 +98,7 @@ def image_to_scene(
         masks: one id picture, or one picture per object.
         depth: a depth map: .npy, .exr or 16-bit .png.
         making: how scenes are made.
+        pace: how its objects are made.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -107,11 +110,11 @@ def image_to_scene(
     named = {f"masks[{number}]": mask for number, mask in enumerate(masks or ())}
     check_places(making.offline, image=image, out=out, depth=depth, **named)
     name = safe_name(Path(image).stem if name is None else name)
-    job = plan(out, making.config(), making.runtime())
+    job = making.job(out)
     log_photo(name)
     with logging_to_prefect():
         outlet = open_outlet(job)
-        with outlet.store.staging() as folder, _submitting(outlet.store, making) as submit:
+        with outlet.store.staging() as folder, _submitting(outlet.store, job.config, making, pace) as submit:
 
             @task(name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def fetch_inputs() -> Inputs:
@@ -138,6 +141,7 @@ def regenerate_object(
     object_id: Annotated[int, Field(ge=1)],
     seed: Annotated[int, Field(ge=0)] | None = None,
     making: Making = Making(),
+    pace: Pace = Pace(),
 ) -> dict[str, Any]:
     """Makes one object of a published scene anew; the others stay where and as they are.
 
@@ -146,6 +150,7 @@ def regenerate_object(
         object_id: the object.
         seed: its new seed; without it, the one after its last.
         making: where to compute; the configuration is the scene's own.
+        pace: how long it may take.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -154,7 +159,7 @@ def regenerate_object(
         ScenegenError: from the part that failed.
     """
     check_places(making.offline, folder=folder)
-    store = open_store(Path(folder).parent)
+    store, config = open_store(Path(folder).parent), read_manifest(Path(folder)).config
     log_photo(Path(folder).name)
-    with logging_to_prefect(), _submitting(store, making) as submit:
+    with logging_to_prefect(), _submitting(store, config, making, pace) as submit:
         return regenerate(Path(folder), object_id, seed, store, making.runtime(), submit).model_dump(mode="json")

@@ -114,6 +114,10 @@ class Reach:
             raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1.")
         return self.jobs or min(2, os.cpu_count() or 1)
 
+    def as_parameters(self) -> dict[str, Any]:
+        """The same as parameters of a flow."""
+        return {"device": self.device, "offline": self.offline, "isolate": self.isolate}
+
     def as_flow(self) -> bool:
         """Whether to run as a Prefect flow."""
         return self.prefect or bool(os.environ.get("PREFECT_API_URL"))
@@ -210,12 +214,12 @@ def regenerate(
     folder = folder.resolve()
     if reach.as_flow():
         _need_prefect()
-        from flows.parameters import Making
+        from flows.parameters import Making, Pace
         from flows.scene import regenerate_object
         from stages.run import Result
 
-        making = Making(device=reach.device, offline=reach.offline, objects_at_once=workers)
-        return _say_result(Result.model_validate(regenerate_object(str(folder), object_id, seed, making)))
+        making, pace = Making(**reach.as_parameters()), Pace(objects_at_once=workers)
+        return _say_result(Result.model_validate(regenerate_object(str(folder), object_id, seed, making, pace)))
     from scenegen.export.manifest import read_manifest
     from stages.graph import on_devices
     from stages.run import open_store
@@ -541,12 +545,12 @@ def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[
     runtime, workers = reach.runtime(), reach.workers()
     if reach.as_flow():
         _need_prefect()
-        from flows.parameters import Making
+        from flows.parameters import Making, Pace
         from flows.scene import image_to_scene
         from stages.run import Result
 
-        settings = config.model_dump(mode="json")
-        making = Making(settings=settings, device=reach.device, offline=reach.offline, objects_at_once=workers)
+        making = Making(settings=config.model_dump(mode="json"), **reach.as_parameters())
+        pace = Pace(objects_at_once=workers)
         yield lambda inputs: Result.model_validate(
             image_to_scene(
                 str(inputs.photo),
@@ -555,6 +559,7 @@ def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[
                 [str(path) for path in inputs.masks],
                 None if inputs.depth is None else str(inputs.depth),
                 making,
+                pace,
             )
         )
         return

@@ -16,7 +16,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
@@ -185,13 +185,13 @@ def pending(
     )
 
 
-def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit] | None = None) -> Row:
+def run_item(item: Item, job: Job, around: Callable[[Submit], Submit] | None = None) -> Row:
     """Makes and publishes the scene of one photo, unless it is there. Every failure becomes a row.
 
     Args:
         item: the photo.
         job: what to do to it.
-        submit_to: what starts the stages; by default they run in this thread, one after another.
+        around: what its stages run in besides, such as a slot: from what starts them to what is used in its place.
     """
     log_photo(item.name)
     start = time.perf_counter()
@@ -209,11 +209,11 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
             if row is None:
                 inputs = Inputs(name=item.name, photo=photo)
                 with ThreadPoolExecutor(1) as executor:
-                    submit = (
-                        _submit_locally(outlet.store, runtime, executor, job.devices)
-                        if submit_to is None
-                        else submit_to(outlet.store, runtime)
-                    )
+                    submit: Submit = local_submit(outlet.store, runtime, executor)
+                    if around is not None:
+                        submit = around(submit)
+                    if job.devices:
+                        submit = worker_submit(submit, _worker_on(job.devices), in_process_on(job.devices))
                     photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
                 row = _row(item, job, outlet, deliver(outlet, item.name))
     except Exception as error:
@@ -224,13 +224,6 @@ def run_item(item: Item, job: Job, submit_to: Callable[[Store, Runtime], Submit]
     keep(row, job)
     log_photo("")
     return row
-
-
-def _submit_locally(store: Store, runtime: Runtime, executor: Executor, devices: tuple[str, ...]) -> Submit:
-    submit = local_submit(store, runtime, executor)
-    if not devices:
-        return submit
-    return worker_submit(submit, _worker_on(devices), in_process_on(devices))
 
 
 @functools.cache

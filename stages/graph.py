@@ -235,12 +235,13 @@ def in_process_on(names: Sequence[str]) -> NeedsDevice:
 
 
 @contextlib.contextmanager
-def on_devices(names: Sequence[str]) -> Iterator[Callable[[Submit], Submit]]:
-    """What sends the stages that need it to processes of their own, one for each of `names`, until the block ends."""
+def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator[Callable[[Submit], Submit]]:
+    """What sends the stages that need it to processes of their own, one for each of `names`, until the block ends.
+    One that takes longer than `timeout_s` is stopped, and has failed."""
     if not names:
         yield lambda submit: submit
         return
-    with device_workers(names) as idle:
+    with device_workers(names, timeout_s) as idle:
         yield lambda submit: worker_submit(submit, idle, in_process_on(names))
 
 

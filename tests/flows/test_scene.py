@@ -14,10 +14,15 @@ from typing import Any
 
 import pytest
 
-from scenegen.errors import InputError, ResourceError
+from flows.parameters import Making
+from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
+from scenegen.records import Source
 
 pytestmark = pytest.mark.slow
+
+HERE = Making(isolate=False)
+"""The stand-ins are closures, which no other process can have."""
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +55,12 @@ def settled(expected: Counter[str]) -> Counter[str]:
     return found
 
 
-@pytest.fixture(autouse=True)
-def objects_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stand-ins are closures, which no other process can have."""
-    from stages.worker import DeviceWorker
-
-    def run(worker: Any, stage: Any, inputs: Any, config: Any, work: Any, object_id: int | None = None) -> Any:
-        return stage.run(*inputs, config=config, work=work)
-
-    monkeypatch.setattr(DeviceWorker, "run", run)
-
-
 def test_every_stage_is_one_task_run(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:
-    from flows.parameters import Making
     from flows.scene import image_to_scene
 
     before = task_runs()
     out = tmp_path / "out"
-    result = image_to_scene(str(photo), str(out), making=Making(settings={"seed": 3}))
+    result = image_to_scene(str(photo), str(out), making=HERE.model_copy(update={"settings": {"seed": 3}}))
     assert result == {"folder": str(out / "photo"), "objects": 3, "silhouette_iou": 0.92, "state": "complete"}
     names = ["read", "segment", "depth", "layout", "generate-1", "generate-2", "generate-3"]
     expected = Counter(["fetch", *names, "compose", "export", "report", "deliver"])
@@ -77,7 +70,7 @@ def test_every_stage_is_one_task_run(server: None, bench: Any, photo: Path, tmp_
     assert not list(tmp_path.glob("**/*.pkl"))
     # Again: the tasks run, and find everything in the store.
     bench.executed.clear()
-    assert image_to_scene(str(photo), str(out), making=Making(settings={"seed": 3})) == result
+    assert image_to_scene(str(photo), str(out), making=HERE.model_copy(update={"settings": {"seed": 3}})) == result
     assert not bench.executed
 
 
@@ -85,12 +78,12 @@ def test_a_failed_object_and_a_failed_photo(server: None, bench: Any, photo: Pat
     from flows.scene import image_to_scene
 
     bench.errors["generate 2"] = ValueError("no surface")
-    result = image_to_scene(str(photo), str(tmp_path / "out"))
+    result = image_to_scene(str(photo), str(tmp_path / "out"), making=HERE)
     assert (result["objects"], result["state"]) == (2, "partial")
     assert bench.executed["generate 2"] == 1  # no retry
     bench.errors["layout"] = ResourceError("no memory")
     with pytest.raises(ResourceError, match="no memory"):
-        image_to_scene(str(photo), str(tmp_path / "other"))
+        image_to_scene(str(photo), str(tmp_path / "other"), making=HERE)
     with pytest.raises(InputError, match="No such file"):
         image_to_scene(str(tmp_path / "missing.jpg"), str(tmp_path / "out"))
 
@@ -98,9 +91,9 @@ def test_a_failed_object_and_a_failed_photo(server: None, bench: Any, photo: Pat
 def test_regenerate_object(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:
     from flows.scene import image_to_scene, regenerate_object
 
-    image_to_scene(str(photo), str(tmp_path / "out"))
+    image_to_scene(str(photo), str(tmp_path / "out"), making=HERE)
     bench.executed.clear()
-    regenerate_object(str(tmp_path / "out" / "photo"), 2, seed=5)
+    regenerate_object(str(tmp_path / "out" / "photo"), 2, seed=5, making=HERE)
     assert set(bench.executed) == {"generate 2", "compose", "export", "report"}
     assert [placed.seed for placed in read_manifest(tmp_path / "out" / "photo").objects] == [0, 5, 0]
 
@@ -140,3 +133,62 @@ def test_settings_of_prefect_yield_to_the_users(name: str, default: str) -> None
             environment[name] = given
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
+
+
+def test_a_slot_of_the_cards_is_strict(server: None) -> None:
+    """Without its limit nothing runs; with it, no more at once than it says, and the slot comes back."""
+    from prefect.client.orchestration import get_client
+
+    from flows.gpu import GPU_LIMIT, gpu_slot
+
+    with pytest.raises(UsageError, match="prefect gcl create gpu --limit N"), gpu_slot():
+        pass
+    with get_client(sync_client=True) as client:
+
+        def in_use() -> int:
+            limit = client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+            return int(limit.active_slots)
+
+        client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)
+        with gpu_slot():
+            assert in_use() == 1
+        assert in_use() == 0
+
+
+def test_only_stages_with_weights_take_a_slot_and_only_on_a_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import contextlib
+    from concurrent.futures import ThreadPoolExecutor
+
+    from standins import STAGES
+
+    from flows import gpu
+    from scenegen.config import load_config
+    from scenegen.runtime import Runtime
+    from scenegen.store import Store
+    from stages.graph import local_submit
+
+    held: list[str] = []
+
+    @contextlib.contextmanager
+    def slot() -> Iterator[None]:
+        held.append("taken")
+        yield
+        held.append("back")
+
+    monkeypatch.setattr(gpu, "gpu_slot", slot)
+    store = Store(tmp_path / "store")
+    photo = tmp_path / "photo.jpg"
+    photo.write_text("picture")
+    read, segment = STAGES[0], STAGES[1]
+    config = load_config()
+    with ThreadPoolExecutor(1) as executor:
+        plain = local_submit(store, Runtime(), executor)
+        assert gpu.with_gpu_slot(plain, ["cpu", "cpu"]) is plain
+        submit = gpu.with_gpu_slot(plain, ["cuda:0"])
+        source = Source(name="photo", photo=store.ingest(photo), masks=(), depth=None)
+        made = submit(read, source, config=config.read).result()
+        assert held == []  # `read` has no weights
+        submit(segment, made.record, config=config.segment).result()
+    assert held == ["taken", "back"]

@@ -1,0 +1,249 @@
+"""Tiny stand-ins for the eight stages, so that the graph, the store, publishing and the command line can be tested.
+
+They are functions of a module, so that other processes can run them too. Those have a `Bench` of their own; what they do
+is told from the ledger, a file that the environment variable names.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scenegen.errors import InputError
+from scenegen.records import (
+    CropCamera,
+    Depth,
+    Export,
+    Instance,
+    Instances,
+    Intrinsics,
+    Kept,
+    Layout,
+    Matrix4,
+    ObjectMesh,
+    Objects,
+    Photo,
+    PlacedObject,
+    Plane,
+    Report,
+    Scene,
+    Scores,
+    Source,
+    Timings,
+)
+from stages.stage import Stage, Work
+
+CAMERA = Intrinsics(width=8, height=6, fx=8, fy=8, cx=4, cy=3)
+IDENTITY: Matrix4 = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+CROP = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=CAMERA)
+
+
+@dataclass
+class Bench:
+    """What the stand-ins shall do, and what they did."""
+
+    objects: int = 3
+    errors: dict[str, BaseException] = field(default_factory=dict)
+    """By stage name, or `generate N`: what it raises."""
+    unreadable: str = ""
+    """A photo with these bytes cannot be read."""
+    executed: Counter[str] = field(default_factory=Counter)
+
+    def enter(self, name: str) -> None:
+        self.executed[name] += 1
+        if name in self.errors:
+            raise self.errors[name]
+
+
+BENCH = Bench()
+LEDGER = "SCENEGEN_TEST_LEDGER"
+"""Environment variable: file that gets a line when a stand-in begins and one when it ends."""
+PAUSE = "SCENEGEN_TEST_PAUSE"
+"""Environment variable: seconds that `generate` takes."""
+SLOW = "slow"
+"""The objects of a photo with this content take for ever."""
+
+
+def recorded(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The stand-in, with what it does written down."""
+
+    @functools.wraps(run)
+    def stand_in(*inputs: Any, config: Any, work: Work) -> Any:
+        item = next((value for value in inputs if isinstance(value, int)), None)
+        label = run.__name__ if item is None else f"{run.__name__} {item}"
+        BENCH.enter(label)
+        write_down("start", label, work)
+        record = run(*inputs, config=config, work=work)
+        write_down("end", label, work)
+        return record
+
+    return stand_in
+
+
+def write_down(what: str, label: str, work: Work) -> None:
+    """A line of the ledger; whole, whoever else writes."""
+    if LEDGER in os.environ:
+        line = f"{time.time()}\t{what}\t{label}\t{work.key}\t{os.getpid()}\n"
+        with Path(os.environ[LEDGER]).open("ab", buffering=0) as ledger:
+            ledger.write(line.encode())
+
+
+def note(work: Work, name: str, text: str) -> Any:
+    work.write(name).write_text(text)
+    return work.artifact(name)
+
+
+def keyed(work: Work, name: str, text: str) -> Any:
+    """Its content depends on all the stage was given, as that of a real stage may."""
+    return note(work, name, f"{text} {work.key}")
+
+
+@recorded
+def read(source: Source, *, config: Any, work: Work) -> Photo:
+    text = work.read(source.photo).read_bytes().decode("latin-1")
+    if BENCH.unreadable and text == BENCH.unreadable:
+        raise InputError("`photo` is no picture; give a JPEG, PNG or WebP.")
+    return Photo(
+        name=source.name,
+        image=keyed(work, "image.png", text),
+        alpha=None,
+        masks=None,
+        depth=None,
+        width=8,
+        height=6,
+        original_width=8,
+        original_height=6,
+        focal_35mm=None,
+        warnings=("a warning",),
+    )
+
+
+@recorded
+def segment(photo: Photo, *, config: Any, work: Work) -> Instances:
+    items = tuple(Instance(id=i + 1, label="thing", score=1, box=(0, 0, 1, 1), area=1) for i in range(BENCH.objects))
+    return Instances(masks=keyed(work, "masks.png", "m"), items=items, backend=config.method, licence="none")
+
+
+@recorded
+def depth(photo: Photo, instances: Instances, *, config: Any, work: Work) -> Depth:
+    return Depth(
+        depth=keyed(work, "depth.npy", "d"),
+        intrinsics=CAMERA,
+        intrinsics_source="default",
+        metric=False,
+        uncertainty=0.1,
+        backend=config.depth.method,
+        licence="none",
+    )
+
+
+@recorded
+def layout(photo: Photo, instances: Instances, depth: Depth, *, config: Any, work: Work) -> Layout:
+    return Layout(
+        intrinsics=CAMERA,
+        world_from_camera=IDENTITY,
+        floor=Plane(normal=(0, -1, 0), offset=1),
+        floor_source="assumed",
+        surfaces=(),
+        supports=(),
+        limit=keyed(work, "limit.npy", "l"),
+        backend="planes",
+    )
+
+
+@recorded
+def generate(
+    photo: Photo, instances: Instances, depth: Depth, layout: Layout, item: int, *, config: Any, work: Work
+) -> ObjectMesh:
+    time.sleep(600 if work.read(photo.image).read_text().startswith(SLOW) else float(os.environ.get(PAUSE, "0")))
+    return ObjectMesh(
+        id=item,
+        label="thing",
+        mesh=keyed(work, "mesh.npz", f"mesh {item} seed {config.seed}"),
+        crop=CROP,
+        backend="inflate",
+        licence="none",
+        seed=config.seed,
+    )
+
+
+@recorded
+def compose(
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    layout: Layout,
+    objects: Objects,
+    kept: Kept,
+    *,
+    config: Any,
+    work: Work,
+) -> Scene:
+    scales = dict(kept.scales)
+    placed = tuple(
+        PlacedObject(
+            id=item.id,
+            name=f"thing_{item.id}",
+            label=item.label,
+            mesh=item.mesh,
+            world_from_object=IDENTITY,
+            scale=scales.get(item.id, 1 + item.id + item.seed / 100),
+            support=0,
+            backend=item.backend,
+            licence=item.licence,
+            seed=item.seed,
+            score=1,
+            scores=Scores(silhouette_iou=0.9 + item.id / 100, depth_error=None, colour_psnr=None),
+        )
+        for item in objects.items
+    )
+    return Scene(
+        graph=keyed(work, "graph.json", "{}"),
+        intrinsics=CAMERA,
+        world_from_camera=IDENTITY,
+        objects=placed,
+        surfaces=(),
+        failures=objects.failures,
+    )
+
+
+@recorded
+def export(photo: Photo, scene: Scene, *, config: Any, work: Work) -> Export:
+    parts = [work.read(item.mesh).read_text() + f" scale {item.scale}" for item in scene.objects]
+    files = [("scene.glb", keyed(work, "scene.glb", work.read(photo.image).read_text() + "\n".join(parts)))]
+    files += [(f"objects/{item.name}.glb", item.mesh) for item in scene.objects]
+    return Export(files=tuple(files))
+
+
+@recorded
+def report(
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    layout: Layout,
+    scene: Scene,
+    export: Export,
+    timings: Timings,
+    *,
+    config: Any,
+    work: Work,
+) -> Report:
+    return Report(files=(("report.html", note(work, "report.html", f"{len(scene.objects)} objects")),))
+
+
+STAGES: tuple[Stage[Any], ...] = (
+    Stage("read", 1, Photo, read),
+    Stage("segment", 1, Instances, segment, weights=lambda config: {"net": "revision"}),
+    Stage("depth", 1, Depth, depth),
+    Stage("layout", 1, Layout, layout),
+    Stage("generate", 1, ObjectMesh, generate),
+    Stage("compose", 1, Scene, compose),
+    Stage("export", 1, Export, export),
+    Stage("report", 1, Report, report),
+)
