@@ -4,7 +4,8 @@
 
 A flow's rate is its matrix products' operations over its time; it stands beside the rate of plain square products in the same
 dtype, measured in turns with it. Times are the shortest of several runs after one that does not count. On a CPU the peak is the
-largest resident set of the process so far (give `--parts` for that of one part), on a GPU what each part allocates.
+largest resident set of the process so far (give `--parts` for that of one part), on a GPU what each part allocates. The whole
+cascade is measured by `pixal3d_cascade.py`.
 """
 
 from __future__ import annotations

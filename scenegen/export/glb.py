@@ -21,7 +21,7 @@ from jaxtyping import Shaped, UInt8
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, camera_matrix
 from scenegen.errors import ExportError
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, from_pose, pose, prepared
-from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
+from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, is_watertight, vertex_normals
 from scenegen.records import Intrinsics
 
 MAGIC = b"glTF"
@@ -166,7 +166,8 @@ class _Document:
             material["alphaMode"] = mode
         if mode == "MASK":
             material["alphaCutoff"] = ALPHA_CUTOFF
-        if double_sided or mode != "OPAQUE":  # through what is not there, a surface is seen from behind
+        # Through what is not there, a surface is seen from behind.
+        if double_sided or mode != "OPAQUE" or not is_watertight(mesh):
             material["doubleSided"] = True
         return self.add("materials", material)
 

@@ -253,7 +253,7 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | Non
     )
     material = _define_material(stage, f"{root}/mtl/material", mesh)
     UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
-    if solid is None or alpha_mode(mesh.base_color) != "OPAQUE":
+    if solid is None or not solid.closed or alpha_mode(mesh.base_color) != "OPAQUE":
         shown.CreateDoubleSidedAttr(True)
     if solid is not None:
         hull = _define_mesh(stage, f"{root}/geo/collider", solid.hull_vertices, solid.hull_faces)

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
 
+from scenegen.geometry.simplify import is_closed
+
 AlphaMode = Literal["OPAQUE", "MASK", "BLEND"]
 
 ALPHA_CUTOFF = 0.5
@@ -45,6 +47,12 @@ class TexturedMesh:
         vertices = (self.vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
         return replace(self, vertices=vertices, faces=self.faces[:, ::-1].copy() if mirrored else self.faces)
+
+
+def is_watertight(mesh: TexturedMesh) -> bool:
+    """Whether the surface has no boundary; vertices split by UV seams count as one."""
+    _, welded = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    return is_closed(welded.reshape(-1)[mesh.faces].astype(np.int32))
 
 
 def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:

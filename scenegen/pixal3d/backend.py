@@ -240,9 +240,13 @@ def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
             )
         try:
             yield _loaded[opening]
-        except ResourceError:
+        except ResourceError as error:
             release()
-            raise
+            if opening.residency == "streamed":
+                raise
+            raise ResourceError(
+                f"{error} Streamed weights take the least memory: --set generate.residency=streamed."
+            ) from error
 
 
 def release() -> None:

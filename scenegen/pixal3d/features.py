@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scenegen.errors import UsageError
 from scenegen.pixal3d.dino import Dinov3, normalised
-from scenegen.pixal3d.naf import NafUpsampler
+from scenegen.pixal3d.naf import SCORE_BYTES, NafUpsampler
 from scenegen.pixal3d.projection import (
     Cameras,
     dense_coords,
@@ -107,6 +107,7 @@ class FeatureExtractor(nn.Module):
         cameras: Cameras,
         settings: ExtractorSettings,
         coords: Int[Tensor, "n 4"] | None = None,
+        budget: int = SCORE_BYTES,
     ) -> Float[Tensor, "b r3 c2"] | Float[Tensor, "n c2"]:
         """The feature of every voxel: bilinear samples where it lies in the picture, averaged over its pictures.
 
@@ -117,6 +118,7 @@ class FeatureExtractor(nn.Module):
             cameras: one a picture.
             settings: grid, and whether up-sampled features [lr | hr] follow the plain ones.
             coords: active voxels (object, x, y, z), in any order; all voxels without.
+            budget: bytes for the up-sampler's scores at a time.
 
         Returns:
             One row a voxel: [n, c2] in the order of `coords`, or the dense volume [b, r^3, c2] with z running fastest.
@@ -128,10 +130,10 @@ class FeatureExtractor(nn.Module):
         objects = range(len(features.images))
         if coords is None:
             dense = dense_coords(settings.grid_resolution, features.lr.device)
-            return torch.stack([self._average(features, cameras, settings, item, dense) for item in objects])
+            return torch.stack([self._average(features, cameras, settings, item, dense, budget) for item in objects])
         voxels = [(coords[:, 0] == item).nonzero()[:, 0] for item in objects]
         rows = [
-            self._average(features, cameras, settings, item, coords[mine, 1:])
+            self._average(features, cameras, settings, item, coords[mine, 1:], budget)
             for item, mine in zip(objects, voxels, strict=True)
         ]
         return torch.cat(rows)[torch.cat(voxels).argsort()]
@@ -143,6 +145,7 @@ class FeatureExtractor(nn.Module):
         settings: ExtractorSettings,
         item: int,
         coords: Int[Tensor, "n 3"],
+        budget: int,
     ) -> Float[Tensor, "n c2"]:
         """Of one object over its pictures, a running sum, so that one picture's features live at a time."""
         device = features.lr.device
@@ -154,11 +157,17 @@ class FeatureExtractor(nn.Module):
             pose, fov = cameras.world_from_camera[item, view].to(device), cameras.fov[item, view].to(device)
             uv, _ = project(world, pose, fov, settings.image_size)
             at = sampling_points(uv, settings.image_size)
-            total = total + self._sample(features, settings, item, view, at)
+            total = total + self._sample(features, settings, item, view, at, budget)
         return total / views
 
     def _sample(
-        self, features: ImageFeatures, settings: ExtractorSettings, item: int, view: int, at: Float32[Tensor, "n 2"]
+        self,
+        features: ImageFeatures,
+        settings: ExtractorSettings,
+        item: int,
+        view: int,
+        at: Float32[Tensor, "n 2"],
+        budget: int,
     ) -> Float[Tensor, "n c2"]:
         lr = features.lr[item, view]
         plain = sample(lr, at)
@@ -166,7 +175,7 @@ class FeatureExtractor(nn.Module):
             return plain
         if self.naf is None or settings.naf_target_size is None:
             raise UsageError("`settings.use_naf` is true, but this extractor was built without NAF; build it with one.")
-        fine = self.naf.at(features.images[item, view], lr, at, settings.naf_target_size)
+        fine = self.naf.at(features.images[item, view], lr, at, settings.naf_target_size, budget)
         return torch.cat([plain, fine], dim=1)
 
     def _check(

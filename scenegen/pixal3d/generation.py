@@ -17,6 +17,7 @@ from torch import Tensor
 from scenegen.errors import InputError
 from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
+from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.preprocess import image_tensor, object_picture, on_black, view_tensor
 from scenegen.pixal3d.projection import Cameras
 from scenegen.pixal3d.residency import Networks
@@ -102,6 +103,7 @@ def generate(
     *,
     seed: int = 42,
     resolution: int = 1024,
+    memory: WorkingMemory | None = None,
     observe: Observer | None = None,
     on_step: Callable[[str, Step], None] | None = None,
 ) -> Generated:
@@ -117,6 +119,7 @@ def generate(
         settings: of every stage.
         seed: of the noise.
         resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
+        memory: to work in; what suits the device by default.
         observe: told the results of each stage.
         on_step: told the stage's name and each step of its flow. What it raises ends the generation, too.
 
@@ -129,6 +132,7 @@ def generate(
         torch.zeros((1, 4), dtype=torch.int32), resolution, settings.max_tokens
     )  # refuses a size before the work
     device = next(extractor.parameters()).device
+    working = memory or WorkingMemory.of(device)
     noise = torch.Generator().manual_seed(seed)
     encoded: dict[int, ImageFeatures] = {}
     meter = UsageMeter(device)
@@ -137,7 +141,7 @@ def generate(
         if view.image_size not in encoded:
             encoded[view.image_size] = extractor.encode(images(view.image_size).to(device))
         features = encoded[view.image_size]
-        return Condition(features.global_tokens, extractor.project(features, cameras, view, coords))
+        return Condition(features.global_tokens, extractor.project(features, cameras, view, coords, working.rows))
 
     def latents(
         stage: str,
@@ -151,7 +155,9 @@ def generate(
             channels = flow.in_channels - (0 if extra is None else extra.shape[1])
             drawn = torch.randn((len(coords), channels), generator=noise).to(device)
             return sample(
-                lambda x, t, conditional: flow(x, coords, t, *known.of(conditional), concat=extra),
+                lambda x, t, conditional: flow(
+                    x, coords, t, *known.of(conditional), concat=extra, score_bytes=working.scores
+                ),
                 drawn,
                 sampler,
                 lengths=[len(coords)],
@@ -168,7 +174,7 @@ def generate(
             grid = settings.structure_view.grid_resolution
             drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
             latent = sample(
-                lambda x, t, conditional: flow(x, t, *known.of(conditional)),
+                lambda x, t, conditional: flow(x, t, *known.of(conditional), score_bytes=working.scores),
                 drawn,
                 settings.structure_sampler,
                 on_step=_in("structure", on_step),
@@ -185,7 +191,7 @@ def generate(
             latents("coarse shape", "shape_slat_flow_model_512", coords, known, settings.shape_sampler)
         )
         with networks("shape_slat_decoder") as decoder:
-            lattice = decoder.upsample(coarse, coords, UPSAMPLINGS)
+            lattice = decoder.upsample(coarse, coords, UPSAMPLINGS, budget=working.rows)
         fine: FineVoxels = fine_voxels(lattice, resolution, settings.max_tokens)
     tell("coarse shape", latent=coarse, features=known.voxels, lattice=lattice, coords=fine.coords)
 
@@ -205,10 +211,10 @@ def generate(
 
     with meter.stage("decode"):  # surface and material from the latents
         with networks("shape_slat_decoder") as decoder:
-            decoded = decoder(shape, fine.coords)
+            decoded = decoder(shape, fine.coords, budget=working.rows)
             vertices, faces = dual_grid_to_mesh(decoder.dual_grid(decoded), fine.resolution)
         with networks("tex_slat_decoder") as decoder:
-            painted = decoder(texture, fine.coords, decoded.subdivisions)
+            painted = decoder(texture, fine.coords, decoded.subdivisions, budget=working.rows)
         attributes = material(painted.feats)
     masks = {f"subdivision {level}": logits > 0 for level, logits in enumerate(decoded.subdivisions)}
     tell(

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from scenegen.errors import UsageError
 from scenegen.pixal3d.projection import bilinear_taps
 
-SCORES_AT_ONCE = 2**25
-"""How many attention scores `NafUpsampler.at` holds at a time; 128 MiB in float32."""
+SCORE_BYTES = 2**27
+"""Default bound on the attention scores that `NafUpsampler.at` holds at a time."""
 MAX_GUIDE_OVERSIZE = 4
 """A guide more than this many times as wide as the target is shrunk first."""
 GROUPS = 8
+TAPS = 4
+"""Pixels that bilinear sampling reads."""
 
 
 class NafUpsampler(nn.Module):
@@ -77,7 +79,7 @@ class NafUpsampler(nn.Module):
         lr: Float[Tensor, "c h w"],
         points: Float32[Tensor, "n 2"],
         target_size: int,
-        scores_at_once: int = SCORES_AT_ONCE,
+        budget: int = SCORE_BYTES,
     ) -> Float[Tensor, "n c"]:
         """Bilinear samples of the up-sampled map, which is never made: the same numbers as `sample(dense(...), points)`.
 
@@ -86,7 +88,7 @@ class NafUpsampler(nn.Module):
             lr: the features to up-sample.
             points: in [-1, 1] across the map (u first); points outside take the border.
             target_size: side of the up-sampled map.
-            scores_at_once: bound of the memory beyond the guide's maps and the result.
+            budget: bytes of scores at a time, beside the guide's maps and the result.
 
         Raises:
             UsageError: where the neighbourhood does not fit.
@@ -98,7 +100,7 @@ class NafUpsampler(nn.Module):
         keys = self._split(F.adaptive_avg_pool2d(queries, lr.shape[-2:]))
         values = self._split(lr.to(queries.dtype))
         rows, columns, weights = bilinear_taps(points, target_size, target_size)
-        step = max(1, scores_at_once // (4 * self.heads * keys.shape[1]))
+        step = max(1, budget // (TAPS * self.heads * keys.shape[1] * torch.float32.itemsize))
         parts = [torch.zeros(0, lr.shape[0], dtype=lr.dtype, device=lr.device)]
         for start in range(0, len(points), step):
             part = slice(start, start + step)

@@ -25,6 +25,7 @@ from scenegen.pixal3d.generation import (
     one_picture,
     several_pictures,
 )
+from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.pretrained import PipelineFiles, copy_files, find_files
 from scenegen.pixal3d.projection import Cameras, distance_from_fov, fov_from_focal, front_cameras
 from scenegen.pixal3d.residency import Networks, Residency, open_extractor, open_networks
@@ -59,6 +60,7 @@ __all__ = [
     "StageUsage",
     "Step",
     "View",
+    "WorkingMemory",
     "crop_from_latent",
     "generate",
     "one_picture",
@@ -137,6 +139,8 @@ class Pixal3DPipeline:
     settings: PipelineSettings
     files: PipelineFiles
     """Where it was read from."""
+    memory: WorkingMemory
+    """What the networks may work in."""
 
     @classmethod
     def from_pretrained(
@@ -150,6 +154,7 @@ class Pixal3DPipeline:
         device: torch.device | str = "auto",
         residency: Residency = "staged",
         precision: Precision = "released",
+        memory: WorkingMemory | None = None,
         offline: bool = False,
         models: Path | None = None,
         progress: Progress | None = None,
@@ -168,6 +173,7 @@ class Pixal3DPipeline:
             device: where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
             residency: what stays in memory between uses; see `Residency`.
             precision: of the blocks; a CPU is faster with `float32`.
+            memory: to work in beside weights and results; what suits the device by default.
             offline: never use the network.
             models: folder of fetched models; that of scenegen by default.
             progress: told how each file that is fetched advances.
@@ -185,7 +191,7 @@ class Pixal3DPipeline:
         with device_memory(where):
             networks = open_networks(stems, where, residency, precision)
             extractor = open_extractor(files.dino, files.naf, where, residency)
-        return cls(networks, extractor, settings, files)
+        return cls(networks, extractor, settings, files, memory or WorkingMemory.of(where))
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes everything the pipeline needs to `folder`, for `from_pretrained` to read to the same numbers.
@@ -244,6 +250,7 @@ class Pixal3DPipeline:
                 settings,
                 seed=seed,
                 resolution=resolution,
+                memory=self.memory,
                 observe=observe,
                 on_step=on_step,
             )

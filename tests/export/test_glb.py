@@ -239,6 +239,14 @@ def test_normals_are_unit_and_point_away(part_scene: PartScene, tmp_path: Path) 
     assert (ball.vertex_normals * away).sum(axis=1).min() > 0.999
 
 
+def test_an_open_mesh_is_shown_from_both_sides(part_scene: PartScene, tmp_path: Path) -> None:
+    box = part_scene.objects[0]
+    opened = replace(box, mesh=replace(box.mesh, faces=box.mesh.faces[1:]))
+    write_glb(tmp_path / "open.glb", replace(part_scene, objects=(opened,), background=()))
+    document, _ = parsed(tmp_path / "open.glb")
+    assert [material.get("doubleSided", False) for material in document["materials"]] == [True]
+
+
 def test_large_meshes_get_long_indices(part_scene: PartScene, tmp_path: Path) -> None:
     kinds = {}
     for count in (65535, 65538):

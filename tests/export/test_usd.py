@@ -262,6 +262,7 @@ def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, 
     stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
     prim = stage.GetPrimAtPath("/scene/objects/obj_01_box")
     assert prim.GetCustomDataByKey("scenegen:mass_from") == "convex hull"
+    assert shown_mesh(stage, "obj_01_box").GetDoubleSidedAttr().Get()  # its inside can be seen
     assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
 
 

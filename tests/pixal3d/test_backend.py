@@ -226,10 +226,12 @@ def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch
         assert again is first
     with loaded(streamed):
         assert list(backend._loaded) == [streamed]
-    with pytest.raises(ResourceError), loaded(streamed):
+    with pytest.raises(ResourceError, match=r"memory$"), loaded(streamed):
         raise ResourceError("out of memory")
     assert not backend._loaded
-    assert opened == ["staged", "streamed"]
+    with pytest.raises(ResourceError, match="residency=streamed"), loaded(staged):
+        raise ResourceError("out of memory.")
+    assert opened == ["staged", "streamed", "staged"]
 
 
 @pytest.mark.parametrize(

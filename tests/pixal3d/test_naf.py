@@ -83,11 +83,11 @@ def test_samples_are_those_of_the_whole_map(naf, cells, size):
     assert torch.allclose(naf.at(guide, lr, points, size), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("scores_at_once", [1, 3000, 7000])
-def test_the_memory_bound_changes_nothing(naf, scores_at_once):
+@pytest.mark.parametrize("budget", [1, 12_000, 28_000])
+def test_the_memory_bound_changes_nothing(naf, budget):
     guide, lr, points = picture(20), features(9), some_points(12)
     expected = naf.at(guide, lr, points, 18)
-    assert torch.allclose(naf.at(guide, lr, points, 18, scores_at_once), expected, atol=1e-5)
+    assert torch.allclose(naf.at(guide, lr, points, 18, budget), expected, atol=1e-5)
 
 
 def test_no_points_give_no_features(naf):

@@ -26,6 +26,7 @@ from scenegen.errors import InputError, ResourceError, UsageError, WeightsError
 from scenegen.geometry.render import RayCaster
 from scenegen.models import MODELS, ModelFile, download, fetch
 from scenegen.pixal3d.generation import Generated, Images, one_picture
+from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
 from scenegen.pixal3d.projection import (
     Cameras,
@@ -104,6 +105,18 @@ def test_a_seed_repeats_and_another_differs(tree: Path, expected: Generated) -> 
 @pytest.mark.parametrize("residency", ["resident", "streamed"])
 def test_residency_changes_nothing(residency: Residency, tree: Path, expected: Generated) -> None:
     assert_equal(run(pipeline(tree, residency)), expected)
+
+
+def test_little_memory_to_work_in_changes_rounding_alone(tree: Path, expected: Generated) -> None:
+    little = Pixal3DPipeline.from_pretrained(
+        tree, device="cpu", precision="float32", offline=True, memory=WorkingMemory(rows=2**16, scores=2**20)
+    )
+    made = run(little)
+    assert torch.equal(made.coords, expected.coords)
+    torch.testing.assert_close(made.attributes, expected.attributes, rtol=0, atol=1e-3)
+    torch.testing.assert_close(made.vertices, expected.vertices, rtol=0, atol=1e-5)
+    with pytest.raises(UsageError, match="`scores`"):
+        WorkingMemory(rows=1, scores=0)
 
 
 def test_what_is_saved_is_what_was_read(tree: Path, expected: Generated, tmp_path: Path) -> None:

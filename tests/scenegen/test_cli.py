@@ -261,10 +261,12 @@ def test_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
         assert watch != progress.log_event
         watch(progress.Event("read", None, "done", 1.25))
         watch(progress.Event("generate", 2, "running"))
+        watch(progress.Event("generate", 2, "running", detail="texture, step 3 of 12"))
     text = console.export_text()
     assert "photo.jpg" in text
     assert "1.2 s" in text
     assert "generate 2" in text
+    assert "step 3 of 12" in text
 
 
 def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from scenegen.config import Config, load_config
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs import Inputs
-from scenegen.progress import Event
+from scenegen.progress import Event, tell_progress
 from scenegen.runtime import Runtime
 from stages.graph import local_submit
 from stages.run import Result, open_store, photo_to_scene, regenerate, watched
@@ -219,6 +219,21 @@ def test_watched_tells_every_change_of_state(bench: Any, photo: Path, tmp_path: 
     with pytest.raises(KeyError):
         run(photo, tmp_path, load_config(overrides=["layout.grid=50"]), watch=events.append)
     assert events[-1] == Event("layout", None, "failed")
+
+
+def test_what_a_long_stage_is_at_comes_with_its_name(bench: Any, photo: Path, tmp_path: Path) -> None:
+    enter = bench.enter
+
+    def busy(name: str) -> None:
+        enter(name)
+        tell_progress(f"in the middle of {name}")
+
+    bench.enter = busy
+    events: list[Event] = []
+    run(photo, tmp_path, watch=events.append, jobs=2)
+    details = {event.label: (event.state, event.detail) for event in events if event.detail}
+    assert details["generate 2"] == ("running", "in the middle of generate 2")
+    assert details["layout"] == ("running", "in the middle of layout")
 
 
 def test_objects_run_side_by_side(bench: Any, photo: Path, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def verify(folder: Annotated[Path | None, Parameter(name="DIR")] = None, /, *, m
         folder: Case files (.safetensors).
         manifest: Folder of manifests (.json) of the released checkpoints.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     failed = 0
     if folder is None and manifest is None:
         console.print("give DIR, a folder of case files, or --manifest DIR")

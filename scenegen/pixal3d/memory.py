@@ -1,0 +1,43 @@
+"""How much memory the networks may work in, beside their weights, what they are given and what they return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from scenegen.errors import UsageError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class WorkingMemory:
+    """Bounds in bytes. They change no number but its rounding.
+
+    Raises:
+        UsageError: for a bound that is not above 0.
+    """
+
+    rows: int
+    """What voxels are worked on in at a time: gathered neighbours and hidden layers of the sparse decoders, and the scores of
+    the up-sampler."""
+    scores: int | None
+    """Attention scores of the flows at a time; None for a device whose kernel never stores them."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("rows", self.rows), ("scores", self.scores)):
+            if value is not None and value < 1:
+                raise UsageError(f"`{name}` is {value} bytes; it must be above 0.")
+
+    @classmethod
+    def of(cls, device: torch.device) -> WorkingMemory:
+        """What suits a device: a CPU's cache; on a GPU enough for few, large products.
+
+        On `mps`, attention over more than about 18,000 tokens at once is known to come out wrong: it goes in parts.
+        """
+        return {
+            "cpu": cls(32 * MIB, None),
+            "cuda": cls(512 * MIB, None),
+            "mps": cls(128 * MIB, 1024 * MIB),
+        }[device.type]
