@@ -86,6 +86,12 @@ def safe_name(text: str) -> str:
     return text or "photo"
 
 
+def is_safe_name(text: str) -> bool:
+    """Whether `text` is what `safe_name` or `unique_names` makes."""
+    plain, dash, count = text.rpartition("-")
+    return safe_name(text) == text or (dash == "-" and count.isdecimal() and safe_name(plain) == plain)
+
+
 def folder_names(photos: Sequence[Path], out: Path) -> list[str]:
     """A name below `out` for each photo, as `unique_names`. A file in the way in `out` counts as taken."""
     return unique_names(photos, lambda name: (out / name).exists() and not (out / name).is_dir())

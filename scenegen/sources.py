@@ -6,12 +6,14 @@ import glob
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator
 
 from scenegen.errors import InputError, UsageError
 from scenegen.folder import connect, is_url, local_path, reaching, redacted
-from scenegen.inputs import PICTURE_SUFFIXES, find_photos, safe_name, unique_names
+from scenegen.inputs import PICTURE_SUFFIXES, find_photos, is_safe_name, safe_name, unique_names
 from scenegen.records import Record
 from scenegen.store import MAX_INPUT_BYTES
 
@@ -22,12 +24,18 @@ WEB = frozenset({"http", "https"})
 CHUNK_BYTES = 1 << 20
 
 
+def _checked_name(name: str) -> str:
+    if not is_safe_name(name):
+        raise ValueError(f"{name!r} must be a folder name as scenegen.inputs.safe_name makes them")
+    return name
+
+
 class Item(Record):
     """One photo of a batch."""
 
     image: str
     """Absolute path, or URL."""
-    name: str
+    name: Annotated[str, AfterValidator(_checked_name)]
     """Name of its output folder: safe, and unequal to every other's to any file system."""
     version: str | None = None
     """What the object store calls this content (its ETag), so that it is not fetched only to learn that it is done."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -48,6 +49,12 @@ class Work:
         )
 
 
+@functools.cache
+def _schema(record: type[Record]) -> dict[str, Any]:
+    """A stage's key must change with the form of its record."""
+    return record.model_json_schema()
+
+
 def no_weights(config: Any) -> Mapping[str, str]:
     """Weights of a stage that has none."""
     return {}
@@ -74,7 +81,7 @@ class Stage(Generic[R]):
             {
                 "stage": self.name,
                 "version": self.version,
-                "record": self.record.model_json_schema(),
+                "record": _schema(self.record),
                 "config": config.model_dump(mode="json"),
                 "weights": dict(self.weights(config) if weights is None else weights),
                 "inputs": [value if isinstance(value, int) else value.digest() for value in inputs],

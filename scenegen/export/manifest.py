@@ -8,6 +8,7 @@ leaves no folder at all; `heal`, which every run starts with, puts the old one b
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import platform
@@ -116,17 +117,23 @@ class Manifest(Record):
 
 def environment(device: str) -> Environment:
     """The environment of this process, computing on `device`."""
-    packages = {}
-    for name in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            packages[name] = version(name)
     return Environment(
         scenegen=__version__,
         python=platform.python_version(),
-        packages=packages,
+        packages=dict(_versions()),
         platform=platform.platform(),
         device=device,
     )
+
+
+@functools.cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    """Of `PACKAGES`, those that are installed."""
+    found = []
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append((name, version(name)))
+    return tuple(found)
 
 
 def output_files(files: Sequence[tuple[str, Artifact]]) -> tuple[OutputFile, ...]:

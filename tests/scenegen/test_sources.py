@@ -8,12 +8,13 @@ import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.folder import RemoteFolder, connect
-from scenegen.inputs import MAX_NAME_BYTES, TABLES
+from scenegen.inputs import MAX_NAME_BYTES, TABLES, safe_name
 from scenegen.sources import Item, fetch, list_photos
 
 NASTY = st.text(
@@ -112,6 +113,25 @@ def test_names_stay_inside_and_differ_to_every_file_system(stems: list[str]) -> 
         assert name[0] != "."
         assert len(name.encode()) <= MAX_NAME_BYTES + 4
         assert name not in TABLES
+
+
+@given(NASTY)
+@example("..")
+@example("../../etc")
+@example("a-2/../../b-3")
+@example("/etc-2")
+@example("con-2")
+@example("-2")
+def test_an_item_from_anywhere_stays_inside(name: str) -> None:
+    """Items also come from the parameters of flow runs, which others may set."""
+    try:
+        item = Item(image="a.jpg", name=name)
+    except ValidationError as error:
+        assert "must be a folder name" in str(error)
+        assert name != safe_name(name)
+    else:
+        assert Path("/out", item.name).resolve().parent == Path("/out")
+        assert item.name[0] != "."
 
 
 def test_fetch(album: Path, bucket: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
