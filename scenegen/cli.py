@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,6 +98,8 @@ class Reach:
     """Objects side by side on the CPU; by default 2, or 1 on a single core."""
     isolate: bool = False
     """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
+    ray: str | None = None
+    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
 
     def runtime(self) -> Runtime:
         """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables."""
@@ -566,10 +569,16 @@ def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[
     from stages.graph import on_devices
     from stages.run import open_store, photo_to_scene
 
-    store = open_store(out)
-    names = _process_devices(config, reach)
+    # Absolute, as other machines may have to find it.
+    store = open_store(out.absolute() if reach.ray else out)
+    names = () if reach.ray else _process_devices(config, reach)
     # Here, so that the weights stay loaded from one photo to the next.
     with on_devices(names) as placed:
+        if reach.ray:
+            from stages.cluster import cluster_submit, join_cluster
+
+            join_cluster(reach.ray)
+            placed = partial(cluster_submit, store=store, runtime=runtime)
 
         def run(inputs: Inputs) -> Result:
             with _local_submit(store, runtime, len(names) or workers, str(inputs.photo), placed) as submit:
