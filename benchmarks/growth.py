@@ -17,7 +17,6 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +46,8 @@ from scenegen.records import (
 )
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, list_photos
-from scenegen.store import Store
 from stages.batch import Job, Row, open_outlet, pending, plan, run_item, run_items, standing
-from stages.graph import Submit, local_submit
+from stages.graph import Submit
 from stages.stage import Stage, Work
 from stages.table import write_table
 
@@ -111,15 +109,13 @@ def sleeping(stage: Stage[Any]) -> Stage[Any]:
 def asleep(item: Item, job: Job) -> Row:
     """What a child of the batch does."""
 
-    def submit_to(store: Store, runtime: Runtime) -> Submit:
-        submit = local_submit(store, runtime, ThreadPoolExecutor(1))
-
+    def around(submit: Submit) -> Submit:
         def sleep(stage: Stage[Any], *inputs: Record | int, config: Any, object_id: int | None = None) -> Any:
             return submit(sleeping(stage), *inputs, config=config, object_id=object_id)
 
         return sleep
 
-    return run_item(item, job, submit_to)
+    return run_item(item, job, around)
 
 
 def batch(folder: Path, size: int, workers: int, work: Callable[[Item, Job], Row]) -> dict[str, float]:

@@ -252,6 +252,7 @@ def batch(
     device: str = "auto",
     offline: bool = False,
     isolate: bool = False,
+    ray: str | None = None,
     talk: Talk = Talk(),
 ) -> int:
     """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
@@ -268,6 +269,7 @@ def batch(
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
         isolate: Make objects in processes of their own on the CPU too.
+        ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must see OUT.
     """
     from scenegen.folder import is_url, refuse_network
     from scenegen.progress import Pace
@@ -289,7 +291,8 @@ def batch(
     from stages.table import summary, write_table
 
     job = plan(out, config, runtime, cache)
-    job = job.model_copy(update={"devices": process_devices(runtime, job.weights, isolate, at_once=1)})
+    devices = () if ray else process_devices(runtime, job.weights, isolate, at_once=1)
+    job = job.model_copy(update={"devices": devices, "cluster": ray})
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
     logger.info("%d of %d photos to do", len(todo), len(items))

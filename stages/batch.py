@@ -36,6 +36,7 @@ from scenegen.records import Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
 from scenegen.store import STAGING, Store, disk_errors, sha256_file
+from stages.cluster import cluster_submit, join_cluster
 from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
 from stages.pool import run_in_children
 from stages.run import STORE, photo_to_scene
@@ -61,6 +62,8 @@ class Job(Record):
     device: str = "auto"
     devices: tuple[str, ...] = ()
     """Stages that need one run in a process on any of these that is free, as `stages.devices.process_devices` says."""
+    cluster: str | None = None
+    """Address of the Ray cluster that makes the objects, if one does."""
     offline: bool = False
     cache: str | None = None
     """Where scenes are made whose `out` is a URL; by default in the user's cache."""
@@ -212,7 +215,10 @@ def run_item(item: Item, job: Job, around: Callable[[Submit], Submit] | None = N
                     submit: Submit = local_submit(outlet.store, runtime, executor)
                     if around is not None:
                         submit = around(submit)
-                    if job.devices:
+                    if job.cluster is not None:
+                        join_cluster(job.cluster)
+                        submit = cluster_submit(submit, outlet.store, runtime)
+                    elif job.devices:
                         submit = worker_submit(submit, _worker_on(job.devices), in_process_on(job.devices))
                     photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
                 row = _row(item, job, outlet, deliver(outlet, item.name))
