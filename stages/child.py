@@ -29,7 +29,7 @@ from typing import Any
 
 from scenegen.config import Settings
 from scenegen.errors import ScenegenError
-from scenegen.progress import say_place
+from scenegen.progress import progress_to, say_place
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.store import Store
@@ -89,7 +89,14 @@ class GaveWay:
     """The child was idle, has left its device to another process, and ends. A job sent meanwhile was not begun."""
 
 
-Message = Ready | Done | Raised | GaveWay | logging.LogRecord
+@dataclass(frozen=True)
+class Busy:
+    """What the job is at."""
+
+    detail: str
+
+
+Message = Ready | Done | Raised | GaveWay | Busy | logging.LogRecord
 
 
 def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
@@ -112,7 +119,7 @@ def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> Non
 
     forward_logs(send, levels)
     try:
-        with device_slot(*devices) as slot:
+        with device_slot(*devices) as slot, progress_to(lambda detail: send(Busy(detail))):
             send(Ready(slot.device))
             while connection.poll(IDLE_S) or not slot.wanted():
                 if connection.poll():

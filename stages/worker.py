@@ -29,10 +29,10 @@ from typing import TypeVar, cast
 
 from scenegen.config import Settings
 from scenegen.errors import ResourceError, TransientError
-from scenegen.progress import OWN_LOGGERS
+from scenegen.progress import OWN_LOGGERS, tell_progress
 from scenegen.records import Artifact, Photo, Record, Source
 from scenegen.runtime import MAX_ECONOMY
-from stages.child import Done, GaveWay, Job, Message, Raised, Ready
+from stages.child import Busy, Done, GaveWay, Job, Message, Raised, Ready
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -246,14 +246,17 @@ class DeviceWorker:
             return self._child
 
     def _receive(self, child: Child, context: Mapping[str, object], timeout_s: float | None) -> Answer:
-        """The child's next answer, its log records passed on meanwhile. Raises TimeoutError."""
+        """The child's next answer; its log records, and what it is at, are passed on meanwhile. Raises TimeoutError."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         try:
             while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
                 message: Message = child.connection.recv()
-                if not isinstance(message, logging.LogRecord):
+                if isinstance(message, logging.LogRecord):
+                    _log(message, context)
+                elif isinstance(message, Busy):
+                    tell_progress(message.detail)
+                else:
                     return message
-                _log(message, context)
         except (EOFError, ConnectionError):
             return self._mourn(child)
         raise TimeoutError

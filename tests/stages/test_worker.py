@@ -21,6 +21,7 @@ import worker_stages
 from worker_stages import ADD, WRONG, Number, Sum, Task
 
 from scenegen.errors import InputError, ResourceError, ScenegenError
+from scenegen.progress import progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
@@ -257,9 +258,11 @@ def test_logs_come_with_their_context_and_standard_output_stays_free(
 ) -> None:
     caplog.set_level(logging.INFO, "stages")
     caplog.set_level(logging.INFO)
-    worker = DeviceWorker("cpu")
-    worker.run(Stage("look", 1, Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
+    worker, told = DeviceWorker("cpu"), list[str]()
+    with progress_to(told.append):
+        worker.run(Stage("look", 1, Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
     worker.kill()
+    assert told == ["half way"]
     (record,) = [record for record in caplog.records if record.name == "stages.stub"]
     assert (record.getMessage(), record.levelname) == ("for the ears", "INFO")
     assert [getattr(record, name) for name in ("image", "stage", "object_id")] == ["table", "look", 3]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scenegen.config import Settings
 from scenegen.errors import InputError, ResourceError
+from scenegen.progress import tell_progress
 from scenegen.records import Artifact, Photo, Record
 from stages.stage import Stage, Work
 
@@ -144,6 +145,7 @@ def hang(config: Task, work: Work) -> None:
 def talk(config: Task, work: Work) -> None:
     logger.info("for %s", "the ears")
     logger.debug("for nobody")
+    tell_progress("half way")
     sys.stdout.write("for the terminal\n")
     sys.stdout.flush()
 
