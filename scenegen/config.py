@@ -71,7 +71,16 @@ class SamConfig(Settings):
     max_objects: int = Field(24, ge=1, le=254)
 
 
-SegmentConfig = Annotated[RegionsConfig | SamConfig, Field(discriminator="method")]
+class EmbeddedSegmentConfig(Settings):
+    """The perception network whose weights are part of the package."""
+
+    method: Literal["embedded"] = "embedded"
+    min_area: float = Field(0.002, gt=0, lt=1)
+    """Smallest object, as a share of the picture."""
+    max_objects: int = Field(24, ge=1, le=254)
+
+
+SegmentConfig = Annotated[RegionsConfig | EmbeddedSegmentConfig | SamConfig, Field(discriminator="method")]
 
 
 class GroundConfig(Settings):
@@ -103,14 +112,24 @@ class DepthAnythingConfig(Settings):
         return self
 
 
-DepthConfig = Annotated[GroundConfig | DepthAnythingConfig, Field(discriminator="method")]
+class EmbeddedDepthConfig(Settings):
+    """The perception network whose weights are part of the package."""
+
+    method: Literal["embedded"] = "embedded"
+    distance_m: float = Field(1.2, gt=0)
+    """Assumed distance of the objects (of everything, where there are none): the network's depth has no scale."""
+
+
+DepthConfig = Annotated[GroundConfig | EmbeddedDepthConfig | DepthAnythingConfig, Field(discriminator="method")]
 
 
 class CameraConfig(Settings):
     """The photo's camera."""
 
     fov_deg: float | None = Field(None, gt=1, lt=170)
-    """Horizontal field of view in degrees; without it EXIF, else `default_fov_deg`."""
+    """Horizontal field of view in degrees; without it EXIF, else `estimator`."""
+    estimator: Literal["default", "embedded"] = "default"
+    """`embedded`: the perception network, which says where down is as well. `default`: `default_fov_deg`, and no gravity."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
 
 
@@ -123,7 +142,9 @@ class LayoutConfig(Settings):
     min_floor_share: float = Field(0.08, gt=0, lt=1)
     """Smallest floor, as a share of the background pixels."""
     max_tilt_deg: float = Field(75.0, gt=0, le=90)
-    """How far the floor's normal may lean from the picture's vertical."""
+    """How far the floor's normal may lean from the picture's vertical, where gravity is not known."""
+    max_slope_deg: float = Field(35.0, gt=0, le=90)
+    """How far the floor's normal may lean from gravity, where an estimator says where down is."""
     grid: int = Field(96, ge=8, le=512)
     """Cells along the longer side of a background mesh."""
 

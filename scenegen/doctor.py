@@ -48,8 +48,10 @@ REQUIRED = {
     "pydantic": "2.10.1",
     "pyyaml": "6",
     "rich": "13",
+    "safetensors": "0.5",
     "scikit-image": "0.24",
     "scipy": "1.12",
+    "torch": "2.10",
     "trimesh": "4.5",
     "usd-core": "25.11",
     "xatlas": "0.0.9",
@@ -59,9 +61,9 @@ POOLS = ("cpu", "gpu")
 GPU_LIMIT = "gpu"
 SET_UP = "make what the deployments need: python -m flows.setup --gpus N"
 PREFECT_TIMEOUT_S = 2
-OPTIONAL = {"torch": "2.10", "transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
+OPTIONAL = {"transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
 """The same, for packages only some presets or options need."""
-NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR")
+NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR", "torch")
 """Modules with compiled parts, which can be installed and still not import."""
 
 
@@ -254,7 +256,7 @@ def check_models(runtime: Runtime) -> Iterator[Check]:
         if row.state == "damaged":
             yield Check(f"model {row.model.name}", "warn", row.detail, f"scenegen models fetch {row.model.name}")
     present = [row.model.name for row in rows if row.state == "present"]
-    yield Check("models", "ok", ", ".join(present) or "none fetched; the preset `training-free` needs none")
+    yield Check("models", "ok", ", ".join(present) or "none fetched; the embedded weights come with the package")
 
 
 def check_cuda() -> Check:
@@ -272,7 +274,7 @@ def check_cuda() -> Check:
         )
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["torch does not import"]
-        return Check("cuda", "warn", lines[-1], "install torch again: pip install 'scenegen-3d[full]'")
+        return Check("cuda", "warn", lines[-1], "install torch again: pip install --force-reinstall torch")
     return Check("cuda", "ok", done.stdout.strip() or "none; the CPU is used")
 
 

@@ -137,7 +137,9 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`fov` (given), `exif`, or `default`."""
+    """`fov` (given), `exif`, `embedded` (the perception network), or `default`."""
+    gravity: Vector | None = None
+    """Unit vector that points down, in the camera frame, where an estimator says."""
     metric: bool
     """Whether metres are measured rather than assumed."""
     uncertainty: float

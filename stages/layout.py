@@ -25,7 +25,7 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
     camera = depth.intrinsics
-    floor = find_floor(z, ids, camera, config)
+    floor = find_floor(z, ids, camera, config, depth.gravity)
     for warning in floor.warnings:
         logger.warning("%s", warning)
     points = unproject(camera, z)
@@ -53,4 +53,4 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     )
 
 
-LAYOUT = Stage(name="layout", version=1, record=Layout, run=layout)
+LAYOUT = Stage(name="layout", version=2, record=Layout, run=layout)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import UInt16
 
-from scenegen.config import RegionsConfig, SamConfig
+from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SegmentConfig
 from scenegen.perception import Segmentation
 from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered
 from scenegen.perception.regions import segment_regions
@@ -30,7 +30,7 @@ NOTHING_FOUND = (
 )
 
 
-def segment(photo: Photo, *, config: RegionsConfig | SamConfig, work: Work) -> Instances:
+def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     """The objects of the photo: from the user's masks, else its alpha channel, else the configured segmenter.
 
     Every source is cleaned alike: stray specks and small objects are dropped, tiny holes closed. Ids of the user's
@@ -78,16 +78,20 @@ def segment(photo: Photo, *, config: RegionsConfig | SamConfig, work: Work) -> I
     )
 
 
-def segment_weights(config: RegionsConfig | SamConfig) -> Mapping[str, str]:
+def segment_weights(config: SegmentConfig) -> Mapping[str, str]:
     """Revisions of the weights the configured segmenter uses."""
     if isinstance(config, RegionsConfig):
         return {}
+    if isinstance(config, EmbeddedSegmentConfig):
+        from scenegen.perception.embedded import embedded_weights
+
+        return embedded_weights()
     from scenegen.perception.sam import sam_weights
 
     return sam_weights(config)
 
 
-def _find(photo: Photo, config: RegionsConfig | SamConfig, work: Work) -> Segmentation:
+def _find(photo: Photo, config: SegmentConfig, work: Work) -> Segmentation:
     if photo.masks is not None:
         return _certain(read_png(work.read(photo.masks)), "user masks")
     if photo.alpha is not None:
@@ -95,6 +99,10 @@ def _find(photo: Photo, config: RegionsConfig | SamConfig, work: Work) -> Segmen
     image = read_png(work.read(photo.image))
     if isinstance(config, RegionsConfig):
         return segment_regions(image, config)
+    if isinstance(config, EmbeddedSegmentConfig):
+        from scenegen.perception.embedded import segment_embedded
+
+        return segment_embedded(image, config, work.runtime)
     from scenegen.perception.sam import segment_sam
 
     return segment_sam(image, config, work.runtime)

@@ -43,7 +43,12 @@ from scenegen.records import (
 THUMBNAIL_SIDE = 160
 PACKAGES = ("numpy", "opencv-python-headless", "embreex", "open3d", "trimesh", "usd-core", "torch", "transformers")
 """Packages whose version the page names, where they are installed."""
-INTRINSICS_SOURCES = {"fov": "given", "exif": "from EXIF", "default": "assumed"}
+INTRINSICS_SOURCES = {
+    "fov": "given",
+    "exif": "from EXIF",
+    "embedded": "estimated from the picture",
+    "default": "assumed",
+}
 FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was seen"}
 
 
@@ -321,9 +326,22 @@ def facts(findings: Findings) -> str:
         ("Metres", "measured" if depth.metric else "assumed"),
         ("Depth uncertainty", f"{depth.uncertainty:.0%} of the depth"),
         ("Floor", floor),
+        ("Gravity", _gravity(findings)),
         ("Camera height", f"{findings.scene.world_from_camera[1][3]:.2f} m above the floor"),
     )
     return _card("facts", "Camera and room", "", _pairs(rows))
+
+
+def _gravity(findings: Findings) -> str:
+    """How the world's vertical came about."""
+    assumed = findings.layout.floor_source == "assumed"
+    if findings.depth.gravity is None:
+        return "along the picture's vertical, assumed" if assumed else "the floor's normal"
+    if assumed:
+        return "estimated from the picture"
+    cosine = -float(np.dot(findings.layout.floor.normal, findings.depth.gravity))
+    angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+    return f"the floor's normal, {angle:.0f} degrees from what is estimated from the picture"
 
 
 def timings(findings: Findings) -> str:

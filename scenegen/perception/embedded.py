@@ -3,8 +3,7 @@
 The network sees a photo once; what it says is kept for the stages that ask next. It works on a small copy: the objects'
 outlines are then moved to the photo's edges, and depth is enlarged object by object, so that it stays sharp between them.
 
-Depth has no scale of its own. Metres follow a convention: the camera is as far above the surface that carries things as the
-caller says, and where no such surface is seen, the middle of the picture is at `TYPICAL_DISTANCE_M`.
+Depth has no scale of its own. Metres follow a convention: the objects are as far away as the configuration says.
 """
 
 from __future__ import annotations
@@ -23,17 +22,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Integer, UInt8, UInt16
+from jaxtyping import Float32, Integer, UInt8, UInt16
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from scenegen.camera import rays
+from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError, WeightsError
 from scenegen.models import digest_of
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, log_focal
-from scenegen.records import Intrinsics
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, require_exact, torch_device
 
@@ -58,16 +56,8 @@ FRESH = 0.5
 MIN_CELLS = 4
 """Smallest object the network was taught to group, in cells."""
 
-LEVEL_DEG = 20.0
-"""How far the normal of a surface that carries things may be from the vertical."""
-MIN_SUPPORT = 0.03
-"""Smallest such surface, as a share of the background."""
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
-SUPPORT_SIDE = 160
-"""The longer side, in points, of the grid that level surfaces are looked for on, at least."""
-TYPICAL_DISTANCE_M = 1.5
-"""Median depth where no surface gives the scale."""
 
 
 @dataclass(frozen=True)
@@ -103,22 +93,16 @@ class Group:
 
 
 def segment_embedded(
-    image: UInt8[np.ndarray, "h w 3"], min_area: float, max_objects: int, runtime: Runtime
+    image: UInt8[np.ndarray, "h w 3"], config: EmbeddedSegmentConfig, runtime: Runtime
 ) -> Segmentation:
-    """The separate objects of a photo. Floors, walls, tables and shelves are no objects.
-
-    Args:
-        image: sRGB.
-        min_area: smallest object, as a share of the picture.
-        max_objects: the surest are kept.
-        runtime: device.
+    """The separate objects of a photo (sRGB), the surest first. Floors, walls, tables and shelves are no objects.
 
     Raises:
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
     """
     perception = perceive(image, runtime)
-    ids, scores = instances(perception, *image.shape[:2], min_area, max_objects)
+    ids, scores = instances(perception, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     scale = max(image.shape[:2]) / WORKING_SIDE
     if scale > 1:
         ids = snap_to_edges(image, ids, reach=int(np.ceil(2 * scale)))
@@ -126,41 +110,28 @@ def segment_embedded(
 
 
 def estimate_depth_embedded(
-    image: UInt8[np.ndarray, "h w 3"],
-    ids: Integer[np.ndarray, "h w"],
-    camera: Intrinsics,
-    camera_height_m: float,
-    runtime: Runtime,
+    image: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h2 w2"], config: EmbeddedDepthConfig, runtime: Runtime
 ) -> DepthEstimate:
     """Depth of a photo, sharp at the outlines of its objects.
 
     Args:
         image: sRGB.
         ids: id of the object each pixel shows, 0 for none.
-        camera: of the photo.
-        camera_height_m: assumed height of the camera above the surface that carries things.
+        config: says the scale.
         runtime: device.
 
     Raises:
-        InputError: where `ids` or `camera` is of another size than `image`.
+        InputError: where `ids` is of another size than `image`.
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
     """
     height, width = image.shape[:2]
-    if ids.shape != (height, width) or (camera.width, camera.height) != (width, height):
-        raise InputError(
-            f"`ids` is {ids.shape[1]}x{ids.shape[0]} and `camera` is for {camera.width}x{camera.height}; both must be "
-            f"{width}x{height}, the photo's size."
-        )
+    if ids.shape != (height, width):
+        raise InputError(f"`ids` is {ids.shape[1]}x{ids.shape[0]}; it must be {width}x{height}, the photo's size.")
     perception = perceive(image, runtime)
     relative = np.exp(enlarged_by_object(perception.log_depth, ids))
-    support = height_above_support(relative, ids, camera, perception.down)
-    if support is None:
-        scale = TYPICAL_DISTANCE_M / float(np.median(relative))
-        convention = f"no level surface was found, so the middle of the photo is put {TYPICAL_DISTANCE_M:g} m away"
-    else:
-        scale = camera_height_m / support
-        convention = f"the camera is put {camera_height_m:g} m above the surface that carries the objects"
+    shown = ids > 0
+    scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
     return DepthEstimate(
         depth=(relative * scale).astype(np.float32),
         metric=False,
@@ -168,7 +139,10 @@ def estimate_depth_embedded(
         uncertainty=float(np.sqrt(2) * np.exp(np.median(perception.log_error))),
         backend=NAME,
         licence=LICENCE,
-        warnings=(f"depth: its scale is assumed, not measured: {convention}; give --depth for true metres.",),
+        warnings=(
+            f"depth has no scale: the {'objects' if shown.any() else 'surfaces'} are taken to be {config.distance_m:g} m "
+            "away; give --depth for true metres, or set depth.distance_m.",
+        ),
     )
 
 
@@ -256,13 +230,13 @@ def instances(
     cells = perception.seed.size
     found = [group for group in groups(perception) if group.cells >= min_area * cells][:max_objects]
     size = (width, height)
-    best = np.full((height, width), -np.inf, np.float32)
+    best = np.full((height, width), NEAR, np.float32)
     ids = np.zeros((height, width), np.uint16)
     for number, group in enumerate(found, start=1):
-        # Enlarged before it is compared: the logarithm is smooth where the mask is not.
-        log_near = cv2.resize(_log_nearness(perception.embedding, group), size, interpolation=cv2.INTER_LINEAR)
-        nearer = (log_near > best) & (log_near > np.log(NEAR))
-        best[nearer] = log_near[nearer]
+        # Enlarged before it is compared, so that outlines are smooth.
+        near = cv2.resize(nearness(perception.embedding, group), size, interpolation=cv2.INTER_LINEAR)
+        nearer = near > best
+        best[nearer] = near[nearer]
         ids[nearer] = number
     probability = cv2.resize(perception.object_probability, size, interpolation=cv2.INTER_LINEAR)
     ids[probability <= OBJECT] = 0
@@ -281,7 +255,7 @@ def groups(perception: Perception) -> list[Group]:
         if candidates[start] < SEED:
             break
         first = Group(embedding[start], float(np.exp(perception.log_precision[start])), 0.0, 0)
-        near = (_log_nearness(embedding, first) > np.log(NEAR)) & open_cells
+        near = (nearness(embedding, first) > NEAR) & open_cells
         fresh = near & left
         left &= ~near
         left[start] = False
@@ -317,35 +291,9 @@ def enlarged_by_object(
     return enlarged
 
 
-def height_above_support(
-    depth: Float32[np.ndarray, "h w"],
-    ids: Integer[np.ndarray, "h w"],
-    camera: Intrinsics,
-    down: Float32[np.ndarray, "3"],
-) -> float | None:
-    """How far the camera is above the level background around the objects, in the units of `depth`.
-
-    None where less than `MIN_SUPPORT` of the background is level and below the camera.
-    """
-    step = max(1, max(depth.shape) // SUPPORT_SIDE)
-    points = (rays(camera) * depth[..., None])[::step, ::step].astype(np.float32)
-    points = cv2.GaussianBlur(points, (0, 0), 1.5)
-    ids = ids[::step, ::step]
-    normals = np.cross(np.gradient(points, axis=1), np.gradient(points, axis=0))
-    length = np.linalg.norm(normals, axis=-1)
-    # x right cross y down is forward: of a surface seen from above, that is down.
-    upright = normals @ down > np.cos(np.radians(LEVEL_DEG)) * length
-    below = points @ down
-    level = upright & (below > 0) & (ids == 0)
-    if level.sum() < MIN_SUPPORT * max(int((ids == 0).sum()), 1):
-        return None
-    reach = 2 * (max(ids.shape) // 20) + 1
-    around = level & (cv2.dilate((ids > 0).astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0)
-    return float(np.median(below[around if around.sum() >= MIN_SUPPORT * level.sum() else level]))
-
-
-def _log_nearness(embedding: Float32[np.ndarray, "h w e"], group: Group) -> Float32[np.ndarray, "h w"]:
-    return -group.precision * np.square(embedding - group.centre).sum(axis=-1)
+def nearness(embedding: Float32[np.ndarray, "h w e"], group: Group) -> Float32[np.ndarray, "h w"]:
+    """How near each cell is to the middle of a group: 1 there, and `NEAR` where the loss draws the line."""
+    return np.exp(-group.precision * np.square(embedding - group.centre).sum(axis=-1))
 
 
 _lock = threading.Lock()

@@ -75,6 +75,13 @@ class SamePadConv(nn.Conv2d):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Pads and convolves."""
+        if self.groups == 1:
+            return self._convolve(x)
+        # Under autocast the backward pass of bfloat16 is slower than float32's where every channel is convolved alone.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._convolve(x.float())
+
+    def _convolve(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         kernel, stride = self.kernel_size[0], self.stride[0]
         if stride == 1:
             return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
@@ -97,8 +104,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """One block."""
-        h = x if self.expand is None else functional.relu6(self.expand(x))
-        h = self.project(functional.relu6(self.depthwise(h)))
+        h = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
+        h = self.project(functional.relu6(self.depthwise(h), inplace=True))
         return x + h if self.residual else h
 
 
@@ -118,7 +125,7 @@ class Trunk(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _c _h _w"]]:
         """The outputs of the blocks `TAPS`."""
-        x = functional.relu6(self.stem(x))
+        x = functional.relu6(self.stem(x), inplace=True)
         taps = []
         for index, block in enumerate(self.blocks):
             x = block(x)
@@ -167,8 +174,10 @@ class DenseHead(nn.Module):
         self.out = nn.Conv2d(WIDTH, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
-        """The channels."""
-        return self.out(self.block(x))
+        """The channels, in float32."""
+        x = self.block(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.out(x.float())
 
 
 class CameraHead(nn.Module):
@@ -184,8 +193,9 @@ class CameraHead(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b bins"], Float[Tensor, "b 3"]]:
         """Logits of the focal length's bins, and the direction of gravity."""
-        pooled = functional.adaptive_avg_pool2d(functional.relu(self.reduce(x)), self.GRID)
-        out = self.out(functional.relu(self.hidden(pooled.flatten(1)))).float()
+        with torch.autocast(x.device.type, enabled=False):
+            pooled = functional.adaptive_avg_pool2d(functional.relu(self.reduce(x.float())), self.GRID)
+            out = self.out(functional.relu(self.hidden(pooled.flatten(1))))
         return out[:, :FOCAL_BINS], functional.normalize(out[:, FOCAL_BINS:], dim=1)
 
 
@@ -204,10 +214,10 @@ class PerceptionNetwork(nn.Module):
         """What is seen in `pictures`: sRGB in 0..1, both sides multiples of 32."""
         taps = self.trunk((pictures * 255 - 127) / 128)
         features = self.pyramid(taps)
-        depth = self.depth(features).float()
-        objects = self.objects(features).float()
+        depth = self.depth(features)
+        objects = self.objects(features)
         focal_logits, down = self.camera(taps[-1])
-        spatial = objects[:, 3:5] + cell_positions(*objects.shape[2:], objects.device)
+        spatial = objects[:, 3:5] + cell_positions(objects.shape[2], objects.shape[3], objects.device)
         return Prediction(
             log_depth=depth[:, 0],
             log_error=depth[:, 1].clamp(-5.0, 2.0),

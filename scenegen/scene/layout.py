@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import open3d_problem, ransac_plane
-from scenegen.records import Intrinsics, Support
+from scenegen.records import Intrinsics, Support, Vector
 
 MAX_POINTS = 20_000
 MAX_PLANES = 4
@@ -38,15 +38,21 @@ class Floor:
 
 
 def find_floor(
-    depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config: LayoutConfig
+    depth: Float[np.ndarray, "h w"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: LayoutConfig,
+    gravity: Vector | None = None,
 ) -> Floor:
     """The plane that carries the objects: RANSAC planes of the background, judged by how well objects stand on them.
 
-    A plane counts as a floor if the camera is above it and its normal leans at most `config.max_tilt_deg` from the
-    picture's vertical. Among those, the number of points, how closely the objects' undersides meet the plane, and how level
-    it is decide. Where there is none, gravity is taken along the picture's vertical and the floor through the lowest
-    object; the result says so.
+    A plane counts as a floor if the camera is above it and its normal leans at most `config.max_slope_deg` from `gravity`
+    (down, camera frame) or, where that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
+    the number of points, how closely the objects' undersides meet the plane, and how level it is decide. Where there is
+    none, the floor is level and goes through the lowest object; the result says so.
     """
+    up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
+    most = config.max_tilt_deg if gravity is None else config.max_slope_deg
     points = unproject(camera, depth)
     background = points[(ids == 0) & (depth > 0)]
     objects = [points[(ids == i) & (depth > 0)] for i in np.unique(ids[ids > 0])]
@@ -65,15 +71,15 @@ def find_floor(
             break
         sign = 1.0 if plane[3] > 0 else -1.0  # the camera, at the origin, has height d
         floor = Floor(sign * plane[:3], sign * float(plane[3]), "ransac", warnings)
-        level = float(-floor.normal[1])
-        if level >= np.cos(np.radians(config.max_tilt_deg)):
+        level = float(floor.normal @ up)
+        if level >= np.cos(np.radians(most)):
             score = np.count_nonzero(inliers) / total * (0.2 + level) * _standing(floor, objects)
             if best is None or score > best[0]:
                 best = (score, floor)
         rest = rest[~inliers]
     if best is not None:
         return best[1]
-    return _assumed_floor(background, objects, warnings)
+    return _assumed_floor(background, objects, up, gravity is not None, warnings)
 
 
 def _standing(floor: Floor, objects: list[Float[np.ndarray, "_ 3"]]) -> float:
@@ -89,15 +95,20 @@ def _standing(floor: Floor, objects: list[Float[np.ndarray, "_ 3"]]) -> float:
 
 
 def _assumed_floor(
-    background: Float[np.ndarray, "n 3"], objects: list[Float[np.ndarray, "_ 3"]], warnings: tuple[str, ...]
+    background: Float[np.ndarray, "n 3"],
+    objects: list[Float[np.ndarray, "_ 3"]],
+    up: Float[np.ndarray, "3"],
+    estimated: bool,
+    warnings: tuple[str, ...],
 ) -> Floor:
     clouds = objects or [background]
-    height = max([float(np.percentile(cloud[:, 1], 99)) for cloud in clouds if len(cloud)], default=1.0)
+    height = max([float(np.percentile(-cloud @ up, 99)) for cloud in clouds if len(cloud)], default=1.0)
+    source = "as estimated from the picture" if estimated else "taken along the picture's vertical"
     text = (
-        "no floor was found: gravity is taken along the picture's vertical and the floor through the lowest object. "
+        f"no floor was found: gravity is {source} and the floor through the lowest object. "
         "A better depth map (--depth) helps."
     )
-    return Floor(np.array([0.0, -1.0, 0.0]), max(height, 1e-3), "assumed", (*warnings, text))
+    return Floor(up, max(height, 1e-3), "assumed", (*warnings, text))
 
 
 def world_from_camera(floor: Floor, centre: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:

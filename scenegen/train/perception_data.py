@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32, UInt8, UInt16
+from jaxtyping import Float, Float32, Int32, UInt8, UInt16
 
 from scenegen.errors import InputError
 from scenegen.perception.network import STRIDE
@@ -66,7 +66,9 @@ def read_scenes(folder: Path) -> list[TrainingScene]:
     """
     scenes = [_read_scene(entry) for entry in sorted(folder.iterdir()) if (entry / "camera.json").is_file()]
     if not scenes:
-        raise InputError(f"`data` {folder} has no scene: no subfolder with a camera.json; see scenegen.train.perception_data.")
+        raise InputError(
+            f"`data` {folder} has no scene: no subfolder with a camera.json; see scenegen.train.perception_data."
+        )
     return scenes
 
 
