@@ -15,9 +15,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -39,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "embedded perception network"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "perception.safetensors"
 
 WORKING_SIDE = 384
 """Longer side of the copy the network sees, in pixels."""
@@ -153,12 +153,12 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
     """
-    key = (hashlib.sha256(np.ascontiguousarray(image)).hexdigest(), image.shape, runtime.device)
+    key = (hashlib.sha256(image.tobytes()).hexdigest(), image.shape, WEIGHTS, runtime.device)
     with _lock:
         if key not in _kept:
             device = torch_device(runtime)
             with device_memory(device):
-                _kept[key] = observe(_network(str(device)), image, WORKING_SIDE)
+                _kept[key] = observe(_network(WEIGHTS, str(device)), image, WORKING_SIDE)
         _kept.move_to_end(key)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
@@ -171,8 +171,7 @@ def embedded_weights() -> Mapping[str, str]:
     Raises:
         WeightsError: where the file cannot be read.
     """
-    with as_file(_weights()) as path:
-        return {"perception": _digest(path)}
+    return {"perception": _digest(WEIGHTS)}
 
 
 def load_network(path: Path) -> PerceptionNetwork:
@@ -297,19 +296,17 @@ def nearness(embedding: Float32[np.ndarray, "h w e"], group: Group) -> Float32[n
 
 
 _lock = threading.Lock()
-_kept: OrderedDict[tuple[str, tuple[int, ...], str], Perception] = OrderedDict()
+_kept: OrderedDict[tuple[str, tuple[int, ...], Path, str], Perception] = OrderedDict()
 
 
 @cache
-def _network(device: str) -> PerceptionNetwork:
-    with as_file(_weights()) as path:
-        return load_network(path).to(device)
+def _network(path: Path, device: str) -> PerceptionNetwork:
+    return load_network(path).to(device)
 
 
 @cache
 def _digest(path: Path) -> str:
-    return digest_of(path)
-
-
-def _weights() -> Any:
-    return files("scenegen") / "weights" / "perception.safetensors"
+    try:
+        return digest_of(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error}); install the package again.") from error

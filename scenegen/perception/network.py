@@ -9,6 +9,7 @@ says how far around it others count as near.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,6 +47,8 @@ EMBEDDING_UNIT = 64.0
 FOCAL_BINS = 32
 FOCAL_RANGE = (0.3, 3.0)
 """Focal length over the picture's longer side; the bins are even in its logarithm."""
+PHOTO_FOCAL, PHOTO_FOCAL_SPREAD = 0.96, 0.3
+"""Focal length of a photo nobody knows anything of (55 degrees across), and the standard deviation of its logarithm."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Prediction:
     log_precision: Float[Tensor, "b h w"]
     """Logarithm of what squared distances from the object's centre are multiplied by."""
     focal_logits: Float[Tensor, "b bins"]
-    """Of the bins of the focal length over the picture's longer side."""
+    """Of the bins of the focal length over the picture's longer side: what the picture says, whatever is usual."""
     down: Float[Tensor, "b 3"]
     """Unit vector of gravity in the camera's frame (x right, y down, z forward)."""
 
@@ -243,8 +246,12 @@ def focal_bins() -> Float[Tensor, "bins"]:
 
 
 def log_focal(logits: Float[Tensor, "b bins"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Mean and standard deviation of the logarithm of the focal length over the picture's longer side."""
-    share = logits.softmax(dim=1)
+    """Mean and standard deviation of the logarithm of the focal length over the picture's longer side.
+
+    What the picture says is weighed with what is usual among photos (a normal distribution of the logarithm).
+    """
     bins = focal_bins().to(logits)
+    usual = -0.5 * ((bins - math.log(PHOTO_FOCAL)) / PHOTO_FOCAL_SPREAD) ** 2
+    share = (logits + usual).softmax(dim=1)
     mean = share @ bins
     return mean, ((share * (bins - mean[:, None]) ** 2).sum(1)).sqrt()

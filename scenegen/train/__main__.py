@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 app = App(name="python -m scenegen.train", help="Trains the networks whose weights are part of the package.")
 app.command("scenegen.train.perception:train", name="perception")
 app.command("scenegen.train.generator:train", name="generator")
+app.command("scenegen.train.scenes:make_scenes", name="scenes")
 
 
 def main() -> int:

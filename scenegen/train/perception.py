@@ -20,8 +20,16 @@ from scenegen.errors import InputError, UsageError
 from scenegen.perception.embedded import enlarged_by_object, instances, observe
 from scenegen.perception.network import PerceptionNetwork
 from scenegen.train.imagenet import imagenet_file, load_imagenet
-from scenegen.train.perception_data import MILLIMETRE, TALL_SHARE, Sample, TrainingScene, read_scenes, vary
-from scenegen.train.perception_losses import losses
+from scenegen.train.perception_data import (
+    MILLIMETRE,
+    TALL_SHARE,
+    Sample,
+    TrainingScene,
+    read_scenes,
+    vary,
+    vary_camera,
+)
+from scenegen.train.perception_losses import focal_label, losses
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +52,12 @@ WEIGHTS = {
     "group": 1.0,
     "seed": 1.0,
     "spread": 0.1,
-    "focal": 0.1,
+    "focal": 0.2,
     "down": 2.0,
 }
+PRIOR_DRAWS = 4
+"""Cameras drawn per scene to see which focal lengths are frequent."""
+RAREST_BIN = 0.003
 CHECK_MINUTES = 5.0
 HELD_OUT = 40
 """Scenes of the first folder that are not trained on."""
@@ -93,7 +104,8 @@ def train(
     Parameters
     ----------
     data
-        Folders of scenes; see `scenegen.train.perception_data`. Scenes of the first are held out to choose the best weights.
+        Folders of scenes, each drawn from equally often; see `scenegen.train.perception_data`. Scenes of the first are held
+        out to choose the best weights.
     minutes
         How long, over all resumed runs together.
     out
@@ -117,12 +129,12 @@ def train(
     torch.manual_seed(seed)
     cv2.setNumThreads(1)
     scenes = [read_scenes(folder) for folder in data]
-    held_out, trained = split(scenes[0])
-    trained += [scene for more in scenes[1:] for scene in more]
-    logger.info("%d scenes to train on, %d held out", len(trained), len(held_out))
+    held_out, scenes[0] = split(scenes[0])
+    logger.info("%s scenes to train on, %d held out", " + ".join(str(len(part)) for part in scenes), len(held_out))
     state = checkpoint or out.with_suffix(".pt")
-    training = Training(init, state, rate, bfloat16=bfloat16)
-    batches = varied_batches(trained, np.random.default_rng([seed, training.step]))
+    prior = focal_prior(scenes, np.random.default_rng(seed))
+    training = Training(init, state, rate, prior, bfloat16=bfloat16)
+    batches = varied_batches(scenes, np.random.default_rng([seed, training.step]))
     recent: list[dict[str, float]] = []
     last_check = time.monotonic()
     while training.minutes < minutes:
@@ -144,9 +156,18 @@ def train(
 class Training:
     """The network, its running average, the optimiser, and how far they are."""
 
-    def __init__(self, init: Path | None, resume: Path, rate: float, *, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        init: Path | None,
+        resume: Path,
+        rate: float,
+        focal_prior: Float[np.ndarray, "bins"],
+        *,
+        bfloat16: bool = False,
+    ) -> None:
         self.network = PerceptionNetwork()
         self.averaged = PerceptionNetwork().requires_grad_(False).eval()
+        self.focal_prior = torch.from_numpy(focal_prior.astype(np.float32))
         self.bfloat16 = bfloat16
         self.step = 0
         self.minutes = 0.0
@@ -187,6 +208,7 @@ class Training:
             torch.from_numpy(np.stack([sample.log_depth for sample in batch])),
             torch.tensor([sample.log_focal for sample in batch], dtype=torch.float32),
             torch.from_numpy(np.stack([sample.down for sample in batch])),
+            self.focal_prior,
         )
         total = sum((WEIGHTS[name] * term for name, term in terms.items()), torch.zeros(()))
         self.optimizer.zero_grad(set_to_none=True)
@@ -228,16 +250,30 @@ def split(scenes: Sequence[TrainingScene]) -> tuple[list[TrainingScene], list[Tr
     return list(scenes[::every]), [scene for index, scene in enumerate(scenes) if index % every]
 
 
-def varied_batches(scenes: Sequence[TrainingScene], rng: np.random.Generator) -> Iterator[list[Sample]]:
-    """Batches without end: every scene once per round, in any order, varied."""
-    order: list[int] = []
+def varied_batches(folders: Sequence[Sequence[TrainingScene]], rng: np.random.Generator) -> Iterator[list[Sample]]:
+    """Batches without end, varied: the folders take turns, and each shows every scene once per round, in any order."""
+    orders: list[list[int]] = [[] for _ in folders]
+    turn = 0
     while True:
         longer, shorter = SIZES[rng.integers(len(SIZES))]
         width, height = (shorter, longer) if rng.random() < TALL_SHARE else (longer, shorter)
-        while len(order) < BATCH:
-            order += rng.permutation(len(scenes)).tolist()
-        yield [vary(scenes[index], width, height, rng) for index in order[:BATCH]]
-        order = order[BATCH:]
+        batch = []
+        for _ in range(BATCH):
+            folder, order = folders[turn], orders[turn]
+            if not order:
+                order += rng.permutation(len(folder)).tolist()
+            batch.append(vary(folder[order.pop()], width, height, rng))
+            turn = (turn + 1) % len(folders)
+        yield batch
+
+
+def focal_prior(folders: Sequence[Sequence[TrainingScene]], rng: np.random.Generator) -> Float[np.ndarray, "bins"]:
+    """Logarithm of how frequent the bins of the focal length are among varied scenes; none is taken to be very rare."""
+    drawn = [vary_camera(scene, *SIZES[0], rng).focal for part in folders for scene in part for _ in range(PRIOR_DRAWS)]
+    weights = [1 / (len(part) * len(folders)) for part in folders for _ in part for _ in range(PRIOR_DRAWS)]
+    labels = focal_label(torch.log(torch.tensor(drawn) / SIZES[0][0])).numpy()
+    share = np.average(labels, axis=0, weights=weights)
+    return np.log(np.maximum(share, RAREST_BIN))
 
 
 def evaluate(network: PerceptionNetwork, scenes: Sequence[TrainingScene]) -> Score:

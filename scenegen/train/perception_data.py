@@ -58,6 +58,16 @@ class Sample:
     down: Float32[np.ndarray, "3"]
 
 
+@dataclass(frozen=True)
+class VariedCamera:
+    """Another camera at a scene's place."""
+
+    focal: float
+    """In pixels of its picture."""
+    source_from_view: Float[np.ndarray, "3 3"]
+    """Rotation from its frame to that of the scene's camera."""
+
+
 def read_scenes(folder: Path) -> list[TrainingScene]:
     """Every scene of a folder, in the order of their names, held in memory.
 
@@ -78,15 +88,8 @@ def vary(scene: TrainingScene, width: int, height: int, rng: np.random.Generator
     The camera is turned and zoomed exactly (a homography), so depth, field of view and gravity stay true. It sees the whole
     picture or a part of it, or a little beyond it; what is beyond is unknown.
     """
-    source_height, source_width = scene.ids.shape
-    zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
-    focal = scene.camera[0, 0] * max(width / source_width, height / source_height) * zoom
-    free = np.maximum(1 - np.array([width, height]) / focal * scene.camera[0, 0] / [source_width, source_height], 0)
-    pan, tilt = rng.uniform(-1, 1, 2) * (free / 2 + PAN * rng.random()) * np.array([source_width, source_height])
-    roll = np.radians(np.clip(rng.normal(0, ROLL_DEG / 2), -ROLL_DEG, ROLL_DEG))
-    angles = np.array([-np.arctan(tilt / scene.camera[1, 1]), np.arctan(pan / scene.camera[0, 0]), roll])
-    source_from_view = cv2.Rodrigues(angles)[0]
-    sample = seen_by(scene, source_from_view, focal, width, height)
+    camera = vary_camera(scene, width, height, rng)
+    sample = seen_by(scene, camera.source_from_view, camera.focal, width, height)
     if rng.random() < 0.5:
         sample = Sample(
             image=sample.image[:, ::-1],
@@ -102,6 +105,19 @@ def vary(scene: TrainingScene, width: int, height: int, rng: np.random.Generator
         log_focal=sample.log_focal,
         down=sample.down,
     )
+
+
+def vary_camera(scene: TrainingScene, width: int, height: int, rng: np.random.Generator) -> VariedCamera:
+    """A camera at the scene's place for a picture of `width` x `height` pixels."""
+    source_height, source_width = scene.ids.shape
+    zoom = float(np.exp(rng.uniform(*np.log(ZOOM))))
+    focal = scene.camera[0, 0] * max(width / source_width, height / source_height) * zoom
+    free = np.maximum(1 - np.array([width, height]) / focal * scene.camera[0, 0] / [source_width, source_height], 0)
+    pan, tilt = rng.uniform(-1, 1, 2) * (free / 2 + PAN * rng.random()) * np.array([source_width, source_height])
+    roll = np.radians(np.clip(rng.normal(0, ROLL_DEG / 2), -ROLL_DEG, ROLL_DEG))
+    angles = np.array([-np.arctan(tilt / scene.camera[1, 1]), np.arctan(pan / scene.camera[0, 0]), roll])
+    source_from_view = cv2.Rodrigues(angles)[0]
+    return VariedCamera(focal, source_from_view)
 
 
 def seen_by(

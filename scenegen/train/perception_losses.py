@@ -22,6 +22,7 @@ def losses(
     log_depth: Float[Tensor, "b h w"],
     log_focal: Float[Tensor, "b"],
     down: Float[Tensor, "b 3"],
+    focal_prior: Float[Tensor, "bins"],
 ) -> dict[str, Tensor]:
     """Every term.
 
@@ -31,6 +32,7 @@ def losses(
         log_depth: -inf where unknown, +inf where there is no surface.
         log_focal: of the focal length over the longer side.
         down: gravity in the camera's frame.
+        focal_prior: logarithm of how frequent each bin of the focal length is among the pictures trained on.
     """
     known = ids >= 0
     objects = functional.binary_cross_entropy_with_logits(prediction.object_logit[known], (ids[known] > 0).float())
@@ -44,7 +46,7 @@ def losses(
         "group": group,
         "seed": seed,
         "spread": spread,
-        "focal": focal_loss(prediction.focal_logits, log_focal),
+        "focal": focal_loss(prediction.focal_logits + focal_prior, log_focal),
         "down": (1 - (prediction.down * down).sum(1)).mean(),
     }
 
@@ -130,8 +132,16 @@ def lovasz_hinge(logits: Float[Tensor, "n p"], masks: Bool[Tensor, "n p"]) -> Fl
     return (functional.relu(errors) * steps).sum(1)
 
 
+def focal_label(log_focal: Float[Tensor, "b"]) -> Float[Tensor, "b bins"]:
+    """Shares of the bins, spread over the neighbours of the right one."""
+    distance = (focal_bins().to(log_focal) - log_focal[:, None]) / BIN_SPREAD
+    return torch.softmax(-0.5 * distance.square(), dim=1)
+
+
 def focal_loss(logits: Float[Tensor, "b bins"], log_focal: Float[Tensor, "b"]) -> Tensor:
-    """Cross-entropy with a label spread over the neighbouring bins."""
-    distance = (focal_bins().to(logits) - log_focal[:, None]) / BIN_SPREAD
-    label = torch.softmax(-0.5 * distance.square(), dim=1)
-    return -(label * logits.log_softmax(dim=1)).sum(1).mean()
+    """Cross-entropy with a soft label.
+
+    With the logarithm of the bins' frequency added to the logits, these learn what a picture says and not what is frequent
+    (Menon et al. 2021, arXiv:2007.07314, section 5).
+    """
+    return -(focal_label(log_focal) * logits.log_softmax(dim=1)).sum(1).mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +149,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_weights", lambda: weights)
-    embedded._network.cache_clear()
-    embedded._digest.cache_clear()
-    embedded._kept.clear()
-    yield
-    embedded._network.cache_clear()
-    embedded._digest.cache_clear()
-    embedded._kept.clear()
+    monkeypatch.setattr(embedded, "WEIGHTS", weights)
+    monkeypatch.setattr(embedded, "_kept", OrderedDict())
 
 
 def photo(height: int = 90, width: int = 130) -> np.ndarray:

@@ -47,6 +47,36 @@ def test_without_a_floor_gravity_is_assumed_and_said_so() -> None:
     assert floor.offset == pytest.approx(lowest, rel=0.02)
 
 
+def test_gravity_tells_a_floor_from_a_wall() -> None:
+    """A room seen by a camera that lies on its side: by the picture's vertical alone its floor would be a wall."""
+    scene = room(DESK, pitch_deg=30)
+    camera = scene.camera
+    side = camera.model_copy(
+        update={"width": camera.height, "height": camera.width, "fx": camera.fy, "fy": camera.fx, "cx": camera.cy, "cy": camera.cx}
+    )
+    depth, ids = np.rot90(scene.depth).copy(), np.rot90(scene.ids).copy()
+    # np.rot90 takes the picture's right to its top: x' = y, y' = -x.
+    turn = np.array([[0, 1, 0], [-1, 0, 0], [0, 0, 1.0]])
+    up = turn @ scene.up
+    floor = find_floor(depth, ids, side, CONFIG, gravity=tuple(-up))
+    assert floor.source == "ransac"
+    assert np.degrees(np.arccos(min(1.0, float(floor.normal @ up)))) < 0.5
+
+
+def test_without_a_floor_the_estimated_gravity_counts() -> None:
+    depth = np.zeros((240, 320), np.float32)
+    ids = np.zeros((240, 320), np.uint16)
+    ids[80:160, 100:200] = 1
+    depth[ids == 1] = 2.0
+    down = np.array([0.6, 0.8, 0.0])
+    camera = room(DESK).camera
+    floor = find_floor(depth, ids, camera, CONFIG, gravity=(0.6, 0.8, 0.0))
+    assert floor.source == "assumed"
+    assert "as estimated from the picture" in floor.warnings[-1]
+    assert np.allclose(floor.normal, -down)
+    assert floor.heights(unproject(camera, depth)[ids == 1]).min() == pytest.approx(0, abs=0.1)
+
+
 def test_an_empty_depth_map_still_has_a_floor() -> None:
     scene = room(DESK)
     nothing = np.zeros_like(scene.depth)

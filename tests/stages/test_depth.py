@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from scenegen.camera import fov_x_deg
-from scenegen.config import CameraConfig, DepthAnythingConfig, DepthSettings, GroundConfig
-from scenegen.perception import DepthEstimate
+from scenegen.config import CameraConfig, DepthAnythingConfig, DepthSettings, EmbeddedDepthConfig, GroundConfig
+from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import write_png
 from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Photo
@@ -142,3 +142,35 @@ def test_the_key_names_the_weights(store: Store, monkeypatch: pytest.MonkeyPatch
         keys.add(DEPTH.key(inputs, settings))
     assert len(keys) == 2
     assert DEPTH.weights(GROUND) == {}
+
+
+EMBEDDED = DepthSettings(depth=EmbeddedDepthConfig(), camera=CameraConfig(estimator="embedded"))
+
+
+def test_the_embedded_network_gives_depth_camera_and_gravity(store: Store) -> None:
+    record, values = run(store, photo(store), EMBEDDED)
+    assert (record.backend, record.intrinsics_source, record.metric) == (embedded.NAME, "embedded", False)
+    assert record.gravity is not None
+    assert np.linalg.norm(record.gravity) == pytest.approx(1, abs=1e-5)
+    assert "--fov" in record.warnings[0]
+    assert "--depth" in record.warnings[1]
+    assert (values > 0).all()
+    assert np.median(values[ids() > 0]) == pytest.approx(EmbeddedDepthConfig().distance_m, rel=1e-3)
+    assert DEPTH.weights(EMBEDDED) == embedded.embedded_weights()
+
+
+def test_a_known_field_of_view_wins_over_the_estimated_one_but_gravity_stays(store: Store) -> None:
+    record, _ = run(store, photo(store, focal_35mm=36.0), EMBEDDED)
+    assert record.intrinsics_source == "exif"
+    assert record.gravity is not None
+    assert len(record.warnings) == 1
+    given = DepthSettings(depth=GroundConfig(), camera=CameraConfig(estimator="embedded", fov_deg=40))
+    record, _ = run(store, photo(store), given)
+    assert record.intrinsics_source == "fov"
+    assert fov_x_deg(record.intrinsics) == pytest.approx(40)
+    assert record.gravity is not None
+    assert DEPTH.weights(given).keys() == {"perception"}
+
+
+def test_without_an_estimator_there_is_no_gravity(store: Store) -> None:
+    assert run(store, photo(store), GROUND)[0].gravity is None

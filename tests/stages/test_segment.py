@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scenegen.config import RegionsConfig, SamConfig
-from scenegen.perception import Segmentation
+from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig, SegmentConfig
+from scenegen.perception import Segmentation, embedded
 from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
 from scenegen.runtime import Runtime
@@ -49,7 +49,7 @@ def photo(
     )
 
 
-def run(store: Store, given: Photo, config: RegionsConfig | SamConfig) -> tuple[Instances, np.ndarray]:
+def run(store: Store, given: Photo, config: SegmentConfig) -> tuple[Instances, np.ndarray]:
     record = execute(SEGMENT, (given,), config, store, Runtime()).record
     ids = read_png(store.path(record.masks))
     assert ids.dtype == np.uint16
@@ -141,3 +141,26 @@ def test_the_key_names_the_weights(monkeypatch: pytest.MonkeyPatch, store: Store
     monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "two"})
     assert SEGMENT.key((photo(store),), SamConfig()) != before
     assert SEGMENT.weights(RegionsConfig()) == {}
+
+
+def test_the_embedded_network_finds_boxes_on_a_floor(store: Store) -> None:
+    """Drawn by hand: a shaded box and a ball with their shadows, on a ground that meets a wall."""
+    image = np.full((HEIGHT, WIDTH, 3), (150, 120, 90), dtype=np.uint8)
+    image[:40] = (200, 205, 210)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    image[(rows - 95) ** 2 / 60 + (columns - 50) ** 2 / 600 < 1] = (100, 80, 60)
+    image[50:96, 30:70] = (170, 40, 40)
+    image[50:60, 30:70] = (220, 70, 70)
+    box = np.zeros((HEIGHT, WIDTH), bool)
+    box[50:96, 30:70] = True
+    ball = (rows - 80) ** 2 + (columns - 115) ** 2 < 20**2
+    image[(rows - 100) ** 2 / 40 + (columns - 118) ** 2 / 500 < 1] = (100, 80, 60)
+    shade = np.clip(200 - 2.5 * np.hypot(rows - 70, columns - 108), 60, 255)
+    image[ball] = (np.stack([0.3 * shade, 0.5 * shade, shade], axis=-1))[ball]
+    record, ids = run(store, photo(store, image=image), EmbeddedSegmentConfig())
+    assert record.backend == embedded.NAME
+    assert "Apache-2.0" in record.licence
+    for true in (box, ball):
+        ious = [np.count_nonzero((ids == i.id) & true) / np.count_nonzero((ids == i.id) | true) for i in record.items]
+        assert max(ious) > 0.7
+    assert SEGMENT.weights(EmbeddedSegmentConfig()) == embedded.embedded_weights()
