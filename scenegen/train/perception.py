@@ -42,7 +42,7 @@ TRUNK_RATE = 2e-4
 WARM_STEPS = 60
 FROZEN_BLOCKS = 5
 """First blocks of the trunk that stay as they are: edges and textures of photos, which renders would only narrow."""
-AVERAGING = 0.995
+AVERAGING = 0.998
 """Decay of the averaged weights, which are those that are kept."""
 WEIGHTS = {
     "depth": 0.5,
@@ -104,8 +104,7 @@ def train(
     Parameters
     ----------
     data
-        Folders of scenes, each drawn from equally often; see `scenegen.train.perception_data`. Scenes of the first are held
-        out to choose the best weights.
+        Folders of scenes; see `scenegen.train.perception_data`. Scenes of the first are held out to choose the best weights.
     minutes
         How long, over all resumed runs together.
     out
@@ -129,12 +128,13 @@ def train(
     torch.manual_seed(seed)
     cv2.setNumThreads(1)
     scenes = [read_scenes(folder) for folder in data]
-    held_out, scenes[0] = split(scenes[0])
-    logger.info("%s scenes to train on, %d held out", " + ".join(str(len(part)) for part in scenes), len(held_out))
+    held_out, trained = split(scenes[0])
+    trained += [scene for more in scenes[1:] for scene in more]
+    logger.info("%d scenes to train on, %d held out", len(trained), len(held_out))
     state = checkpoint or out.with_suffix(".pt")
-    prior = focal_prior(scenes, np.random.default_rng(seed))
+    prior = focal_prior(trained, np.random.default_rng(seed))
     training = Training(init, state, rate, prior, bfloat16=bfloat16)
-    batches = varied_batches(scenes, np.random.default_rng([seed, training.step]))
+    batches = varied_batches(trained, np.random.default_rng([seed, training.step]))
     recent: list[dict[str, float]] = []
     last_check = time.monotonic()
     while training.minutes < minutes:
@@ -250,30 +250,24 @@ def split(scenes: Sequence[TrainingScene]) -> tuple[list[TrainingScene], list[Tr
     return list(scenes[::every]), [scene for index, scene in enumerate(scenes) if index % every]
 
 
-def varied_batches(folders: Sequence[Sequence[TrainingScene]], rng: np.random.Generator) -> Iterator[list[Sample]]:
-    """Batches without end, varied: the folders take turns, and each shows every scene once per round, in any order."""
-    orders: list[list[int]] = [[] for _ in folders]
-    turn = 0
+def varied_batches(scenes: Sequence[TrainingScene], rng: np.random.Generator) -> Iterator[list[Sample]]:
+    """Batches without end: every scene once per round, in any order, varied."""
+    order: list[int] = []
     while True:
         longer, shorter = SIZES[rng.integers(len(SIZES))]
         width, height = (shorter, longer) if rng.random() < TALL_SHARE else (longer, shorter)
-        batch = []
-        for _ in range(BATCH):
-            folder, order = folders[turn], orders[turn]
-            if not order:
-                order += rng.permutation(len(folder)).tolist()
-            batch.append(vary(folder[order.pop()], width, height, rng))
-            turn = (turn + 1) % len(folders)
-        yield batch
+        while len(order) < BATCH:
+            order += rng.permutation(len(scenes)).tolist()
+        yield [vary(scenes[index], width, height, rng) for index in order[:BATCH]]
+        order = order[BATCH:]
 
 
-def focal_prior(folders: Sequence[Sequence[TrainingScene]], rng: np.random.Generator) -> Float[np.ndarray, "bins"]:
+def focal_prior(scenes: Sequence[TrainingScene], rng: np.random.Generator) -> Float[np.ndarray, "bins"]:
     """Logarithm of how frequent the bins of the focal length are among varied scenes; none is taken to be very rare."""
-    drawn = [vary_camera(scene, *SIZES[0], rng).focal for part in folders for scene in part for _ in range(PRIOR_DRAWS)]
-    weights = [1 / (len(part) * len(folders)) for part in folders for _ in part for _ in range(PRIOR_DRAWS)]
-    labels = focal_label(torch.log(torch.tensor(drawn) / SIZES[0][0])).numpy()
-    share = np.average(labels, axis=0, weights=weights)
-    return np.log(np.maximum(share, RAREST_BIN))
+    width, height = SIZES[0]
+    focals = [vary_camera(scene, width, height, rng).focal for scene in scenes for _ in range(PRIOR_DRAWS)]
+    share = focal_label(torch.log(torch.tensor(focals) / width)).mean(dim=0)
+    return np.log(np.maximum(share.numpy(), RAREST_BIN))
 
 
 def evaluate(network: PerceptionNetwork, scenes: Sequence[TrainingScene]) -> Score:

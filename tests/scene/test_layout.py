@@ -52,7 +52,14 @@ def test_gravity_tells_a_floor_from_a_wall() -> None:
     scene = room(DESK, pitch_deg=30)
     camera = scene.camera
     side = camera.model_copy(
-        update={"width": camera.height, "height": camera.width, "fx": camera.fy, "fy": camera.fx, "cx": camera.cy, "cy": camera.cx}
+        update={
+            "width": camera.height,
+            "height": camera.width,
+            "fx": camera.fy,
+            "fy": camera.fx,
+            "cx": camera.cy,
+            "cy": camera.cx,
+        }
     )
     depth, ids = np.rot90(scene.depth).copy(), np.rot90(scene.ids).copy()
     # np.rot90 takes the picture's right to its top: x' = y, y' = -x.
