@@ -198,7 +198,7 @@ class Training:
         share = min(self.minutes / minutes, 1.0)
         factor = min(1.0, (self.step + 1) / WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = float(rate * factor)  # a plain number: numpy's are refused when a checkpoint is read
         pictures = torch.from_numpy(np.stack([sample.image for sample in batch])).permute(0, 3, 1, 2).float() / 255
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
             prediction = self.network(pictures.contiguous(memory_format=torch.channels_last))
