@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from scenegen.errors import InputError, ResourceError
+from scenegen.errors import InputError, ResourceError, ScenegenError
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
 from scenegen.lease import LeaseTimes, lease
 from scenegen.records import Artifact
@@ -53,26 +53,40 @@ def disk_errors(target: Path) -> Iterator[None]:
     """Turns an operating system's refusal to write into a `ResourceError` that says what to do."""
     try:
         yield
-    except OSError as error:
-        fixes = {
-            errno.ENOSPC: "free some space or choose another folder with -o",
-            errno.EDQUOT: "free some of your quota or choose another folder with -o",
-            errno.EROFS: "the disk is read-only: choose another folder with -o",
-            errno.EACCES: "you may not write there: choose another folder with -o",
-            errno.EPERM: "you may not write there: choose another folder with -o",
-            errno.ENOTDIR: "a file is in the way: choose another folder with -o",
-            errno.EEXIST: "a file is in the way: choose another folder with -o",
-            errno.EIO: "the disk fails: choose another folder with -o",
-            errno.EFBIG: "the file would pass your limit (ulimit -f): raise it",
-            errno.ENAMETOOLONG: "choose another folder with -o, with a shorter name",
-            errno.EXDEV: "the output folder and its .scenegen must lie on one disk: choose another folder with -o",
-        }
-        # numpy reports a short write without an errno.
-        code = errno.ENOSPC if error.errno is None and str(error).endswith(" written") else error.errno
-        if code not in fixes:
+    except ScenegenError:
+        raise
+    except Exception as error:
+        code = _refusal(error)
+        if code is None:
             raise
-        where = error.filename or target
-        raise ResourceError(f"cannot write {where}: {os.strerror(code)}; {fixes[code]}.") from error
+        where = getattr(error, "filename", None) or target
+        raise ResourceError(f"cannot write {where}: {os.strerror(code)}; {DISK_FIXES[code]}.") from error
+
+
+DISK_FIXES = {
+    errno.ENOSPC: "free some space or choose another folder with -o",
+    errno.EDQUOT: "free some of your quota or choose another folder with -o",
+    errno.EROFS: "the disk is read-only: choose another folder with -o",
+    errno.EACCES: "you may not write there: choose another folder with -o",
+    errno.EPERM: "you may not write there: choose another folder with -o",
+    errno.ENOTDIR: "a file is in the way: choose another folder with -o",
+    errno.EEXIST: "a file is in the way: choose another folder with -o",
+    errno.EIO: "the disk fails: choose another folder with -o",
+    errno.EFBIG: "the file would pass your limit (ulimit -f): raise it",
+    errno.ENAMETOOLONG: "choose another folder with -o, with a shorter name",
+    errno.EXDEV: "the output folder and its .scenegen must lie on one disk: choose another folder with -o",
+}
+
+
+def _refusal(error: Exception) -> int | None:
+    """The errno of an error that says that the disk cannot be written; None for any other."""
+    if isinstance(error, OSError):
+        # numpy reports a short write without an errno.
+        short = error.errno is None and str(error).endswith(" written")
+        return errno.ENOSPC if short else error.errno if error.errno in DISK_FIXES else None
+    # USD and other libraries with writers of their own only quote the system.
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    return next((code for code in full if os.strerror(code) in str(error)), None)
 
 
 def flush(path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pxr import Tf
 
 from scenegen.errors import InputError, ResourceError
 from scenegen.folder import RemoteFolder
@@ -192,7 +193,17 @@ def test_disk_errors_sees_a_short_write_of_numpy() -> None:
         np.zeros(100_000).tofile("/dev/full")
 
 
+def test_disk_errors_understands_usd(tmp_path: Path) -> None:
+    """Its writer has errors of its own, which only quote the system's."""
+    with pytest.raises(ResourceError, match="No space left"), disk_errors(tmp_path):
+        raise Tf.ErrorException(f"Failed writing usdc data: {os.strerror(errno.ENOSPC)}")
+
+
 def test_disk_errors_passes_other_errors() -> None:
+    with pytest.raises(ValueError, match="full"), disk_errors(Path("x")):
+        raise ValueError("the room is full")
+    with pytest.raises(InputError), disk_errors(Path("x")):
+        raise InputError(os.strerror(errno.EIO))
     with pytest.raises(FileNotFoundError), disk_errors(Path("x")):
         raise FileNotFoundError(errno.ENOENT, "gone")
 
