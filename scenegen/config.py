@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from scenegen.errors import UsageError
 
-DEFAULT_PRESET = "training-free"
+DEFAULT_PRESET = "embedded"
 MAX_SEED = 2**53 - 1
 """Larger integers do not survive every reader of JSON."""
 
@@ -258,9 +258,9 @@ class Config(Settings):
 
     seed: int = Field(0, ge=0, le=MAX_SEED)
     read: ReadConfig = ReadConfig()
-    segment: SegmentConfig = RegionsConfig()
-    camera: CameraConfig = CameraConfig()
-    depth: DepthConfig = GroundConfig()
+    segment: SegmentConfig = EmbeddedSegmentConfig()
+    camera: CameraConfig = CameraConfig(estimator="embedded")
+    depth: DepthConfig = EmbeddedDepthConfig()
     layout: LayoutConfig = LayoutConfig()
     generate: GenerateConfig = InflateConfig()
     texture: TextureConfig = TextureConfig()

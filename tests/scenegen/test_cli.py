@@ -116,7 +116,7 @@ def test_a_photo(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.Capture
     captured = capsys.readouterr()
     assert captured.out == f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete\n"
     assert "generate 3: " in captured.err
-    assert "segment used regions" in captured.err
+    assert "segment used embedded" in captured.err
     manifest = read_manifest(out / "photo")
     assert (manifest.config.seed, manifest.config.camera.fov_deg, manifest.config.generate.thickness) == (3, 40, 0.8)
     bench.executed.clear()

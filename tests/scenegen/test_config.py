@@ -25,7 +25,14 @@ from scenegen.errors import UsageError
 
 
 def test_the_default_preset_is_the_defaults() -> None:
-    assert load_config() == load_config("training-free") == Config()
+    assert load_config() == load_config("embedded") == Config()
+
+
+def test_the_training_free_preset_needs_no_weights() -> None:
+    config = load_config("training-free")
+    assert config.segment == RegionsConfig()
+    assert config.depth == GroundConfig()
+    assert config.camera.estimator == "default"
 
 
 @pytest.mark.parametrize("preset", preset_names())

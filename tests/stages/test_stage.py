@@ -157,8 +157,8 @@ ALL = ["read", "segment", "depth", "layout", "generate 1", "generate 2", "compos
     ("override", "executed"),
     [
         ("read.max_side=640", ALL),
-        ("segment.superpixels=100", ALL[1:]),
-        ("depth.pitch_deg=10", ALL[2:]),
+        ("segment.max_objects=5", ALL[1:]),
+        ("depth.distance_m=2", ALL[2:]),
         ("camera.fov_deg=40", ALL[2:]),
         ("layout.grid=32", ALL[3:]),
         ("generate.thickness=0.5", ALL[4:]),
