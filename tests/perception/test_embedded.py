@@ -223,3 +223,10 @@ def test_the_scale_is_assumed_and_said_to_be(objects: bool) -> None:
 def test_masks_of_another_size_are_refused() -> None:
     with pytest.raises(InputError, match=r"`ids` is 5x4; it must be 130x90"):
         estimate_depth_embedded(photo(), np.zeros((4, 5), int), EmbeddedDepthConfig(), Runtime(device="cpu"))
+
+
+def test_the_weights_of_the_package_are_there_and_small() -> None:
+    assert embedded.WEIGHTS.stat().st_size < 8e6
+    assert embedded.WEIGHTS.with_suffix(".md").is_file()
+    network = load_network(embedded.WEIGHTS)
+    assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
