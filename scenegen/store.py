@@ -239,7 +239,8 @@ class Store:
         with disk_errors(target):
             text = json.dumps({**entry, "files": sizes}, indent=1, sort_keys=True)
             (folder / ENTRY).write_text(text)
-            for path in [*files, folder / ENTRY, folder]:
+            # Not the folders: an entry that a power cut takes, or leaves without a file, is computed anew.
+            for path in [*files, folder / ENTRY]:
                 flush(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and self._find_here(stage, key) is None:
@@ -250,7 +251,6 @@ class Store:
                 # Another process may have committed the same key first; its entry is as good.
                 if self._find_here(stage, key) is None:
                     raise
-            flush(target.parent)
 
     def _push(self, mirror: RemoteFolder, stage: str, key: str) -> None:
         """Puts an entry into the mirror, `entry.json` last. The first that is there stands."""

@@ -154,6 +154,26 @@ def test_several_photos_one_bad(bench: Any, photo: Path, tmp_path: Path, capsys:
     assert command(bad, tmp_path / "missing.jpg", "-o", out) == InputError.exit_code
 
 
+def test_json_logs(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jpg").write_text(name)
+    bench.unreadable = "b"
+    assert command(tmp_path / "a.jpg", tmp_path / "b.jpg", "-o", tmp_path / "out", "--log-json", "-v") == 6
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 2
+    lines = [json.loads(line) for line in captured.err.splitlines()]
+    assert {tuple(line)[:7] for line in lines} == {("time", "level", "logger", "run", "image", "stage", "object")}
+    assert len({line["run"] for line in lines}) == 1
+    made = [line for line in lines if line["message"].startswith("generate: computed")]
+    assert {(line["image"], line["stage"], line["object"]) for line in made} == {
+        ("a", "generate", i) for i in (1, 2, 3)
+    }
+    (failed,) = [line for line in lines if line["level"] == "ERROR"]
+    assert (failed["image"], "Traceback" in failed["traceback"]) == ("b", True)
+    assert command(tmp_path / "a.jpg", "-o", tmp_path / "out", "--nope") == 2
+    assert capsys.readouterr().err.startswith("ERROR: Unknown option")  # the next command logs as usual
+
+
 def test_names_that_collide(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.jpg", "a.png", "A.webp"):
         (tmp_path / name).write_text(name)
