@@ -61,7 +61,7 @@ def test_from_bucket_to_bucket_with_an_interruption(bucket_url: str, tmp_path: P
         bucket.write(f"photos/{name}.png", picture(shade))
     bucket.write("photos/torn.png", picture(180)[:200])
 
-    first = start(bucket, tmp_path / "one", "--workers", "2")
+    first = start(bucket, tmp_path / "one", "--workers", "2", "--isolate")
     assert first.stderr is not None
     lines = []
     for line in first.stderr:

@@ -26,7 +26,7 @@ from scenegen.records import Artifact, Photo, Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
 from stages import child
-from stages.graph import local_submit, worker_submit
+from stages.graph import local_submit, on_devices, worker_submit
 from stages.slot import device_slot
 from stages.stage import Outcome, Stage, Work, execute
 from stages.worker import DeviceWorker, device_workers, oom_kills
@@ -392,6 +392,22 @@ def test_a_predicate_chooses_the_stages(tmp_path: Path) -> None:
         )
         pids = [submit(ADD, 1, config=Task(factor=factor)).result().record.pid for factor in (1, 2)]
     assert pids[0] == os.getpid() != pids[1]
+
+
+def test_only_stages_with_weights_go_to_a_card(tmp_path: Path) -> None:
+    """The card is a name here: nothing asks for it."""
+    net = replace(ADD, name="net", weights=lambda config: {"net": "revision"})
+    with on_devices(["cuda:0"]) as placed, ThreadPoolExecutor(1) as executor:
+        submit = placed(local_submit(Store(tmp_path), Runtime(), executor))
+        plain = submit(ADD, 1, config=Task(), object_id=1).result().record
+        whole, item = (submit(net, 1, config=Task(), object_id=number).result().record for number in (None, 1))
+    assert (plain.pid, plain.device) == (os.getpid(), "auto")
+    assert whole == item
+    assert (whole.device, whole.loads) == ("cuda:0", 1)
+    assert whole.pid != os.getpid()
+    assert has_ended(whole.pid)
+    with on_devices([]) as placed:
+        assert placed(submit) is submit
 
 
 def test_who_submits_more_than_the_limit_waits(tmp_path: Path) -> None:
