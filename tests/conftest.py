@@ -6,9 +6,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import standins
 from standins import STAGES, Bench
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("default-without-deadline", deadline=None)
+hypothesis.settings.load_profile("default-without-deadline")
 
 
 @pytest.fixture
