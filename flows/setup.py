@@ -24,6 +24,9 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
 """As the deployments set PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect sends none more often."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+RESTART_S = 60
+"""How long a run stays crashed before. A worker reports the same crash twice, up to half a minute apart: an earlier start
+would be taken for the one that crashed."""
 RESTART = "restart"
 """Tag of the deployments whose crashed runs are started again. A batch itself sees to the runs it has made."""
 
@@ -74,12 +77,13 @@ def automations(silence_s: float) -> tuple[AutomationCore, ...]:
             name="scenegen: a crashed run is started again",
             description="Runs that end themselves after too many starts are left alone: they end as Failed.",
             trigger=EventTrigger(
-                expect={"prefect.flow-run.Crashed"},
+                after={"prefect.flow-run.Crashed"},
+                expect={f"prefect.flow-run.{state}" for state in ("Scheduled", "Pending", "Running")},
                 match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{RESTART}"},
                 for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
+                posture=Posture.Proactive,
                 threshold=1,
-                within=timedelta(seconds=0),
+                within=timedelta(seconds=RESTART_S),
             ),
             actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="It crashed, and is started again.")],
         ),

@@ -65,7 +65,6 @@ class Deployment:
             "PREFECT_SERVER_UI_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
-            "PREFECT_SERVER_SERVICES_TRIGGERS_RESET_INTERVAL": "10",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "DO_NOT_TRACK": "1",
             "XDG_RUNTIME_DIR": str(self.folder / "run"),

@@ -157,6 +157,8 @@ def test_silence_is_a_crash_and_a_crash_a_new_start() -> None:
     }
     assert silent.trigger.within.total_seconds() == 90
     assert silent.actions[0].state == "CRASHED"
+    assert crashed.trigger.after == {"prefect.flow-run.Crashed"}
+    assert crashed.trigger.within.total_seconds() == 60
     assert crashed.trigger.match_related.model_dump() == {
         "prefect.resource.role": "tag",
         "prefect.resource.id": f"prefect.tag.{RESTART}",
