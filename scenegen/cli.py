@@ -297,14 +297,17 @@ def batch(
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
     logger.info("%d of %d photos to do", len(todo), len(items))
     pace = Pace(len(todo))
-    with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
-        for row in ended:
-            rows[row.name] = row
-            _say(f"{row.output or row.image}: {row.state}{row.error and f', {row.error}'}")
-            logger.info("%s", pace.step(row.state))
-    outlet = open_outlet(job)
-    with disk_errors(outlet.local):
-        write_table(tuple(rows.values()), outlet.folder)
+    try:
+        with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
+            for row in ended:
+                rows[row.name] = row
+                _say(f"{row.output or row.image}: {row.state}{row.error and f', {row.error}'}")
+                logger.info("%s", pace.step(row.state))
+    finally:
+        # Also of an interrupted batch: what stands, and what is left.
+        outlet = open_outlet(job)
+        with disk_errors(outlet.local):
+            write_table(tuple(rows.values()), outlet.folder)
     _say(summary(tuple(rows.values())))
     return overall([row.exit_code for row in rows.values()])
 

@@ -74,7 +74,9 @@ def test_from_bucket_to_bucket_with_an_interruption(bucket_url: str, tmp_path: P
     log = logged("".join(lines) + rest)
     done_before = computed(log)
     assert done_before
-    assert bucket.read("out/batch.csv") is None
+    half = bucket.read("out/batch.csv")
+    assert half is not None
+    assert "missing" in half.decode()
 
     machines = [start(bucket, tmp_path / name) for name in ("one", "two")]
     outputs = [machine.communicate(timeout=PATIENCE_S) for machine in machines]
