@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -86,11 +88,15 @@ def test_cells_are_where_their_pixels_are() -> None:
     assert (np.ptp(x, axis=0) == 0).all()
 
 
-def test_the_focal_length_is_the_mean_of_its_bins() -> None:
-    logits = torch.full((2, FOCAL_BINS), -50.0)
+def test_what_the_picture_says_of_the_focal_length_is_weighed_with_what_is_usual() -> None:
+    logits = torch.full((3, FOCAL_BINS), -50.0)
     logits[0, 7] = 0
     logits[1, [3, 5]] = 0
+    logits[2] = 0  # it says nothing
     mean, error = log_focal(logits)
     bins = focal_bins()
-    assert torch.allclose(mean, torch.stack([bins[7], bins[4]]), atol=1e-5)
-    assert torch.allclose(error, torch.stack([torch.zeros(()), bins[1] - bins[0]]), atol=1e-4)
+    weights = torch.exp(-0.5 * ((bins - math.log(network.PHOTO_FOCAL)) / network.PHOTO_FOCAL_SPREAD) ** 2)
+    both = (weights[3] * bins[3] + weights[5] * bins[5]) / (weights[3] + weights[5])
+    assert torch.allclose(mean, torch.stack([bins[7], both, torch.tensor(math.log(network.PHOTO_FOCAL))]), atol=0.01)
+    assert float(error[0]) == pytest.approx(0, abs=1e-3)
+    assert float(error[2]) == pytest.approx(network.PHOTO_FOCAL_SPREAD, rel=0.02)

@@ -62,7 +62,7 @@ def test_publishes_every_file_and_a_manifest_that_describes_them(bench: Any, pho
     ]
     by_stage = {entry.stage: entry for entry in manifest.stages}
     assert by_stage["segment"].weights == {"net": "revision"}
-    assert by_stage["segment"].backend == "regions"
+    assert by_stage["segment"].backend == "embedded"
     assert by_stage["read"].warnings == ("a warning",)
     assert [placed.scale for placed in manifest.objects] == [2, 3, 4]
 
