@@ -166,13 +166,13 @@ class EmbeddedGeneratorConfig(Settings):
     """The compact generator whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
-    steps: int = Field(8, ge=1, le=100)
+    steps: int = Field(4, ge=1, le=100)
     """Of the sampler."""
     guidance: float = Field(1.0, ge=0, le=10)
     """1: the photo's conditions as they are; above 1: more of them than was learned (classifier-free guidance)."""
-    resolution: int = Field(80, ge=32, le=256)
+    resolution: int = Field(96, ge=32, le=256)
     """Cells along the cube's edge that the generated field is brought to agree with the photo on."""
-    max_faces: int = Field(5000, ge=100)
+    max_faces: int = Field(8000, ge=100)
 
 
 class Pixal3DConfig(Settings):

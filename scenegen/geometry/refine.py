@@ -27,8 +27,8 @@ from scenegen.geometry.field import (
 from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.render import RayCaster
 
-SKIN = 2.5
-"""Least thickness behind the visible surface, in cells of the refined grid: what is seen is there."""
+SKIN, THINNEST = 2.5, 0.6
+"""Least thickness behind the visible surface, in cells of the refined grid, where there is room for it and where not."""
 IN_FRONT = 0.02
 """Share of its distance by which something beside the object must be nearer to count as hiding it."""
 RIM = 0.012
@@ -63,8 +63,12 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
-    value = np.maximum(value, z - at(np.where(view.limit > 0, view.limit, FAR), order=0))
-    skin = np.maximum(np.maximum(-behind, behind - SKIN * edge / resolution), -at(outline_distance(inside)) * pixel)
+    limit = at(np.where(view.limit > 0, view.limit, FAR), order=0)
+    value = np.maximum(value, z - limit)
+    # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
+    cell = edge / resolution
+    thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
+    skin = np.maximum(np.maximum(-behind, behind - thickness), -at(outline_distance(inside)) * pixel)
     value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     value = np.maximum(value, np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z))

@@ -34,8 +34,10 @@ from scenegen.torch_env import device_memory, require_exact, torch_device
 NAME = "embedded generator"
 WEIGHTS = "generator.safetensors"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
-SMOOTHING = 0.7
+SMOOTHING = 0.5
 """Standard deviation in cells of the generated field."""
+WIDENING = 0.3
+"""Cells by which its surface is moved outwards."""
 COMPLETED = 0.1
 """Share of the surface's vertices outside the visible outline from which on a warning says so."""
 TRUNK_LEVELS = 3
@@ -118,8 +120,12 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
 
 
 def smoothed(field: Field) -> Field:
-    """The field without what neighbouring tokens do not agree on; what is seen gets its detail from the photo."""
-    return Field(ndimage.gaussian_filter(field.values, SMOOTHING, mode="nearest"))
+    """The field without what neighbouring tokens do not agree on, and a little wider.
+
+    What is seen gets its detail from the photo. What is not is a mean over what could be, and thinner than any of it.
+    """
+    widened = ndimage.gaussian_filter(field.values, SMOOTHING, mode="nearest") - WIDENING / field.values.shape[0]
+    return Field(widened.astype(np.float32))
 
 
 def embedded_weights() -> Mapping[str, str]:
