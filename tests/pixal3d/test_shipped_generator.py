@@ -1,0 +1,46 @@
+"""The weights that are part of the package."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from scenegen.camera import rays
+from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
+from scenegen.geometry.refine import outline_distance
+from scenegen.geometry.render import RayCaster
+from scenegen.models import digest_of
+from scenegen.pixal3d.embedded import NAME, embedded_weights, generate_embedded
+from scenegen.runtime import Runtime
+from scenegen.scene.scoring import intersection_over_union
+from tests.geometry.views import RADIUS, SIDE, sphere_depth, sphere_view
+
+MEGABYTE = 1e6
+
+
+def test_they_are_small_named_by_their_digest_and_described() -> None:
+    folder = files("scenegen") / "weights"
+    with as_file(folder / "generator.safetensors") as path:
+        assert path.stat().st_size < 30 * MEGABYTE
+        assert embedded_weights() == {NAME: digest_of(path)}
+        with safe_open(path, "pt") as file:
+            assert float(file.metadata()["judged_loss"]) < 0.1
+    card = (folder / "generator.md").read_text()
+    assert all(word in card for word in ("CC BY 4.0", "Limits", "python -m scenegen.train generator"))
+
+
+@pytest.mark.parametrize("occluded", [False, True])
+def test_a_ball_they_never_saw_gets_a_body_behind_what_is_seen(occluded: bool) -> None:
+    view = sphere_view(occluded)
+    made = generate_embedded(view, 0, EmbeddedGeneratorConfig(), TextureConfig(size=128), Runtime(device="cpu"))
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    caster = RayCaster(made.mesh.vertices, made.mesh.faces)
+    front = caster.cast(np.zeros_like(directions), directions).distance.reshape(SIDE, SIDE)
+    whole = sphere_depth(rays(view.crop.intrinsics)) > 0
+    assert intersection_over_union(np.isfinite(front), whole) > (0.75 if occluded else 0.97)
+    back = 4 - caster.cast(4 * directions, -directions).distance.reshape(SIDE, SIDE)
+    inner = outline_distance(view.mask > 0.5) > 12
+    assert np.median((back - front)[inner]) > 0.8 * RADIUS
