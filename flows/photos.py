@@ -64,7 +64,7 @@ def make_photos(items: Sequence[Item], job: Job, work: Work, show: Callable[[Row
         TransientError: if some photos still fail by a network or device.
     """
 
-    @task(name="photos", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+    @task(name="photos", task_run_name="photos", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
     def photos() -> None:
         again = (task_run.run_count or 1) > 1
         left = [

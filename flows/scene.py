@@ -116,7 +116,7 @@ def image_to_scene(
         outlet = open_outlet(job)
         with outlet.store.staging() as folder, _submitting(outlet.store, job.config, making, pace) as submit:
 
-            @task(name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+            @task(name="fetch", task_run_name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def fetch_inputs() -> Inputs:
                 with disk_errors(folder):
                     return Inputs(
@@ -126,7 +126,7 @@ def image_to_scene(
                         depth=None if depth is None else fetch(depth, folder),
                     )
 
-            @task(name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
+            @task(name="deliver", task_run_name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def deliver_scene() -> None:
                 show_scene(deliver(outlet, name), outlet.folder, outlet.address(name))
 

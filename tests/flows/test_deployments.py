@@ -83,7 +83,7 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"making": {"preset": "full", "sed": 1}}, "sed"),
+        ({"making": {"preset": "pixal3d", "sed": 1}}, "sed"),
         ({"making": {"device": "gpu"}}, "device"),
         ({"fan_out": {"chunk": 0}}, "chunk"),
         ({"fan_out": {"pool": "tpu"}}, "pool"),
