@@ -128,4 +128,4 @@ def _estimate(
     return estimate_depth_anything(image, camera, config.depth, work.runtime)
 
 
-DEPTH = Stage(name="depth", version=2, record=Depth, run=depth, weights=depth_weights)
+DEPTH = Stage(name="depth", version=3, record=Depth, run=depth, weights=depth_weights)

@@ -25,13 +25,13 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
     camera = depth.intrinsics
-    floor = find_floor(z, ids, camera, config, depth.gravity)
+    floor = find_floor(z, ids, camera, config, depth.gravity, depth.uncertainty)
     for warning in floor.warnings:
         logger.warning("%s", warning)
     points = unproject(camera, z)
     of_interest = (ids > 0) & (z > 0) if ((ids > 0) & (z > 0)).any() else z > 0
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
-    behind, is_floor = background_depth(z, ids, camera, floor, config)
+    behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
     # Objects leave a rim of mixed pixels around their masks; paint it out with them.
     rim = max(2, round(0.006 * max(ids.shape)))
@@ -53,4 +53,4 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     )
 
 
-LAYOUT = Stage(name="layout", version=2, record=Layout, run=layout)
+LAYOUT = Stage(name="layout", version=3, record=Layout, run=layout)

@@ -58,6 +58,10 @@ MIN_CELLS = 4
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
+RIM_TRUST = 1e-4
+"""What a cell beside an outline counts there, against one whose neighbours all show the object."""
+SMOOTHING = 2.0
+"""Standard deviation in cells of what an object's depth is averaged over."""
 
 
 @dataclass(frozen=True)
@@ -275,18 +279,23 @@ def groups(perception: Perception) -> list[Group]:
 def enlarged_by_object(
     log_depth: Float32[np.ndarray, "h w"], ids: Integer[np.ndarray, "height width"]
 ) -> Float32[np.ndarray, "height width"]:
-    """`log_depth` at the size of `ids`: every object, and the background, from the cells that show it.
+    """`log_depth` at the size of `ids`: every object, and the background, from the cells well inside it.
 
-    Cells on an outline show both sides; they count for little where purer ones are near.
+    The network blurs depth across outlines, by about a cell to either side. Cells there count for little where better ones
+    are near, and what is near is averaged, since single cells are noisy.
     """
     cells = log_depth.shape[::-1]
     enlarged = np.zeros(ids.shape, np.float32)
     for number in np.unique(ids):
         mask = ids == number
-        purity = cv2.resize(mask.astype(np.float32), cells, interpolation=cv2.INTER_AREA) ** PURITY
-        weight = cv2.resize(purity, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        weighted = cv2.resize(purity * log_depth, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)
-        enlarged[mask] = weighted[mask] / weight[mask]
+        purity = cv2.resize(mask.astype(np.float32), cells, interpolation=cv2.INTER_AREA)
+        inner = cv2.erode(purity, np.ones((3, 3)), borderType=cv2.BORDER_REPLICATE)
+        trust = inner**PURITY + RIM_TRUST * purity**PURITY
+        weight = cv2.GaussianBlur(trust, (0, 0), SMOOTHING)
+        mean = cv2.GaussianBlur(trust * log_depth, (0, 0), SMOOTHING) / np.maximum(weight, np.finfo(np.float32).tiny)
+        known = (purity > 0).astype(np.float32)
+        share = cv2.resize(known, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask]
+        enlarged[mask] = cv2.resize(known * mean, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask] / share
     return enlarged
 
 

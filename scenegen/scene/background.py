@@ -11,7 +11,7 @@ from scenegen.camera import rays
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import Intrinsics
-from scenegen.scene.layout import Floor
+from scenegen.scene.layout import Floor, plane_tolerance
 
 HORIZON = 1.5
 """The floor ends at this multiple of the farthest known depth; nothing farther can be told from the horizon."""
@@ -23,6 +23,7 @@ def background_depth(
     camera: Intrinsics,
     floor: Floor,
     config: LayoutConfig,
+    uncertainty: float = 0.0,
 ) -> tuple[Float32[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
     """z-depth of the background at every pixel, seen or hidden, and where it is the floor.
 
@@ -33,7 +34,7 @@ def background_depth(
     farthest = float(depth[depth > 0].max()) if (depth > 0).any() else 1.0
     on_plane = floor.depth(rays(camera))
     on_plane = np.where(on_plane < HORIZON * farthest, on_plane, np.inf)
-    tolerance = 3 * config.inlier_share * np.where(known, depth, 1.0)
+    tolerance = 3 * plane_tolerance(config, uncertainty) * np.where(known, depth, 1.0)
     near_plane = known & (np.abs(depth - on_plane) < tolerance)
     # Only what hangs together counts: a wall crosses the plane somewhere without being floor there.
     is_floor = ndimage.binary_propagation(ndimage.binary_opening(near_plane, iterations=2), mask=near_plane)

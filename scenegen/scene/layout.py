@@ -15,6 +15,8 @@ from scenegen.records import Intrinsics, Support, Vector
 MAX_POINTS = 20_000
 MAX_PLANES = 4
 FLOOR = 0
+MOST_BENT = 0.08
+"""Largest share of the depth by which an estimated depth may leave a plane and still be it."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,13 @@ def find_floor(
     camera: Intrinsics,
     config: LayoutConfig,
     gravity: Vector | None = None,
+    uncertainty: float = 0.0,
 ) -> Floor:
     """The plane that carries the objects: RANSAC planes of the background, judged by how well objects stand on them.
 
     A plane counts as a floor if the camera is above it and its normal leans at most `config.max_slope_deg` from `gravity`
     (down, camera frame) or, where that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
-    the number of points, how closely the objects' undersides meet the plane, and how level it is decide. Where there is
+    the number of points (within `plane_tolerance`), how closely the objects' undersides meet the plane, and how level it is decide. Where there is
     none, the floor is level and goes through the lowest object; the result says so.
     """
     up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
@@ -65,7 +68,7 @@ def find_floor(
     for attempt in range(MAX_PLANES):
         if len(rest) < max(64, config.min_floor_share * total):
             break
-        threshold = config.inlier_share * float(np.median(rest[:, 2]))
+        threshold = plane_tolerance(config, uncertainty) * float(np.median(rest[:, 2]))
         plane, inliers = ransac_plane(rest, threshold, seed=attempt)
         if np.count_nonzero(inliers) < config.min_floor_share * total:
             break
@@ -80,6 +83,16 @@ def find_floor(
     if best is not None:
         return best[1]
     return _assumed_floor(background, objects, up, gravity is not None, warnings)
+
+
+def plane_tolerance(config: LayoutConfig, uncertainty: float) -> float:
+    """How far off a plane a depth may be to lie on it, as a share of the depth: an estimate bends what is level.
+
+    Args:
+        config: the least.
+        uncertainty: of the depth, relative; of what is very uncertain no more than `MOST_BENT` counts.
+    """
+    return max(config.inlier_share, min(uncertainty, MOST_BENT))
 
 
 def _standing(floor: Floor, objects: list[Float[np.ndarray, "_ 3"]]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -130,6 +131,15 @@ def test_depth_stays_sharp_between_objects() -> None:
     large = np.kron(ids, np.ones((4, 4), int))
     enlarged = enlarged_by_object(np.log(1 + ids.astype(np.float32)), large)
     assert np.allclose(np.exp(enlarged), 1 + large, rtol=1e-3)
+
+
+def test_what_the_network_blurs_across_an_outline_stays_out_of_both_sides() -> None:
+    ids = two_boxes()
+    log_depth = np.log(1 + ids.astype(np.float32))
+    near_outline = cv2.dilate(ids.astype(np.uint8), np.ones((3, 3))) != cv2.erode(ids.astype(np.uint8), np.ones((3, 3)))
+    blurred = np.where(near_outline, np.float32(np.log(9)), log_depth)
+    enlarged = enlarged_by_object(blurred, np.kron(ids, np.ones((4, 4), int)))
+    assert np.allclose(np.exp(enlarged), 1 + np.kron(ids, np.ones((4, 4))), rtol=0.02)
 
 
 def test_a_mask_that_no_cell_shows_purely_still_has_a_depth() -> None:
