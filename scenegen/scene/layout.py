@@ -51,8 +51,8 @@ def find_floor(
 
     A plane counts as a floor if the camera is above it and its normal leans at most `config.max_slope_deg` from `gravity`
     (down, camera frame) or, where that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
-    the number of points (within `plane_tolerance`), how closely the objects' undersides meet the plane, and how level it is decide. Where there is
-    none, the floor is level and goes through the lowest object; the result says so.
+    the number of points (within `plane_tolerance`), how closely the objects' undersides meet the plane, and how level it is
+    decide. Where there is none, the floor is level and goes through the lowest object; the result says so.
     """
     up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
     most = config.max_tilt_deg if gravity is None else config.max_slope_deg
