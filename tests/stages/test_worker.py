@@ -224,10 +224,12 @@ def test_an_interrupted_job_ends_the_child(shared: DeviceWorker, tmp_path: Path)
 
 
 PARENT = """
+import signal
 import sys
 from pathlib import Path
 from test_worker import run
 from stages.worker import DeviceWorker
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 run(DeviceWorker("cpu"), Path(sys.argv[1]), 1, do="hang", path=Path(sys.argv[2]))
 """
 
