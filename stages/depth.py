@@ -14,6 +14,7 @@ from scenegen.perception import DepthEstimate
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Photo, Vector
+from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,7 @@ def depth_weights(config: DepthSettings) -> Mapping[str, str]:
     """Revisions of the weights the configured estimators use."""
     weights: dict[str, str] = {}
     if isinstance(config.depth, EmbeddedDepthConfig) or config.camera.estimator == "embedded":
-        from scenegen.perception.embedded import embedded_weights
-
-        weights.update(embedded_weights())
+        weights.update(perception_weights())
     if not isinstance(config.depth, GroundConfig | EmbeddedDepthConfig):
         from scenegen.perception.depth_anything import depth_anything_weights
 

@@ -27,6 +27,7 @@ from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, P
 from scenegen.runtime import Runtime
 from scenegen.scene.layout import FLOOR, Floor, support_depth
 from scenegen.torch_env import full_packages
+from scenegen.weights import generator_weights
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -123,13 +124,12 @@ def generate_weights(config: ObjectSettings) -> Mapping[str, str]:
     """Revisions of the weights the configured generator uses."""
     if isinstance(config.generate, InflateConfig):
         return {}
+    if isinstance(config.generate, EmbeddedGeneratorConfig):
+        return generator_weights()
     with full_packages():
         from scenegen.pixal3d.backend import pixal3d_weights
-        from scenegen.pixal3d.embedded import embedded_weights
 
-    return (
-        embedded_weights() if isinstance(config.generate, EmbeddedGeneratorConfig) else pixal3d_weights(config.generate)
-    )
+    return pixal3d_weights(config.generate)
 
 
 def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig) -> MadeObject:

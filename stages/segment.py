@@ -14,6 +14,7 @@ from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_m
 from scenegen.perception.regions import segment_regions
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
+from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -83,9 +84,7 @@ def segment_weights(config: SegmentConfig) -> Mapping[str, str]:
     if isinstance(config, RegionsConfig):
         return {}
     if isinstance(config, EmbeddedSegmentConfig):
-        from scenegen.perception.embedded import embedded_weights
-
-        return embedded_weights()
+        return perception_weights()
     from scenegen.perception.sam import sam_weights
 
     return sam_weights(config)

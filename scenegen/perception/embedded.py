@@ -12,7 +12,6 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,24 +20,22 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float32, Integer, UInt8, UInt16
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
-from scenegen.errors import InputError, WeightsError
-from scenegen.models import digest_of
+from scenegen.errors import InputError
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, log_focal
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, require_exact, torch_device
+from scenegen.torch_env import device_memory, load_exact, torch_device
+from scenegen.weights import PERCEPTION
 
 logger = logging.getLogger(__name__)
 
 NAME = "embedded perception network"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "perception.safetensors"
+WEIGHTS = PERCEPTION
 
 WORKING_SIDE = 384
 """Longer side of the copy the network sees, in pixels."""
@@ -169,31 +166,13 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
         return _kept[key]
 
 
-def embedded_weights() -> Mapping[str, str]:
-    """What the results depend on: the sha256 of the package's weights.
-
-    Raises:
-        WeightsError: where the file cannot be read.
-    """
-    return {"perception": _digest(WEIGHTS)}
-
-
 def load_network(path: Path) -> PerceptionNetwork:
     """The network with the weights of a safetensors file, in float32, ready to use.
 
     Raises:
         WeightsError: where the file is missing, damaged, or of another network.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} holds no readable weights ({error}); install the package again.") from error
-    network = PerceptionNetwork()
-    expected = network.state_dict()
-    misshapen = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
-    require_exact(path, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), misshapen)
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network.eval().requires_grad_(False)
+    return load_exact(PerceptionNetwork(), path).requires_grad_(False)
 
 
 def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:
@@ -311,11 +290,3 @@ _kept: OrderedDict[tuple[str, tuple[int, ...], Path, str], Perception] = Ordered
 @cache
 def _network(path: Path, device: str) -> PerceptionNetwork:
     return load_network(path).to(device)
-
-
-@cache
-def _digest(path: Path) -> str:
-    try:
-        return digest_of(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error}); install the package again.") from error

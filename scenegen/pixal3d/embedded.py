@@ -5,34 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
 from scenegen.camera import project, transform
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
-from scenegen.errors import WeightsError
 from scenegen.generator import MadeObject, ObjectView, Shape
 from scenegen.geometry.bake import textured
 from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
-from scenegen.models import digest_of
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, require_exact, torch_device
+from scenegen.torch_env import device_memory, load_exact, torch_device
+from scenegen.weights import GENERATOR
 
 NAME = "embedded generator"
-WEIGHTS = "generator.safetensors"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
 SMOOTHING = 0.5
 """Standard deviation in cells of the generated field."""
@@ -128,11 +123,6 @@ def smoothed(field: Field) -> Field:
     return Field(widened.astype(np.float32))
 
 
-def embedded_weights() -> Mapping[str, str]:
-    """Revision of the package's weights."""
-    return {NAME: _digest()}
-
-
 def save_generator(generator: CompactGenerator, path: Path, metadata: Mapping[str, str]) -> None:
     """Writes the weights in half precision, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,35 +138,9 @@ def load_generator(path: Path, settings: CompactSettings) -> CompactGenerator:
     Raises:
         WeightsError: where the file is absent, damaged or of another network.
     """
-    generator = CompactGenerator(ImageTrunk(Trunk()), settings)
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path}, part of this package, cannot be read ({error}); install the package again."
-        ) from error
-    expected = generator.state_dict()
-    require_exact(
-        path,
-        expected.keys() - state.keys(),
-        state.keys() - expected.keys(),
-        [name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape],
-    )
-    generator.load_state_dict({name: value.float() for name, value in state.items()})
-    return generator.eval()
+    return load_exact(CompactGenerator(ImageTrunk(Trunk()), settings), path)
 
 
 @cache
 def _generator(device: str) -> CompactGenerator:
-    with as_file(_weights()) as path:
-        return load_generator(path, CompactSettings()).to(device)
-
-
-@cache
-def _digest() -> str:
-    with as_file(_weights()) as path:
-        return digest_of(path)
-
-
-def _weights() -> Traversable:
-    return files("scenegen") / "weights" / WEIGHTS
+    return load_generator(GENERATOR, CompactSettings()).to(device)

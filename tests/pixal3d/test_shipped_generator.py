@@ -13,9 +13,10 @@ from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
 from scenegen.models import digest_of
-from scenegen.pixal3d.embedded import NAME, embedded_weights, generate_embedded
+from scenegen.pixal3d.embedded import NAME, generate_embedded
 from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
+from scenegen.weights import generator_weights
 from tests.geometry.views import RADIUS, SIDE, sphere_depth, sphere_view
 
 MEGABYTE = 1e6
@@ -25,7 +26,7 @@ def test_they_are_small_named_by_their_digest_and_described() -> None:
     folder = files("scenegen") / "weights"
     with as_file(folder / "generator.safetensors") as path:
         assert path.stat().st_size < 30 * MEGABYTE
-        assert embedded_weights() == {NAME: digest_of(path)}
+        assert generator_weights() == {NAME: digest_of(path)}
         with safe_open(path, "pt") as file:
             assert float(file.metadata()["judged_loss"]) < 0.1
     card = (folder / "generator.md").read_text()

@@ -15,6 +15,7 @@ from scenegen.png import write_png
 from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Photo
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from scenegen.weights import perception_weights
 from stages.depth import DEPTH
 from stages.stage import execute
 
@@ -156,7 +157,7 @@ def test_the_embedded_network_gives_depth_camera_and_gravity(store: Store) -> No
     assert "--depth" in record.warnings[1]
     assert (values > 0).all()
     assert np.median(values[ids() > 0]) == pytest.approx(EmbeddedDepthConfig().distance_m, rel=1e-3)
-    assert DEPTH.weights(EMBEDDED) == embedded.embedded_weights()
+    assert DEPTH.weights(EMBEDDED) == perception_weights()
 
 
 def test_a_known_field_of_view_wins_over_the_estimated_one_but_gravity_stays(store: Store) -> None:

@@ -13,6 +13,7 @@ from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from scenegen.weights import perception_weights
 from stages.segment import SEGMENT
 from stages.stage import execute
 
@@ -163,4 +164,4 @@ def test_the_embedded_network_finds_boxes_on_a_floor(store: Store) -> None:
     for true in (box, ball):
         ious = [np.count_nonzero((ids == i.id) & true) / np.count_nonzero((ids == i.id) | true) for i in record.items]
         assert max(ious) > 0.7
-    assert SEGMENT.weights(EmbeddedSegmentConfig()) == embedded.embedded_weights()
+    assert SEGMENT.weights(EmbeddedSegmentConfig()) == perception_weights()

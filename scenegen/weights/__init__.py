@@ -1,0 +1,33 @@
+"""The weights that are part of the package: where they are and which they are. Stages ask at every start: no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from scenegen.models import digest_of
+
+PERCEPTION = Path(__file__).with_name("perception.safetensors")
+GENERATOR = Path(__file__).with_name("generator.safetensors")
+
+
+def perception_weights() -> Mapping[str, str]:
+    """What the perception network's results depend on: the sha256 of its weights.
+
+    Raises:
+        WeightsError: where the file cannot be read.
+    """
+    return {"perception": _digest(PERCEPTION)}
+
+
+def generator_weights() -> Mapping[str, str]:
+    """What the embedded generator's results depend on: the sha256 of its weights.
+
+    Raises:
+        WeightsError: where the file cannot be read.
+    """
+    return {"embedded generator": _digest(GENERATOR)}
+
+
+_digest = cache(digest_of)
