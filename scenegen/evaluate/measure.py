@@ -41,7 +41,7 @@ from scenegen.evaluate.record import (
     TrueObject,
 )
 from scenegen.evaluate.sampling import Samples, Triangles, sample_outside, visible
-from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.render import RayCaster, render
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
@@ -304,9 +304,7 @@ def _bodies(
     """Every mesh with its samples, each from its own seed; `role` keeps those of made and true objects apart."""
     if not meshes:
         return {}
-    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes.values())])
-    faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes.values(), starts, strict=False)])
-    caster = RayCaster(np.concatenate([mesh.vertices for mesh in meshes.values()]), faces.astype(np.int32))
+    caster = RayCaster(*joined([mesh.vertices for mesh in meshes.values()], [mesh.faces for mesh in meshes.values()]))
     bodies = {}
     for number, mesh in meshes.items():
         rng = np.random.default_rng([settings.seed, role, number])

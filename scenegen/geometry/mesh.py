@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt8
+from jaxtyping import Float, Float32, Int32, Integer, UInt8
 
 from scenegen.geometry.simplify import is_closed
 
@@ -105,6 +106,15 @@ def load_mesh(path: Path) -> TexturedMesh:
             roughness=roughness,
             metallic_roughness=data.get("metallic_roughness"),
         )
+
+
+def joined(
+    vertices: Sequence[Float[np.ndarray, "_v 3"]], faces: Sequence[Integer[np.ndarray, "_f 3"]]
+) -> tuple[Float[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
+    """Several meshes, at least one, as the vertices and faces of a single one."""
+    starts = np.cumsum([0, *(len(part) for part in vertices[:-1])])
+    shifted = [part + start for part, start in zip(faces, starts, strict=True)]
+    return np.concatenate(vertices), np.concatenate(shifted).astype(np.int32)
 
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float32[np.ndarray, "v 3"]:

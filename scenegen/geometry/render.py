@@ -12,7 +12,7 @@ from embreex.mesh_construction import TriangleMesh
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
 from scenegen.camera import rays
-from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode
+from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, joined
 from scenegen.records import Intrinsics
 
 LAYERS = 16
@@ -88,13 +88,11 @@ def render(meshes: Sequence[TexturedMesh], camera: Intrinsics, background: int =
     depth = np.zeros(height * width, dtype=np.float32)
     color = np.full((height * width, 3), background, dtype=np.uint8)
     if any(len(mesh.faces) for mesh in meshes):
-        starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
-        vertices = np.concatenate([mesh.vertices for mesh in meshes])
-        faces = np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts, strict=False)])
+        vertices, faces = joined([mesh.vertices for mesh in meshes], [mesh.faces for mesh in meshes])
         owners = np.repeat(np.arange(len(meshes)), [len(mesh.faces) for mesh in meshes])
         directions = rays(camera).reshape(-1, 3)
         uv = np.concatenate([mesh.uv for mesh in meshes])
-        caster = RayCaster(vertices, faces.astype(np.int32))
+        caster = RayCaster(vertices, faces)
         cut_out = [alpha_mode(mesh.base_color) == "MASK" for mesh in meshes]
         under_way, start = np.arange(len(directions)), np.zeros(len(directions), dtype=np.float32)
         for _ in range(LAYERS):

@@ -14,7 +14,7 @@ import trimesh
 from jaxtyping import Float32, Int32, UInt8
 
 from scenegen.errors import InputError
-from scenegen.geometry.mesh import vertex_normals
+from scenegen.geometry.mesh import joined, vertex_normals
 from scenegen.geometry.render import RayCaster
 
 INDEX = "index.csv"
@@ -153,10 +153,10 @@ def read_mesh(path: Path) -> ColoredMesh:
     parts = [part for part in parts if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     if not parts or not np.ptp(np.concatenate([part.vertices for part in parts]), axis=0).max() > 0:
         raise InputError(f"`{path}` has no triangles; give a mesh with a surface.")
-    starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
+    vertices, faces = joined([part.vertices for part in parts], [part.faces for part in parts])
     return ColoredMesh(
-        vertices=np.concatenate([part.vertices for part in parts]).astype(np.float32),
-        faces=np.concatenate([p.faces + start for p, start in zip(parts, starts, strict=False)]).astype(np.int32),
+        vertices=vertices.astype(np.float32),
+        faces=faces,
         colors=np.concatenate([_vertex_colors(part) for part in parts]),
     )
 

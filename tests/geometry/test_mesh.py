@@ -9,7 +9,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenegen.geometry.mesh import TexturedMesh, alpha_mode, load_mesh, save_mesh, vertex_normals
+from scenegen.geometry.mesh import TexturedMesh, alpha_mode, joined, load_mesh, save_mesh, vertex_normals
 from scenegen.geometry.simplify import volume
 
 
@@ -126,3 +126,12 @@ def test_normals_of_a_ball_point_outwards_across_seams() -> None:
     split = mesh.vertices[mesh.faces].reshape(-1, 3)  # every face with vertices of its own
     faces = np.arange(len(split), dtype=np.int32).reshape(-1, 3)
     np.testing.assert_allclose(vertex_normals(split, faces), normals[mesh.faces].reshape(-1, 3), atol=1e-5)
+
+
+def test_joined_meshes_keep_their_triangles() -> None:
+    parts = [np.arange(9.0).reshape(3, 3), np.arange(12.0).reshape(4, 3) + 20]
+    faces = [np.array([[0, 1, 2]]), np.array([[3, 1, 0], [2, 1, 3]])]
+    vertices, triangles = joined(parts, faces)
+    assert triangles.dtype == np.int32
+    corners = np.concatenate([part[face] for part, face in zip(parts, faces, strict=True)])
+    assert np.array_equal(vertices[triangles], corners)

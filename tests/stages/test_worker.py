@@ -241,9 +241,12 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, way: signal.Signals) -> 
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     )
-    pids = content(tmp_path / "pids").split()
-    parent.send_signal(way)
-    parent.wait(GIVE_UP_S)
+    try:
+        pids = content(tmp_path / "pids").split()
+        parent.send_signal(way)
+        parent.wait(GIVE_UP_S)
+    finally:
+        parent.kill()
     assert all(has_ended(int(pid)) for pid in pids)
 
 
