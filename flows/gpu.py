@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
 
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
@@ -17,8 +15,8 @@ from prefect.concurrency.sync import concurrency
 from scenegen.config import Settings
 from scenegen.errors import UsageError
 from scenegen.records import Record
-from stages.graph import Pending, R, Submit, in_process_on
-from stages.stage import Outcome, Stage, Work
+from stages.graph import R, Submit, in_process_on, run_by
+from stages.stage import Stage, Work
 
 GPU_LIMIT = "gpu"
 
@@ -32,21 +30,12 @@ def with_gpu_slot(submit: Submit, devices: Sequence[str]) -> Submit:
     """
     if set(devices) <= {"cpu"}:
         return submit
-    needs_device = in_process_on(devices)
 
-    def submit_with_slot(
-        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        if not needs_device(stage, config, object_id):
-            return submit(stage, *inputs, config=config, object_id=object_id)
+    def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
+        with gpu_slot():
+            return stage.run(*given, config=config, work=work)
 
-        def run(*given: Record | int, config: Any, work: Work) -> R:
-            with gpu_slot():
-                return stage.run(*given, config=config, work=work)
-
-        return submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
-
-    return submit_with_slot
+    return run_by(submit, in_process_on(devices), run)
 
 
 @contextlib.contextmanager

@@ -205,6 +205,17 @@ NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
 """Whether a stage, with its settings and its object, has to run on a device of its own."""
 
 
+@runtime_checkable
+class RunStage(Protocol):
+    """Runs a stage on its inputs, for an object or none."""
+
+    def __call__(
+        self, stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None
+    ) -> R:
+        """Returns the stage's record."""
+        ...
+
+
 def works_on_object(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
     """Whether the stage works on one object."""
     return object_id is not None
@@ -257,19 +268,28 @@ def worker_submit(submit: Submit, idle: LifoQueue[DeviceWorker], needs_device: N
         needs_device: which stages.
     """
 
-    def submit_to_worker(
+    def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
+        worker = idle.get()
+        try:
+            return worker.run(stage, given, config, work, object_id)
+        finally:
+            idle.put(worker)
+
+    return run_by(submit, needs_device, run)
+
+
+def run_by(submit: Submit, which: NeedsDevice, run: RunStage) -> Submit:
+    """`submit`, with `run` in place of `Stage.run` for the stages that `which` tells; what `submit` does around it stays."""
+
+    def submit_otherwise(
         stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
     ) -> Pending[Outcome[R]]:
-        if not needs_device(stage, config, object_id):
+        if not which(stage, config, object_id):
             return submit(stage, *inputs, config=config, object_id=object_id)
 
-        def run(*given: Record | int, config: Settings, work: Work) -> R:
-            worker = idle.get()
-            try:
-                return worker.run(stage, given, config, work, object_id)
-            finally:
-                idle.put(worker)
+        def otherwise(*given: Record | int, config: Settings, work: Work) -> R:
+            return run(stage, given, config, work, object_id)
 
-        return submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
+        return submit(replace(stage, run=otherwise), *inputs, config=config, object_id=object_id)
 
-    return submit_to_worker
+    return submit_otherwise

@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int32
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from scenegen.camera import crop_from_latent, latent_distance, transform
+from scenegen.camera import crop_from_latent, latent_distance, project, transform
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.closest import closest_points
@@ -59,6 +59,30 @@ def cube_edge(view: ObjectView) -> float:
 def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, "4 4"]:
     """From the latent cube to the crop camera's frame in metres, for a cube of `edge` metres."""
     return np.diag([edge, edge, edge, 1.0]) @ crop_from_latent(view.crop)
+
+
+@dataclass(frozen=True)
+class SeenCells:
+    """The cells of a grid over the cube, and where the crop shows them."""
+
+    points: Float[np.ndarray, "n 3"]
+    """Centres in the crop camera's frame, metres; axes x, y, z of the latent frame, z fastest."""
+    rows: Float[np.ndarray, "n"]
+    """Pixels of the crop, centres at integers."""
+    columns: Float[np.ndarray, "n"]
+
+    def at(self, picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "n"]:
+        """What `picture` has there, interpolated with splines of `order`, continued past its border."""
+        return ndimage.map_coordinates(
+            picture.astype(np.float32), [self.rows, self.columns], order=order, mode="nearest"
+        )
+
+
+def seen_cells(view: ObjectView, edge: float, resolution: int) -> SeenCells:
+    """The cells of a grid of `resolution` cells along an edge of the cube of `edge` metres, in the crop of `view`."""
+    points = placed(cell_centres(resolution).reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
+    columns, rows = project(view.crop.intrinsics, points).T - 0.5
+    return SeenCells(points, rows, columns)
 
 
 def surface(field: Field) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:

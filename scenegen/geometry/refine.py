@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
-from scenegen.camera import project, rays
+from scenegen.camera import rays
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.field import (
@@ -22,6 +22,7 @@ from scenegen.geometry.field import (
     mesh_field,
     metric_crop_from_latent,
     placed,
+    seen_cells,
     surface,
 )
 from scenegen.geometry.fill import nearest_known
@@ -49,12 +50,11 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         resolution: cells along an edge of the refined grid.
     """
     latent = cell_centres(resolution)
-    points = placed(latent.reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
-    z = points[:, 2].reshape(latent.shape[:3]).astype(np.float32)
-    columns, rows = np.moveaxis(project(view.crop.intrinsics, points).reshape(*latent.shape[:3], 2), -1, 0) - 0.5
+    cells = seen_cells(view, edge, resolution)
+    z = cells.points[:, 2].reshape(latent.shape[:3]).astype(np.float32)
 
     def at(picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "r r r"]:
-        return ndimage.map_coordinates(picture.astype(np.float32), [rows, columns], order=order, mode="nearest")
+        return cells.at(picture, order).reshape(z.shape)
 
     inside = view.mask > 0.5
     front = visible_front(view)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
-from scipy import ndimage
+from jaxtyping import Float32
 
-from scenegen.camera import pixel_centres, project, rays
+from scenegen.camera import pixel_centres, rays
 from scenegen.generator import ObjectView
-from scenegen.geometry.field import cell_centres, metric_crop_from_latent, placed
+from scenegen.geometry.field import seen_cells
 from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.inflate import thickness
 from scenegen.geometry.refine import outline_distance, unseen, visible_front
@@ -49,13 +48,8 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
         resolution: cells along the edge.
     """
     reach = REACH * edge
-    points = placed(cell_centres(resolution).reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
-    z = points[:, 2]
-    columns, rows = project(view.crop.intrinsics, points).T - 0.5
-
-    def at(picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "n"]:
-        return ndimage.map_coordinates(picture.astype(np.float32), [rows, columns], order=order, mode="nearest")
-
+    cells = seen_cells(view, edge, resolution)
+    z, at = cells.points[:, 2], cells.at
     inside = view.mask > 0.5
     front = visible_front(view)
     hidden = unseen(view, front)
@@ -72,7 +66,7 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
         at(outline_distance(inside | hidden)) * pixel / reach,
         at(hidden.astype(float)) - at(inside.astype(float)),
         np.where(at((view.limit > 0).astype(float)) > 0.99, (at(view.limit) - z) / reach, 1.0),
-        (points @ view.up - np.percentile(heights, 1)) / edge,
+        (cells.points @ view.up - np.percentile(heights, 1)) / edge,
         (end - z) / reach,
         np.maximum.reduce([at(front) - z, z - end, -at(outline_distance(inside)) * pixel]) / (TRUNCATION * edge),
     )
