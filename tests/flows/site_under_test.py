@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -139,13 +140,17 @@ class Deployment:
             headers |= {"Prefect-Csrf-Token": token["token"], "Prefect-Csrf-Client": CLIENT}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.api + path, data, headers, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError:
-            raise
-        except OSError:
-            return None
+        end = time.monotonic() + BUSY_S
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                    raise
+            except OSError:
+                return None
+            time.sleep(1)
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         found = self.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_ASC"})
@@ -184,6 +189,8 @@ class Deployment:
         return "\n".join(texts)
 
 
+BUSY_S = 60
+"""How long a server is asked again whose database is locked; Prefect's own client does so too."""
 CLIENT = "0f6b7c3e-6f6e-4f3c-9e0e-0e6c0a6b1d2a"
 
 
