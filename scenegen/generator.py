@@ -27,6 +27,9 @@ class ObjectView:
     up: Float32[np.ndarray, "3"]
     """Unit vector against gravity, in the crop camera's frame."""
     crop: CropCamera
+    relief_error: float = 0.0
+    """Standard deviation of the errors of `depth` across the object, as a share of its width; what is common to all its
+    pixels does not count."""
 
 
 @dataclass(frozen=True)

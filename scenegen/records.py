@@ -144,6 +144,8 @@ class Depth(Record):
     """Whether metres are measured rather than assumed."""
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
+    relief_error: float
+    """One standard deviation of the depth across an object, once its mean is right, as a share of the object's width."""
     backend: str
     licence: str
     warnings: tuple[str, ...] = ()

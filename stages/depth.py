@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 USER_UNCERTAINTY = 0.01
 """Relative error taken for depth the user gave: that of a good sensor."""
+USER_RELIEF_ERROR = 0.01
+"""Its error across an object, as a share of the object's width."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
         gravity=camera.gravity,
         metric=estimate.metric,
         uncertainty=estimate.uncertainty,
+        relief_error=estimate.relief_error,
         backend=estimate.backend,
         licence=estimate.licence,
         warnings=warnings,
@@ -111,6 +114,7 @@ def _estimate(
             depth=np.load(work.read(photo.depth), allow_pickle=False),
             metric=True,
             uncertainty=USER_UNCERTAINTY,
+            relief_error=USER_RELIEF_ERROR,
             backend="user depth",
             licence="none: no weights",
         )
@@ -127,4 +131,4 @@ def _estimate(
     return estimate_depth_anything(image, camera, config.depth, work.runtime)
 
 
-DEPTH = Stage(name="depth", version=3, record=Depth, run=depth, weights=depth_weights)
+DEPTH = Stage(name="depth", version=4, record=Depth, run=depth, weights=depth_weights)

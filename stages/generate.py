@@ -61,7 +61,7 @@ def generate(
     if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
     image, largest = read_png(work.read(photo.image)), largest_crop(config.generate)
-    view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, largest)
+    view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, depth.relief_error, largest)
     made = make_object(view, config, work.runtime)
     save_mesh(made.mesh, work.write("mesh.npz"))
     for warning in made.warnings:
@@ -86,6 +86,7 @@ def object_view(
     limit: Float[np.ndarray, "h w"],
     up: Float[np.ndarray, "3"],
     camera: Intrinsics,
+    relief_error: float,
     largest: int = LARGEST_CROP,
 ) -> ObjectView:
     """The object that `mask` shows, through its crop camera, at about the photo's own resolution, at most `largest`."""
@@ -99,6 +100,7 @@ def object_view(
         limit=warp_depth_to_crop(limit, camera, crop),
         up=(np.array(crop.crop_from_camera) @ up).astype(np.float32),
         crop=crop,
+        relief_error=relief_error,
     )
 
 
@@ -138,4 +140,4 @@ def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: Textur
     return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
 
 
-GENERATE = Stage(name="generate", version=1, record=ObjectMesh, run=generate, weights=generate_weights)
+GENERATE = Stage(name="generate", version=2, record=ObjectMesh, run=generate, weights=generate_weights)

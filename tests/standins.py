@@ -138,6 +138,7 @@ def depth(photo: Photo, instances: Instances, *, config: Any, work: Work) -> Dep
         intrinsics_source="default",
         metric=False,
         uncertainty=0.1,
+        relief_error=0.1,
         backend=config.depth.method,
         licence="none",
     )

@@ -49,11 +49,20 @@ def cube_edge(view: ObjectView) -> float:
     Raises:
         InputError: where no depth is known inside the mask.
     """
+    distance = latent_distance(view.crop)  # from the camera to the cube's centre, in edges
+    return nearest_depth(view) / max(distance - NEAREST, SHORTEST)
+
+
+def nearest_depth(view: ObjectView) -> float:
+    """z-depth in metres of the nearest visible part of the object, but for outliers.
+
+    Raises:
+        InputError: where no depth is known inside the mask.
+    """
     seen = view.depth[(view.mask > 0.5) & (view.depth > 0)]
     if not len(seen):
         raise InputError("no depth is known inside the object's mask; give a depth map that covers it.")
-    distance = latent_distance(view.crop)  # from the camera to the cube's centre, in edges
-    return float(np.percentile(seen, 3) / max(distance - NEAREST, SHORTEST))
+    return float(np.percentile(seen, 3))
 
 
 def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, "4 4"]:

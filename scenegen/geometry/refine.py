@@ -1,8 +1,8 @@
 """Pixel-aligned refinement: a generated field, made to agree with the pixels it came from.
 
 Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones,
-the visible surface is drawn to the depth, and nothing reaches behind the background. What the photo does not show stays as
-it was generated.
+the visible surface is drawn to the depth where that is trusted, and nothing reaches behind the background. What the photo
+does not show stays as it was generated.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ SPECK = 0.02
 """Smallest piece of an object that is not seen, as a share of its largest."""
 FAR = 1e6
 """Metres; stands for no limit."""
+TRUSTED = 0.08
+"""Largest error of the depth across an object, as a share of its width, at which its visible surface is drawn to the depth.
+Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
 
 
 def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Field:
@@ -45,7 +48,7 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
 
     Args:
         field: generated, in the latent frame.
-        view: what the photo shows of the object.
+        view: what the photo shows of the object; its `relief_error` says whether its depth is trusted.
         edge: of the cube, in metres (`cube_edge`).
         resolution: cells along an edge of the refined grid.
     """
@@ -57,16 +60,19 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         return cells.at(picture, order).reshape(z.shape)
 
     inside = view.mask > 0.5
-    front = visible_front(view)
-    hidden = unseen(view, front)
+    trusted = view.relief_error <= TRUSTED
+    front = visible_front(view) if trusted else generated_front(field, view, edge)
+    hidden = unseen(view, visible_front(view))
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
     limit = at(np.where(view.limit > 0, view.limit, FAR), order=0)
+    cell = edge / resolution
+    if not trusted:  # nor is then a background that would lie before what is seen
+        limit = np.maximum(limit, at(front) + SKIN * cell)
     value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
-    cell = edge / resolution
     thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
     skin = np.maximum(np.maximum(-behind, behind - thickness), -at(outline_distance(inside)) * pixel)
     value = np.minimum(value, skin)
@@ -143,6 +149,24 @@ def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
     spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
     trusted = trusted & (np.abs(view.depth - middle) < 4 * spread)
     return cv2.medianBlur(nearest_known(view.depth, trusted).astype(np.float32), 5)
+
+
+def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.ndarray, "s s"]:
+    """z-depth in metres of the generated surface as the crop camera sees it, continued over the rest of the picture.
+
+    That of the photo where nothing was generated before any pixel of the mask.
+    """
+    inside = view.mask > 0.5
+    depth = np.zeros(inside.shape, np.float32)
+    if (field.values < 0).any():
+        vertices, faces = surface(field)
+        directions = rays(view.crop.intrinsics)[inside]
+        caster = RayCaster(placed(vertices, metric_crop_from_latent(view, edge)), faces)
+        hits = caster.cast(np.zeros_like(directions), directions)
+        depth[inside] = np.where(np.isfinite(hits.distance), hits.distance, 0)
+    if not depth.any():
+        return visible_front(view)
+    return cv2.medianBlur(nearest_known(depth, depth > 0), 5)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:

@@ -20,6 +20,8 @@ from scenegen.records import Intrinsics
 
 UNCERTAINTY = 0.25
 """Relative: what a wrong guess of the height by a quarter does."""
+RELIEF_ERROR = 0.2
+"""Every object stands upright and flat: the error is its relief."""
 
 CONTACT_PERCENTILE = 10.0
 """Of the forward distances along the lower outline: an object stands at its near edge, less a few stray pixels."""
@@ -55,6 +57,7 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
         depth=z.astype(np.float32),
         metric=False,
         uncertainty=UNCERTAINTY,
+        relief_error=RELIEF_ERROR,
         backend="ground plane (assumed camera)",
         licence="none: no weights",
         warnings=(

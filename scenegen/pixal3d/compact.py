@@ -41,13 +41,15 @@ from scenegen.pixal3d.visibility import (
 
 IMAGE_SIZE = 128
 """Side of the picture the trunk sees."""
-SCALARS = 5
-"""Up (3), tangent of half the field of view, share of the picture the object covers."""
+SCALARS = 6
+"""Up (3), tangent of half the field of view, error of the depth across the object, share of the picture it covers."""
+RELIEF_ERROR, COVERED = 4, 5
+"""Numbers of the last two."""
 POOLED = 4
 """Global tokens along a side of the picture."""
 MARGIN = 0.06
 """Share of the cube's edge by which a cell must be in front of what is seen, beside the outline or behind the background to
-be left out: depth is not exact."""
+be left out: no mask is exact. The error of the depth across the object, as a share of its width, is added."""
 OUTSIDE = 0.25
 """Least distance, in truncations, in the cells that are left out."""
 COLOUR_WEIGHT = 0.3
@@ -102,7 +104,7 @@ class Evidence:
     """Where the tokens' centres lie on the picture, in [-1, 1] across it; z fastest."""
     parts: Float[Tensor, "b m 2"]
     """The same of the colour cells."""
-    scalars: Float[Tensor, "b 5"]
+    scalars: Float[Tensor, "b 6"]
 
     def to(self, device: torch.device | str) -> Evidence:
         """On another device."""
@@ -123,7 +125,8 @@ def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Eviden
         points = placed(cell_centres(resolution).reshape(-1, 3), matrix)
         return torch.from_numpy((project(view.crop.intrinsics, points) / size * 2 - 1).astype(np.float32))[None]
 
-    scalars = np.array([*view.up, size / 2 / view.crop.intrinsics.fx, view.mask.mean()], dtype=np.float32)
+    half_fov = size / 2 / view.crop.intrinsics.fx
+    scalars = np.array([*view.up, half_fov, view.relief_error, view.mask.mean()], dtype=np.float32)
     return Evidence(
         image=image,
         visibility=torch.from_numpy(visibility(view, edge, settings.cells))[None],
@@ -200,7 +203,7 @@ class CompactGenerator(nn.Module):
             maps = self.trunk(known.image)
         pooled = nn.functional.adaptive_avg_pool2d(maps[-1], POOLED).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.pooled(pooled), self.scalars(known.scalars)[:, None]], dim=1)
-        left_in = open_tokens(known.visibility, self.settings.patch)
+        left_in = open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], self.settings.patch)
         if not left_in.flatten(1).any(dim=1).all():
             raise InputError(
                 "mask, depth and background leave no room for the object; give a depth map that fits the mask."
@@ -226,7 +229,7 @@ class CompactGenerator(nn.Module):
             ],
             dim=1,
         )
-        mean = known.image.mean(dim=(2, 3)) / known.scalars[:, -1:].clamp(min=1e-3)
+        mean = known.image.mean(dim=(2, 3)) / known.scalars[:, COVERED, None].clamp(min=1e-3)
         colour = mean[:, :, None, None, None].expand(-1, -1, side, side, side)
         prior = packed(known.visibility[..., PRIOR][:, None] * TRUNCATION, colour.clamp(0, 1), self.settings)
         return Condition(
@@ -305,10 +308,13 @@ class CompactGenerator(nn.Module):
         return unpacked(whole[None], settings)
 
 
-def open_tokens(seen: Float[Tensor, "b r r r 7"], patch: int) -> Bool[Tensor, "b g g g"]:
+def open_tokens(
+    seen: Float[Tensor, "b r r r 7"], relief_error: Float[Tensor, "b"], patch: int
+) -> Bool[Tensor, "b g g g"]:
     """Which tokens have a cell where by mask, depth and background the object may be."""
-    margin = -MARGIN / REACH
-    cells = (seen[..., BEHIND_FRONT] > margin) & (seen[..., IN_OUTLINE] > margin) & (seen[..., IN_LIMIT] > margin)
+    beside = -MARGIN / REACH
+    along = beside - relief_error[:, None, None, None] / REACH
+    cells = (seen[..., BEHIND_FRONT] > along) & (seen[..., IN_OUTLINE] > beside) & (seen[..., IN_LIMIT] > along)
     return tokens_of(cells[:, None].float(), patch).amax(dim=1) > 0
 
 

@@ -19,13 +19,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Int8, Integer, UInt8
+from jaxtyping import Float, Float32, Int8, Integer, UInt8
 from safetensors import safe_open
+from scipy import ndimage
 from torch import Tensor
 
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView
-from scenegen.geometry.field import cube_edge, metric_crop_from_latent
+from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
+from scenegen.geometry.fill import nearest_known
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import (
     CompactGenerator,
@@ -34,7 +36,7 @@ from scenegen.pixal3d.compact import (
     evidence,
     packed,
 )
-from scenegen.pixal3d.embedded import ImageTrunk, save_generator
+from scenegen.pixal3d.embedded import ImageTrunk, load_generator, save_generator
 from scenegen.pixal3d.visibility import TRUNCATION
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import MeshFolder, mesh_folder
@@ -49,8 +51,11 @@ SEEDS = 1_000_000
 """Between the first seeds of two files: more than a file can use up."""
 HELD_OUT = 25
 """One mesh in so many is kept from training, to judge by."""
-CLEAN = 0.4
-"""Share of the samples whose depth and mask stay exact: the others learn to live with estimates."""
+KINDS = ((0.35, 0.0, 0.0), (0.2, 0.005, 0.06), (0.45, 0.08, 0.22))
+"""Share of the samples with exact depth and mask, with those of a good sensor or network, and of a weak one; and for each the
+least and most error of the depth across an object, as a share of its width."""
+FLAT = 0.17
+"""Such an error from which on an estimate says little about an object's relief: what the embedded network has."""
 UNCONDITIONAL = 0.1
 """Share of the items that learn to go without their condition."""
 AVERAGE_OVER = 200
@@ -69,7 +74,7 @@ class Samples:
     visibility: Int8[np.ndarray, "n r r r 7"]
     centres: Float[np.ndarray, "n t 2"]
     parts: Float[np.ndarray, "n m 2"]
-    scalars: Float[np.ndarray, "n 5"]
+    scalars: Float[np.ndarray, "n 6"]
     distance: Int8[np.ndarray, "n r r r"]
     """Signed distance, `TRUNCATION` at 127."""
     colour: UInt8[np.ndarray, "n k k k 3"]
@@ -82,10 +87,14 @@ def one_sample(meshes: MeshFolder, solids: Path, seed: int, settings: CompactSet
     """A random view of a random mesh, as `Samples` holds it."""
     rng = np.random.default_rng(seed)
     seen = view(meshes, seed)
-    shown = seen.view if rng.random() < CLEAN else degraded(seen.view, rng)
+    kind = rng.choice(len(KINDS), p=[share for share, _, _ in KINDS])
+    _, least, most = KINDS[kind]
+    shown = seen.view if kind == 0 else degraded(seen.view, float(rng.uniform(least, most)), rng)
     edge = cube_edge(shown)
     known = evidence(shown, edge, settings)
-    latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ seen.crop_from_mesh
+    # An estimate may be nearer or farther as a whole: the object is learned with its nearest part where that is estimated.
+    moved = np.diag([*3 * (nearest_depth(shown) / nearest_depth(seen.view),), 1.0])
+    latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ moved @ seen.crop_from_mesh
     solid = cached_solid(meshes[seen.mesh], solids)
     distance = resampled(solid, latent_from_mesh, settings.cells, TRUNCATION)
     colour = resampled_colors(solid, latent_from_mesh, settings.tokens * settings.colour_patch)
@@ -109,30 +118,64 @@ def parted(meshes: MeshFolder) -> tuple[MeshFolder, MeshFolder]:
     return MeshFolder(learned), MeshFolder(judged)
 
 
-def degraded(shown: ObjectView, rng: np.random.Generator) -> ObjectView:
-    """The view as estimators would give it: depth with smooth errors, a mask off by a pixel or two."""
-    size = shown.mask.shape[0]
+def degraded(shown: ObjectView, error: float, rng: np.random.Generator) -> ObjectView:
+    """The view as estimators would give it.
 
-    def smooth(cells: int, amplitude: float) -> np.ndarray:
+    Measured on the embedded network: an object's relief is flattened to a fraction, tilted, and bent; its outline is off by
+    some pixels, or a part is missing; the background comes nearer or recedes; up leans.
+
+    Args:
+        shown: exact.
+        error: of the depth across the object, as a share of its width.
+        rng: draws all that.
+    """
+    size = shown.mask.shape[0]
+    weak = min(error / FLAT, 1.0)
+    inside = (shown.mask > 0.5) & (shown.depth > 0)
+    width = np.sqrt(np.count_nonzero(inside)) / shown.crop.intrinsics.fx  # over the depth
+
+    def smooth(cells: int, deviation: float) -> Float32[np.ndarray, "s s"]:
         return cv2.resize(
-            rng.normal(0, amplitude, (cells, cells)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+            rng.normal(0, deviation, (cells, cells)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
         )
 
-    error = np.exp(smooth(4, rng.uniform(0, 0.02)) + smooth(12, rng.uniform(0, 0.006)))
-    blur = int(rng.integers(0, 3))
-    depth = shown.depth * error
-    if blur:
-        depth = np.where(depth > 0, cv2.blur(depth.astype(np.float32), (2 * blur + 1, 2 * blur + 1)), 0)
-    mask = shown.mask
-    reach = int(rng.integers(-1, 2)) * max(1, size // 128)
-    if reach:
-        kernel = np.ones((2 * abs(reach) + 1,) * 2, np.uint8)
-        moved = cv2.dilate(mask, kernel) if reach > 0 else cv2.erode(mask, kernel)
-        if (moved > 0.5).sum() > 0.5 * (mask > 0.5).sum():
-            mask = moved
-    candidate = replace(shown, depth=depth.astype(np.float32), mask=mask)
-    usable = ((candidate.mask > 0.5) & (candidate.depth > 0)).any()
-    return candidate if usable else shown
+    mask = _misjudged(shown.mask, weak, smooth(10, 1.0), rng)
+    log_depth = np.log(np.where(inside, shown.depth, 1.0))
+    middle = np.median(log_depth[inside])
+    kept = np.clip(rng.normal(1 - 0.75 * weak, 0.35 * weak), 0, 1)
+    relief = nearest_known(kept * (log_depth - middle), inside)
+    relief = cv2.GaussianBlur(relief.astype(np.float32), (0, 0), (0.2 + weak * rng.uniform(1, 5)) * size / 128)
+    across = np.linspace(-0.5, 0.5, size)
+    tilt = rng.normal(0, 0.3 * weak, 2) @ np.stack(np.meshgrid(across, across)).reshape(2, -1)
+    relief += width * (tilt.reshape(size, size) + smooth(4, 0.3 * error) + smooth(12, 0.1 * error))
+    around = np.exp(rng.normal(0, 0.5 * error) + smooth(3, 0.2 * error))
+    depth = np.where(mask > 0.5, np.exp(middle + relief), np.where(inside, shown.limit, shown.depth) * around)
+    lean = cv2.Rodrigues(rng.normal(0, np.radians(4) * weak, 3))[0]
+    return replace(
+        shown,
+        mask=mask,
+        depth=depth.astype(np.float32),
+        limit=(shown.limit * np.exp(width * rng.normal(0, 0.7 * error))).astype(np.float32),
+        up=(lean @ shown.up).astype(np.float32),
+        relief_error=error,
+    )
+
+
+def _misjudged(
+    mask: Float32[np.ndarray, "s s"], weak: float, noise: Float32[np.ndarray, "s s"], rng: np.random.Generator
+) -> Float32[np.ndarray, "s s"]:
+    """`mask` with an outline that wanders along `noise`, or without a part on one side; the weaker, the more."""
+    inside = mask > 0.5
+    reach = (0.004 + 0.01 * weak) * mask.shape[0]
+    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    moved = distance - 0.5 * np.sign(distance) + reach * (noise + rng.normal())
+    if rng.random() < 0.2 * weak:
+        rows, columns = np.nonzero(inside)
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.cos(angle) * np.arange(mask.shape[0]) + np.sin(angle) * np.arange(mask.shape[0])[:, None]
+        moved = np.minimum(moved, np.percentile(along[rows, columns], rng.uniform(75, 97)) - along)
+    found = np.clip(moved + 0.5, 0, 1).astype(np.float32)
+    return found if np.count_nonzero(found > 0.5) > 0.5 * np.count_nonzero(inside) else mask
 
 
 def prepare(meshes: MeshFolder, cache: Path, samples: int, settings: CompactSettings, processes: int = 1) -> None:
@@ -318,6 +361,7 @@ def train(
     rate: float = 1.5e-3,
     threads: int = 2,
     seed: int = 0,
+    start: Path | None = None,
 ) -> None:
     """Train the compact generator.
 
@@ -345,6 +389,8 @@ def train(
         Of torch, and processes that prepare.
     seed
         Of weights, order, noise and times.
+    start
+        Weights of an earlier training to begin with; without them only the trunk has learned anything.
     """
     settings = CompactSettings()
     learned, held_out = parted(mesh_folder(meshes))
@@ -354,7 +400,8 @@ def train(
         return
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    training = Training(CompactGenerator(imagenet_trunk(), settings))
+    fresh = CompactGenerator(imagenet_trunk(), settings) if start is None else load_generator(start, settings).train()
+    training = Training(fresh)
     checkpoint = out.with_suffix(".pt")
     if checkpoint.is_file():
         training.load(checkpoint)
@@ -425,7 +472,7 @@ def _loss(
 ) -> Float[Tensor, "b"]:
     """With times that favour the noisy end, where the shape is decided (logit-normal: Esser et al. 2024, arXiv 2403.03206)."""
     items = len(batch.latent)
-    t = torch.from_numpy(1 / (1 + np.exp(-rng.normal(1.0, 1.2, items)))).float()
+    t = torch.from_numpy(1 / (1 + np.exp(-rng.normal(1.5, 1.2, items)))).float()
     noise = torch.from_numpy(rng.standard_normal(batch.latent.shape, dtype=np.float32))
     kept = torch.from_numpy((rng.random(items) >= unconditional).astype(np.float32))
     with torch.autocast("cpu", torch.bfloat16):

@@ -225,6 +225,7 @@ def toy_scene(
             intrinsics_source="default",
             metric=False,
             uncertainty=0.15,
+            relief_error=0.2,
             backend="ground",
             licence="none: no weights",
             warnings=("the metres are assumed",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -52,6 +54,29 @@ def test_silhouette_and_front_of_a_wrong_ball_become_those_of_the_pixels(
     inner = outline_distance(view.mask > 0.5) > 8
     error = hits.distance.reshape(SIDE, SIDE)[inner] - view.depth[inner]
     assert np.abs(error).mean() < 0.5 * edge / RESOLUTION
+
+
+def test_depth_that_is_not_trusted_draws_the_outline_only() -> None:
+    """The depth is flat, and its floor cuts through the ball: it comes out as it was generated all the same."""
+    view = sphere_view()
+    flat = replace(
+        view,
+        depth=np.where(view.mask > 0.5, np.float32(1.5), view.depth),
+        limit=np.full_like(view.limit, 1.4),
+        relief_error=0.17,
+    )
+    edge = cube_edge(flat)
+    matrix = metric_crop_from_latent(flat, edge)
+    centre = CENTRE + np.array([0, 0, 0.2])
+    vertices, faces = surface(refine(ball_field(edge, matrix, centre, RADIUS), flat, edge, RESOLUTION))
+    assert is_closed(faces)
+    points = placed(vertices, matrix)
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(points, faces).cast(np.zeros_like(directions), directions)
+    assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.95
+    inner = outline_distance(view.mask > 0.5) > 12
+    made = directions[inner.ravel()] * hits.distance[inner.ravel(), None]
+    assert np.abs(np.linalg.norm(made - centre, axis=1) - RADIUS).mean() < 0.5 * edge / RESOLUTION
 
 
 def test_the_hidden_side_stays_as_generated() -> None:

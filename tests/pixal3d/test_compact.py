@@ -14,6 +14,7 @@ from scenegen.generator import ObjectView
 from scenegen.geometry.field import cell_centres, cube_edge, metric_crop_from_latent, placed
 from scenegen.pixal3d.compact import (
     OUTSIDE,
+    RELIEF_ERROR,
     CompactGenerator,
     CompactSettings,
     Evidence,
@@ -83,6 +84,10 @@ def test_patches_become_channels_and_cells_again(channels: int, side: int, patch
     np.testing.assert_array_equal(first, grid[0, 0, :patch, :patch, :patch])
 
 
+def opened(known: Evidence) -> torch.Tensor:
+    return open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], SMALL.patch)
+
+
 def test_a_latent_is_its_field_and_colours() -> None:
     generator = torch.Generator().manual_seed(0)
     distance = (torch.rand(1, 1, *3 * (SMALL.cells,), generator=generator) - 0.5) * 2 * TRUNCATION
@@ -138,7 +143,7 @@ def test_tokens_and_places_on_the_picture_belong_together() -> None:
 @pytest.mark.parametrize("occluded", [False, True])
 def test_no_part_of_the_object_lies_in_a_token_that_is_left_out(occluded: bool) -> None:
     view, edge, known = seen_sphere(occluded)
-    left_in = open_tokens(known.visibility, SMALL.patch)[0].numpy()
+    left_in = opened(known)[0].numpy()
     inside = sphere_distances(view, edge, SMALL.cells) < 0
     held = np.kron(left_in, np.ones(3 * (SMALL.patch,))) > 0
     assert held[inside].all()
@@ -150,12 +155,24 @@ def test_an_untrained_network_gives_the_prior_for_every_seed() -> None:
     generator = small_generator()
     sampler = replace(SMALL.sampler, guidance_strength=1.0)
     field, colours = generator.generate(known, 3, sampler)
-    left_in = np.kron(open_tokens(known.visibility, SMALL.patch)[0].numpy(), np.ones(3 * (SMALL.patch,))) > 0
+    left_in = (
+        np.kron(
+            opened(known)[0].numpy(),
+            np.ones(3 * (SMALL.patch,)),
+        )
+        > 0
+    )
     prior = known.visibility[0, ..., PRIOR].numpy() * TRUNCATION
     np.testing.assert_allclose(field.values[left_in], prior[left_in], atol=1e-4)
     np.testing.assert_allclose(field.values[~left_in], np.maximum(prior, OUTSIDE * TRUNCATION)[~left_in], atol=1e-6)
     np.testing.assert_allclose(field.values, generator.generate(known, 4, sampler)[0].values, atol=1e-4)
-    held = np.kron(open_tokens(known.visibility, SMALL.patch)[0].numpy(), np.ones(3 * (SMALL.colour_patch,))) > 0
+    held = (
+        np.kron(
+            opened(known)[0].numpy(),
+            np.ones(3 * (SMALL.colour_patch,)),
+        )
+        > 0
+    )
     np.testing.assert_allclose(colours[held], 200 / 255, atol=0.02)
 
 

@@ -120,7 +120,9 @@ def test_the_estimator_gets_photo_and_camera(store: Store, monkeypatch: pytest.M
         assert (image == 100).all()
         assert (camera.width, camera.height) == (WIDTH, HEIGHT)
         far = np.full(image.shape[:2], 2.5, dtype=np.float32)
-        return DepthEstimate(far, metric=True, uncertainty=0.1, backend="da", licence="L", warnings=("far",))
+        return DepthEstimate(
+            far, metric=True, uncertainty=0.1, relief_error=0.06, backend="da", licence="L", warnings=("far",)
+        )
 
     monkeypatch.setattr("scenegen.perception.depth_anything.estimate_depth_anything", estimator)
     monkeypatch.setattr("scenegen.perception.depth_anything.depth_anything_weights", lambda config: {"da": "1"})
