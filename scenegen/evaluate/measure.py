@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from scenegen.camera import fov_x_deg, resized, transform, unproject, vector
 from scenegen.decoder.resample import nearest
-from scenegen.evaluate.alignment import IDENTITY, Similarity, robust_similarity
+from scenegen.evaluate.alignment import IDENTITY, Similarity, along_sight, robust_similarity
 from scenegen.evaluate.ground_truth import FLOOR, TrueScene
 from scenegen.evaluate.metrics import (
     FOUND_IOU,
@@ -157,11 +157,10 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
     order = list(made.meshes)
     together = render([made.meshes[number] for number in order], made.camera)
     shown = np.array([*order, 0])[together.ids]
-    similarity, pixels = _similarity(
-        unproject(made.camera, together.depth.astype(np.float64)),
-        unproject(resized(true.camera, *size), true_depth.astype(np.float64)),
-        [(shown == mine) & (true_ids == number) & (true_depth > 0) for number, mine in made_of.items()],
-    )
+    both = {i: (shown == mine) & (true_ids == i) & (true_depth > 0) for i, mine in made_of.items()}
+    made_points = unproject(made.camera, together.depth.astype(np.float64))
+    true_points = unproject(resized(true.camera, *size), true_depth.astype(np.float64))
+    similarity, pixels = _similarity(made_points, true_points, both.values())
     triangles = {i: Triangles(mesh.vertices.astype(np.float64), mesh.faces) for i, mesh in made.meshes.items()}
     ours = _bodies(triangles, made.camera, settings, role=0)
     theirs = _bodies(true.meshes, true.camera, settings, role=1)
@@ -171,7 +170,7 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
         mine, theirs_here = made_of.get(item.id), theirs[item.id]
         in_world = transform(true.world_from_camera, theirs_here.mesh.vertices)
         unit = float(np.ptp(in_world, axis=0).max())
-        raw = aligned = ShapeScores()
+        raw = aligned = own = ShapeScores()
         silhouette, amodal = 0.0, 0.0 if item.id in true.amodal else None
         if mine is not None:
             silhouette = intersection_over_union(shown == mine, true_ids == item.id)
@@ -181,6 +180,9 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
             raw = shape_scores(ours[mine], theirs_here, IDENTITY, true.world_from_camera, unit)
             if similarity is not None:
                 aligned = shape_scores(ours[mine], theirs_here, similarity, true.world_from_camera, unit)
+            if (seen := both[item.id]).any():
+                moved = along_sight(made_points[seen], true_points[seen])
+                own = shape_scores(ours[mine], theirs_here, moved, true.world_from_camera, unit)
         objects.append(
             ObjectScores(
                 id=item.id,
@@ -193,6 +195,7 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
                 silhouette_iou_amodal=amodal,
                 raw=raw,
                 aligned=aligned,
+                own=own,
             )
         )
 

@@ -43,6 +43,7 @@ def entry(name: str, chamfers: dict[int, float | None], unit: float = 1.0) -> Sc
                 silhouette_iou_amodal=None,
                 raw=ShapeScores(whole=whole),
                 aligned=ShapeScores(),
+                own=ShapeScores(),
             )
         )
     scene = SceneScores(

@@ -142,6 +142,17 @@ def test_the_alignment_finds_a_known_similarity() -> None:
         assert item.raw.whole.f_5 < 0.3
 
 
+def test_an_objects_own_frame_leaves_out_the_error_of_its_distance() -> None:
+    true = true_scene()
+    made = made_scene(true)
+    nearer = replace(made.meshes[1], vertices=(0.7 * made.meshes[1].vertices).astype(np.float32))
+    scores = measure_scene(replace(made, meshes={**made.meshes, 1: nearer}), true, SETTINGS)
+    moved = scores.objects[0]
+    assert moved.raw.whole.f_5 < 0.3
+    assert moved.own.whole.f_5 > 0.99
+    assert moved.own.box_iou > 0.95
+
+
 def test_objects_are_matched_by_their_masks_not_their_ids() -> None:
     true = true_scene()
     new = {1: 7, 2: 5, 3: 6}
