@@ -39,16 +39,6 @@ class Similarity:
 IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
 
 
-def along_sight(source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"]) -> Similarity:
-    """The scale about the camera's centre, which moves no pixel, after which the median depth of `source` is that of `target`.
-
-    Args:
-        source: points in the camera's frame, one a pixel.
-        target: those at the same pixels.
-    """
-    return Similarity(float(np.median(target[:, 2] / source[:, 2])), np.eye(3), np.zeros(3))
-
-
 def umeyama(
     source: Float[np.ndarray, "n 3"], target: Float[np.ndarray, "n 3"], weights: Float[np.ndarray, "n"]
 ) -> Similarity:

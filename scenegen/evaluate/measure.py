@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from scenegen.camera import fov_x_deg, resized, transform, unproject, vector
 from scenegen.decoder.resample import nearest
-from scenegen.evaluate.alignment import IDENTITY, Similarity, along_sight, robust_similarity
+from scenegen.evaluate.alignment import IDENTITY, Similarity, robust_similarity
 from scenegen.evaluate.ground_truth import FLOOR, TrueScene
 from scenegen.evaluate.metrics import (
     FOUND_IOU,
@@ -180,8 +180,8 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
             raw = shape_scores(ours[mine], theirs_here, IDENTITY, true.world_from_camera, unit)
             if similarity is not None:
                 aligned = shape_scores(ours[mine], theirs_here, similarity, true.world_from_camera, unit)
-            if (seen := both[item.id]).any():
-                moved = along_sight(made_points[seen], true_points[seen])
+            moved, _ = _similarity(made_points, true_points, [both[item.id]])
+            if moved is not None:
                 own = shape_scores(ours[mine], theirs_here, moved, true.world_from_camera, unit)
         objects.append(
             ObjectScores(

@@ -23,8 +23,7 @@ CONVENTIONS = {
     "frame": "raw: the camera frame of the photo (OpenCV, metres), as made. aligned: after one similarity for the whole "
     "scene (rotation, translation, scale): Umeyama's closed form, reweighted to the least sum of unsquared distances "
     "between the points made and true at the same pixel, over the pixels of matched objects; every object weighs alike. "
-    "own: each object scaled about the camera until its visible depth is right in the median, which moves no pixel: its "
-    "shape without the error of its distance.",
+    "own: after such a similarity for each object, from its own pixels: its shape without the errors of its place.",
     "surface": "the outer surface: samples uniform by area, kept where one of 34 rays (both normals, 32 fixed "
     "directions) leaves the object. The same for made and true objects.",
     "chamfer": "L2, not squared. completeness: mean distance from true samples to the nearest made one. accuracy: the "

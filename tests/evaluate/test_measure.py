@@ -142,7 +142,7 @@ def test_the_alignment_finds_a_known_similarity() -> None:
         assert item.raw.whole.f_5 < 0.3
 
 
-def test_an_objects_own_frame_leaves_out_the_error_of_its_distance() -> None:
+def test_an_objects_own_frame_leaves_out_the_errors_of_its_place() -> None:
     true = true_scene()
     made = made_scene(true)
     nearer = replace(made.meshes[1], vertices=(0.7 * made.meshes[1].vertices).astype(np.float32))
