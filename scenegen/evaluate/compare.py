@@ -100,7 +100,7 @@ def compare(first: Measured, second: Measured) -> Comparison:
         left_out=tuple(sorted(ours.keys() ^ theirs.keys())),
         notes=_notes(first, second),
         differences={
-            metric: _difference(pairs[metric], first.resamples, first.settings.seed) for metric in sorted(pairs)
+            metric: paired_difference(pairs[metric], first.resamples, first.settings.seed) for metric in sorted(pairs)
         },
     )
 
@@ -124,7 +124,8 @@ def comparison_table(comparison: Comparison) -> Table:
     return made
 
 
-def _difference(groups: Sequence[Sequence[tuple[float, float]]], resamples: int, seed: int) -> Difference:
+def paired_difference(groups: Sequence[Sequence[tuple[float, float]]], resamples: int, seed: int) -> Difference:
+    """Of pairs (first, second); those of one group are not independent and are drawn together."""
     counts = np.array([len(group) for group in groups])
     sums = np.array([np.sum(group, axis=0) for group in groups])
     first, second = (sums.sum(axis=0) / counts.sum()).tolist()

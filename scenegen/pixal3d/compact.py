@@ -13,7 +13,7 @@ Back-projection, the flow transformer and the sampler are those of the released 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -213,19 +213,11 @@ class CompactGenerator(nn.Module):
         def told(grid: Float[Tensor, "b c r r r"], patch: int) -> Float[Tensor, "n cp"]:
             return tokens_of(grid, patch).flatten(2).transpose(1, 2)[rows]
 
-        lifted = torch.stack(
-            [
-                torch.cat([bilinear(level[item].float(), known.centres[item]) for level in maps], dim=1)
-                for item in range(len(known.image))
-            ]
-        )
-        colours = torch.stack([bilinear(image, at) for image, at in zip(known.image, known.parts, strict=True)])
         side = self.settings.tokens * self.settings.colour_patch
         projected = torch.cat(
             [
                 told(known.visibility.movedim(-1, 1), self.settings.patch),
-                lifted[rows],
-                told(colours.transpose(1, 2).unflatten(2, (side, side, side)), self.settings.colour_patch),
+                looked_up(maps, known.image, known, self.settings)[rows],
             ],
             dim=1,
         )
@@ -334,6 +326,32 @@ def unpacked(
     distance = cells_of(scaled, settings.patch)[0, 0].clamp(-1, 1) * TRUNCATION
     colours = (cells_of(colour, settings.colour_patch)[0].movedim(0, -1) + 1) / 2
     return Field(distance.numpy()), colours.clamp(0, 1).numpy()
+
+
+def looked_up(
+    maps: Sequence[Float[Tensor, "b _c _h _w"]],
+    image: Float[Tensor, "b 3 s s"],
+    known: Evidence,
+    settings: CompactSettings,
+) -> Float[Tensor, "b n c"]:
+    """Back-projection: the feature maps at every token's own pixel, then the image at those of its colour cells; z fastest.
+
+    Args:
+        maps: features, of any sizes.
+        image: colours.
+        known: where the tokens and their cells lie on the picture.
+        settings: sizes.
+    """
+    features = torch.stack(
+        [
+            torch.cat([bilinear(level[item].float(), centres) for level in maps], dim=1)
+            for item, centres in enumerate(known.centres)
+        ]
+    )
+    colours = torch.stack([bilinear(picture, at) for picture, at in zip(image, known.parts, strict=True)])
+    side = settings.tokens * settings.colour_patch
+    cells = colours.transpose(1, 2).unflatten(2, (side, side, side))
+    return torch.cat([features, tokens_of(cells, settings.colour_patch).flatten(2).transpose(1, 2)], dim=2)
 
 
 def tokens_of(grid: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b cp x2 y2 z2"]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -36,8 +37,8 @@ from scenegen.pixal3d.compact import (
     evidence,
     packed,
 )
-from scenegen.pixal3d.embedded import ImageTrunk, load_generator, save_generator
-from scenegen.pixal3d.visibility import TRUNCATION
+from scipy import ndimage
+from torch import Tensor
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import MeshFolder, mesh_folder
 from scenegen.train.solids import cached_solid, resampled, resampled_colors
@@ -220,13 +221,15 @@ def _shard_path(cache: Path, number: int) -> Path:
     return cache / f"samples-{number:05d}.npz"
 
 
-def load_samples(paths: Sequence[Path]) -> Samples:
-    """The samples of some files of `prepare`."""
+def load_samples(paths: Sequence[Path], visibility: bool = True) -> Samples:
+    """The samples of some files of `prepare`. Without `visibility`, which is most of them, it is zeros that take no memory."""
     parts: list[dict[str, np.ndarray]] = []
     for path in paths:
         with np.load(path, allow_pickle=False) as data:
-            parts.append({name: data[name] for name in data.files})
-    return Samples(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            parts.append({name: data[name] for name in data.files if visibility or name != "visibility"})
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    unseen = np.broadcast_to(np.int8(0), (*whole["distance"].shape, CHANNELS))
+    return Samples(**{"visibility": unseen, **whole})
 
 
 def prepared(cache: Path) -> list[Path]:
@@ -276,11 +279,37 @@ def batch_of(samples: Samples, rows: Integer[np.ndarray, "b"], mirrored: bool, s
     return Batch(known, packed(distance, colour, settings))
 
 
+@runtime_checkable
+class Generator(Protocol):
+    """What is trained."""
+
+    def loss(
+        self, known: Evidence, latent: Float[Tensor, "b c g g g"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
+    ) -> Float[Tensor, "b"]:
+        """As of `CompactGenerator`."""
+        ...
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Those inside the flow's blocks have `.blocks.` in their names."""
+        ...
+
+    def train(self) -> object:
+        """For training."""
+        ...
+
+    def eval(self) -> object:
+        """For use."""
+        ...
+
+
+Trained = TypeVar("Trained", bound=Generator)
+
+
 @dataclass
-class Training:
+class Training(Generic[Trained]):
     """The state of a training: what it is resumed from."""
 
-    generator: CompactGenerator
+    generator: Trained
     minutes: float = 0.0
     """Trained so far."""
     step: int = 0
@@ -336,13 +365,14 @@ class Training:
         self.minutes, self.step = state["minutes"], state["step"]
 
     @contextmanager
-    def judged(self) -> Iterator[CompactGenerator]:
+    def judged(self) -> Iterator[Trained]:
         """The network with the averaged weights, for a while."""
         current = {name: value.detach().clone() for name, value in self.learned.items()}
         for name, value in self.learned.items():
             value.data.copy_(self.averaged[name])
         try:
-            yield self.generator.eval()
+            self.generator.eval()
+            yield self.generator
         finally:
             for name, value in self.learned.items():
                 value.data.copy_(current[name])
@@ -427,13 +457,16 @@ def train(
                     save_generator(generator, out, {"judged_loss": f"{found:.6f}", "step": str(training.step)})
         if done:
             break
-        progress = training.minutes / minutes
-        ramp = min(1, (training.step + 1) / WARM_STEPS)
-        loss = _loss(training.generator, chosen, np.random.default_rng([seed, training.step, 1])).mean()
-        training.update(loss, rate * ramp * (0.03 + 0.97 * (1 + math.cos(math.pi * progress)) / 2))
+        loss = batch_loss(training.generator, chosen, np.random.default_rng([seed, training.step, 1])).mean()
+        training.update(loss, rate * rate_share(training.step, training.minutes / minutes))
         losses.append(loss.item())
         if training.step % 25 == 0:
             logger.info("step %d: %.4f", training.step, np.mean(losses[-25:]))
+
+
+def rate_share(step: int, progress: float) -> float:
+    """Share of the largest learning rate after `step` steps, `progress` (0..1) through the training: a cosine, after a ramp."""
+    return min(1, (step + 1) / WARM_STEPS) * (0.03 + 0.97 * (1 + math.cos(math.pi * progress)) / 2)
 
 
 def imagenet_trunk() -> ImageTrunk:
@@ -461,16 +494,19 @@ def judged_loss(generator: CompactGenerator, samples: Samples, batch: int) -> fl
     """Mean loss over all samples, with the same noise and times every time."""
     rng = np.random.default_rng(0)
     losses = [
-        _loss(generator, batch_of(samples, rows, False, generator.settings), rng, unconditional=0.0)
+        batch_loss(generator, batch_of(samples, rows, False, generator.settings), rng, unconditional=0.0)
         for rows in np.array_split(np.arange(len(samples)), -(-len(samples) // batch))
     ]
     return float(torch.cat(losses).mean())
 
 
-def _loss(
-    generator: CompactGenerator, batch: Batch, rng: np.random.Generator, unconditional: float = UNCONDITIONAL
+def batch_loss(
+    generator: Generator, batch: Batch, rng: np.random.Generator, unconditional: float = UNCONDITIONAL
 ) -> Float[Tensor, "b"]:
-    """With times that favour the noisy end, where the shape is decided (logit-normal: Esser et al. 2024, arXiv 2403.03206)."""
+    """Of each sample.
+
+    Times favour the noisy end, where the shape is decided (logit-normal: Esser et al. 2024, arXiv 2403.03206).
+    """
     items = len(batch.latent)
     t = torch.from_numpy(1 / (1 + np.exp(-rng.normal(1.5, 1.2, items)))).float()
     noise = torch.from_numpy(rng.standard_normal(batch.latent.shape, dtype=np.float32))

@@ -171,7 +171,7 @@ def test_samples_are_prepared_once_and_whole(
 
 def step(state: Training, samples: Samples) -> float:
     rng = np.random.default_rng([7, state.step])
-    loss = training._loss(state.generator, batch_of(samples, np.arange(4), False, SMALL), rng).mean()
+    loss = training.batch_loss(state.generator, batch_of(samples, np.arange(4), False, SMALL), rng).mean()
     state.update(loss, 2e-3)
     return loss.item()
 

@@ -1,0 +1,262 @@
+"""Two generators that differ in one thing: each voxel is told what its own pixel shows, or what the picture shows on average.
+
+Both are rectified-flow transformers over the dense grid of tokens of `scenegen.pixal3d.compact`, of the signed distance alone.
+Both attend to the same image tokens, and are told by sines where these are on the picture and where the voxels are in the
+cube. There is no visibility, no prior, and no token is left out: those are back-projected as well. The two have the same number
+of weights and do the same operations.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scenegen.geometry.field import Field, cell_centres
+from scenegen.pixal3d.compact import IMAGE_SIZE, SCALARS, CompactSettings, Evidence, cells_of, looked_up
+from scenegen.pixal3d.flow import LatentFlow
+from scenegen.pixal3d.projection import dense_coords
+from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, sample, velocity_from_clean
+from scenegen.pixal3d.visibility import TRUNCATION
+from scenegen.train.generator import CHECK_MINUTES, Samples, Training, batch_loss, batch_of, rate_share
+
+logger = logging.getLogger(__name__)
+
+Told = Literal["back-projection", "cross-attention"]
+TWINS: tuple[Told, ...] = ("cross-attention", "back-projection")
+SETTINGS = CompactSettings(
+    model_channels=192,
+    num_blocks=4,
+    num_heads=4,
+    cond_channels=128,
+    lifted_channels=192,
+    sampler=SamplerSettings(
+        steps=8, guidance_strength=1.5, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=2.0
+    ),
+)
+IMAGE_TOKENS = 16
+"""Along a side of the picture."""
+OCTAVES = 5
+"""Of the sines that say where something is; the finest turns half round from one image token to the next."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the flow is given of `b` objects, for `n` voxels each."""
+
+    tokens: Float[Tensor, "b g c"]
+    """Image tokens, and one of the scalars."""
+    lifted: Float[Tensor, "b n l"]
+    """What each voxel is told."""
+
+    def kept(self, kept: Float[Tensor, "b"]) -> Condition:
+        """Without what is known of the items whose `kept` is 0."""
+        return Condition(self.tokens * kept[:, None, None], self.lifted * kept[:, None, None])
+
+
+class Twin(nn.Module):
+    """A generator of signed distances.
+
+    Args:
+        trunk: as of `CompactGenerator`. Not trained.
+        settings: sizes.
+        told: what enters each voxel: "back-projection", the features at its own pixel; "cross-attention", their mean over the
+            picture, by the same layers, so that what is where can only come from the attention to the image tokens.
+    """
+
+    def __init__(self, trunk: nn.Module, settings: CompactSettings, told: Told) -> None:
+        super().__init__()
+        self.settings = settings
+        self.told = told
+        self.trunk = trunk.requires_grad_(False).eval()
+        grid = dense_coords(settings.tokens)
+        self.register_buffer("grid", grid.int(), persistent=False)
+        axis = (torch.arange(IMAGE_TOKENS) + 0.5) / IMAGE_TOKENS * 2 - 1
+        self.register_buffer("on_picture", sines(torch.cartesian_prod(axis, axis)), persistent=False)
+        centres = torch.from_numpy(cell_centres(settings.tokens)).flatten(0, 2)
+        self.register_buffer("in_cube", sines(centres * 2), persistent=False)
+        blank = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        with torch.no_grad():
+            shown = picture_tokens(self.trunk(blank), blank).shape[-1] + self.on_picture.shape[-1]
+        self.picture = nn.Sequential(
+            nn.Linear(shown, settings.cond_channels),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(settings.cond_channels, settings.cond_channels),
+        )
+        self.scalars = nn.Linear(SCALARS, settings.cond_channels)
+        self.lift = nn.Sequential(
+            nn.Linear(sum(settings.trunk_channels) + 3 * settings.colour_patch**3, settings.lifted_channels),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(settings.lifted_channels, settings.lifted_channels),
+        )
+        self.flow = LatentFlow(
+            resolution=settings.tokens,
+            # Where a voxel is enters with the noise, so that already the first block's queries know it.
+            in_channels=settings.patch**3 + self.in_cube.shape[-1],
+            out_channels=settings.patch**3,
+            model_channels=settings.model_channels,
+            cond_channels=settings.cond_channels,
+            proj_in_channels=settings.lifted_channels,
+            num_blocks=settings.num_blocks,
+            num_heads=settings.num_heads,
+        )
+        nn.init.zeros_(self.flow.out_layer.weight)
+        nn.init.zeros_(self.flow.out_layer.bias)
+
+    def seen(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], known: Evidence) -> Float[Tensor, "b n c"]:
+        """What the picture shows for each voxel, z fastest. The one thing in which the twins differ."""
+        image = known.image
+        if self.told == "cross-attention":
+            maps, image = [averaged(level) for level in maps], averaged(image)
+        return looked_up(maps, image, known, self.settings)
+
+    def condition(self, known: Evidence) -> Condition:
+        """What `known` says, in the flow's terms."""
+        with torch.no_grad():
+            maps = self.trunk(known.image)
+        shown = picture_tokens(maps, known.image)
+        tokens = self.picture(torch.cat([shown, self.on_picture.expand(len(shown), -1, -1)], dim=2))
+        return Condition(
+            tokens=torch.cat([tokens, self.scalars(known.scalars)[:, None]], dim=1),
+            lifted=self.lift(self.seen(maps, known)),
+        )
+
+    def clean(self, x: Float[Tensor, "m c"], t: Float[Tensor, "b"], given: Condition) -> Float[Tensor, "m c"]:
+        """The clean latent that the noisy tokens `x` at the times `t` are thought to come from.
+
+        Tokens of all items stand one after the other.
+        """
+        items, voxels = len(t), len(self.grid)
+        owner = torch.arange(items, dtype=torch.int32).repeat_interleave(voxels)[:, None]
+        return self.flow(
+            x,
+            torch.cat([owner, self.grid.repeat(items, 1)], dim=1),
+            TIME_SCALE * t,
+            given.tokens,
+            given.lifted.flatten(0, 1),
+            self.in_cube.repeat(items, 1),
+        ).float()
+
+    def loss(
+        self, known: Evidence, latent: Float[Tensor, "b c g g g"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
+    ) -> Float[Tensor, "b"]:
+        """Mean squared error of each item's clean signed distance; arguments as of `CompactGenerator.loss`."""
+        given = self.condition(known).kept(kept)
+        truth, drawn = (grid[:, : self.settings.patch**3].flatten(2).transpose(1, 2) for grid in (latent, noise))
+        at = t[:, None, None]
+        mixed = (1 - at) * truth + at * drawn
+        made = self.clean(mixed.flatten(0, 1), t, given).unflatten(0, mixed.shape[:2])
+        return (made - truth).square().mean(dim=(1, 2))
+
+    @torch.inference_mode()
+    def generate(self, known: Evidence, seed: int) -> Field:
+        """Draws one object.
+
+        Raises:
+            WeightsError: where the network's output is not finite.
+        """
+        settings, sampler = self.settings, self.settings.sampler
+        given = self.condition(known)
+        without = given.kept(torch.zeros(1))
+        noise = torch.randn((len(self.grid), settings.patch**3), generator=torch.Generator().manual_seed(seed))
+
+        def velocity(x: Tensor, moment: Tensor, conditional: bool) -> Tensor:
+            clean = self.clean(x, moment / TIME_SCALE, given if conditional else without)
+            return velocity_from_clean(x, clean, float(moment[0]) / TIME_SCALE, sampler.sigma_min)
+
+        latent = sample(velocity, noise, sampler, lengths=[len(noise)])
+        cells = cells_of(latent.T.unflatten(1, 3 * (settings.tokens,))[None], settings.patch)
+        return Field((cells[0, 0].clamp(-1, 1) * TRUNCATION).numpy())
+
+
+def picture_tokens(
+    maps: Sequence[Float[Tensor, "b _c _h _w"]], image: Float[Tensor, "b 3 s s"]
+) -> Float[Tensor, "b n c"]:
+    """Feature maps and picture, whole, as `IMAGE_TOKENS` x `IMAGE_TOKENS` tokens: finer pixels become channels. u fastest."""
+    parts = []
+    for level in (*maps, image):
+        finer = level.shape[-1] // IMAGE_TOKENS
+        if finer:
+            parts.append(functional.pixel_unshuffle(level.float(), finer))
+        else:
+            parts.append(functional.interpolate(level.float(), 2 * (IMAGE_TOKENS,), mode="bilinear"))
+    return torch.cat(parts, dim=1).flatten(2).transpose(1, 2)
+
+
+def averaged(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """The level's mean over the picture, at every pixel."""
+    return level.mean(dim=(2, 3), keepdim=True).expand_as(level)
+
+
+def sines(points: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
+    """Sines and cosines of `points` in [-1, 1], a quarter turn from 0 to 1 and `OCTAVES` - 1 times twice as much."""
+    angles = (points[..., None] * (math.pi / 2 * 2.0 ** torch.arange(OCTAVES))).flatten(1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def batch_rows(samples: int, size: int, step: int, seed: int) -> Integer[np.ndarray, "b"]:
+    """The samples of a step: every one once an epoch. They depend on nothing else, so that all twins have the same."""
+    each = samples // size
+    order = np.random.default_rng([seed, step // each, 2]).permutation(samples)
+    return order[step % each * size :][:size]
+
+
+def train_twin(
+    trunk: nn.Module,
+    told: Told,
+    samples: Samples,
+    checkpoint: Path,
+    *,
+    steps: int,
+    settings: CompactSettings = SETTINGS,
+    batch: int = 8,
+    rate: float = 1.5e-3,
+    seed: int = 0,
+) -> Training[Twin]:
+    """A twin after `steps` steps, resumed from `checkpoint` where that is there, and written to it.
+
+    Args:
+        trunk: as of `Twin`.
+        told: which twin.
+        samples: to learn from.
+        checkpoint: the state to resume from.
+        steps: optimiser steps in all, of all runs together.
+        settings: sizes.
+        batch: samples a step, at most as many as there are.
+        rate: largest learning rate; it falls along a cosine over `steps`.
+        seed: of weights, order, noise and times.
+    """
+    torch.manual_seed(seed)
+    training = Training(Twin(trunk, settings, told))
+    if checkpoint.is_file():
+        training.load(checkpoint)
+        logger.info("%s: going on at step %d, after %.1f minutes", told, training.step, training.minutes)
+    began, earlier, saved = time.monotonic(), training.minutes, training.minutes
+    losses: list[float] = []
+    while training.step < steps:
+        step = training.step
+        rng = np.random.default_rng([seed, step, 1])
+        mirrored = bool(rng.random() < 0.5)
+        chosen = batch_of(samples, batch_rows(len(samples), batch, step, seed), mirrored, settings)
+        loss = batch_loss(training.generator, chosen, rng).mean()
+        training.update(loss, rate * rate_share(step, step / steps))
+        training.minutes = earlier + (time.monotonic() - began) / 60
+        losses.append(loss.item())
+        if training.step % 100 == 0:
+            logger.info(
+                "%s: step %d, %.1f minutes: %.4f", told, training.step, training.minutes, np.mean(losses[-100:])
+            )
+        if training.step == steps or training.minutes - saved > CHECK_MINUTES:
+            saved = training.minutes
+            training.save(checkpoint)
+    return training
