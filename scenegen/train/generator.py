@@ -37,8 +37,8 @@ from scenegen.pixal3d.compact import (
     evidence,
     packed,
 )
-from scipy import ndimage
-from torch import Tensor
+from scenegen.pixal3d.embedded import ImageTrunk, load_generator, save_generator
+from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import MeshFolder, mesh_folder
 from scenegen.train.solids import cached_solid, resampled, resampled_colors
