@@ -3,11 +3,51 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from scipy import ndimage
+
+RIDGE = 0.1
+"""How much the planes are held to be level, against the spread of what they are fitted to."""
 
 
 def nearest_known(values: Shaped[np.ndarray, "h w *c"], known: Bool[np.ndarray, "h w"]) -> Shaped[np.ndarray, "h w *c"]:
     """`values` where `known`, elsewhere those of the nearest known pixel. At least one pixel must be known."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return values[nearest[0], nearest[1]]
+
+
+def continued_as_planes(
+    depth: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], reach: float
+) -> Float[np.ndarray, "h w"]:
+    """`depth` where `known`, elsewhere that of the plane that fits best what is known around, the nearer the more.
+
+    A plane's inverse depth is linear in the pixels, so planes are continued exactly but for what holds them level. Nothing
+    becomes nearer or farther than all that is known; far from it the nearest known pixel is taken.
+
+    Args:
+        depth: z-depth, positive where known.
+        known: at least one pixel.
+        reach: standard deviation in pixels of the weight.
+    """
+    height, width = depth.shape
+    y, x = np.meshgrid(np.arange(height) / reach, np.arange(width) / reach, indexing="ij")
+    inverse = np.where(known, 1 / np.where(known, depth, 1), 0.0)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+
+    def around(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+        return ndimage.gaussian_filter(values * known, reach, mode="constant", truncate=6)
+
+    total, of_x, of_y, of_q = around(np.ones_like(x)), around(x), around(y), around(inverse)
+    enough = total > 1e-6
+    total = np.maximum(total, 1e-6)
+    middle_x, middle_y, middle_q = of_x / total, of_y / total, of_q / total
+    xx = around(x * x) / total - middle_x**2 + RIDGE
+    yy = around(y * y) / total - middle_y**2 + RIDGE
+    xy = around(x * y) / total - middle_x * middle_y
+    xq = around(x * inverse) / total - middle_x * middle_q
+    yq = around(y * inverse) / total - middle_y * middle_q
+    determinant = xx * yy - xy**2
+    along_x, along_y = (yy * xq - xy * yq) / determinant, (xx * yq - xy * xq) / determinant
+    plane = middle_q + along_x * (x - middle_x) + along_y * (y - middle_y)
+    plane = np.clip(plane, inverse[known].min(), inverse[known].max())
+    return np.where(known, depth, np.where(enough, 1 / plane, depth[nearest[0], nearest[1]]))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
-from scenegen.camera import rays
+from scenegen.camera import rays, resized
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.field import (
@@ -25,7 +25,7 @@ from scenegen.geometry.field import (
     seen_cells,
     surface,
 )
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import continued_as_planes, nearest_known
 from scenegen.geometry.render import RayCaster
 
 SKIN, THINNEST = 2.5, 0.6
@@ -41,6 +41,10 @@ FAR = 1e6
 TRUSTED = 0.08
 """Largest error of the depth across an object, as a share of its width, at which its visible surface is drawn to the depth.
 Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
+FRONT_SIDE = 160
+"""Most pixels across the picture that the generated surface is looked at with: it has few cells."""
+FRONT_RIM = 0.6
+"""Cells of the generated field along its outline where its depth is not taken."""
 
 
 def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Field:
@@ -154,19 +158,26 @@ def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
 def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.ndarray, "s s"]:
     """z-depth in metres of the generated surface as the crop camera sees it, continued over the rest of the picture.
 
-    That of the photo where nothing was generated before any pixel of the mask.
+    At its rim the generated surface turns away and is least right, so there it is continued from a little inside. That of the
+    photo where nothing was generated before any pixel of the mask.
     """
-    inside = view.mask > 0.5
-    depth = np.zeros(inside.shape, np.float32)
+    size = view.mask.shape[0]
+    small = min(size, FRONT_SIDE)
+    camera = resized(view.crop.intrinsics, small, small)
+    seen = np.zeros((small, small), dtype=bool)
     if (field.values < 0).any():
         vertices, faces = surface(field)
-        directions = rays(view.crop.intrinsics)[inside]
+        directions = rays(camera).reshape(-1, 3)
         caster = RayCaster(placed(vertices, metric_crop_from_latent(view, edge)), faces)
-        hits = caster.cast(np.zeros_like(directions), directions)
-        depth[inside] = np.where(np.isfinite(hits.distance), hits.distance, 0)
-    if not depth.any():
+        depth = caster.cast(np.zeros_like(directions), directions).distance.reshape(seen.shape)
+        seen = np.isfinite(depth) & (cv2.resize(view.mask, seen.shape, interpolation=cv2.INTER_AREA) > 0.5)
+    if not seen.any():
         return visible_front(view)
-    return cv2.medianBlur(nearest_known(depth, depth > 0), 5)
+    rim = max(1, round(FRONT_RIM * small / field.values.shape[0]))
+    inner = ndimage.binary_erosion(seen, iterations=rim)
+    thin = seen & ~ndimage.binary_dilation(inner, iterations=2 * rim)
+    front = continued_as_planes(np.where(seen, depth, 1), inner | thin, 2.0 * rim)
+    return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:
