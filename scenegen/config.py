@@ -262,7 +262,7 @@ class Config(Settings):
     camera: CameraConfig = CameraConfig(estimator="embedded")
     depth: DepthConfig = EmbeddedDepthConfig()
     layout: LayoutConfig = LayoutConfig()
-    generate: GenerateConfig = InflateConfig()
+    generate: GenerateConfig = EmbeddedGeneratorConfig()
     texture: TextureConfig = TextureConfig()
     compose: ComposeConfig = ComposeConfig()
     export: ExportConfig = ExportConfig()

@@ -111,14 +111,14 @@ def test_models_list(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_photo(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    words = [photo, "-o", out, "--set", "generate.thickness=0.8", "--fov", "40", "--seed", "3", "--jobs", "1"]
+    words = [photo, "-o", out, "--set", "generate.guidance=0.8", "--fov", "40", "--seed", "3", "--jobs", "1"]
     assert command(*words) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete\n"
     assert "generate 3: " in captured.err
     assert "segment used embedded" in captured.err
     manifest = read_manifest(out / "photo")
-    assert (manifest.config.seed, manifest.config.camera.fov_deg, manifest.config.generate.thickness) == (3, 40, 0.8)
+    assert (manifest.config.seed, manifest.config.camera.fov_deg, manifest.config.generate.guidance) == (3, 40, 0.8)
     bench.executed.clear()
     assert command(*words, "-q") == 0
     assert capsys.readouterr() == (captured.out, "")
