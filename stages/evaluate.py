@@ -157,7 +157,7 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
 
 
 PERCEPTION = Stage(name="evaluate-perception", version=1, record=PerceptionScores, run=perception)
-OBJECTS = Stage(name="evaluate-objects", version=4, record=SceneScores, run=objects)
+OBJECTS = Stage(name="evaluate-objects", version=3, record=SceneScores, run=objects)
 
 
 def _scene(

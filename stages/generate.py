@@ -140,4 +140,4 @@ def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: Textur
     return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
 
 
-GENERATE = Stage(name="generate", version=4, record=ObjectMesh, run=generate, weights=generate_weights)
+GENERATE = Stage(name="generate", version=2, record=ObjectMesh, run=generate, weights=generate_weights)

@@ -41,6 +41,8 @@ FAR = 1e6
 TRUSTED = 0.08
 """Largest error of the depth across an object, as a share of its width, at which its visible surface is drawn to the depth.
 Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
+SUNK = 0.5
+"""Share of an object behind the background from which on it is the background that is wrong."""
 FRONT_SIDE = 160
 """Most pixels across the picture that the generated surface is looked at with: it has few cells."""
 FRONT_RIM = 0.6
@@ -65,16 +67,18 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
 
     inside = view.mask > 0.5
     trusted = view.relief_error <= TRUSTED
-    front = visible_front(view) if trusted else generated_front(field, view, edge)
     hidden = unseen(view, visible_front(view))
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
+    cell = edge / resolution
+    background = np.where(view.limit > 0, view.limit, FAR).astype(np.float32)
+    if trusted:
+        front = visible_front(view)
+    else:
+        front, background = reconciled(generated_front(field, view, edge), background, view, SKIN * cell)
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
-    limit = at(np.where(view.limit > 0, view.limit, FAR), order=0)
-    cell = edge / resolution
-    if not trusted:  # nor is then a background that would lie before what is seen
-        limit = np.maximum(limit, at(front) + SKIN * cell)
+    limit = at(background, order=0)
     value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
     thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
@@ -178,6 +182,24 @@ def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.n
     thin = seen & ~ndimage.binary_dilation(inner, iterations=2 * rim)
     front = continued_as_planes(np.where(seen, depth, 1), inner | thin, 2.0 * rim)
     return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def reconciled(
+    front: Float32[np.ndarray, "s s"], background: Float32[np.ndarray, "s s"], view: ObjectView, skin: float
+) -> tuple[Float32[np.ndarray, "s s"], Float32[np.ndarray, "s s"]]:
+    """A generated front and an estimated background (z-depth, metres), the one at least `skin` before the other.
+
+    The object will be moved until its depth is that of the photo in the median, and the background is taken from there. What of
+    the front lies behind it is drawn before it, or it would hide it, unless that is most of the object: then the background
+    is wrong, and only it moves.
+    """
+    inside = view.mask > 0.5
+    known = inside & (view.depth > 0)
+    background = (background / np.median(view.depth[known] / front[known])).astype(np.float32)
+    sunk = front > background - skin
+    if sunk[inside].mean() < SUNK:
+        front = np.where(sunk, np.maximum(background - skin, front[inside].min()), front).astype(np.float32)
+    return front, np.maximum(background, front + np.float32(skin))
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:
