@@ -166,9 +166,8 @@ class EmbeddedGeneratorConfig(Settings):
     """The compact generator whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
-    steps: int | None = Field(None, ge=1, le=100)
-    """Of the sampler. One gives about the mean of what could be, more give more variety; None: one where the depth is trusted,
-    else four, since a mean over much is thin."""
+    steps: int = Field(1, ge=1, le=100)
+    """Of the sampler. One gives about the mean of what could be, whole and a little thin; more give more variety, and holes."""
     guidance: float = Field(1.0, ge=0, le=10)
     """1: the photo's conditions as they are; above 1: more of them than was learned (classifier-free guidance)."""
     resolution: int = Field(96, ge=32, le=256)

@@ -23,6 +23,9 @@ GRAZING = (0.05, 0.35)
 """Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
 
 
+CLEAR = 0.5
+"""How well a texel must be seen to tell the photo's light."""
+
 Colours = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 3"]]
 """From points in the crop camera's frame to sRGB, 0..255."""
 
@@ -46,9 +49,10 @@ def textured(
 def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colours | None = None) -> TexturedMesh:
     """The shape with the photo baked into its atlas.
 
-    What the camera sees has the photo's colours. What it does not has those of `hidden`, or without that the colours of the
-    object smoothed, at the place it projects to: hidden sides take after the side in front of them without repeating its
-    print.
+    What the camera sees has the photo's colours, smoothed where it sees it at a grazing angle. What it does not has those of
+    `hidden`, brought to the photo's light: shifted by what the two differ by, in the median, on what is seen. Without `hidden`
+    it has the colours of the object smoothed, at the place it projects to: hidden sides take after the side in front of them
+    without repeating its print.
 
     Args:
         shape: in the crop camera's frame, any scale.
@@ -66,9 +70,13 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
     normals = np.einsum("nc,ncd->nd", weights[filled], vertex_normals(vertices, faces)[corners])
     sharp, soft = object_colours(view.image, view.mask)
     pixels = project(view.crop.intrinsics, points) / view.image.shape[0]
-    weight = _seen(shape, points, normals)[:, None]
-    unseen = sample_texture(soft, pixels) if hidden is None else hidden(points)
-    colours = weight * sample_texture(sharp, pixels) + (1 - weight) * unseen
+    unhidden, weight = _seen(shape, points, normals)
+    shown, colours = sample_texture(sharp, pixels), sample_texture(soft, pixels).astype(np.float64)
+    if hidden is not None:
+        made, clear = hidden(points), weight > CLEAR
+        light = np.median((shown - made)[clear], axis=0) if clear.any() else 0.0
+        colours[~unhidden] = np.clip(made + light, 0, 255)[~unhidden]
+    colours = weight[:, None] * shown + (1 - weight[:, None]) * colours
     texture = np.zeros((texels, texels, 3), dtype=np.uint8)
     texture[filled] = np.round(colours).astype(np.uint8)
     return TexturedMesh(
@@ -119,8 +127,10 @@ def _smoothed(colours: UInt8[np.ndarray, "s s 3"], inner: Bool[np.ndarray, "s s"
     return np.clip(np.round(nearest_known(smooth, near)), 0, 255).astype(np.uint8)
 
 
-def _seen(shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
-    """How well the camera at the origin sees each surface point, 0..1."""
+def _seen(
+    shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> tuple[Bool[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    """Whether nothing hides each surface point from the camera at the origin, and how well it sees it, 0..1."""
     distance = np.linalg.norm(points, axis=1)
     towards = -points / distance[:, None]
     cosine = np.einsum("nd,nd->n", normals, towards) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
@@ -128,4 +138,4 @@ def _seen(shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndar
     unhidden = hits.distance > 1 - BEHIND
     low, high = GRAZING
     fade = np.clip((cosine - low) / (high - low), 0, 1)
-    return np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0)
+    return unhidden, np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0)

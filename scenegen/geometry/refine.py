@@ -74,7 +74,9 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     if trusted:
         front = visible_front(view)
     else:
-        front, background = reconciled(generated_front(field, view, edge), background, view, SKIN * cell)
+        # Contact will lift the object onto the background; cut by one that is only estimated, a bowl would lose its bottom.
+        front = before_background(generated_front(field, view, edge), background, view, SKIN * cell)
+        background = np.full_like(background, FAR)
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
@@ -184,22 +186,21 @@ def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.n
     return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def reconciled(
+def before_background(
     front: Float32[np.ndarray, "s s"], background: Float32[np.ndarray, "s s"], view: ObjectView, skin: float
-) -> tuple[Float32[np.ndarray, "s s"], Float32[np.ndarray, "s s"]]:
-    """A generated front and an estimated background (z-depth, metres), the one at least `skin` before the other.
+) -> Float32[np.ndarray, "s s"]:
+    """A generated front (z-depth, metres), at least `skin` before an estimated background, or that would hide it.
 
-    The object will be moved until its depth is that of the photo in the median, and the background is taken from there. What of
-    the front lies behind it is drawn before it, or it would hide it, unless that is most of the object: then the background
-    is wrong, and only it moves.
+    The object will be moved until its depth is that of the photo in the median, so the background is taken from there. Where
+    most of the object would lie behind it, the background is wrong, and nothing is changed.
     """
     inside = view.mask > 0.5
     known = inside & (view.depth > 0)
-    background = (background / np.median(view.depth[known] / front[known])).astype(np.float32)
+    background = background / np.median(view.depth[known] / front[known])
     sunk = front > background - skin
-    if sunk[inside].mean() < SUNK:
-        front = np.where(sunk, np.maximum(background - skin, front[inside].min()), front).astype(np.float32)
-    return front, np.maximum(background, front + np.float32(skin))
+    if sunk[inside].mean() >= SUNK:
+        return front
+    return np.where(sunk, np.maximum(background - skin, front[inside].min()), front).astype(np.float32)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:

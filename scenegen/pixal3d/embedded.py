@@ -18,7 +18,7 @@ from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.generator import MadeObject, ObjectView, Shape
 from scenegen.geometry.bake import textured
 from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
-from scenegen.geometry.refine import TRUSTED, refine, unseen, visible_front
+from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
@@ -30,11 +30,9 @@ from scenegen.weights import GENERATOR
 NAME = "embedded generator"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
 SMOOTHING = 0.25
-"""Standard deviation in cells of the generated field. This, the next and the numbers of steps were chosen on held-out meshes."""
-WIDENING = 0.15
+"""Standard deviation in cells of the generated field. This and the next were chosen on held-out meshes."""
+WIDENING = 0.3
 """Cells by which its surface is moved outwards."""
-STEPS_UNTRUSTED = 4
-"""Of the sampler, where the depth is not trusted."""
 COMPLETED = 0.1
 """Share of the surface's vertices outside the visible outline from which on a warning says so."""
 TRUNK_LEVELS = 3
@@ -76,8 +74,7 @@ def generate_embedded(
     device = torch_device(runtime)
     generator = _generator(str(device))
     edge = cube_edge(view)
-    steps = config.steps or (1 if view.relief_error <= TRUSTED else STEPS_UNTRUSTED)
-    sampler = replace(generator.settings.sampler, steps=steps, guidance_strength=config.guidance)
+    sampler = replace(generator.settings.sampler, steps=config.steps, guidance_strength=config.guidance)
     with device_memory(device):
         known = evidence(view, edge, generator.settings).to(device)
         field, colours = generator.generate(
