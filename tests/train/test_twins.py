@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from scenegen.pixal3d.compact import Evidence
-from scenegen.pixal3d.visibility import CHANNELS
+from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train import twins
-from scenegen.train.generator import Samples, Training
+from scenegen.train.generator import QUANTUM, Samples, Training, batch_of
 from scenegen.train.twins import TWINS, Told, Twin, batch_rows, picture_tokens, sines, train_twin
 from tests.pixal3d.test_compact import SMALL, TinyTrunk, seen_sphere
 
@@ -103,8 +103,6 @@ def test_a_field_is_drawn_for_every_cell(known: Evidence) -> None:
 
 def test_tokens_of_what_is_learned_are_the_cells_of_what_is_made(samples: Samples, known: Evidence) -> None:
     """A network that gives the truth, whatever the noise, makes the field the truth was packed from."""
-    from scenegen.train.generator import QUANTUM, TRUNCATION, batch_of
-
     latent = batch_of(samples, np.arange(1), False, SMALL).latent
     truth = latent[0, : SMALL.patch**3].flatten(1).T
 
