@@ -21,8 +21,6 @@ BEHIND = 0.01
 """A texel is seen if the camera's ray meets the surface no more than this share of its distance in front of it."""
 GRAZING = (0.05, 0.35)
 """Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
-
-
 CLEAR = 0.5
 """How well a texel must be seen to tell the photo's light."""
 

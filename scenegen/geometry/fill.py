@@ -32,7 +32,6 @@ def continued_as_planes(
     height, width = depth.shape
     y, x = np.meshgrid(np.arange(height) / reach, np.arange(width) / reach, indexing="ij")
     inverse = np.where(known, 1 / np.where(known, depth, 1), 0.0)
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
 
     def around(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
         return ndimage.gaussian_filter(values * known, reach, mode="constant", truncate=6)
@@ -50,4 +49,4 @@ def continued_as_planes(
     along_x, along_y = (yy * xq - xy * yq) / determinant, (xx * yq - xy * xq) / determinant
     plane = middle_q + along_x * (x - middle_x) + along_y * (y - middle_y)
     plane = np.clip(plane, inverse[known].min(), inverse[known].max())
-    return np.where(known, depth, np.where(enough, 1 / plane, depth[nearest[0], nearest[1]]))
+    return np.where(known, depth, np.where(enough, 1 / plane, nearest_known(depth, known)))

@@ -1,8 +1,8 @@
 """Pixel-aligned refinement: a generated field, made to agree with the pixels it came from.
 
 Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones,
-the visible surface is drawn to the depth where that is trusted, and nothing reaches behind the background. What the photo
-does not show stays as it was generated.
+and where depth is trusted, the visible surface is drawn to it and nothing reaches behind the background. What the photo does
+not show stays as it was generated.
 """
 
 from __future__ import annotations
@@ -67,13 +67,12 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
 
     inside = view.mask > 0.5
     trusted = view.relief_error <= TRUSTED
-    hidden = unseen(view, visible_front(view))
+    front = visible_front(view)
+    hidden = unseen(view, front)
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
     cell = edge / resolution
     background = np.where(view.limit > 0, view.limit, FAR).astype(np.float32)
-    if trusted:
-        front = visible_front(view)
-    else:
+    if not trusted:
         # Contact will lift the object onto the background; cut by one that is only estimated, a bowl would lose its bottom.
         front = before_background(generated_front(field, view, edge), background, view, SKIN * cell)
         background = np.full_like(background, FAR)

@@ -174,24 +174,9 @@ class CompactGenerator(nn.Module):
         self.trunk = trunk.requires_grad_(False).eval()
         self.pooled = nn.Linear(settings.trunk_channels[-1], settings.cond_channels)
         self.scalars = nn.Linear(SCALARS, settings.cond_channels)
-        self.lift = nn.Sequential(
-            nn.Linear(settings.projected_channels, settings.lifted_channels),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(settings.lifted_channels, settings.lifted_channels),
-        )
-        self.flow = LatentFlow(
-            resolution=settings.tokens,
-            in_channels=settings.latent_channels,
-            out_channels=settings.latent_channels,
-            model_channels=settings.model_channels,
-            cond_channels=settings.cond_channels,
-            proj_in_channels=settings.lifted_channels,
-            num_blocks=settings.num_blocks,
-            num_heads=settings.num_heads,
-        )
+        self.lift = two_layers(settings.projected_channels, settings.lifted_channels)
         # An untrained network gives the prior.
-        nn.init.zeros_(self.flow.out_layer.weight)
-        nn.init.zeros_(self.flow.out_layer.bias)
+        self.flow = flow_from_zero(settings, settings.latent_channels, settings.latent_channels)
 
     def condition(self, known: Evidence) -> Condition:
         """What `known` says, in the flow's terms.
@@ -298,6 +283,28 @@ class CompactGenerator(nn.Module):
         x, y, z = given.coords[:, 1:].long().unbind(1)
         whole[:, x, y, z] = latent.T
         return unpacked(whole[None], settings)
+
+
+def two_layers(in_channels: int, width: int) -> nn.Sequential:
+    """What takes features of any kind to those of a network."""
+    return nn.Sequential(nn.Linear(in_channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
+
+
+def flow_from_zero(settings: CompactSettings, in_channels: int, out_channels: int) -> LatentFlow:
+    """The flow at the sizes of `settings`; untrained, it gives 0."""
+    flow = LatentFlow(
+        resolution=settings.tokens,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        model_channels=settings.model_channels,
+        cond_channels=settings.cond_channels,
+        proj_in_channels=settings.lifted_channels,
+        num_blocks=settings.num_blocks,
+        num_heads=settings.num_heads,
+    )
+    nn.init.zeros_(flow.out_layer.weight)
+    nn.init.zeros_(flow.out_layer.bias)
+    return flow
 
 
 def open_tokens(

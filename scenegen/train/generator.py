@@ -29,6 +29,7 @@ from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
 from scenegen.geometry.fill import nearest_known
+from scenegen.perception import embedded as perception
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import (
     CompactGenerator,
@@ -55,7 +56,7 @@ HELD_OUT = 25
 KINDS = ((0.35, 0.0, 0.0), (0.2, 0.005, 0.06), (0.45, 0.08, 0.22))
 """Share of the samples with exact depth and mask, with those of a good sensor or network, and of a weak one; and for each the
 least and most error of the depth across an object, as a share of its width."""
-FLAT = 0.17
+FLAT = perception.RELIEF_ERROR
 """Such an error from which on an estimate says little about an object's relief: what the embedded network has."""
 UNCONDITIONAL = 0.1
 """Share of the items that learn to go without their condition."""

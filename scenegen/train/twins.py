@@ -23,8 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scenegen.geometry.field import Field, cell_centres
-from scenegen.pixal3d.compact import IMAGE_SIZE, SCALARS, CompactSettings, Evidence, cells_of, looked_up
-from scenegen.pixal3d.flow import LatentFlow
+from scenegen.pixal3d.compact import (
+    IMAGE_SIZE,
+    SCALARS,
+    CompactSettings,
+    Evidence,
+    cells_of,
+    flow_from_zero,
+    looked_up,
+    two_layers,
+)
 from scenegen.pixal3d.projection import dense_coords
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, sample, velocity_from_clean
 from scenegen.pixal3d.visibility import TRUNCATION
@@ -88,30 +96,13 @@ class Twin(nn.Module):
         blank = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
         with torch.no_grad():
             shown = picture_tokens(self.trunk(blank), blank).shape[-1] + self.on_picture.shape[-1]
-        self.picture = nn.Sequential(
-            nn.Linear(shown, settings.cond_channels),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(settings.cond_channels, settings.cond_channels),
-        )
+        self.picture = two_layers(shown, settings.cond_channels)
         self.scalars = nn.Linear(SCALARS, settings.cond_channels)
-        self.lift = nn.Sequential(
-            nn.Linear(sum(settings.trunk_channels) + 3 * settings.colour_patch**3, settings.lifted_channels),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(settings.lifted_channels, settings.lifted_channels),
-        )
-        self.flow = LatentFlow(
-            resolution=settings.tokens,
-            # Where a voxel is enters with the noise, so that already the first block's queries know it.
-            in_channels=settings.patch**3 + self.in_cube.shape[-1],
-            out_channels=settings.patch**3,
-            model_channels=settings.model_channels,
-            cond_channels=settings.cond_channels,
-            proj_in_channels=settings.lifted_channels,
-            num_blocks=settings.num_blocks,
-            num_heads=settings.num_heads,
-        )
-        nn.init.zeros_(self.flow.out_layer.weight)
-        nn.init.zeros_(self.flow.out_layer.bias)
+        projected = sum(settings.trunk_channels) + 3 * settings.colour_patch**3
+        self.lift = two_layers(projected, settings.lifted_channels)
+        # Where a voxel is enters with the noise, so that already the first block's queries know it.
+        cells = settings.patch**3
+        self.flow = flow_from_zero(settings, cells + self.in_cube.shape[-1], cells)
 
     def seen(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], known: Evidence) -> Float[Tensor, "b n c"]:
         """What the picture shows for each voxel, z fastest. The one thing in which the twins differ."""
