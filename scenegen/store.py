@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from scenegen.digest import sha256_file
 from scenegen.errors import InputError, ResourceError, ScenegenError
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
 from scenegen.lease import LeaseTimes, lease
@@ -40,12 +40,6 @@ LEASES = "leases"
 UNPUSHED = "unpushed"
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
-
-
-def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

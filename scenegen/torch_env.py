@@ -5,13 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from scenegen.errors import ResourceError, UsageError, WeightsError
 from scenegen.runtime import Runtime
 
-N = TypeVar("N", bound=Any)
-"""A `torch.nn.Module`; torch is imported only where it is used."""
 NAMES_SHOWN = 6
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
@@ -66,29 +64,6 @@ def device_memory(device: Any) -> Iterator[None]:
         raise ResourceError(
             f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
         ) from error
-
-
-def load_exact(network: N, path: Path) -> N:
-    """Fills `network` from a safetensors file of the package, in float32, ready to use.
-
-    Raises:
-        WeightsError: where the file is absent, damaged or of another network.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(
-            f"{path} holds no readable weights: it cannot be read ({error}). It is part of this package; "
-            "install the package again."
-        ) from error
-    expected = network.state_dict()
-    misshapen = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
-    require_exact(path, expected.keys() - tensors.keys(), tensors.keys() - expected.keys(), misshapen)
-    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return network.eval()
 
 
 def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:

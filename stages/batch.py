@@ -27,6 +27,7 @@ from pydantic import AfterValidator, ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
+from scenegen.digest import sha256_file
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, redacted, refuse_network
@@ -35,7 +36,7 @@ from scenegen.progress import log_photo
 from scenegen.records import Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
-from scenegen.store import STAGING, Store, disk_errors, sha256_file
+from scenegen.store import STAGING, Store, disk_errors
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
 from stages.pool import run_in_children

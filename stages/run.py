@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from scenegen.config import Config, DepthSettings, ObjectConfig, Settings
+from scenegen.digest import sha256_file
 from scenegen.errors import InputError, UsageError, WeightsError
 from scenegen.export.manifest import (
     Given,
@@ -28,7 +29,7 @@ from scenegen.models.local import locate_all
 from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
-from scenegen.store import Store, sha256_file
+from scenegen.store import Store
 from stages.depth import DEPTH
 from stages.generate import GENERATE
 from stages.graph import Pending, SceneRun, Submit, image_to_scene

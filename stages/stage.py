@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scenegen.config import Settings
+from scenegen.digest import sha256_file
 from scenegen.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
 from scenegen.runtime import Runtime
-from scenegen.store import Store, disk_errors, entry_folder, sha256_file
+from scenegen.store import Store, disk_errors, entry_folder
 
 logger = logging.getLogger(__name__)
 

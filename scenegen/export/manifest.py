@@ -23,9 +23,10 @@ from pydantic import ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
+from scenegen.digest import sha256_file
 from scenegen.errors import ExportError, InputError, ResourceError
 from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Source
-from scenegen.store import Store, disk_errors, flush, sha256_file
+from scenegen.store import Store, disk_errors, flush
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from scenegen.digest import sha256_file
 from scenegen.errors import WeightsError
 from scenegen.models.local import VERIFIED
 from scenegen.models.place import put, writing
 from scenegen.models.registry import Model, ModelFile, registered
 from scenegen.runtime import Runtime
-from scenegen.store import sha256_file
 
 logger = logging.getLogger(__name__)
 

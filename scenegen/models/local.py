@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from scenegen.digest import sha256_file
 from scenegen.errors import WeightsError
 from scenegen.models.registry import MODELS, Model, registered
 from scenegen.runtime import Runtime
-from scenegen.store import sha256_file
 
 VERIFIED = "verified.json"
 

@@ -25,10 +25,11 @@ from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
-from scenegen.perception.network import MULTIPLE, PerceptionNetwork, log_focal
+from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, log_focal
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, load_exact, torch_device
+from scenegen.torch_env import device_memory, torch_device
 from scenegen.weights import PERCEPTION
+from scenegen.weights.file import read_weights
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +172,12 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
 
 
 def load_network(path: Path) -> PerceptionNetwork:
-    """The network with the weights of a safetensors file, in float32, ready to use.
+    """The network that a weight file describes, in float32; one that states no settings has `PerceptionSettings()`.
 
     Raises:
         WeightsError: where the file is missing, damaged, or of another network.
     """
-    return load_exact(PerceptionNetwork(), path).requires_grad_(False)
+    return read_weights(path, PerceptionNetwork, PerceptionSettings()).requires_grad_(False)
 
 
 def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:

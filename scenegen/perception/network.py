@@ -37,10 +37,6 @@ TAPS = (2, 4, 10, 15)
 """Blocks whose outputs the pyramid takes, at strides 4, 8, 16 and 32."""
 TAP_CHANNELS = (24, 40, 112, 320)
 
-WIDTH = 64
-"""Channels of the pyramid."""
-EXTRA = 6
-"""Dimensions of the embedding beyond the picture's two."""
 EMBEDDING_UNIT = 64.0
 """Pixels that are one unit of the embedding."""
 
@@ -53,6 +49,16 @@ deviation of its logarithm."""
 FOCAL_TEMPERATURE = 3.0
 """What the logits of the focal length are divided by: the network is too sure of itself. With it errors on held-out renders
 are about as large as said (1.2 standard deviations; 2.0 without)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptionSettings:
+    """Sizes of the network. They are stored with its weights."""
+
+    width: int = 64
+    """Channels of the pyramid."""
+    extra: int = 6
+    """Dimensions of the embedding beyond the picture's two."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +163,11 @@ class ConvBlock(nn.Module):
 class Pyramid(nn.Module):
     """From coarse to fine: each level adds its own features to the enlarged coarser ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, WIDTH, 1) for channels in TAP_CHANNELS)
-        self.context = nn.Linear(TAP_CHANNELS[-1], WIDTH)
-        self.smooth = nn.ModuleList(ConvBlock(WIDTH, WIDTH) for _ in TAP_CHANNELS)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in TAP_CHANNELS)
+        self.context = nn.Linear(TAP_CHANNELS[-1], width)
+        self.smooth = nn.ModuleList(ConvBlock(width, width) for _ in TAP_CHANNELS)
 
     def forward(self, taps: list[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b d h w"]:
         """Features at the finest level."""
@@ -175,10 +181,10 @@ class Pyramid(nn.Module):
 class DenseHead(nn.Module):
     """Some channels per cell, from a branch of its own."""
 
-    def __init__(self, out_channels: int) -> None:
+    def __init__(self, width: int, out_channels: int) -> None:
         super().__init__()
-        self.block = ConvBlock(WIDTH, WIDTH)
-        self.out = nn.Conv2d(WIDTH, out_channels, 1)
+        self.block = ConvBlock(width, width)
+        self.out = nn.Conv2d(width, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         """The channels, in float32."""
@@ -207,14 +213,15 @@ class CameraHead(nn.Module):
 
 
 class PerceptionNetwork(nn.Module):
-    """The whole network."""
+    """The whole network, untrained."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: PerceptionSettings = PerceptionSettings()) -> None:
         super().__init__()
+        self.settings = settings
         self.trunk = Trunk()
-        self.pyramid = Pyramid()
-        self.depth = DenseHead(2)
-        self.objects = DenseHead(5 + EXTRA)
+        self.pyramid = Pyramid(settings.width)
+        self.depth = DenseHead(settings.width, 2)
+        self.objects = DenseHead(settings.width, 5 + settings.extra)
         self.camera = CameraHead()
 
     def forward(self, pictures: Float[Tensor, "b 3 h w"]) -> Prediction:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.torch import save_file
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -24,8 +22,9 @@ from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, load_exact, torch_device
+from scenegen.torch_env import device_memory, torch_device
 from scenegen.weights import GENERATOR
+from scenegen.weights.file import read_weights
 
 NAME = "embedded generator"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
@@ -123,24 +122,15 @@ def smoothed(field: Field) -> Field:
     return Field(widened.astype(np.float32))
 
 
-def save_generator(generator: CompactGenerator, path: Path, metadata: Mapping[str, str]) -> None:
-    """Writes the weights in half precision, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    whole = path.with_suffix(".partial")
-    state = {name: value.detach().half().contiguous() for name, value in generator.state_dict().items()}
-    save_file(state, whole, metadata=dict(metadata))
-    whole.replace(path)
-
-
-def load_generator(path: Path, settings: CompactSettings) -> CompactGenerator:
-    """The network with the weights of `path`, in float32.
+def load_generator(path: Path) -> CompactGenerator:
+    """The network that a weight file describes, in float32; one that states no settings has `CompactSettings()`.
 
     Raises:
         WeightsError: where the file is absent, damaged or of another network.
     """
-    return load_exact(CompactGenerator(ImageTrunk(Trunk()), settings), path)
+    return read_weights(path, lambda settings: CompactGenerator(ImageTrunk(Trunk()), settings), CompactSettings())
 
 
 @cache
 def _generator(device: str) -> CompactGenerator:
-    return load_generator(GENERATOR, CompactSettings()).to(device)
+    return load_generator(GENERATOR).to(device)

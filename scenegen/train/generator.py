@@ -38,12 +38,13 @@ from scenegen.pixal3d.compact import (
     evidence,
     packed,
 )
-from scenegen.pixal3d.embedded import ImageTrunk, load_generator, save_generator
+from scenegen.pixal3d.embedded import ImageTrunk, load_generator
 from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import MeshFolder, mesh_folder
 from scenegen.train.solids import cached_solid, resampled, resampled_colors
 from scenegen.train.views import view
+from scenegen.weights.file import write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -431,7 +432,7 @@ def train(
         return
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    fresh = CompactGenerator(imagenet_trunk(), settings) if start is None else load_generator(start, settings).train()
+    fresh = CompactGenerator(imagenet_trunk(), settings) if start is None else load_generator(start).train()
     training = Training(fresh)
     checkpoint = out.with_suffix(".pt")
     if checkpoint.is_file():
@@ -455,7 +456,9 @@ def train(
                 logger.info("step %d, %.0f minutes: judged %.4f", training.step, training.minutes, found)
                 if found < best:
                     best = found
-                    save_generator(generator, out, {"judged_loss": f"{found:.6f}", "step": str(training.step)})
+                    write_weights(
+                        generator, generator.settings, out, judged_loss=f"{found:.6f}", step=str(training.step)
+                    )
         if done:
             break
         loss = batch_loss(training.generator, chosen, np.random.default_rng([seed, training.step, 1])).mean()

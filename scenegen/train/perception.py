@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from cyclopts import Parameter
 from jaxtyping import Float, Integer
-from safetensors.torch import save_file
 
 from scenegen.errors import InputError, UsageError
 from scenegen.perception.embedded import enlarged_by_object, instances, observe
@@ -31,6 +30,7 @@ from scenegen.train.perception_data import (
     vary_camera,
 )
 from scenegen.train.perception_losses import focal_label, losses
+from scenegen.weights.file import write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def train(
             logger.info("held out: %s", _text({"total": score.total, **asdict(score)}))
             if score.total > training.best:
                 training.best = score.total
-                export(training.averaged, out)
+                write_weights(training.averaged, training.averaged.settings, out, step=str(training.step))
             training.save(state)
             recent, last_check = [], time.monotonic()
 
@@ -320,14 +320,6 @@ def depth_errors(log_depth: Float[np.ndarray, "h w"], depth: Float[np.ndarray, "
     ratio = np.exp(log_depth[valid]) / depth[valid]
     ratio /= np.median(ratio)
     return float(np.abs(ratio - 1).mean()), float((np.maximum(ratio, 1 / ratio) < 1.25).mean())
-
-
-def export(network: PerceptionNetwork, path: Path) -> None:
-    """Writes the weights in half precision."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.half().contiguous() for name, value in network.state_dict().items()}, partial)
-    partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
-from scenegen.models import digest_of
+from scenegen.weights.record import recorded_digest
 
 PERCEPTION = Path(__file__).with_name("perception.safetensors")
 GENERATOR = Path(__file__).with_name("generator.safetensors")
@@ -16,18 +15,15 @@ def perception_weights() -> Mapping[str, str]:
     """What the perception network's results depend on: the sha256 of its weights.
 
     Raises:
-        WeightsError: where the file cannot be read.
+        WeightsError: where the file cannot be read or is not the one that belongs to the package.
     """
-    return {"perception": _digest(PERCEPTION)}
+    return {"perception": recorded_digest(PERCEPTION)}
 
 
 def generator_weights() -> Mapping[str, str]:
     """What the embedded generator's results depend on: the sha256 of its weights.
 
     Raises:
-        WeightsError: where the file cannot be read.
+        WeightsError: where the file cannot be read or is not the one that belongs to the package.
     """
-    return {"embedded generator": _digest(GENERATOR)}
-
-
-_digest = cache(digest_of)
+    return {"embedded generator": recorded_digest(GENERATOR)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scenegen.camera import intrinsics_from_fov, matrix4
+from scenegen.digest import sha256_file
 from scenegen.export.glb import write_glb
 from scenegen.export.parts import Part, PartScene
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
@@ -32,7 +33,7 @@ from scenegen.records import (
     Timings,
 )
 from scenegen.scene.scoring import score_objects
-from scenegen.store import Store, sha256_file
+from scenegen.store import Store
 
 WIDTH, HEIGHT = 320, 240
 HOSTILE = '<script>alert("label")</script>'

@@ -15,6 +15,7 @@ from scenegen.perception.network import (
     STRIDE,
     InvertedResidual,
     PerceptionNetwork,
+    PerceptionSettings,
     SamePadConv,
     cell_positions,
     focal_bins,
@@ -34,7 +35,7 @@ def test_every_output_has_its_shape(untrained: PerceptionNetwork, height: int, w
     cells = (2, height // STRIDE, width // STRIDE)
     for plane in ("log_depth", "log_error", "object_logit", "seed_logit", "log_precision"):
         assert getattr(prediction, plane).shape == cells
-    assert prediction.embedding.shape == (2, 2 + network.EXTRA, *cells[1:])
+    assert prediction.embedding.shape == (2, 2 + PerceptionSettings().extra, *cells[1:])
     assert prediction.focal_logits.shape == (2, FOCAL_BINS)
     assert torch.allclose(prediction.down.norm(dim=1), torch.ones(2))
 

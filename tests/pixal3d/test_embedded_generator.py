@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from scenegen.camera import rays
@@ -20,9 +21,10 @@ from scenegen.geometry.simplify import is_closed
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings
-from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, load_generator, save_generator
+from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, load_generator
 from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
+from scenegen.weights.file import write_weights
 from tests.geometry.views import SIDE, sphere_view
 
 SETTINGS = CompactSettings(model_channels=32, num_blocks=1, num_heads=2, cond_channels=16, lifted_channels=32)
@@ -91,19 +93,21 @@ def test_hidden_sides_have_the_generated_colour(untrained: CompactGenerator, mon
 
 def test_weights_are_stored_in_half_precision_and_loaded_exactly(untrained: CompactGenerator, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_generator(untrained, path, {"step": "3"})
-    loaded = load_generator(path, SETTINGS)
+    write_weights(untrained, SETTINGS, path, step="3")
+    loaded = load_generator(path)
+    assert loaded.settings == SETTINGS
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, untrained.state_dict()[name].half().float(), rtol=0, atol=0)
     state = load_file(path)
     assert {value.dtype for value in state.values()} == {torch.float16}
     state.pop("lift.0.bias")
-    save_file(state, path)
+    with safe_open(path, "pt") as file:
+        save_file(state, path, file.metadata())
     with pytest.raises(WeightsError, match=r"missing: lift\.0\.bias"):
-        load_generator(path, SETTINGS)
+        load_generator(path)
     path.write_bytes(b"damaged")
     with pytest.raises(WeightsError, match="install the package again"):
-        load_generator(path, SETTINGS)
+        load_generator(path)
     with pytest.raises(WeightsError, match="cannot be read"):
-        load_generator(tmp_path / "absent.safetensors", SETTINGS)
+        load_generator(tmp_path / "absent.safetensors")

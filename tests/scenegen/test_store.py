@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from pxr import Tf
 
+from scenegen.digest import sha256_file
 from scenegen.errors import InputError, ResourceError
 from scenegen.folder import RemoteFolder
 from scenegen.records import Artifact
-from scenegen.store import ABANDONED_AFTER_S, Store, disk_errors, entry_folder, sha256_file
+from scenegen.store import ABANDONED_AFTER_S, Store, disk_errors, entry_folder
 
 KEY = "ab" + "0" * 62
 

@@ -5,10 +5,11 @@ import pytest
 from PIL import ExifTags, Image
 
 from scenegen.config import ReadConfig
+from scenegen.digest import sha256_file
 from scenegen.errors import InputError
 from scenegen.records import Photo, Source
 from scenegen.runtime import Runtime
-from scenegen.store import Store, sha256_file
+from scenegen.store import Store
 from stages.read import READ
 from stages.stage import execute
 

@@ -1,0 +1,44 @@
+"""The record of the digests of the weight files in a folder, against which they are checked before they are used."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from scenegen.digest import sha256_file, sha256_once
+from scenegen.errors import WeightsError
+
+RECORD = "digests.json"
+
+
+def recorded_digest(path: Path) -> str:
+    """sha256 (hex) of a weight file, once it is the one that the record beside it names.
+
+    Raises:
+        WeightsError: where the file or its record cannot be read, or the file is another.
+    """
+    record = path.with_name(RECORD)
+    try:
+        expected, found = json.loads(record.read_text(encoding="utf-8"))[path.name], sha256_once(path)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise WeightsError(
+            f"the weights {path} or their record {record.name} cannot be read ({error}). They are part of this package; "
+            "install the package again."
+        ) from error
+    if found != expected:
+        raise WeightsError(
+            f"the weights {path} have sha256 {found}; {record.name} says {expected}. The file is damaged or was "
+            "exchanged: install the package again, or, if you exchanged it, run `python -m scenegen.weights`."
+        )
+    return found
+
+
+def write_record(folder: Path) -> Path:
+    """Records the digests of the weight files that lie in `folder` now. Returns the record."""
+    digests = {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    record = folder / RECORD
+    part = record.with_name(f"{RECORD}.{os.getpid()}")
+    part.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    part.replace(record)
+    return record
