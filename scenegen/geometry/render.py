@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
-from embreex import rtcore_scene
+from embreex import rtcore, rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 
@@ -49,7 +50,7 @@ class RayCaster:
     """A triangle soup prepared for ray queries."""
 
     def __init__(self, vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> None:
-        self._scene = rtcore_scene.EmbreeScene()
+        self._scene = rtcore_scene.EmbreeScene(_device())
         self._mesh = TriangleMesh(self._scene, np.ascontiguousarray(vertices[faces], dtype=np.float32))
 
     def cast(self, origins: Float[np.ndarray, "n 3"], directions: Float[np.ndarray, "n 3"]) -> Hits:
@@ -70,6 +71,12 @@ class RayCaster:
         return self._scene.run(
             np.ascontiguousarray(origins, dtype=np.float32), np.ascontiguousarray(directions, dtype=np.float32), **query
         )
+
+
+@cache
+def _device() -> rtcore.EmbreeDevice:
+    """The one Embree device of this process: about a thousand at once end it with a segmentation fault."""
+    return rtcore.EmbreeDevice()
 
 
 def render(meshes: Sequence[TexturedMesh], camera: Intrinsics, background: int = 255) -> Picture:

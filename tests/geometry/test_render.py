@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -57,3 +61,31 @@ def test_distances_are_in_units_of_the_direction() -> None:
     assert hits.distance[0] == pytest.approx(6)
     assert np.isinf(hits.distance[1])
     assert hits.triangle[1] == -1
+
+
+MANY_CASTERS = """
+import numpy as np
+from scenegen.geometry.render import RayCaster
+triangle, ahead = np.eye(3, dtype=np.float32), np.ones((1, 3))
+casters = [RayCaster(triangle + index, np.array([[0, 1, 2]], np.int32)) for index in range(4000)]
+for index, caster in enumerate(casters):
+    assert np.isclose(caster.cast(0 * ahead, ahead).distance[0], index + 1 / 3), index
+"""
+
+
+def test_thousands_of_casters_live_side_by_side() -> None:
+    """In a process of its own: what this guards against is a segmentation fault."""
+    done = subprocess.run([sys.executable, "-c", MANY_CASTERS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_casters_are_made_and_used_in_many_threads() -> None:
+    ahead = np.ones((1, 3))
+
+    def distance(index: int) -> float:
+        caster = RayCaster(np.eye(3, dtype=np.float32) + index, np.array([[0, 1, 2]], np.int32))
+        return float(caster.cast(0 * ahead, ahead).distance[0])
+
+    with ThreadPoolExecutor(8) as executor:
+        found = list(executor.map(distance, range(400)))
+    np.testing.assert_allclose(found, np.arange(400) + 1 / 3, rtol=1e-5)
