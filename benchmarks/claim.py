@@ -41,8 +41,9 @@ from scenegen.geometry.render import RayCaster
 from scenegen.pixal3d.compact import IMAGE_SIZE, CompactSettings, Evidence, evidence
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
-from scenegen.train.generator import SHARD, Training, imagenet_trunk, load_samples, parted, prepare, prepared
+from scenegen.train.generator import Training, imagenet_trunk
 from scenegen.train.meshes import MeshFolder, mesh_folder
+from scenegen.train.samples import SHARD, load_samples, parted, prepare, prepared
 from scenegen.train.twins import SETTINGS, TWINS, Told, Twin, train_twin
 from scenegen.train.views import View, view
 

@@ -37,9 +37,13 @@ def torch_device(runtime: Runtime) -> Any:
         UsageError: for a name that is none of `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         ResourceError: for a device this machine does not have.
     """
+    return named_device(runtime.device)
+
+
+def named_device(name: str) -> Any:
+    """As `torch_device`, by the name alone."""
     import torch
 
-    name = runtime.device
     if name == "auto":
         cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")

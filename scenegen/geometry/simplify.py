@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import manifold3d
 import numpy as np
 from jaxtyping import Float, Float32, Int32
+
+if TYPE_CHECKING:
+    import manifold3d
 
 FINEST, COARSEST, STEP = 5e-4, 2e-2, 1.5
 """Tolerances tried, as shares of the mesh's size, each `STEP` times the one before."""
@@ -25,6 +28,8 @@ def simplify(
         - **vertices**, **faces**: the simplified mesh, or the one given where it is no closed manifold.
         - **warnings**: says so in that case, and where the shape ends above the budget.
     """
+    import manifold3d  # here, so that training needs no native package for meshes
+
     vertices = vertices.astype(np.float32)
     if len(faces) <= max_faces:
         return vertices, faces, ()

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
 from scenegen.errors import ResourceError, UsageError
 
+FEW = 4
+"""Items of different lengths that are taken one by one; more are filled up to one length, which costs less than many calls."""
 SCORE_SIZE = 4
 """Bytes of one score: kernels that store scores store them in float32."""
 
@@ -78,8 +80,40 @@ def attend_ragged(
         batch = len(q_lengths)
         q, k, v = (x.unflatten(0, (batch, x.shape[0] // batch)) for x in (q, k, v))
         return attend(q, k, v, score_bytes).flatten(0, 1)
+    if score_bytes is None and len(q_lengths) > FEW:
+        return _attend_padded(q, k, v, q_lengths, k_lengths)
     items = zip(q.split(list(q_lengths)), k.split(list(k_lengths)), v.split(list(k_lengths)), strict=True)
     return torch.cat([attend(qi[None], ki[None], vi[None], score_bytes)[0] for qi, ki, vi in items])
+
+
+def _attend_padded(
+    q: Float[Tensor, "n h d"],
+    k: Float[Tensor, "m h d"],
+    v: Float[Tensor, "m h dv"],
+    q_lengths: Sequence[int],
+    k_lengths: Sequence[int],
+) -> Float[Tensor, "n h dv"]:
+    """`attend_ragged` in one call, the items filled up to the longest."""
+
+    def filled(x: Tensor, lengths: Sequence[int], place: tuple[Tensor, Tensor]) -> Tensor:
+        empty = x.new_zeros(len(lengths), -(-max(lengths) // 8) * 8, *x.shape[1:])
+        return empty.index_put(place, x).transpose(1, 2)
+
+    q_place, k_place = _places(q_lengths, q.device), _places(k_lengths, k.device)
+    keys, values = filled(k, k_lengths, k_place), filled(v, k_lengths, k_place)
+    there = torch.arange(keys.shape[2], device=k.device) < torch.tensor(list(k_lengths), device=k.device)[:, None]
+    made = functional.scaled_dot_product_attention(
+        filled(q, q_lengths, q_place), keys, values, attn_mask=there[:, None, None]
+    )
+    return made.transpose(1, 2)[q_place]
+
+
+def _places(lengths: Sequence[int], device: torch.device) -> tuple[Int64[Tensor, "n"], Int64[Tensor, "n"]]:
+    """The item of each token, and its place among that item's."""
+    total = sum(lengths)
+    counts = torch.tensor(list(lengths), device=device)
+    item = torch.arange(len(lengths), device=device).repeat_interleave(counts, output_size=total)
+    return item, torch.arange(total, device=device) - (counts.cumsum(0) - counts)[item]
 
 
 def attend_plainly(

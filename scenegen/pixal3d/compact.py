@@ -26,7 +26,6 @@ from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
 from scenegen.pixal3d.flow import LatentFlow
-from scenegen.pixal3d.projection import sample as bilinear
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample, velocity_from_clean
 from scenegen.pixal3d.visibility import (
     BEHIND_FRONT,
@@ -349,13 +348,13 @@ def looked_up(
         known: where the tokens and their cells lie on the picture.
         settings: sizes.
     """
-    features = torch.stack(
-        [
-            torch.cat([bilinear(level[item].float(), centres) for level in maps], dim=1)
-            for item, centres in enumerate(known.centres)
-        ]
-    )
-    colours = torch.stack([bilinear(picture, at) for picture, at in zip(image, known.parts, strict=True)])
+
+    def bilinear(level: Float[Tensor, "b c h w"], at: Float[Tensor, "b m 2"]) -> Float[Tensor, "b m c"]:
+        found = nn.functional.grid_sample(level.float(), at[:, :, None], padding_mode="border", align_corners=False)
+        return found[..., 0].transpose(1, 2)
+
+    features = torch.cat([bilinear(level, known.centres) for level in maps], dim=2)
+    colours = bilinear(image, known.parts)
     side = settings.tokens * settings.colour_patch
     cells = colours.transpose(1, 2).unflatten(2, (side, side, side))
     return torch.cat([features, tokens_of(cells, settings.colour_patch).flatten(2).transpose(1, 2)], dim=2)

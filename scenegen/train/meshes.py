@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import trimesh
 from jaxtyping import Float32, Int32, UInt8
 
 from scenegen.errors import InputError
 from scenegen.geometry.mesh import joined, vertex_normals
 from scenegen.geometry.render import RayCaster
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
 
 INDEX = "index.csv"
 CREASE_COS = float(np.cos(np.radians(40)))
@@ -145,6 +148,8 @@ def read_mesh(path: Path) -> ColoredMesh:
     Raises:
         InputError: if the file cannot be read, or has no triangles with an extent.
     """
+    import trimesh  # training from a pack does without
+
     try:
         loaded = trimesh.load(path, process=False)
     except Exception as error:  # a damaged file can raise anything
@@ -161,6 +166,6 @@ def read_mesh(path: Path) -> ColoredMesh:
     )
 
 
-def _vertex_colors(part: trimesh.Trimesh) -> UInt8[np.ndarray, "v 3"]:
+def _vertex_colors(part: Trimesh) -> UInt8[np.ndarray, "v 3"]:
     colored = part.visual.to_color() if part.visual.kind == "texture" else part.visual
     return np.ascontiguousarray(colored.vertex_colors[:, :3], dtype=np.uint8)

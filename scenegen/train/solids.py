@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
-from jaxtyping import Bool, Float, Float16, Float32, Int32, UInt8
+from jaxtyping import Bool, Float, Float16, Float32, Int32, Int64, UInt8
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from scenegen.train.meshes import ColoredMesh
 
-VERSION = 1
+VERSION = 2
 """Part of a cached file's name: what another method computed is not read."""
 RESOLUTION = 72
 """Cells along the longest side."""
@@ -34,14 +35,12 @@ HALF_SHEET = 0.75
 """Half the thickness of a sheet in cells: the least that no grid position can miss."""
 FOOT = 0.003
 """Vertices this close to the lowest, as a share of the longest side, stand on the ground."""
-COARSE = 4
-"""Stride of the first pass over the grid, in cells."""
-BAND = 2 * COARSE
-"""Cells from the surface within which distances are measured rather than interpolated."""
-
+BAND = 1
+"""Cells from the surface within which each sample looks for its own nearest triangle."""
+SPACING = 0.6
+"""Cells between the points on the surface by which that is found."""
 SPREADS = 2
 """Passes that carry sides from sample to sample."""
-
 AROUND = 3
 """Cells to either side that have a say in where an unseen hollow ends."""
 
@@ -93,15 +92,15 @@ def mesh_solid(mesh: ColoredMesh, resolution: int = RESOLUTION) -> Solid:
     seen = _Outside(mesh)
     buried, sheet = _sides(mesh, seen, HALF_SHEET * cell)
     surface = mesh.faces if buried.all() else mesh.faces[~buried]
-    distance = _distances(points, mesh.vertices, surface, cell)
-    outside = _outside_cells(points, distance, seen, cell)
-    distance = _closed(distance, outside, cell) * np.where(outside, 1, -1)
+    nearest = _nearest_surface(points, mesh, surface, cell)
+    outside = _outside_cells(points, nearest.distance, seen, cell)
+    distance = _closed(nearest.distance, outside, cell) * np.where(outside, 1, -1)
     if sheet.any():
-        sheets = distance if sheet.all() else _distances(points, mesh.vertices, mesh.faces[sheet], cell)
+        sheets = distance if sheet.all() else _nearest_surface(points, mesh, mesh.faces[sheet], cell).distance
         distance = np.minimum(distance, np.abs(sheets) - HALF_SHEET * cell)
     return Solid(
         distance=(distance / mesh.longest_side).astype(np.float16),
-        colors=_nearest_colors(points[::2, ::2, ::2], mesh, surface),
+        colors=nearest.color[::2, ::2, ::2],
         origin=origin,
         cell=cell,
         longest_side=mesh.longest_side,
@@ -195,23 +194,81 @@ def _sides(mesh: ColoredMesh, outside: _Outside, reach: float) -> tuple[Bool[np.
     return ~(above | below).any(axis=1), (above & below).any(axis=1)
 
 
-def _distances(
+@dataclass(frozen=True)
+class _Nearest:
+    """The nearest surface at every sample of a grid."""
+
+    distance: Float32[np.ndarray, "nx ny nz"]
+    color: UInt8[np.ndarray, "nx ny nz 3"]
+
+
+def _nearest_surface(
     points: Float32[np.ndarray, "nx ny nz 3"],
-    vertices: Float32[np.ndarray, "v 3"],
+    mesh: ColoredMesh,
     faces: Int32[np.ndarray, "f 3"],
     cell: float,
-) -> Float32[np.ndarray, "nx ny nz"]:
-    """Distance to the triangles: exact near them, interpolated between every `COARSE`th sample far away."""
-    scene = _open3d_scene(vertices, faces)
+) -> _Nearest:
+    """Distance to the triangles `faces` of `mesh` and the colour there.
+
+    Within `BAND` cells of the surface each sample takes the triangle that is nearest among points spread over all of them,
+    half a cell apart. Every other one takes the point of the surface that the nearest of those has found.
+    """
+    corners = mesh.vertices[faces].astype(np.float32)
+    spread, owner = _spread(corners, SPACING * cell)
     shape = points.shape[:3]
-    counts = [-(-(n - 1) // COARSE) + 1 for n in shape]
-    steps = [np.minimum(COARSE * np.arange(count), n - 1) for count, n in zip(counts, shape, strict=True)]
-    coarse = scene.compute_distance(np.ascontiguousarray(points[np.ix_(*steps)]), nthreads=1).numpy()
-    at = [np.interp(np.arange(n), step, np.arange(len(step))) for n, step in zip(shape, steps, strict=True)]
-    distance = ndimage.map_coordinates(coarse, np.meshgrid(*at, indexing="ij"), order=1)
-    near = distance < BAND * cell
-    distance[near] = scene.compute_distance(points[near], nthreads=1).numpy()
-    return distance
+    at = np.round((spread - points[0, 0, 0]) / np.float32(cell)).astype(int).clip(0, np.array(shape) - 1)
+    band = np.zeros(shape, dtype=bool)
+    band[tuple(at.T)] = True
+    band = ndimage.binary_dilation(band, np.ones((3, 3, 3), bool), iterations=BAND)
+    found = owner[cKDTree(spread).query(points[band])[1]]
+    weights = nearest_weights(corners[found], points[band])
+    foot = np.zeros_like(points)
+    foot[band] = np.einsum("nc,ncd->nd", weights, corners[found])
+    color = np.zeros((*shape, 3), dtype=np.uint8)
+    color[band] = np.round(np.einsum("nc,ncd->nd", weights, mesh.colors[faces[found]])).clip(0, 255)
+    nearest = tuple(ndimage.distance_transform_edt(~band, return_distances=False, return_indices=True))
+    return _Nearest(np.linalg.norm(points - foot[nearest], axis=-1), color[nearest])
+
+
+def _spread(
+    corners: Float32[np.ndarray, "f 3 3"], spacing: float
+) -> tuple[Float32[np.ndarray, "n 3"], Int64[np.ndarray, "n"]]:
+    """Points over all triangles, about `spacing` apart, and the triangle of each."""
+    lengths = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2)
+    first = lengths.argmax(axis=1)  # the longest side: points lie in rows along it
+    rows = np.arange(len(corners))
+    a, b, c = (corners[rows, (first + k) % 3] for k in range(3))
+    longest = lengths[rows, first]
+    height = np.linalg.norm(np.cross(b - a, c - a), axis=1) / np.maximum(longest, 1e-30)
+    along = np.maximum(np.ceil(longest / spacing), 1).astype(int)
+    up = np.maximum(np.ceil(height / spacing), 1).astype(int)
+    owner = np.repeat(rows, along * up)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(along * up) - along * up, along * up)
+    t = ((number // along[owner] + 0.5) / up[owner]).astype(np.float32)[:, None]
+    s = ((number % along[owner] + 0.5) / along[owner]).astype(np.float32)[:, None] * (1 - t)
+    return a[owner] + s * (b - a)[owner] + t * (c - a)[owner], owner
+
+
+def nearest_weights(
+    corners: Float32[np.ndarray, "n 3 3"], points: Float32[np.ndarray, "n 3"]
+) -> Float32[np.ndarray, "n 3"]:
+    """Barycentric weights of the point of each triangle that is nearest to its point."""
+    edges = np.roll(corners, -1, axis=1) - corners
+    arms = points[:, None] - corners
+    square = np.maximum(np.einsum("nkc,nkc->nk", edges, edges), 1e-30)
+    along = np.clip(np.einsum("nkc,nkc->nk", arms, edges) / square, 0, 1)
+    apart = np.square(arms - along[..., None] * edges).sum(axis=-1)
+    side = apart.argmin(axis=1)
+    rows = np.arange(len(points))
+    on_side = np.zeros((len(points), 3), dtype=np.float32)
+    on_side[rows, side] = 1 - along[rows, side]
+    on_side[rows, (side + 1) % 3] = along[rows, side]
+    normal = np.cross(edges[:, 0], edges[:, 1])
+    area = np.einsum("nc,nc->n", normal, normal)
+    # The weight of a corner is the area that the opposite edge spans with the point.
+    inner = np.einsum("nkc,nc->nk", np.cross(edges, arms), normal)[:, [1, 2, 0]] / np.maximum(area, 1e-30)[:, None]
+    inside = (inner >= 0).all(axis=1) & (area > 1e-30)
+    return np.where(inside[:, None], inner, on_side).astype(np.float32)
 
 
 def _outside_cells(
@@ -244,16 +301,6 @@ def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     return before, after
 
 
-def _nearest_colors(
-    points: Float32[np.ndarray, "mx my mz 3"], mesh: ColoredMesh, faces: Int32[np.ndarray, "f 3"]
-) -> UInt8[np.ndarray, "mx my mz 3"]:
-    found = _open3d_scene(mesh.vertices, faces).compute_closest_points(np.ascontiguousarray(points), nthreads=1)
-    second, third = np.moveaxis(found["primitive_uvs"].numpy(), -1, 0)
-    corners = mesh.colors[faces[found["primitive_ids"].numpy()]]
-    weights = np.stack([1 - second - third, second, third], axis=-1)
-    return np.round(np.einsum("xyzc,xyzcd->xyzd", weights, corners)).clip(0, 255).astype(np.uint8)
-
-
 def _closed(
     distance: Float32[np.ndarray, "nx ny nz"], outside: Bool[np.ndarray, "nx ny nz"], cell: float
 ) -> Float32[np.ndarray, "nx ny nz"]:
@@ -270,14 +317,6 @@ def _closed(
     if not open_at.any():
         return distance
     return np.minimum(distance, (ndimage.distance_transform_edt(~open_at) + 0.5).astype(np.float32) * cell)
-
-
-def _open3d_scene(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]):  # type: ignore[no-untyped-def]
-    import open3d
-
-    scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-    scene.add_triangles(open3d.core.Tensor(vertices), open3d.core.Tensor(faces.astype(np.uint32)))
-    return scene
 
 
 def sphere_directions(count: int) -> Float[np.ndarray, "n 3"]:

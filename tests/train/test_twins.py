@@ -13,7 +13,8 @@ from torch import Tensor
 from scenegen.pixal3d.compact import Evidence
 from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train import twins
-from scenegen.train.generator import QUANTUM, Samples, Training, batch_of
+from scenegen.train.generator import Training
+from scenegen.train.samples import QUANTUM, Samples, batch_of
 from scenegen.train.twins import TWINS, Told, Twin, batch_rows, picture_tokens, sines, train_twin
 from tests.pixal3d.test_compact import SMALL, TinyTrunk, seen_sphere
 
@@ -35,17 +36,17 @@ def samples(known: Evidence) -> Samples:
     cells, side = SMALL.cells, SMALL.tokens * SMALL.colour_patch
     ramp = np.linspace(-100, 100, cells).astype(np.int8)
 
-    def repeated(values: Tensor) -> np.ndarray:
-        return np.repeat(values.numpy(), 6, axis=0)
+    def repeated(values: Tensor) -> Tensor:
+        return values.repeat_interleave(6, dim=0)
 
     return Samples(
-        image=np.round(repeated(known.image) * 255).astype(np.uint8),
-        visibility=np.broadcast_to(np.int8(0), (6, cells, cells, cells, CHANNELS)),
+        image=(repeated(known.image) * 255).round().to(torch.uint8),
+        visibility=torch.zeros(1, dtype=torch.int8).expand(6, cells, cells, cells, CHANNELS),
         centres=repeated(known.centres),
         parts=repeated(known.parts),
         scalars=repeated(known.scalars),
-        distance=np.broadcast_to(ramp, (6, cells, cells, cells)),
-        colour=np.zeros((6, side, side, side, 3), np.uint8),
+        distance=torch.from_numpy(ramp).expand(6, cells, cells, cells),
+        colour=torch.zeros((6, side, side, side, 3), dtype=torch.uint8),
     )
 
 
@@ -103,7 +104,7 @@ def test_a_field_is_drawn_for_every_cell(known: Evidence) -> None:
 
 def test_tokens_of_what_is_learned_are_the_cells_of_what_is_made(samples: Samples, known: Evidence) -> None:
     """A network that gives the truth, whatever the noise, makes the field the truth was packed from."""
-    latent = batch_of(samples, np.arange(1), False, SMALL).latent
+    latent = batch_of(samples, torch.arange(1), False, SMALL).latent
     truth = latent[0, : SMALL.patch**3].flatten(1).T
 
     class Knowing(Twin):

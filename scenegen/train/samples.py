@@ -1,0 +1,302 @@
+"""Samples of the compact generator (`scenegen.pixal3d.compact`): what a view shows, as it would be estimated, and the truth."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int8, Integer, UInt8
+from scipy import ndimage
+from torch import Tensor
+
+from scenegen.errors import InputError
+from scenegen.generator import ObjectView
+from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
+from scenegen.geometry.fill import nearest_known
+from scenegen.pixal3d.compact import RELIEF_ERROR, CompactSettings, Evidence, evidence, open_tokens, packed
+from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
+from scenegen.train.meshes import MeshFolder
+from scenegen.train.solids import cached_solid, resampled, resampled_colors
+from scenegen.train.views import View, view
+
+logger = logging.getLogger(__name__)
+
+SHARD = 128
+"""Samples a file."""
+SEEDS = 1_000_000
+"""Between the first seeds of two files: more than a file can use up."""
+HELD_OUT = 25
+"""One mesh in so many is kept from training, to judge by."""
+KINDS = ((0.3, 0.0, 0.0), (0.25, 0.004, 0.07), (0.45, 0.07, 0.22))
+"""Share of the samples with exact depth and mask, with those of a good sensor or network, and of a weak one; and for each the
+least and most error of the depth across an object, as a share of its width."""
+FLAT = 0.17
+"""Such an error from which on an estimate says little about an object's relief: about what a flat one has."""
+QUANTUM = 127.0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples as small integers, in the memory of one device."""
+
+    image: UInt8[Tensor, "n 3 s s"]
+    visibility: Int8[Tensor, "n r r r 7"]
+    centres: Float[Tensor, "n t 2"]
+    parts: Float[Tensor, "n m 2"]
+    scalars: Float[Tensor, "n 6"]
+    distance: Int8[Tensor, "n r r r"]
+    """Signed distance, `TRUNCATION` at 127."""
+    colour: UInt8[Tensor, "n k k k 3"]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+
+def stacked(samples: Sequence[Mapping[str, np.ndarray]]) -> Samples:
+    """Some samples, at least one, as `samples_of` gives them."""
+    return Samples(**{name: torch.from_numpy(np.stack([one[name] for one in samples])) for name in samples[0]})
+
+
+def samples_of(
+    meshes: MeshFolder, solids: Path, seed: int, settings: CompactSettings, conditions: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """A random view of a random mesh, as `Samples` holds one: as often as `conditions` says, each time estimated anew.
+
+    Args:
+        meshes: to show.
+        solids: a folder for signed distances.
+        seed: of all that is random.
+        settings: of the network they are for.
+        conditions: at least 1.
+
+    Raises:
+        InputError: where the view or an estimate shows too little.
+    """
+    rng = np.random.default_rng(seed)
+    seen = view(meshes, seed)
+    return [_sample(seen, meshes, solids, settings, rng) for _ in range(conditions)]
+
+
+def _sample(
+    seen: View, meshes: MeshFolder, solids: Path, settings: CompactSettings, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    kind = rng.choice(len(KINDS), p=[share for share, _, _ in KINDS])
+    _, least, most = KINDS[kind]
+    shown = seen.view if kind == 0 else degraded(seen.view, float(rng.uniform(least, most)), rng)
+    edge = cube_edge(shown)
+    known = evidence(shown, edge, settings)
+    if not open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], settings.patch).any():
+        raise InputError("mask, depth and background leave no room for the object.")
+    # An estimate may be nearer or farther as a whole: the object is learned with its nearest part where that is estimated.
+    moved = np.diag([*3 * (nearest_depth(shown) / nearest_depth(seen.view),), 1.0])
+    latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ moved @ seen.crop_from_mesh
+    solid = cached_solid(meshes[seen.mesh], solids)
+    distance = resampled(solid, latent_from_mesh, settings.cells, TRUNCATION)
+    colour = resampled_colors(solid, latent_from_mesh, settings.tokens * settings.colour_patch)
+    return {
+        "image": np.round(known.image[0].numpy() * 255).astype(np.uint8),
+        "visibility": np.round(known.visibility[0].numpy() * QUANTUM).astype(np.int8),
+        "centres": known.centres[0].numpy().astype(np.float16),
+        "parts": known.parts[0].numpy().astype(np.float16),
+        "scalars": known.scalars[0].numpy(),
+        "distance": np.round(distance / TRUNCATION * QUANTUM).astype(np.int8),
+        "colour": colour,
+    }
+
+
+def parted(meshes: MeshFolder) -> tuple[MeshFolder, MeshFolder]:
+    """The meshes to learn from and those to judge by, drawn by their files' names, so that more files move none."""
+    chosen = [int(hashlib.sha256(item.path.name.encode()).hexdigest(), 16) % HELD_OUT == 0 for item in meshes.files]
+    learned, judged = (
+        tuple(item for item, held in zip(meshes.files, chosen, strict=True) if held is part) for part in (False, True)
+    )
+    return MeshFolder(learned), MeshFolder(judged)
+
+
+def degraded(shown: ObjectView, error: float, rng: np.random.Generator) -> ObjectView:
+    """The view as estimators would give it.
+
+    Measured on the embedded network: an object's relief is flattened to a fraction, tilted, and bent; its outline is off by
+    some pixels, or a part is missing; the background comes nearer or recedes; up leans.
+
+    Args:
+        shown: exact.
+        error: of the depth across the object, as a share of its width.
+        rng: draws all that.
+    """
+    size = shown.mask.shape[0]
+    weak = min(error / FLAT, 1.0)
+    inside = (shown.mask > 0.5) & (shown.depth > 0)
+    width = np.sqrt(np.count_nonzero(inside)) / shown.crop.intrinsics.fx  # over the depth
+
+    def smooth(cells: int, deviation: float) -> Float32[np.ndarray, "s s"]:
+        return cv2.resize(
+            rng.normal(0, deviation, (cells, cells)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC
+        )
+
+    mask = _misjudged(shown.mask, weak, smooth(10, 1.0), rng)
+    log_depth = np.log(np.where(shown.depth > 0, shown.depth, 1.0))
+    middle = np.median(log_depth[inside])
+    # What the mask takes along of other things has a depth of its own.
+    log_depth = np.clip(log_depth, middle - 1.5 * width, middle + 1.5 * width)
+    kept = np.clip(rng.normal(1 - 0.75 * weak, 0.35 * weak), 0, 1)
+    relief = nearest_known(kept * (log_depth - middle), inside | ((mask > 0.5) & (shown.depth > 0)))
+    relief = cv2.GaussianBlur(relief.astype(np.float32), (0, 0), (0.2 + weak * rng.uniform(1, 5)) * size / 128)
+    across = np.linspace(-0.5, 0.5, size)
+    tilt = rng.normal(0, 0.3 * weak, 2) @ np.stack(np.meshgrid(across, across)).reshape(2, -1)
+    relief += width * (tilt.reshape(size, size) + smooth(4, 0.3 * error) + smooth(12, 0.1 * error))
+    around = np.exp(rng.normal(0, 0.5 * error) + smooth(3, 0.2 * error))
+    depth = np.where(mask > 0.5, np.exp(middle + relief), np.where(inside, shown.limit, shown.depth) * around)
+    lean = cv2.Rodrigues(rng.normal(0, np.radians(4) * weak, 3))[0]
+    return replace(
+        shown,
+        mask=mask,
+        depth=depth.astype(np.float32),
+        limit=(shown.limit * np.exp(width * rng.normal(0, 0.7 * error))).astype(np.float32),
+        up=(lean @ shown.up).astype(np.float32),
+        relief_error=error,
+    )
+
+
+def _misjudged(
+    mask: Float32[np.ndarray, "s s"], weak: float, noise: Float32[np.ndarray, "s s"], rng: np.random.Generator
+) -> Float32[np.ndarray, "s s"]:
+    """`mask` as an estimator draws it: the weaker, the more.
+
+    Its outline wanders along `noise`; a part on one side is missing, or a round bit inside; a bit of what is beside it, and of
+    the background, is taken along.
+    """
+    inside = mask > 0.5
+    side = np.arange(mask.shape[0])
+    reach = (0.004 + 0.01 * weak) * mask.shape[0]
+    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    moved = distance - 0.5 * np.sign(distance) + reach * (noise + rng.normal())
+    rows, columns = np.nonzero(inside)
+
+    def bit(most: float) -> Float[np.ndarray, "s s"]:
+        """Distance into a disc around a pixel of the object; its radius is a share of the object's width."""
+        middle = rng.integers(len(rows))
+        radius = rng.uniform(0.3, 1) * most * np.sqrt(len(rows))
+        return radius - np.hypot(side - columns[middle], side[:, None] - rows[middle])
+
+    if rng.random() < 0.2 * weak:
+        angle = rng.uniform(0, 2 * np.pi)
+        along = np.cos(angle) * side + np.sin(angle) * side[:, None]
+        moved = np.minimum(moved, np.percentile(along[rows, columns], rng.uniform(75, 97)) - along)
+    if rng.random() < 0.2 * weak:
+        moved = np.minimum(moved, -bit(0.25))
+    if rng.random() < 0.25 * weak:
+        moved = np.maximum(moved, bit(0.5))
+    found = np.clip(moved + 0.5, 0, 1).astype(np.float32)
+    return found if np.count_nonzero(found > 0.5) > 0.5 * len(rows) else mask
+
+
+def prepare(meshes: MeshFolder, cache: Path, samples: int, settings: CompactSettings, processes: int = 1) -> None:
+    """Makes samples until `cache` holds `samples` of them, rounded up to whole files, which are there whole or not at all.
+
+    Args:
+        meshes: to show.
+        cache: a folder of its own for each folder of meshes; signed distances are kept beside it.
+        samples: at least.
+        settings: of the network they are for.
+        processes: at a time.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    files = -(-samples // SHARD)
+    wanted = [number for number in range(files) if not _shard_path(cache, number).is_file()]
+    make = partial(_make_shard, meshes, cache, settings=settings)
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for number in pool.map(make, wanted):
+            logger.info("samples: file %d of %d is there", number + 1, files)
+
+
+def _make_shard(meshes: MeshFolder, cache: Path, number: int, settings: CompactSettings) -> int:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    made: list[dict[str, np.ndarray]] = []
+    for seed in count(number * SEEDS):
+        try:
+            made += samples_of(meshes, cache.parent / "solids", seed, settings)
+        except InputError as error:
+            logger.debug("sample %d: %s", seed, error)
+        if len(made) == SHARD:
+            break
+    path = _shard_path(cache, number)
+    whole = path.with_suffix(f".{os.getpid()}.tmp")
+    with whole.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{name: np.stack([item[name] for item in made]) for name in made[0]})
+    whole.replace(path)
+    return number
+
+
+def _shard_path(cache: Path, number: int) -> Path:
+    return cache / f"samples-{number:05d}.npz"
+
+
+def load_samples(paths: Sequence[Path], visibility: bool = True) -> Samples:
+    """The samples of some files of `prepare`. Without `visibility`, which is most of them, it is zeros that take no memory."""
+    parts: list[dict[str, np.ndarray]] = []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as data:
+            parts.append({name: data[name] for name in data.files if visibility or name != "visibility"})
+    whole = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+    unseen = torch.zeros(1, dtype=torch.int8).expand(*whole["distance"].shape, CHANNELS)
+    return Samples(**{"visibility": unseen, **whole})
+
+
+def prepared(cache: Path) -> list[Path]:
+    """The files of samples that `cache` holds.
+
+    Raises:
+        InputError: where there are none.
+    """
+    paths = sorted(cache.glob("samples-*.npz"))
+    if not paths:
+        raise InputError(f"`cache` {cache} holds no samples; prepare some first.")
+    return paths
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples as the network takes them."""
+
+    known: Evidence
+    latent: Float[Tensor, "b c g g g"]
+
+
+def batch_of(samples: Samples, rows: Integer[Tensor, "b"], mirrored: bool, settings: CompactSettings) -> Batch:
+    """Some samples, or their mirror images (left and right exchanged), on the samples' device."""
+
+    def tensor(values: Tensor, unit: float, across: int | None = None) -> Tensor:
+        """`across`: the axis of x."""
+        chosen = values[rows].float() / unit
+        return chosen.flip(across) if mirrored and across is not None else chosen
+
+    def places(values: Tensor, resolution: int) -> Tensor:
+        grid = tensor(values, 1).unflatten(1, (resolution, -1))  # x is outermost
+        return ((grid.flip(1) * grid.new_tensor([-1.0, 1.0])) if mirrored else grid).flatten(1, 2)
+
+    scalars = tensor(samples.scalars, 1)
+    if mirrored:
+        scalars[:, 0] *= -1
+    known = Evidence(
+        image=tensor(samples.image, 255, across=3),
+        visibility=tensor(samples.visibility, QUANTUM, across=1),
+        centres=places(samples.centres, settings.tokens),
+        parts=places(samples.parts, settings.tokens * settings.colour_patch),
+        scalars=scalars,
+    )
+    distance = tensor(samples.distance, QUANTUM, across=1)[:, None] * TRUNCATION
+    colour = tensor(samples.colour, 255, across=1).movedim(-1, 1)
+    return Batch(known, packed(distance, colour, settings))
