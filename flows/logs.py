@@ -10,11 +10,12 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 
 from scenegen.progress import OWN_LOGGERS, say_place
+from scenegen.redaction import RedactingFormatter
 
 FIELDS = (("image", "image"), ("stage", "stage"), ("object", "object_id"))
 
 
-class About(logging.Formatter):
+class About(RedactingFormatter):
     """`image=table stage=generate object=3 | took 2.1 s`: the server keeps no fields of a line but its text and its run."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
 
 from prefect.runtime import deployment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from scenegen.config import DEFAULT_PRESET, Config, load_config, preset_names
 from scenegen.errors import UsageError
-from scenegen.folder import is_url, local_path, refuse_network
+from scenegen.folder import is_url, local_path, refuse_network, scheme
+from scenegen.redaction import secret_in
 from scenegen.runtime import Runtime
 from stages.batch import Job, plan
 from stages.devices import process_devices
 
-SIGNATURES = frozenset({"x-amz-signature", "x-amz-security-token", "x-goog-signature", "sig", "signature", "token"})
-"""Query parameters that let whoever has the URL in."""
 MAX_CHUNK = 500
 """A run's parameters must stay below half a megabyte, which is what the server takes."""
 
@@ -29,12 +27,10 @@ def without_secrets(place: str) -> str:
         ValueError: for a URL with a password or a signature. The message does not repeat it.
     """
     if is_url(place):
-        parts = urlsplit(place)
-        signed = sorted(name for name, _ in parse_qsl(parts.query) if name.lower() in SIGNATURES)
-        if parts.password is not None or signed:
-            what = f"signature ({', '.join(signed)})" if signed else "password"
+        secret = secret_in(place)
+        if secret:
             raise ValueError(
-                f"the {parts.scheme}:// URL holds a {what}; give it without, and let the worker have the credentials "
+                f"the {scheme(place)}:// URL holds a {secret}; give it without, and let the worker have the credentials "
                 "in its environment (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, ...) or its profile."
             )
     return place

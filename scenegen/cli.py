@@ -31,6 +31,7 @@ from scenegen.errors import (
     WeightsError,
 )
 from scenegen.progress import log_json_to_stderr, log_photo, logging_to_stderr, set_verbosity, watching
+from scenegen.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -658,5 +659,5 @@ def _show(table: Table) -> None:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{redacted(text)}\n")
     sys.stdout.flush()

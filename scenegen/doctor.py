@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from scenegen.errors import ScenegenError
-from scenegen.folder import RemoteFolder, is_url, local_path, redacted
+from scenegen.folder import RemoteFolder, is_url, local_path
 from scenegen.models import list_models
 from scenegen.progress import STYLES
+from scenegen.redaction import redacted
 from scenegen.runtime import Runtime
 from scenegen.store import flush
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from scenegen.errors import ScenegenError, TransientError, UsageError, WeightsError
+from scenegen.redaction import clean_cause, redacted, remember
 
 logger = logging.getLogger(__name__)
 
@@ -176,15 +177,17 @@ def is_url(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE) is not None and not text.lower().startswith("file:")
 
 
-def redacted(text: str) -> str:
-    """`text` without what the URLs in it may let others in by: user, password and query."""
-    text = re.sub(r"(\b[a-z][a-z0-9+.-]+://)[^/\s@]+@", r"\1", text, flags=re.IGNORECASE)
-    return re.sub(r"(\bhttps?://[^\s?'\"<>]+)\?[^\s'\"<>)]*", r"\1?...", text, flags=re.IGNORECASE)
-
-
 def local_path(text: str) -> Path:
     """The local path that `text`, a path or a `file://` URL, means."""
-    return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)) if text.lower().startswith("file://") else text)
+    if not text.lower().startswith("file://"):
+        return Path(text)
+    _, slash, path = text[len("file://") :].partition("/")
+    return Path(os.fsdecode(unquote_to_bytes(slash + re.split("[?#]", path, maxsplit=1)[0])))
+
+
+def scheme(url: str) -> str:
+    """The protocol of a URL, in lower case."""
+    return url.partition("://")[0].lower()
 
 
 def refuse_network(url: str, argument: str) -> None:
@@ -193,9 +196,9 @@ def refuse_network(url: str, argument: str) -> None:
     Raises:
         UsageError: unless the protocol stays within this process.
     """
-    if urlsplit(url).scheme.lower() not in IN_PROCESS:
+    if scheme(url) not in IN_PROCESS:
         raise UsageError(
-            f"`{argument}` is {redacted(url)}, which --offline forbids to reach; give a local path, or drop --offline."
+            f"`{argument}` is {redacted(url)}, which --offline does not allow; give a local path, or drop --offline."
         )
 
 
@@ -205,14 +208,17 @@ def connect(url: str) -> tuple[Any, str]:
         import fsspec
     except ImportError as error:
         raise WeightsError(f"{redacted(url)} needs fsspec: pip install 'scenegen-3d[batch]'") from error
-    scheme = urlsplit(url).scheme.lower()
+    protocol = scheme(url)
+    remember(url)
     try:
         # Listings are never remembered: other machines write there too.
-        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(scheme, {}))
+        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(protocol, {}))
     except ImportError as error:
-        raise WeightsError(f"{redacted(url)} needs a package for {scheme}:// that is not installed: {error}") from error
+        raise WeightsError(
+            f"{redacted(url)} needs a package for {protocol}:// that is not installed: {error}"
+        ) from error
     except ValueError as error:
-        raise UsageError(f"{redacted(url)} cannot be used: {error}") from error
+        raise UsageError(redacted(f"{url} cannot be used: {error}")) from clean_cause(error)
     return files, str(path)
 
 
@@ -223,8 +229,9 @@ def reaching(url: str) -> Iterator[None]:
         yield
     except ScenegenError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (back-ends share no error type; all become one)
+        shown = redacted(url)
         text = redacted(" ".join(str(error).split())) or type(error).__name__
         raise TransientError(
-            f"cannot reach {redacted(url)}: {text}; check the address, the credentials and the network, then run again."
-        ) from error
+            f"cannot reach {shown}: {text}; check the address, the credentials and the network, then run again."
+        ) from clean_cause(error)

@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from scenegen.redaction import RedactingFormatter, redacted
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -189,7 +191,7 @@ def say_place(record: logging.LogRecord) -> bool:
     return True
 
 
-class JsonLines(logging.Formatter):
+class JsonLines(RedactingFormatter):
     """One JSON object a line, for programs: time (UTC), level, logger, run, image, stage, object, message, traceback.
 
     Args:
@@ -210,10 +212,10 @@ class JsonLines(logging.Formatter):
             "image": getattr(record, "image", None),
             "stage": getattr(record, "stage", None),
             "object": getattr(record, "object_id", None),
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         if record.exc_info:
-            values["traceback"] = self.formatException(record.exc_info)
+            values["traceback"] = redacted(self.formatException(record.exc_info))
         return json.dumps(values)
 
 
@@ -223,10 +225,10 @@ def log_to_stderr() -> None:
         from rich.logging import RichHandler
 
         handler: logging.Handler = RichHandler(console=console(), show_path=False, show_time=False)
-        handler.setFormatter(logging.Formatter("%(place)s%(message)s"))
+        handler.setFormatter(RedactingFormatter("%(place)s%(message)s"))
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s: %(place)s%(message)s"))
+        handler.setFormatter(RedactingFormatter("%(levelname)s: %(place)s%(message)s"))
     _log_by(handler)
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from scenegen.redaction import redacted
+
+Shown = Annotated[str, AfterValidator(redacted)]
+"""A text without secrets: records are kept where others read them."""
 ARTIFACT_FIELDS = {"path", "sha256", "bytes"}
 
 Vector = tuple[float, float, float]
@@ -105,7 +109,7 @@ class Photo(Record):
     original_height: int
     focal_35mm: float | None
     """Equivalent focal length in millimetres on a 36 x 24 mm frame, from EXIF."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class Instance(Record):
@@ -127,7 +131,7 @@ class Instances(Record):
     items: tuple[Instance, ...]
     backend: str
     licence: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class Depth(Record):
@@ -148,7 +152,7 @@ class Depth(Record):
     """One standard deviation of the depth across an object, once its mean is right, as a share of the object's width."""
     backend: str
     licence: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class Plane(Record):
@@ -189,7 +193,7 @@ class Layout(Record):
     limit: Artifact
     """npy float32, z-depth in metres of the background behind every pixel, 0 where unknown."""
     backend: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class SelfCheck(Record):
@@ -218,7 +222,7 @@ class ObjectMesh(Record):
     """Of the attempt that was taken, where the generator makes several."""
     check: SelfCheck | None = None
     """By generators that check themselves."""
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class Failure(Record):
@@ -226,7 +230,7 @@ class Failure(Record):
 
     stage: str
     object: int | None
-    error: str
+    error: Shown
 
 
 class Objects(Record):
@@ -282,14 +286,14 @@ class Scene(Record):
     surfaces: tuple[Surface, ...]
     """Background meshes in the camera frame."""
     failures: tuple[Failure, ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class Export(Record):
     """The exported files, each with its name inside the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()
 
 
 class StageTiming(Record):
@@ -306,4 +310,4 @@ class Report(Record):
     """The page and the pictures that go with it, each with its name inside the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Shown, ...] = ()

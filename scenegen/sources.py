@@ -12,9 +12,10 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator
 
 from scenegen.errors import InputError, UsageError
-from scenegen.folder import connect, is_url, local_path, reaching, redacted
+from scenegen.folder import connect, is_url, local_path, reaching
 from scenegen.inputs import PICTURE_SUFFIXES, find_photos, is_safe_name, safe_name, unique_names
 from scenegen.records import Record
+from scenegen.redaction import redacted
 from scenegen.store import MAX_INPUT_BYTES
 
 logger = logging.getLogger(__name__)

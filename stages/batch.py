@@ -20,20 +20,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
-from typing import Annotated, Literal
+from typing import Literal
 
 from platformdirs import user_cache_path
-from pydantic import AfterValidator, ValidationError
+from pydantic import ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.digest import sha256_file
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
-from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, redacted, refuse_network
+from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
 from scenegen.inputs import Inputs
 from scenegen.progress import log_photo
-from scenegen.records import Record, digest_json
+from scenegen.records import Record, Shown, digest_json
+from scenegen.redaction import redacted
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
 from scenegen.store import STAGING, Store, disk_errors
@@ -68,10 +69,6 @@ class Job(Record):
     offline: bool = False
     cache: str | None = None
     """Where scenes are made whose `out` is a URL; by default in the user's cache."""
-
-
-Shown = Annotated[str, AfterValidator(redacted)]
-"""A text in which no URL shows a password or a signature: rows are kept where others read them."""
 
 
 class Row(Record):

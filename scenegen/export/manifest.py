@@ -25,7 +25,7 @@ from scenegen import __version__
 from scenegen.config import Config
 from scenegen.digest import sha256_file
 from scenegen.errors import ExportError, InputError, ResourceError
-from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Source
+from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Shown, Source
 from scenegen.store import Store, disk_errors, flush
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class StageEntry(Record):
     backend: str | None
     licence: str | None
     weights: dict[str, str]
-    warnings: tuple[str, ...]
+    warnings: tuple[Shown, ...]
     check: SelfCheck | None = None
 
 

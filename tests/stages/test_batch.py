@@ -193,7 +193,7 @@ def test_every_failure_becomes_a_row(job: Job, shop: Any, tmp_path: Path, error:
 def test_offline_reaches_no_url(job: Job, shop: Any) -> None:
     row = run_item(Item(image="s3://bucket/a.jpg", name="a"), job.model_copy(update={"offline": True}))
     assert (row.state, row.exit_code) == ("failed", 2)
-    assert "--offline forbids" in row.error
+    assert "--offline does not allow" in row.error
 
 
 def test_damaged_rows_and_manifests_do_not_count(job: Job, shop: Any, tmp_path: Path) -> None:
