@@ -139,7 +139,7 @@ class LayoutConfig(Settings):
     method: Literal["planes"] = "planes"
     inlier_share: float = Field(0.01, gt=0)
     """RANSAC distance threshold, as a share of the depth."""
-    min_floor_share: float = Field(0.08, gt=0, lt=1)
+    min_floor_share: float = Field(0.05, gt=0, lt=1)
     """Smallest floor, as a share of the background pixels."""
     max_tilt_deg: float = Field(75.0, gt=0, le=90)
     """How far the floor's normal may lean from the picture's vertical, where gravity is not known."""

@@ -41,7 +41,6 @@ REQUIRED = {
     "manifold3d": "3.1",
     "networkx": "3.2",
     "numpy": "1.26",
-    "open3d": "0.18",
     "OpenEXR": "3.3",
     "opencv-python-headless": "4.9",
     "pillow": "13",  # earlier ones decode hostile pictures unsafely
@@ -87,7 +86,6 @@ def examine(out: str, runtime: Runtime) -> list[Check]:
         *(check_version(name, floor, required=False) for name, floor in OPTIONAL.items()),
         check_fastapi(),
         *(check_import(module) for module in NATIVE),
-        check_open3d(),
         check_machine(),
         *(check_bucket(out) if is_url(out) else (check_disk(local_path(out)), check_writing(local_path(out)))),
         *check_models(runtime),
@@ -156,19 +154,6 @@ def check_import(module: str) -> Check:
         return Check(f"import {module}", "ok", "imports")
     return Check(
         f"import {module}", "fail", error, f"install it again: pip install --force-reinstall {module.split('.')[0]}"
-    )
-
-
-def check_open3d() -> Check:
-    """Open3D imports only where some system libraries are; without it a slower twin in numpy does its work."""
-    error = import_error("open3d")
-    if error is None:
-        return Check("import open3d", "ok", "imports")
-    return Check(
-        "import open3d",
-        "warn",
-        f"{error}; a numpy twin, slower, is used instead",
-        "apt-get install libusb-1.0-0 libgl1 libegl1 libx11-6 libgomp1",
     )
 
 

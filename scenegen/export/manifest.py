@@ -39,7 +39,6 @@ PACKAGES = (
     "manifold3d",
     "networkx",
     "numpy",
-    "open3d",
     "opencv-python-headless",
     "pillow",
     "scikit-image",

@@ -41,7 +41,7 @@ from scenegen.records import (
 )
 
 THUMBNAIL_SIDE = 160
-PACKAGES = ("numpy", "opencv-python-headless", "embreex", "open3d", "trimesh", "usd-core", "torch", "transformers")
+PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")
 """Packages whose version the page names, where they are installed."""
 INTRINSICS_SOURCES = {
     "fov": "given",

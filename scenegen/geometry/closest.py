@@ -8,15 +8,13 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, Int64
 from scipy.spatial import cKDTree
 
-from scenegen.geometry.planes import open3d_problem
-
-CANDIDATES = 16
-"""Triangles the plain search begins with; twice as many each time these do not settle it."""
+CANDIDATES = 8
+"""Triangles the search begins with; twice as many each time these do not settle it."""
 ROWS = 2**21
-"""Pairs of point and triangle the plain search looks at a time."""
+"""Pairs of query and triangle looked at a time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Closest:
     """For each query, the point of the mesh nearest to it."""
 
@@ -29,70 +27,75 @@ def closest_points(
 ) -> Closest:
     """The points of the mesh (at least one face, in any winding) nearest to `queries`.
 
-    open3d's search tree over the triangles; `closest_points_numpy`, several times slower, where open3d cannot be imported.
-    """
-    if open3d_problem() is not None:
-        return closest_points_numpy(vertices, faces, queries)
-    import open3d
-
-    scene = open3d.t.geometry.RaycastingScene()
-    scene.add_triangles(
-        open3d.core.Tensor(np.ascontiguousarray(vertices, dtype=np.float32)),
-        open3d.core.Tensor(np.ascontiguousarray(faces, dtype=np.uint32)),
-    )
-    found = scene.compute_closest_points(open3d.core.Tensor(np.ascontiguousarray(queries, dtype=np.float32)))
-    points = found["points"].numpy()
-    return Closest(points, np.linalg.norm(points - queries, axis=1).astype(np.float32))
-
-
-def closest_points_numpy(
-    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], queries: Float[np.ndarray, "n 3"]
-) -> Closest:
-    """The twin of `closest_points` in scipy and numpy: its oracle in the tests, and what runs without open3d.
-
-    Triangles are looked at in the order of their centroids' distance. No triangle is nearer than its centroid less the largest
-    reach of any, so a query is settled once what it has found is nearer than that bound for the next centroid.
+    Triangles are looked at in the order of their centroids' distance, those of one size after those of another, so that a few
+    large ones do not widen the search among many small ones. No triangle is nearer than its centroid less its reach; so a
+    query is settled among triangles of one size once what is found is nearer than that bound for the next centroid.
     """
     corners = vertices[faces].astype(np.float64)
     centroids = corners.mean(axis=1)
-    reach = float(np.linalg.norm(corners - centroids[:, None], axis=2).max())
-    tree = cKDTree(centroids)
-    points = np.empty((len(queries), 3))
-    distance = np.full(len(queries), np.inf)
-    open_ = np.arange(len(queries))
-    candidates = min(CANDIDATES, len(faces))
-    while len(open_):
-        unsettled = []
-        for chunk in np.array_split(open_, -(-len(open_) * candidates // ROWS)):
-            near, triangle = tree.query(queries[chunk], k=[*range(1, candidates + 1)], workers=-1)
-            points[chunk], distance[chunk] = _nearest_of(corners, queries[chunk].astype(np.float64), triangle)
-            unsettled.append(chunk[near[:, -1] - reach < distance[chunk]])
-        open_ = np.concatenate(unsettled) if candidates < len(faces) else open_[:0]
-        candidates = min(2 * candidates, len(faces))
-    return Closest(points.astype(np.float32), distance.astype(np.float32))
+    reach = np.linalg.norm(corners - centroids[:, None], axis=2).max(axis=1)
+    size = np.frexp(reach)[1]
+    search = _Search(corners, centroids, reach, np.asarray(queries, dtype=np.float64))
+    for each in np.unique(size):
+        search.among(np.flatnonzero(size == each))
+    return Closest(search.points.astype(np.float32), search.distance.astype(np.float32))
 
 
-def _nearest_of(
-    corners: Float[np.ndarray, "f 3 3"], queries: Float[np.ndarray, "n 3"], triangle: Int64[np.ndarray, "n k"]
-) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"]]:
-    """The nearest point to each query on its k triangles, and its distance."""
-    found = _on_triangles(corners[triangle], queries[:, None])
-    distance = np.linalg.norm(found - queries[:, None], axis=2)
-    best = distance.argmin(axis=1)
-    rows = np.arange(len(queries))
-    return found[rows, best], distance[rows, best]
+class _Search:
+    """The best found so far for every query."""
+
+    def __init__(
+        self,
+        corners: Float[np.ndarray, "f 3 3"],
+        centroids: Float[np.ndarray, "f 3"],
+        reach: Float[np.ndarray, "f"],
+        queries: Float[np.ndarray, "n 3"],
+    ) -> None:
+        self._corners, self._centroids, self._reach, self._queries = corners, centroids, reach, queries
+        self.points = np.zeros_like(queries)
+        self.distance = np.full(len(queries), np.inf)
+
+    def among(self, faces: Int64[np.ndarray, "m"]) -> None:
+        """Looks at some faces, of about one size."""
+        tree, reach = cKDTree(self._centroids[faces]), float(self._reach[faces].max())
+        count, open_ = min(CANDIDATES, len(faces)), np.arange(len(self._queries))
+        while len(open_):
+            unsettled = []
+            for rows in np.array_split(open_, -(-len(open_) * count // ROWS)):
+                away, found = tree.query(self._queries[rows], k=[*range(1, count + 1)], workers=-1)
+                # Centroids lie on the mesh: the nearest bounds the distance.
+                bound = np.minimum(self.distance[rows], away[:, 0])
+                row, column = np.nonzero(away - self._reach[faces[found]] <= bound[:, None])
+                self._look(rows[row], faces[found[row, column]])
+                unsettled.append(rows[away[:, -1] - reach < self.distance[rows]])
+            open_ = np.concatenate(unsettled) if count < len(faces) else open_[:0]
+            count = min(2 * count, len(faces))
+
+    def _look(self, rows: Int64[np.ndarray, "p"], faces: Int64[np.ndarray, "p"]) -> None:
+        """Looks at one face each for some queries, those of a query one after the other."""
+        if not len(rows):
+            return
+        points = _on_triangles(self._corners[faces], self._queries[rows])
+        distance = np.linalg.norm(points - self._queries[rows], axis=1)
+        first = np.flatnonzero(np.diff(rows, prepend=-1))
+        least = np.repeat(np.minimum.reduceat(distance, first), np.diff(first, append=len(rows)))
+        better = np.flatnonzero((distance == least) & (distance < self.distance[rows]))[
+            ::-1
+        ]  # of equals the first stays
+        self.points[rows[better]] = points[better]
+        self.distance[rows[better]] = distance[better]
 
 
-def _on_triangles(triangles: Float[np.ndarray, "n k 3 3"], queries: Float[np.ndarray, "n 1 3"]) -> np.ndarray:
-    """The nearest point of each triangle: the foot of the perpendicular where it lies inside, else one on an edge."""
-    edges = triangles[..., [1, 2, 0], :] - triangles
-    arms = queries[..., None, :] - triangles
-    along = (arms * edges).sum(axis=-1) / np.maximum((edges * edges).sum(axis=-1), 1e-300)
+def _on_triangles(triangles: Float[np.ndarray, "p 3 3"], queries: Float[np.ndarray, "p 3"]) -> Float[np.ndarray, "p 3"]:
+    """The nearest point of each triangle: the foot of the perpendicular if it lies inside, else one on an edge."""
+    edges = triangles[:, [1, 2, 0]] - triangles
+    arms = queries[:, None] - triangles
+    along = (arms * edges).sum(axis=2) / np.maximum((edges * edges).sum(axis=2), 1e-300)
     on_edges = triangles + np.clip(along, 0, 1)[..., None] * edges
-    best = ((on_edges - queries[..., None, :]) ** 2).sum(axis=-1).argmin(axis=-1)
-    nearest = np.take_along_axis(on_edges, best[..., None, None], axis=-2)[..., 0, :]
-    normal = np.cross(edges[..., 0, :], edges[..., 1, :])
-    area = (normal * normal).sum(axis=-1, keepdims=True)
-    inside = ((np.cross(edges, arms) * normal[..., None, :]).sum(axis=-1) >= 0).all(axis=-1, keepdims=True)
-    height = (arms[..., 0, :] * normal).sum(axis=-1, keepdims=True) / np.maximum(area, 1e-300)
+    best = ((on_edges - queries[:, None]) ** 2).sum(axis=2).argmin(axis=1)
+    nearest = on_edges[np.arange(len(best)), best]
+    normal = np.cross(edges[:, 0], edges[:, 1])
+    area = (normal * normal).sum(axis=1, keepdims=True)
+    inside = ((np.cross(edges, arms) * normal[:, None]).sum(axis=2) >= 0).all(axis=1, keepdims=True)
+    height = (arms[:, 0] * normal).sum(axis=1, keepdims=True) / np.maximum(area, 1e-300)
     return np.where(inside & (area > 1e-300), queries - height * normal, nearest)

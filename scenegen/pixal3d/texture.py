@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float32, UInt8
 from scenegen.errors import InputError
 from scenegen.geometry.bake import rasterised
 from scenegen.geometry.closest import closest_points
-from scenegen.geometry.planes import open3d_problem
 from scenegen.geometry.unwrap import Atlas
 from scenegen.pixal3d.pipeline import Generated
 from scenegen.pixal3d.voxels import BASE_COLOR, SURFACE, as_bytes, sample_voxels
@@ -42,7 +41,7 @@ def bake_voxels(
     Returns:
         - **base_color**: sRGB and alpha, the values of the voxels as they are.
         - **metallic_roughness**: as glTF packs them: roughness in G, metallic in B, nothing in R.
-        - **warnings**: says where texels had no voxel, or where open3d is missing.
+        - **warnings**: says where texels had no voxel.
 
     Raises:
         InputError: where no texel has a voxel: surface and voxels are not of one object or frame.
@@ -62,14 +61,10 @@ def bake_voxels(
             f"none of the {len(points)} texels of the surface has a voxel of `generated` around it; "
             "give the surface that was cleaned from it, in the latent frame."
         )
-    warnings = []
-    problem = open3d_problem()
-    if problem is not None:
-        warnings.append(f"{problem}: a plain search found the texels' places instead.")
+    warnings: tuple[str, ...] = ()
     if np.mean(~there) > UNKNOWN:
-        warnings.append(f"{np.mean(~there):.1%} of the texels have no material voxel around them and were inpainted.")
-    for warning in warnings:
-        logger.warning("%s", warning)
+        warnings = (f"{np.mean(~there):.1%} of the texels have no material voxel around them and were inpainted.",)
+        logger.warning("%s", *warnings)
     texture = np.zeros((texels, texels, values.shape[1]), dtype=np.uint8)
     texture[covered] = as_bytes(values).cpu().numpy()
     unknown = ~covered
@@ -79,7 +74,7 @@ def bake_voxels(
     return (
         np.concatenate([colour, alpha[..., None]], axis=2),
         np.stack([np.zeros_like(roughness), roughness, metallic], axis=2),
-        tuple(warnings),
+        warnings,
     )
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
-from scenegen.geometry.planes import open3d_problem, ransac_plane
+from scenegen.geometry.planes import depth_normals, fit_plane
 from scenegen.records import Intrinsics, Support, Vector
 
 MAX_POINTS = 20_000
@@ -57,32 +57,32 @@ def find_floor(
     up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
     most = config.max_tilt_deg if gravity is None else config.max_slope_deg
     points = unproject(camera, depth)
-    background = points[(ids == 0) & (depth > 0)]
+    seen = (ids == 0) & (depth > 0)
+    background = points[seen]
     objects = [points[(ids == i) & (depth > 0)] for i in np.unique(ids[ids > 0])]
     objects = [cloud for cloud in objects if len(cloud) >= 16]
-    rest = background[np.linspace(0, len(background) - 1, min(MAX_POINTS, len(background))).astype(int)]
+    chosen = np.linspace(0, len(background) - 1, min(MAX_POINTS, len(background))).astype(int)
+    rest, normals = background[chosen], depth_normals(depth, camera)[seen][chosen]
     total = len(rest)
-    problem = open3d_problem()
-    warnings = () if problem is None else (f"{problem}: the floor was fitted by the slower numpy RANSAC instead.",)
     best: tuple[float, Floor] | None = None
     for attempt in range(MAX_PLANES):
         if len(rest) < max(64, config.min_floor_share * total):
             break
         threshold = plane_tolerance(config, uncertainty) * float(np.median(rest[:, 2]))
-        plane, inliers = ransac_plane(rest, threshold, seed=attempt)
-        if np.count_nonzero(inliers) < config.min_floor_share * total:
+        plane = fit_plane(rest, normals, threshold, seed=attempt)
+        if plane is None or np.count_nonzero(plane.near) < config.min_floor_share * total:
             break
-        sign = 1.0 if plane[3] > 0 else -1.0  # the camera, at the origin, has height d
-        floor = Floor(sign * plane[:3], sign * float(plane[3]), "ransac", warnings)
+        sign = 1.0 if plane.offset > 0 else -1.0  # the camera, at the origin, has height d
+        floor = Floor(sign * plane.normal, sign * plane.offset, "ransac")
         level = float(floor.normal @ up)
         if level >= np.cos(np.radians(most)):
-            score = np.count_nonzero(inliers) / total * (0.2 + level) * _standing(floor, objects)
+            score = np.count_nonzero(plane.near) / total * (0.2 + level) * _standing(floor, objects)
             if best is None or score > best[0]:
                 best = (score, floor)
-        rest = rest[~inliers]
+        rest, normals = rest[~plane.near], normals[~plane.near]
     if best is not None:
         return best[1]
-    return _assumed_floor(background, objects, up, gravity is not None, warnings)
+    return _assumed_floor(background, objects, up, gravity is not None)
 
 
 def plane_tolerance(config: LayoutConfig, uncertainty: float) -> float:
@@ -112,7 +112,6 @@ def _assumed_floor(
     objects: list[Float[np.ndarray, "_ 3"]],
     up: Float[np.ndarray, "3"],
     estimated: bool,
-    warnings: tuple[str, ...],
 ) -> Floor:
     clouds = objects or [background]
     height = max([float(np.percentile(-cloud @ up, 99)) for cloud in clouds if len(cloud)], default=1.0)
@@ -121,7 +120,7 @@ def _assumed_floor(
         f"no floor was found: gravity is {source} and the floor through the lowest object. "
         "A better depth map (--depth) helps."
     )
-    return Floor(up, max(height, 1e-3), "assumed", (*warnings, text))
+    return Floor(up, max(height, 1e-3), "assumed", (text,))
 
 
 def world_from_camera(floor: Floor, centre: Float[np.ndarray, "3"]) -> Float[np.ndarray, "4 4"]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -184,3 +185,18 @@ def test_what_an_estimate_bends_is_floor_still() -> None:
         found = background_depth(bent, scene.ids, scene.camera, floor, CONFIG, uncertainty)[1]
         shares.append(np.count_nonzero(found & true) / np.count_nonzero(true))
     assert shares[1] > 0.98 > shares[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_floor_that_is_little_of_what_is_seen_is_found_in_clutter(seed: int) -> None:
+    """6 % of the picture shows the floor; all else is a relief without planes."""
+    empty = room([], wall=False)
+    random = np.random.default_rng(seed)
+    relief = cv2.GaussianBlur(random.standard_normal(empty.depth.shape), (0, 0), 6)
+    depth = 2.5 * np.exp(0.15 * relief / relief.std())
+    left = random.integers(0, 240)
+    depth[-58:, left : left + 80] = empty.depth[-58:, left : left + 80]
+    floor = find_floor(depth, np.zeros(depth.shape, np.uint16), empty.camera, CONFIG)
+    assert floor.source == "ransac"
+    assert np.degrees(np.arccos(min(1.0, float(floor.normal @ empty.up)))) < 3
+    assert floor.offset == pytest.approx(1.4, abs=0.05)

@@ -87,7 +87,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = "import sys; from scenegen.cli import main; main(['--help']); print(sorted(sys.modules))"
     done = python("-c", code)
     loaded = set(eval(done.stdout.splitlines()[-1]))
-    assert not loaded & {"numpy", "cv2", "pydantic", "torch", "open3d", "pxr", "prefect", "networkx", "stages.graph"}
+    assert not loaded & {"numpy", "cv2", "pydantic", "torch", "pxr", "prefect", "networkx", "stages.graph"}
 
 
 def test_config_show_is_what_config_reads(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
