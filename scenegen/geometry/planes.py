@@ -82,7 +82,7 @@ def fit_plane(
     drawn, draws, needed = 0, FIRST_DRAWS, float(MOST_DRAWS)
     while drawn < min(needed, MOST_DRAWS):
         for normal, offset in _candidates(points, normals, random.integers(0, len(points), (draws, 3))):
-            count = np.count_nonzero(_agreeing(points, normals, normal, offset, threshold))
+            count = int(np.count_nonzero(_agreeing(points, normals, normal, offset, threshold)))
             if best is None or count > best[0]:
                 best = (count, normal, offset)
         drawn, draws = drawn + draws, min(2 * draws, MOST_DRAWS // 8)
