@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 MAX_ECONOMY = 2
-
-
-def _models() -> Path:
-    from platformdirs import user_cache_path  # here, so that training does without
-
-    return user_cache_path("scenegen") / "models"
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Runtime:
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
     offline: bool = False
     """Never use the network."""
-    models: Path = field(default_factory=_models)
+    models: Path = field(default_factory=lambda: user_cache_path("scenegen") / "models")
     """Folder of fetched weights."""
     economy: int = 0
     """How much memory to save, 0..`MAX_ECONOMY`. 0: as configured. 1: half of `max_tokens`, and weights staged on the

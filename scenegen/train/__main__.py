@@ -15,6 +15,7 @@ app = App(name="python -m scenegen.train", help="Trains the networks whose weigh
 app.command("scenegen.train.perception:train", name="perception")
 app.command("scenegen.train.generator:train", name="generator")
 app.command("scenegen.train.scenes:make_scenes", name="scenes")
+app.command("scenegen.train.meshes:pack_meshes", name="pack-meshes")
 
 
 def main() -> int:

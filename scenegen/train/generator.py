@@ -168,7 +168,7 @@ def train(
     batch: int = 8,
     rate: float = 1.5e-3,
     conditions: int = 2,
-    reuse: float = 12.0,
+    reuse: float = 16.0,
     pool: int = 4096,
     judged: int = 128,
     least: int = LEAST,
@@ -229,7 +229,8 @@ def train(
     began = time.monotonic()
     place = named_device(device)
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high")  # TF32, where there is such a thing
+    torch.backends.cudnn.benchmark = True
     torch.manual_seed(seed)
     fresh = CompactGenerator(imagenet_trunk(), CompactSettings()) if start is None else load_generator(start).train()
     training = Training(fresh.to(place))

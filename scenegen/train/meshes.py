@@ -1,14 +1,15 @@
-"""A folder of GLB files as coloured meshes: anybody's, with an `index.csv` beside them or without."""
+"""A folder of GLB files as coloured meshes: anybody's, with an `index.csv` beside them or without; or one file packed of them."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -16,9 +17,12 @@ from jaxtyping import Float32, Int32, UInt8
 from scenegen.errors import InputError
 from scenegen.geometry.mesh import joined, vertex_normals
 from scenegen.geometry.render import RayCaster
+from scenegen.train.packing import Triangles, read_index, read_packed, write_pack
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
+
+logger = logging.getLogger(__name__)
 
 INDEX = "index.csv"
 CREASE_COS = float(np.cos(np.radians(40)))
@@ -88,6 +92,8 @@ class MeshFile:
     split: str = "train"
     metric: bool = False
     """Whether its units are metres."""
+    span: tuple[int, int] | None = None
+    """Start and length in the pack that `path` pretends to lie in; None for a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +112,13 @@ class MeshFolder:
 
     def __getitem__(self, index: int) -> ColoredMesh:
         if index not in self._read:
-            self._read[index] = read_mesh(self.files[index].path)
+            item = self.files[index]
+            self._read[index] = read_mesh(item.path) if item.span is None else _unpacked(item.path.parent, item.span)
         return self._read[index]
 
 
 def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
-    """The meshes of `folder` that belong to one of `splits`, sorted by path.
+    """The meshes of `folder`, or of a file of `pack_meshes`, that belong to one of `splits`, sorted by path.
 
     With an `index.csv` (columns `file`, and optionally `split`, `category`, `metric_scale`) the files it names are taken;
     without one every `.glb` below the folder is, as training data.
@@ -120,7 +127,12 @@ def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
         InputError: if the folder has no such mesh, or the index names no files.
     """
     index = folder / INDEX
-    if index.is_file():
+    if folder.is_file():
+        found = [
+            MeshFile(folder / row["file"], row["category"], row["split"], row["metric"], (row["start"], row["bytes"]))
+            for row in read_index(folder)
+        ]
+    elif index.is_file():
         with index.open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
         if any(not row.get("file") for row in rows):
@@ -140,6 +152,34 @@ def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
     if not chosen:
         raise InputError(f"`{folder}` has no .glb file of the splits {', '.join(splits)}; give a folder of GLB meshes.")
     return MeshFolder(chosen)
+
+
+def pack_meshes(*, meshes: Path, out: Path, splits: Sequence[str] = ("train",)) -> None:
+    """Pack a folder of GLB meshes into one small file, which training takes in its place.
+
+    Parameters
+    ----------
+    meshes
+        A folder of GLB files.
+    out
+        The file to write.
+    splits
+        Parts of the folder to pack, as its `index.csv` names them.
+    """
+    folder = mesh_folder(meshes, splits)
+
+    def entries() -> Iterator[tuple[dict[str, Any], Triangles]]:
+        for item in folder.files:
+            mesh = read_mesh(item.path)
+            named = {"file": item.path.name, "category": item.category, "split": item.split, "metric": item.metric}
+            yield named, Triangles(mesh.vertices, mesh.faces, mesh.colors)
+
+    write_pack(out, entries())
+    logger.info("%d meshes in %.1f MB", len(folder), out.stat().st_size / 1e6)
+
+
+def _unpacked(pack: Path, span: tuple[int, int]) -> ColoredMesh:
+    return ColoredMesh(**vars(read_packed(pack, *span)))
 
 
 def read_mesh(path: Path) -> ColoredMesh:

@@ -38,9 +38,11 @@ SEEDS = 1_000_000
 """Between the first seeds of two files: more than a file can use up."""
 HELD_OUT = 25
 """One mesh in so many is kept from training, to judge by."""
-KINDS = ((0.3, 0.0, 0.0), (0.25, 0.004, 0.07), (0.45, 0.07, 0.22))
-"""Share of the samples with exact depth and mask, with those of a good sensor or network, and of a weak one; and for each the
-least and most error of the depth across an object, as a share of its width."""
+EXACT = 0.3
+"""Share of the samples with exact depth and mask."""
+ERRORS = ((0.35, 0.004, 0.07), (0.65, 0.07, 0.22))
+"""Share of the others that are as good as a good sensor or network, and as weak as a weak one; for each the least and most error
+of the depth across an object, as a share of its width."""
 FLAT = 0.17
 """Such an error from which on an estimate says little about an object's relief: about what a flat one has."""
 QUANTUM = 127.0
@@ -85,15 +87,19 @@ def samples_of(
     """
     rng = np.random.default_rng(seed)
     seen = view(meshes, seed)
-    return [_sample(seen, meshes, solids, settings, rng) for _ in range(conditions)]
+    # Exact at most once: a second time would be the same.
+    exact = rng.random() < EXACT * conditions
+    shown = [seen.view] if exact else []
+    while len(shown) < conditions:
+        _, least, most = ERRORS[rng.choice(len(ERRORS), p=[share for share, _, _ in ERRORS])]
+        shown.append(degraded(seen.view, float(rng.uniform(least, most)), rng))
+    return [_sample(seen, one, meshes, solids, settings) for one in shown]
 
 
 def _sample(
-    seen: View, meshes: MeshFolder, solids: Path, settings: CompactSettings, rng: np.random.Generator
+    seen: View, shown: ObjectView, meshes: MeshFolder, solids: Path, settings: CompactSettings
 ) -> dict[str, np.ndarray]:
-    kind = rng.choice(len(KINDS), p=[share for share, _, _ in KINDS])
-    _, least, most = KINDS[kind]
-    shown = seen.view if kind == 0 else degraded(seen.view, float(rng.uniform(least, most)), rng)
+    """What `shown` shows of what is seen."""
     edge = cube_edge(shown)
     known = evidence(shown, edge, settings)
     if not open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], settings.patch).any():

@@ -27,7 +27,7 @@ def test_attend_is_its_formula_at_any_chunk(b: int, lq: int, lk: int, h: int, d:
 
 
 @few
-@given(items=st.lists(st.tuples(st.integers(0, 6), sizes), min_size=1, max_size=4), h=st.integers(1, 3), d=sizes)
+@given(items=st.lists(st.tuples(st.integers(0, 6), sizes), min_size=1, max_size=8), h=st.integers(1, 3), d=sizes)
 def test_attend_ragged_is_attention_under_a_mask(items: list[tuple[int, int]], h: int, d: int) -> None:
     q_lengths, k_lengths = (list(lengths) for lengths in zip(*items, strict=True))
     q, k, v = drawn(0, sum(q_lengths), h, d), drawn(1, sum(k_lengths), h, d), drawn(2, sum(k_lengths), h, d)

@@ -133,7 +133,7 @@ def test_an_object_estimated_too_near_is_learned_where_it_is_estimated(
         return replace(shown, depth=shown.depth * factor, limit=shown.limit * factor)
 
     monkeypatch.setattr(module, "degraded", farther)
-    monkeypatch.setattr(module, "KINDS", ((0.0, 0.0, 0.0), (1.0, 0.0, 0.1)))
+    monkeypatch.setattr(module, "EXACT", 0.0)
     factor = 1.0
     (near,) = samples_of(meshes, solids, 3, SMALL)
     factor = 2.0
