@@ -126,7 +126,7 @@ def batch(folder: Path, size: int, workers: int, work: Callable[[Item, Job], Row
         picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8))
         picture.save(folder / "photos" / f"{number:04}.png")
     start = time.perf_counter()
-    items = list_photos(str(folder / "photos"))
+    items = list_photos(str(folder / "photos")).items
     job = plan(str(folder / "out"), Config(), Runtime(device="cpu"))
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()))

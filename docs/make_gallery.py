@@ -19,7 +19,8 @@ from scenegen.export.figures import fitted, paint_depth, paint_masks
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.export.side_view import side_view
-from scenegen.inputs import find_photos, folder_names
+from scenegen.inputs import folder_names
+from scenegen.listing import find_photos
 from scenegen.png import read_png
 
 PANEL = 480, 360
@@ -93,7 +94,7 @@ def main() -> int:
     parser.add_argument("-o", "--sheets", type=Path, default=Path("docs/gallery"))
     parser.add_argument("--scenes", type=Path, default=Path("out/gallery"))
     options, extra = parser.parse_known_args()
-    photos = find_photos(options.photos)
+    photos = find_photos(options.photos).photos
     code = scenegen([*map(str, photos), "-o", str(options.scenes), "-q", *extra])
     options.sheets.mkdir(parents=True, exist_ok=True)
     for photo, name in zip(photos, folder_names(photos, options.scenes), strict=True):

@@ -15,9 +15,10 @@ from flows.retries import end_crash_loop
 from flows.shown import Bar, show_row, show_table
 from flows.spread import spread
 from scenegen.errors import ScenegenError, TransientError, UsageError
-from scenegen.sources import Item, list_photos
+from scenegen.listing import log_skipped
+from scenegen.sources import Item, Listing, list_photos
 from scenegen.store import disk_errors
-from stages.batch import Job, Row, open_outlet, pending, standing
+from stages.batch import Job, Row, open_outlet, pending, skipped_rows, standing
 from stages.table import summary, write_table
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def batch_scenes(
     check_places(making.offline, source=source, out=out, cache=work.cache)
     job = making.job(out, work.cache)
     with logging_to_prefect():
-        items = _listed(source)
+        listing = _listed(source)
+        items, aside = listing.items, skipped_rows(listing.skipped, job)
         rows = {row.name: row for row in standing(items, job)}
         todo = pending(items, tuple(rows.values()), failed=which == "failed", missing=which == "missing")
         logger.info("%d of %d photos to do", len(todo), len(items))
@@ -72,23 +74,25 @@ def batch_scenes(
             spread(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
-            write_table(tuple(rows.values()), outlet.folder)
-        show_table(tuple(rows.values()), out)
-        counts = count(tuple(rows.values()))
-        logger.info("%s", summary(tuple(rows.values())))
-        if counts["failed"] == len(rows):
-            raise ScenegenError(f"every photo failed, the first by: {next(iter(rows.values())).error}")
+            write_table((*rows.values(), *aside), outlet.folder)
+        show_table((*rows.values(), *aside), out)
+        counts = count((*rows.values(), *aside))
+        logger.info("%s", summary((*rows.values(), *aside)))
+        failed = [row for row in (*rows.values(), *aside) if row.state == "failed"]
+        if len(failed) == len(rows) + sum(row.state == "failed" for row in aside):
+            raise ScenegenError(f"every photo failed; the first: {failed[0].error}")
         return counts
 
 
-def _listed(source: str) -> tuple[Item, ...]:
-    items = list_photos(source)
-    for item in items:
+def _listed(source: str) -> Listing:
+    listing = list_photos(source)
+    log_skipped(listing.skipped)
+    for item in listing.items:
         try:
             without_secrets(item.image)
         except ValueError as error:
             raise UsageError(f"`source` {source} lists {item.name}: {error}") from error
-    return items
+    return listing
 
 
 def _here(todo: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None]) -> None:

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 MAX_TABLE = 1000
 """Rows of a table artifact: it is one value in the server's database. `batch.csv` has them all."""
-ORDER = ("failed", "partial", "missing", "complete")
+ORDER = ("failed", "partial", "missing", "complete", "skipped")
 MAX_KEY = 200
 
 

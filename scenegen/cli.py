@@ -171,15 +171,18 @@ def scene(
         fov: Horizontal field of view of the camera in degrees.
         seed: Seed of everything random.
     """
-    from scenegen.inputs import companions, find_photos, folder_names, is_single
+    from scenegen.inputs import companions, folder_names, is_single
+    from scenegen.listing import find_photos, log_skipped
 
     talk.apply()
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:
         named["seed"] = seed
     config = choice.load(named)
-    photos, single = find_photos(images), is_single(images)
-    codes = []
+    found, single = find_photos(images), is_single(images)
+    log_skipped(found.skipped)
+    photos = found.photos
+    codes = [InputError.exit_code for item in found.skipped if item.failed]
     with _photo_runner(out, config, reach) as run:
         for photo, name in zip(photos, folder_names(photos, out), strict=True):
             log_photo(name if talk.log_json or len(photos) > 1 else "")
@@ -273,6 +276,7 @@ def batch(
         ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must see OUT.
     """
     from scenegen.folder import is_url, refuse_network
+    from scenegen.listing import log_skipped
     from scenegen.progress import Pace
     from scenegen.sources import list_photos
     from scenegen.store import disk_errors
@@ -285,15 +289,18 @@ def batch(
             refuse_network(place, argument)
     config = choice.load({} if seed is None else {"seed": seed})
     runtime = Reach(device=device, offline=offline).runtime()
-    items = list_photos(source)
+    listing = list_photos(source)
+    log_skipped(listing.skipped)
+    items = listing.items
 
-    from stages.batch import open_outlet, pending, plan, run_items, standing
+    from stages.batch import open_outlet, pending, plan, run_items, skipped_rows, standing
     from stages.devices import process_devices
     from stages.table import summary, write_table
 
     job = plan(out, config, runtime, cache)
     devices = () if ray else process_devices(runtime, job.weights, isolate, at_once=1)
     job = job.model_copy(update={"devices": devices, "cluster": ray})
+    aside = skipped_rows(listing.skipped, job)
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
     logger.info("%d of %d photos to do", len(todo), len(items))
@@ -308,9 +315,9 @@ def batch(
         # Also of an interrupted batch: what stands, and what is left.
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
-            write_table(tuple(rows.values()), outlet.folder)
-    _say(summary(tuple(rows.values())))
-    return overall([row.exit_code for row in rows.values()])
+            write_table((*rows.values(), *aside), outlet.folder)
+    _say(summary((*rows.values(), *aside)))
+    return overall([row.exit_code for row in (*rows.values(), *aside) if row.state != "skipped"])
 
 
 @evaluate_app.default

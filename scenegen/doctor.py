@@ -23,7 +23,7 @@ from scenegen.errors import ScenegenError
 from scenegen.folder import RemoteFolder, is_url, local_path
 from scenegen.models import list_models
 from scenegen.progress import STYLES
-from scenegen.redaction import redacted
+from scenegen.redaction import redacted_url
 from scenegen.runtime import Runtime
 from scenegen.store import flush
 
@@ -225,12 +225,12 @@ def check_bucket(url: str) -> Iterator[Check]:
         yield Check("store", "fail", str(error), "see AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and the bucket's policy")
         return
     if same and once:
-        yield Check("store", "ok", f"{redacted(url)}: write, read, create once and remove work")
+        yield Check("store", "ok", f"{redacted_url(url)}: write, read, create once and remove work")
     else:
         yield Check(
             "store",
             "warn",
-            f"{redacted(url)} does not keep the first of two writers",
+            f"{redacted_url(url)} does not keep the first of two writers",
             "leases do not hold there: use one worker a bucket, or a store with conditional writes (If-None-Match)",
         )
 
@@ -284,13 +284,13 @@ def check_prefect_server(url: str) -> Check:
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
             fix = "set PREFECT_API_AUTH_STRING=user:password as the server has it (or PREFECT_API_KEY)"
-            return Check("prefect server", "fail", f"{redacted(url)} refuses the credentials ({error.code})", fix)
+            return Check("prefect server", "fail", f"{redacted_url(url)} refuses the credentials ({error.code})", fix)
         fix = "PREFECT_API_URL must end in /api, as http://127.0.0.1:4200/api"
-        return Check("prefect server", "fail", f"{redacted(url)}: {error}", fix)
+        return Check("prefect server", "fail", f"{redacted_url(url)}: {error}", fix)
     except (OSError, ValueError) as error:
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
-        return Check("prefect server", "fail", f"{redacted(url)}: {getattr(error, 'reason', error)}", fix)
-    return Check("prefect server", "ok", f"{redacted(url)}, version {answer}")
+        return Check("prefect server", "fail", f"{redacted_url(url)}: {getattr(error, 'reason', error)}", fix)
+    return Check("prefect server", "ok", f"{redacted_url(url)}, version {answer}")
 
 
 def check_pool(url: str, name: str) -> Check:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
 from scenegen.errors import ScenegenError, TransientError, UsageError, WeightsError
-from scenegen.redaction import clean_cause, redacted, remember
+from scenegen.redaction import clean_cause, redacted, redacted_url, remember
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ def refuse_network(url: str, argument: str) -> None:
     """
     if scheme(url) not in IN_PROCESS:
         raise UsageError(
-            f"`{argument}` is {redacted(url)}, which --offline does not allow; give a local path, or drop --offline."
+            f"`{argument}` is {redacted_url(url)}, which --offline does not allow; give a local path, or drop --offline."
         )
 
 
@@ -207,7 +207,7 @@ def connect(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError as error:
-        raise WeightsError(f"{redacted(url)} needs fsspec: pip install 'scenegen-3d[batch]'") from error
+        raise WeightsError(f"{redacted_url(url)} needs fsspec: pip install 'scenegen-3d[batch]'") from error
     protocol = scheme(url)
     remember(url)
     try:
@@ -215,10 +215,10 @@ def connect(url: str) -> tuple[Any, str]:
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(protocol, {}))
     except ImportError as error:
         raise WeightsError(
-            f"{redacted(url)} needs a package for {protocol}:// that is not installed: {error}"
+            f"{redacted_url(url)} needs a package for {protocol}:// that is not installed: {error}"
         ) from error
     except ValueError as error:
-        raise UsageError(redacted(f"{url} cannot be used: {error}")) from clean_cause(error)
+        raise UsageError(redacted(f"{redacted_url(url)} cannot be used: {error}")) from clean_cause(error)
     return files, str(path)
 
 
@@ -230,7 +230,7 @@ def reaching(url: str) -> Iterator[None]:
     except ScenegenError:
         raise
     except Exception as error:  # noqa: BLE001 (back-ends share no error type; all become one)
-        shown = redacted(url)
+        shown = redacted_url(url)
         text = redacted(" ".join(str(error).split())) or type(error).__name__
         raise TransientError(
             f"cannot reach {shown}: {text}; check the address, the credentials and the network, then run again."

@@ -1,4 +1,4 @@
-"""From the words of a command line to photos, each with its companions and the name of its output folder."""
+"""From photos to scenes: each photo with its companions and the name of its output folder."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from scenegen.errors import InputError, UsageError
+from scenegen.errors import InputError
+from scenegen.listing import PICTURE_SUFFIXES, log_skipped, pictures
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 DEPTH_SUFFIXES = frozenset({".npy", ".exr", ".png"})
 MAX_NAME = 120
 """Characters of a folder name."""
@@ -38,34 +38,6 @@ class Inputs:
     masks: tuple[Path, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
     depth: Path | None = None
-
-
-def find_photos(words: Sequence[str]) -> list[Path]:
-    """The photos meant by files, folders (their pictures, not those of sub-folders) and glob patterns.
-
-    Each photo once, in the order given; folders and patterns sorted. A file that is not there stays in the list:
-    it fails on its own, beside the others.
-
-    Raises:
-        UsageError: if a folder holds no picture or a pattern matches nothing.
-    """
-    photos: list[Path] = []
-    for word in words:
-        path = Path(word)
-        if path.is_dir():
-            found = _pictures(path)
-            if not found:
-                raise UsageError(f"`IMAGE` {word} holds no picture; looked for {_listed(PICTURE_SUFFIXES)}.")
-        elif not path.exists() and glob.has_magic(word):
-            # pathlib's glob takes no absolute pattern, and a shell that expands nothing hands us one.
-            found = sorted(Path(match) for match in glob.glob(word, recursive=True))  # noqa: PTH207
-            found = [match for match in found if match.is_file()]
-            if not found:
-                raise UsageError(f"`IMAGE` {word} matches no file.")
-        else:
-            found = [path]
-        photos.extend(found)
-    return list({photo.absolute(): photo for photo in photos}.values())
 
 
 def is_single(words: Sequence[str]) -> bool:
@@ -138,12 +110,21 @@ def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, s
     chosen: tuple[Path, ...] = ()
     if masks is not None:
         entry = masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks")
-        chosen = tuple(_pictures(entry)) if entry.is_dir() else (entry,)
-        if not chosen:
-            raise InputError(f"`masks` {entry} holds no picture; looked for {_listed(PICTURE_SUFFIXES)}.")
+        chosen = _mask_pictures(entry) if entry.is_dir() else (entry,)
     if depth is not None and (not single or depth.is_dir()):
         depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
     return Inputs(name=name, photo=photo, masks=chosen, depth=depth)
+
+
+def _mask_pictures(folder: Path) -> tuple[Path, ...]:
+    found, skipped = pictures(folder)
+    unreadable = [f"{item.place} {item.reason}" for item in skipped if item.failed]
+    if unreadable:
+        raise InputError(f"`masks` {unreadable[0]}")
+    log_skipped(skipped)
+    if not found:
+        raise InputError(f"`masks` {folder} holds no picture; looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
+    return tuple(found)
 
 
 def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -> Path:
@@ -166,14 +147,6 @@ def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -
             f"`{argument}` {folder} must have one entry named {photo.stem} for {photo.name}; it has {names}."
         )
     return found[0]
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
-
-
-def _listed(suffixes: frozenset[str]) -> str:
-    return ", ".join(sorted(suffixes))
 
 
 def _folded(name: str) -> str:

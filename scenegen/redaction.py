@@ -3,7 +3,7 @@
 What counts as a secret: user and password of a URL; a web URL's query; the value beside a name such as `token`,
 `X-Amz-Signature` or `Authorization`; access key ids of AWS; the values of environment variables named like secrets; and
 the
-password of a URL that `redacted` or `remember` was lately given on its own. Each as it is or percent-encoded, also twice.
+password of a URL that `redacted_url` or `remember` was lately given. Each as it is or percent-encoded, also twice.
 
 In doubt a text loses too much: `ftp://me:a@b/c@host` may hold the password `a` or `a@b/c`, and shows neither.
 """
@@ -19,7 +19,7 @@ from collections import deque
 from urllib.parse import unquote
 
 MASK = "***"
-SHORTEST = 8
+SHORTEST = 6
 """Shorter values are not looked for outside of URLs: they would mask ordinary words."""
 
 _PERCENT = r"%(?:25)*"
@@ -30,6 +30,7 @@ _END = r"\s'\"<>`"
 """What ends a URL in a text."""
 
 _URL = re.compile(rf"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{{0,19}}{_COLON}{_SLASH}{_SLASH})([^{_END}]*)", re.IGNORECASE)
+_WHOLE_URL = re.compile(r"([a-z][a-z0-9+.-]*://)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(rf"(?:(?!{_SLASH}).)*", re.IGNORECASE | re.DOTALL)
 _TO_LAST_AT = re.compile(rf"(.*){_AT}", re.IGNORECASE | re.DOTALL)
 _PORT = re.compile(rf"(?:.*{_COLON})?\d{{1,5}}", re.IGNORECASE | re.DOTALL)
@@ -61,7 +62,6 @@ _met: deque[str] = deque(maxlen=64)
 
 def redacted(text: str) -> str:
     """`text` without the secrets in it. What is redacted already stays as it is."""
-    remember(text)
     for value in _known():
         # Letters and digits read alike in every spelling; most texts hold none of them, and no pattern is made.
         if max(_PLAIN.findall(value), key=len, default="") in text:
@@ -73,14 +73,25 @@ def redacted(text: str) -> str:
     return _ACCESS_KEY_ID.sub(MASK, text)
 
 
+def redacted_url(place: str) -> str:
+    """A path or URL without the secrets in it, whatever characters they hold; they are remembered."""
+    remember(place)
+    match = _WHOLE_URL.fullmatch(place)
+    return redacted(place if match is None else _without_credentials(match))
+
+
 def remember(url: str) -> None:
-    """From now on the secrets of `url` are redacted wherever they stand, without the URL as well."""
-    match = re.fullmatch(r"([a-z][a-z0-9+.-]*://)(.*)", url, re.IGNORECASE | re.DOTALL)
+    """From now on the secrets of `url` are redacted wherever they stand, without the URL as well, and in pieces."""
+    match = _WHOLE_URL.fullmatch(url)
     if match is None:
         return
     user, password = _credentials(match[1], match[2])
     found = [value.strip("\"'") for _, value in _NAMED.findall(match[2])]
-    found += [password[: at.start()] for at in re.finditer(_AT, password)] + [password or user]
+    if user or password:
+        # A package that takes the URL apart elsewhere quotes a part of the password, such as all up to a slash.
+        readings = [password[: at.start()] for at in re.finditer(_AT, password, re.IGNORECASE)]
+        pieces = re.split(rf"{_AT}|{_SLASH}|[?#]", password, flags=re.IGNORECASE)
+        found += [user, password, *readings, *pieces, f"{user}:{pieces[0]}"]
     for value in (*found, *map(_decoded, found)):
         if len(value) >= SHORTEST and value not in _met:
             _met.append(value)

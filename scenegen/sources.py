@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import glob
 import logging
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import AfterValidator
 
 from scenegen.errors import InputError, UsageError
-from scenegen.folder import connect, is_url, local_path, reaching
-from scenegen.inputs import PICTURE_SUFFIXES, find_photos, is_safe_name, safe_name, unique_names
+from scenegen.folder import connect, is_url, local_path, reaching, scheme
+from scenegen.inputs import is_safe_name, safe_name, unique_names
+from scenegen.listing import NO_PICTURE, PICTURE_SUFFIXES, Skipped, find_photos
 from scenegen.records import Record
-from scenegen.redaction import redacted
-from scenegen.store import MAX_INPUT_BYTES
+from scenegen.redaction import redacted_url
+from scenegen.store import MAX_INPUT_BYTES, input_digest
 
 logger = logging.getLogger(__name__)
 
@@ -42,29 +45,36 @@ class Item(Record):
     """What the object store calls this content (its ETag), so that it is not fetched only to learn that it is done."""
 
 
-def list_photos(source: str) -> tuple[Item, ...]:
+@dataclass(frozen=True)
+class Listing:
+    """What a source names."""
+
+    items: tuple[Item, ...]
+    """Each photo once; sorted by path, those of a list in its order."""
+    skipped: tuple[Skipped, ...]
+
+
+def list_photos(source: str) -> Listing:
     """The photos that `source` names. None of them is read.
 
     Args:
         source: a photo; a folder (its pictures, not those of sub-folders); a glob pattern; a `.txt` or `.list` file
-            with a path or URL a line, relative ones from where the list lies, `#` for comments; each local or a URL.
-
-    Returns:
-        Each photo once; sorted by path, those of a list in its order.
+            with one path or URL per line, relative ones from where the list lies, `#` for comments; each local or a URL.
 
     Raises:
         UsageError: if it names nothing.
         WeightsError: if a package for the URL's protocol is missing.
         ResourceError: if it cannot be reached.
     """
-    found = dict(_found(source))
-    if not found:
-        raise UsageError(f"`SOURCE` {redacted(source)} names no photo.")
-    names = unique_names([_pure_path(image) for image in found])
-    return tuple(
+    photos, skipped = _found(source)
+    if not photos and not any(item.failed for item in skipped):
+        raise UsageError(f"`SOURCE` {redacted_url(source)} names no photo.")
+    names = unique_names([_pure_path(redacted_url(image)) for image in photos])
+    items = (
         Item(image=image, name=name, version=version)
-        for (image, version), name in zip(found.items(), names, strict=True)
+        for (image, version), name in zip(photos.items(), names, strict=True)
     )
+    return Listing(tuple(items), tuple(skipped))
 
 
 def fetch(image: str, folder: Path) -> Path:
@@ -83,12 +93,12 @@ def fetch(image: str, folder: Path) -> Path:
         try:
             stream = files.open(path, "rb")
         except FileNotFoundError as error:
-            raise InputError(f"{redacted(image)} cannot be read: nothing is there.") from error
+            raise InputError(f"{redacted_url(image)} cannot be read: nothing is there.") from error
     with stream, copy.open("wb") as file:
         while chunk := _read(stream, image):
             file.write(chunk)
             if file.tell() > MAX_INPUT_BYTES:
-                raise InputError(f"{redacted(image)} must be a file of at most {MAX_INPUT_BYTES} bytes.")
+                raise InputError(f"{redacted_url(image)} must be a file of at most {MAX_INPUT_BYTES} bytes.")
     return copy
 
 
@@ -97,37 +107,44 @@ def _read(stream: Any, image: str) -> bytes:
         return stream.read(CHUNK_BYTES)
 
 
-def _found(source: str) -> Iterator[tuple[str, str | None]]:
-    """Photos and their versions."""
+def _found(source: str) -> tuple[dict[str, str | None], Sequence[Skipped]]:
+    """Photos with their versions, and what is skipped."""
     if PurePosixPath(source).suffix.lower() in LIST_SUFFIXES and not glob.has_magic(source):
-        yield from _listed(source)
-    elif is_url(source):
-        yield from _remote(source)
-    else:
-        path = local_path(source)
-        if not path.exists() and not glob.has_magic(str(path)):
-            raise UsageError(
-                f"`SOURCE` {redacted(source)} is not there; give a folder, a pattern, a list, a photo or a URL."
-            )
-        yield from ((_text(photo), None) for photo in find_photos([str(path)]))
+        return dict.fromkeys(_listed(source)), ()
+    if is_url(source):
+        return _remote(source)
+    path = local_path(source)
+    if not path.exists() and not glob.has_magic(str(path)):
+        raise UsageError(
+            f"`SOURCE` {redacted_url(source)} is not there; give a folder, a pattern, a list, a photo or a URL."
+        )
+    found = find_photos([str(path)])
+    return dict.fromkeys(map(_text, found.photos)), found.skipped
 
 
-def _remote(source: str) -> Iterator[tuple[str, str | None]]:
+def _remote(source: str) -> tuple[dict[str, str | None], list[Skipped]]:
     files, path = connect(source)
     with reaching(source):
         try:
-            if "*" in path if urlsplit(source).scheme in WEB else glob.has_magic(path):
+            if "*" in path if scheme(source) in WEB else glob.has_magic(path):
                 details = files.glob(path, detail=True)
             else:
                 details = {entry["name"]: entry for entry in files.ls(path, detail=True)}
         except FileNotFoundError:
             details = {}
+    photos: dict[str, str | None] = {}
+    skipped: list[Skipped] = []
     for name in sorted(details):
         image = str(files.unstrip_protocol(name))
         # A photo named by the user may be called anything.
         named = str(name).rstrip("/") == path.rstrip("/")
-        if details[name]["type"] == "file" and (named or _pure_path(image).suffix.lower() in PICTURE_SUFFIXES):
-            yield image, _version(details[name])
+        if details[name]["type"] != "file":
+            continue
+        if named or _pure_path(image).suffix.lower() in PICTURE_SUFFIXES:
+            photos[image] = _version(details[name])
+        else:
+            skipped.append(Skipped(redacted_url(image), NO_PICTURE))
+    return photos, skipped
 
 
 def _version(entry: Mapping[str, Any]) -> str | None:
@@ -135,28 +152,30 @@ def _version(entry: Mapping[str, Any]) -> str | None:
     return None if tag is None else f"{tag} {entry.get('size')}"
 
 
-def _listed(source: str) -> Iterator[tuple[str, str | None]]:
+def _listed(source: str) -> Iterator[str]:
     try:
-        text = _content(source).decode()
+        text = _content(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"`SOURCE` {redacted(source)} is no list: it is not text in UTF-8.") from error
+        raise UsageError(f"`SOURCE` {redacted_url(source)} is no list: it is not text in UTF-8.") from error
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("#"):
             continue
         if is_url(line):
-            yield line, None
+            yield line
         elif is_url(source):
-            yield f"{source.rpartition('/')[0]}/{line}", None
+            yield f"{source.rpartition('/')[0]}/{line}"
         else:
-            yield _text(local_path(source).parent / local_path(line)), None
+            yield _text(local_path(source).parent / local_path(line))
 
 
 def _content(source: str) -> bytes:
     if not is_url(source):
+        path = local_path(source)
         try:
-            return local_path(source).read_bytes()
-        except OSError as error:
-            raise UsageError(f"`SOURCE` {redacted(source)} cannot be read: {error.strerror or error}.") from error
+            input_digest(path)
+            return path.read_bytes()
+        except (InputError, OSError) as error:
+            raise UsageError(f"`SOURCE` {error}") from error
     files, path = connect(source)
     with reaching(source):
         return bytes(files.cat_file(path))
@@ -175,6 +194,6 @@ def _text(path: Path) -> str:
 def _pure_path(image: str) -> PurePath:
     if not is_url(image):
         return local_path(image)
-    parts = urlsplit(image)
+    name = image.partition("://")[2]
     # Only the web quotes its paths and has queries; in a bucket a per cent sign is one.
-    return PurePosixPath(unquote(parts.path) if parts.scheme in WEB else image.partition("://")[2])
+    return PurePosixPath(unquote(re.split("[?#]", name, maxsplit=1)[0]) if scheme(image) in WEB else name)

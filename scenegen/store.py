@@ -42,6 +42,23 @@ MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
 
+def input_digest(path: Path) -> tuple[str, int]:
+    """sha256 (hex) and size of a file the user gave. Pipes and devices, which may never end, are not opened.
+
+    Raises:
+        InputError: if it cannot be read, is no regular file, or is larger than `MAX_INPUT_BYTES`.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_INPUT_BYTES:
+            raise InputError(f"{path} must be a file of at most {MAX_INPUT_BYTES} bytes.")
+        return sha256_file(path), status.st_size
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} cannot be a file: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
 @contextlib.contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
     """Turns an operating system's refusal to write into a `ResourceError` that says what to do."""
@@ -123,15 +140,9 @@ class Store:
             InputError: if the file cannot be read, is no regular file, or is larger than `MAX_INPUT_BYTES`.
             ResourceError: if the store cannot be written.
         """
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_INPUT_BYTES:
-                raise InputError(f"{path} must be a file of at most {MAX_INPUT_BYTES} bytes.")
-            digest = sha256_file(path)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+        digest, size = input_digest(path)
         suffix = path.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,8}", path.suffix.lower()) else ""
-        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{suffix}", sha256=digest, bytes=status.st_size)
+        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{suffix}", sha256=digest, bytes=size)
         target = self.path(artifact)
         if not target.is_file() or target.stat().st_size != artifact.bytes:
             with disk_errors(target), self.staging() as folder:

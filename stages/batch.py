@@ -20,24 +20,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_cache_path
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
-from scenegen.digest import sha256_file
-from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, ResourceError, ScenegenError, TransientError
+from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
 from scenegen.inputs import Inputs
+from scenegen.listing import Skipped
 from scenegen.progress import log_photo
 from scenegen.records import Record, Shown, digest_json
-from scenegen.redaction import redacted
+from scenegen.redaction import redacted, redacted_url
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
-from scenegen.store import STAGING, Store, disk_errors
+from scenegen.store import STAGING, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
 from stages.pool import run_in_children
@@ -74,10 +74,11 @@ class Job(Record):
 class Row(Record):
     """One photo of a batch, as its table shows it."""
 
-    image: Shown
+    image: Annotated[str, AfterValidator(redacted_url)]
     name: str
-    state: Literal["complete", "partial", "failed", "missing"]
-    """`partial`: an object failed, or none was found. `missing`: not tried yet, with this content and configuration."""
+    state: Literal["complete", "partial", "failed", "missing", "skipped"]
+    """`partial`: an object failed, or none was found. `missing`: not tried yet, with this content and configuration.
+    `skipped`: no photo, by its name or kind."""
     objects: int = 0
     failed_objects: int = 0
     silhouette_iou: float | None = None
@@ -276,6 +277,21 @@ def failed_row(item: Item, job: Job, error: str, code: int, seconds: float, dige
     )
 
 
+def skipped_rows(skipped: Sequence[Skipped], job: Job) -> tuple[Row, ...]:
+    """A row for everything the source names and nobody works on: files that are skipped, folders that cannot be read."""
+    return tuple(
+        Row(
+            image=item.place,
+            name="",
+            state="failed" if item.failed else "skipped",
+            error=item.reason,
+            exit_code=InputError.exit_code if item.failed else EXIT_DONE,
+            config_sha256=_config_digest(job),
+        )
+        for item in skipped
+    )
+
+
 def keep(row: Row, job: Job) -> None:
     """Leaves a row for later runs. Where that fails, they look for themselves; the log says so."""
     try:
@@ -304,8 +320,8 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     last = _last_row(item, outlet)
     digest = None
     if not is_url(item.image):
-        with contextlib.suppress(OSError):  # running it will tell
-            digest = sha256_file(local_path(item.image))
+        with contextlib.suppress(InputError):  # running it will tell
+            digest, _ = input_digest(local_path(item.image))
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
     row = None if digest is None else _done(item, job, outlet, digest)
@@ -424,7 +440,7 @@ def _last_row(item: Item, outlet: Outlet) -> Row | None:
         row = None if content is None else Row.model_validate_json(content)
     except ValidationError:
         return None
-    return row if row is not None and (row.image, row.version) == (redacted(item.image), item.version) else None
+    return row if row is not None and (row.image, row.version) == (redacted_url(item.image), item.version) else None
 
 
 def _row_name(name: str) -> str:

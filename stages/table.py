@@ -31,7 +31,7 @@ th, td {{ text-align: left; vertical-align: middle; padding: .4rem .8rem; border
 td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
 td.text {{ overflow-wrap: anywhere; }}
 img {{ display: block; max-width: 160px; max-height: 120px; }}
-.complete {{ color: #176b2c; }} .partial {{ color: #8a5a00; }} .failed {{ color: #a3161b; }} .missing {{ color: #666; }}
+.complete {{ color: #176b2c; }} .partial {{ color: #8a5a00; }} .failed {{ color: #a3161b; }} .missing, .skipped {{ color: #666; }}
 </style></head>
 <body><h1>scenegen batch</h1><p>{summary}</p>
 <table><thead><tr><th></th>{head}</tr></thead><tbody>
@@ -56,7 +56,9 @@ def summary(rows: Sequence[Row]) -> str:
     """How many photos came out how."""
     counts = Counter(row.state for row in rows)
     parts = [f"{counts[state]} {state}" for state in ("complete", "partial", "failed", "missing") if counts[state]]
-    return f"{len(rows)} photo{'' if len(rows) == 1 else 's'}: {', '.join(parts)}"
+    photos = len(rows) - counts["skipped"]
+    left = f"; {counts['skipped']} file{'' if counts['skipped'] == 1 else 's'} skipped" if counts["skipped"] else ""
+    return f"{photos} photo{'' if photos == 1 else 's'}: {', '.join(parts)}{left}"
 
 
 def csv_table(rows: Sequence[Row]) -> str:

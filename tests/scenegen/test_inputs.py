@@ -9,13 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scenegen.errors import InputError, UsageError
+from scenegen.errors import InputError
 from scenegen.inputs import (
     MAX_NAME,
     MAX_NAME_BYTES,
     Inputs,
     companions,
-    find_photos,
     folder_names,
     is_single,
     safe_name,
@@ -99,24 +98,6 @@ def album(tmp_path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return tmp_path / "album"
-
-
-def test_find_photos(album: Path) -> None:
-    def found(*words: str | Path) -> list[str]:
-        return [path.name for path in find_photos([str(word) for word in words])]
-
-    assert found(album) == ["a.JPG", "b.png", "c.webp"]
-    assert found(album / "*.png", album / "missing.jpg") == ["b.png", "missing.jpg"]
-    assert found(album / "**" / "*.jpg") == ["d.jpg"]
-    assert found(album / "c.webp", album) == ["c.webp", "a.JPG", "b.png"]
-    assert found(album / "notes.txt") == ["notes.txt"]  # named by the user: reading it will tell
-    (album / "x[1].jpg").touch()
-    assert found(album / "x[1].jpg") == ["x[1].jpg"]
-    with pytest.raises(UsageError, match="matches no file"):
-        found(album / "*.gif")
-    (album / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no picture"):
-        found(album / "empty")
 
 
 def test_is_single(album: Path) -> None:

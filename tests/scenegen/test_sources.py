@@ -42,7 +42,7 @@ def bucket() -> RemoteFolder:
 
 
 def names(source: str | Path) -> list[str]:
-    return [item.name for item in list_photos(str(source))]
+    return [item.name for item in list_photos(str(source)).items]
 
 
 def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(album / "**" / "*.jpg") == ["d"]
     assert names(album / "notes.md") == ["notes"]  # named by the user: reading it will tell
     monkeypatch.chdir(album)
-    assert list_photos("b.png") == (Item(image=str(album / "b.png"), name="b"),)
+    assert list_photos("b.png").items == (Item(image=str(album / "b.png"), name="b"),)
     for source, message in (("gone", "not there"), ("*.gif", "matches no file"), ("empty.txt", "names no photo")):
         (album / "empty.txt").touch()
         with pytest.raises(UsageError, match=message):
@@ -58,7 +58,7 @@ def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_remote_sources(bucket: RemoteFolder) -> None:
-    items = list_photos(bucket.url)
+    items = list_photos(bucket.url).items
     assert [item.name for item in items] == ["50%", "a", "b"]
     assert items[1].image == bucket.address("a.JPG").replace("memory://", "memory:///")
     assert names(bucket.address("**/*.jpg")) == ["a"]
@@ -70,11 +70,11 @@ def test_remote_sources(bucket: RemoteFolder) -> None:
 def test_lists(album: Path, bucket: RemoteFolder) -> None:
     text = f"# photos\n\n b.png \n{album}/a.JPG\n{bucket.address('a.JPG')}\nb.png\nsub/d.jpg\n"
     (album / "all.txt").write_text(text)
-    items = list_photos(str(album / "all.txt"))
+    items = list_photos(str(album / "all.txt")).items
     assert [item.name for item in items] == ["b", "a", "a-2", "d"]  # in its order, each once
     assert items[0].image == str(album / "b.png")
     bucket.write("all.list", b"sub/a.jpg\n/photos/x.jpg\n")
-    assert list_photos(bucket.address("all.list"))[0].image == bucket.address("sub/a.jpg")
+    assert list_photos(bucket.address("all.list")).items[0].image == bucket.address("sub/a.jpg")
     (album / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="not text"):
         list_photos(str(album / "binary.txt"))
@@ -85,7 +85,7 @@ def test_lists(album: Path, bucket: RemoteFolder) -> None:
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.jpg"
     path.write_text("picture")
-    (item,) = list_photos(str(tmp_path))
+    (item,) = list_photos(str(tmp_path)).items
     item.model_dump_json().encode()
     assert fetch(item.image, tmp_path).read_text() == "picture"
 

@@ -47,7 +47,7 @@ def job(request: pytest.FixtureRequest, shop: Any, tmp_path: Path) -> Job:
 
 
 def items(tmp_path: Path) -> tuple[Item, ...]:
-    return list_photos(str(tmp_path / "photos"))
+    return list_photos(str(tmp_path / "photos")).items
 
 
 def states(rows: tuple[Row, ...]) -> list[str]:
@@ -337,10 +337,10 @@ def test_nothing_kept_or_logged_shows_a_secret(
     urls = ["https://me:hush@127.0.0.1:1/a.jpg?X-Amz-Signature=hush", "ftp://me:hush@127.0.0.1:1/b.jpg"]
     (tmp_path / "list.txt").write_text("\n".join(urls))
     caplog.set_level("DEBUG", "stages")
-    rows = [run_item(item, job) for item in list_photos(str(tmp_path / "list.txt"))]
+    rows = [run_item(item, job) for item in list_photos(str(tmp_path / "list.txt")).items]
     write_table(rows, batch.open_outlet(job).folder)
     assert [row.state for row in rows] == ["failed", "failed"]
-    assert standing(list_photos(str(tmp_path / "list.txt")), job) == tuple(rows)
+    assert standing(list_photos(str(tmp_path / "list.txt")).items, job) == tuple(rows)
     written = [path for path in Path(job.out).rglob("*") if path.is_file()]
     assert len(written) >= 5
     assert not [path for path in written if b"hush" in path.read_bytes()]
