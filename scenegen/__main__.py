@@ -9,9 +9,11 @@ import sys
 import threading
 from types import FrameType
 
-from scenegen.cli import kill_children
+from scenegen.cli import INTERRUPTED, kill_children
 from scenegen.cli import main as run
 from scenegen.errors import EXIT_INTERRUPTED
+
+logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """How long an interrupted run may take to end by itself."""
@@ -29,10 +31,15 @@ def main() -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Interrupts the run, and ends it where a library waits for its threads first, as Prefect does."""
-    watchdog = threading.Timer(GRACE_S, _end)
+    watchdog = threading.Timer(GRACE_S, _give_up)
     watchdog.daemon = True
     watchdog.start()
     raise KeyboardInterrupt
+
+
+def _give_up() -> None:
+    logger.error(INTERRUPTED)
+    _end()
 
 
 def _end() -> None:
