@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -303,6 +304,58 @@ def test_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1.2 s" in text
     assert "generate 2" in text
     assert "step 3 of 12" in text
+
+
+def test_the_table_counts_objects_and_tells_the_time_left() -> None:
+    from rich.console import Console
+
+    now = [0.0]
+    board = progress._Board("q[/b].jpg", lambda: now[0])
+
+    def text() -> str:
+        console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
+        console.print(board.shown())
+        return console.export_text()
+
+    board.show(progress.Event("read", None, "done", 1.0))
+    assert "objects" not in text()
+    for number in range(1, 8):
+        board.show(progress.Event("generate", number, "waiting"))
+    board.show(progress.Event("generate", 1, "found"))
+    assert "1 of 7 objects" in text()
+    assert "left" not in text()  # what the store had tells nothing about the rest
+    board.show(progress.Event("generate", 2, "running"))
+    board.show(progress.Event("generate", 3, "running"))
+    now[0] = 20.0
+    board.show(progress.Event("generate", 2, "done", 20.0))
+    board.show(progress.Event("generate", 3, "failed"))
+    assert "3 of 7 objects" in text()
+    assert "\u2501" in text()  # the bar
+    assert "about 0:00:40 left" in text()
+    assert "q[/b].jpg" in text()
+    for number in range(4, 8):
+        board.show(progress.Event("generate", number, "done", 5.0))
+    assert "7 of 7 objects" in text()
+    assert "left" not in text()
+
+
+@pytest.mark.parametrize("name", ["q[/b].jpg", "[red]x.jpg", ":smile:.jpg"])
+def test_names_are_no_markup(
+    name: str, bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal, where tables and log lines are drawn."""
+    from rich.console import Console
+
+    screen = io.StringIO()
+    console = Console(force_terminal=True, width=300, file=screen, markup=True)
+    monkeypatch.setattr(progress, "console", lambda: console)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("bad")
+    bench.unreadable = "bad"
+    assert command(tmp_path / name, "-o", tmp_path / "out") == InputError.exit_code
+    assert name in screen.getvalue()
+    bench.unreadable = ""
+    assert command(tmp_path / name, "-o", tmp_path / "out") == 0
 
 
 def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
