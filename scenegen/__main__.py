@@ -12,6 +12,7 @@ from types import FrameType
 from scenegen.cli import INTERRUPTED, kill_children
 from scenegen.cli import main as run
 from scenegen.errors import EXIT_INTERRUPTED
+from scenegen.siblings import leave_current_folder
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ def main() -> int:
     """The console script: the command line on `sys.argv`. Returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    leave_current_folder()
     code = run()
     if code == EXIT_INTERRUPTED:
         _end()

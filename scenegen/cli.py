@@ -33,6 +33,7 @@ from scenegen.errors import (
 )
 from scenegen.progress import log_json_to_stderr, log_photo, logging_to_stderr, set_verbosity, watching
 from scenegen.redaction import redacted
+from scenegen.siblings import check_sibling
 from scenegen.spelling import did_you_mean
 
 if TYPE_CHECKING:
@@ -636,6 +637,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (that of the process where None). Returns the exit code and never raises."""
     with logging_to_stderr():
         try:
+            check_sibling("stages")
             return int(app(argv, exit_on_error=False, print_error=False, result_action="return_value") or EXIT_DONE)
         except CycloptsError as error:
             logger.error("%s See scenegen --help.", " ".join(str(error).split()))
@@ -748,6 +750,7 @@ def _need_prefect() -> None:
 
     if find_spec("prefect") is None:
         raise WeightsError("running as a flow needs Prefect: pip install 'scenegen-3d[prefect]'")
+    check_sibling("flows")
 
 
 def _log_failure(error: Exception, subject: str = "") -> int:
