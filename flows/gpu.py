@@ -13,12 +13,11 @@ from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
 from scenegen.config import Settings
+from scenegen.doctor import GPU_LIMIT
 from scenegen.errors import UsageError
 from scenegen.records import Record
 from stages.graph import R, Submit, in_process_on, run_by
 from stages.stage import Stage, Work
-
-GPU_LIMIT = "gpu"
 
 
 def with_gpu_slot(submit: Submit, devices: Sequence[str]) -> Submit:
@@ -52,6 +51,6 @@ def gpu_slot() -> Iterator[None]:
         except ConcurrencySlotAcquisitionError as error:
             raise UsageError(
                 f"the server has no concurrency limit `{GPU_LIMIT}`; make it: prefect gcl create {GPU_LIMIT} --limit N, "
-                "with the number of cards, or python -m flows.setup --gpus N."
+                "with the number of cards, or python -P -m flows.setup --gpus N."
             ) from error
         yield

@@ -1,4 +1,7 @@
-"""`python -m flows.setup`: what the deployments need on the server. Running it again changes only what differs."""
+"""`python -P -m flows.setup`: what the deployments need on the server. Running it again changes only what differs.
+
+Without -P, Python would look for `flows` in the current folder first.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,11 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
-from flows.gpu import GPU_LIMIT
+from scenegen.doctor import GPU_LIMIT, POOLS
 from scenegen.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-POOLS = ("cpu", "gpu")
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
 """As the deployments set PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect sends none more often."""
@@ -30,7 +32,7 @@ would be taken for the one that crashed."""
 RESTART = "restart"
 """Tag of the deployments whose crashed runs are started again. A batch itself sees to the runs it has made."""
 
-app = App(name="python -m flows.setup", help="Make what scenegen's deployments need on the Prefect server.")
+app = App(name="python -P -m flows.setup", help="Make what scenegen's deployments need on the Prefect server.")
 
 
 @app.default

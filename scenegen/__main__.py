@@ -9,11 +9,10 @@ import sys
 import threading
 from types import FrameType
 
-from scenegen.cli import INTERRUPTED, kill_children
+from scenegen.cli import kill_children
 from scenegen.cli import main as run
 from scenegen.errors import EXIT_INTERRUPTED
-
-logger = logging.getLogger(__name__)
+from scenegen.siblings import leave_current_folder
 
 GRACE_S = 5.0
 """How long an interrupted run may take to end by itself."""
@@ -23,6 +22,7 @@ def main() -> int:
     """The console script: the command line on `sys.argv`. Returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    leave_current_folder()
     code = run()
     if code == EXIT_INTERRUPTED:
         _end()
@@ -31,15 +31,10 @@ def main() -> int:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """Interrupts the run, and ends it where a library waits for its threads first, as Prefect does."""
-    watchdog = threading.Timer(GRACE_S, _give_up)
+    watchdog = threading.Timer(GRACE_S, _end)
     watchdog.daemon = True
     watchdog.start()
     raise KeyboardInterrupt
-
-
-def _give_up() -> None:
-    logger.error(INTERRUPTED)
-    _end()
 
 
 def _end() -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -33,7 +32,7 @@ from scenegen.errors import (
 )
 from scenegen.progress import log_json_to_stderr, log_photo, logging_to_stderr, set_verbosity, watching
 from scenegen.redaction import redacted
-from scenegen.spelling import did_you_mean
+from scenegen.siblings import check_sibling
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,9 +57,6 @@ app = App(
 config_app = App(name="config", help="Show the configuration.")
 models_app = App(name="models", help="The weights that presets need.")
 evaluate_app = App(name="evaluate")
-app.register_install_completion_command(
-    help="Set up completion of commands and options for this shell (bash, zsh or fish)."
-)
 app.command(config_app)
 app.command(evaluate_app)
 app.command(models_app)
@@ -68,7 +64,6 @@ app.command(models_app)
 
 WIDE = 240
 """Columns of a table that goes to a file or another program."""
-INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
 
 
 @Parameter(name="*")
@@ -85,8 +80,6 @@ class Talk:
 
     def apply(self) -> None:
         """Sets the log's form and level."""
-        if self.verbose and self.quiet:
-            raise UsageError("--verbose and --quiet contradict each other; give one of them.")
         if self.log_json:
             log_json_to_stderr()
         set_verbosity(logging.DEBUG if self.verbose else logging.ERROR if self.quiet else logging.INFO)
@@ -103,29 +96,28 @@ class Reach:
     """Never use the network."""
     prefect: bool = False
     """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
+    jobs: int | None = None
+    """Objects side by side on the CPU; by default 2, or 1 on a single core."""
     isolate: bool = False
     """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
-
-    def check(self) -> None:
-        """Refuses a device of no known name."""
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
-            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
+    ray: str | None = None
+    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
 
     def runtime(self) -> Runtime:
-        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables.
-
-        Raises:
-            ResourceError: for a device that this machine does not have.
-        """
+        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables."""
         from scenegen.runtime import Runtime
-        from stages.devices import require_device
 
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.")
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
-        runtime = Runtime(device=self.device, offline=self.offline)
-        require_device(runtime)
-        return runtime
+        return Runtime(device=self.device, offline=self.offline)
+
+    def workers(self) -> int:
+        """How many objects to work on side by side."""
+        if self.jobs is not None and self.jobs < 1:
+            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1.")
+        return self.jobs or min(2, os.cpu_count() or 1)
 
     def as_parameters(self) -> dict[str, Any]:
         """The same as parameters of a flow."""
@@ -134,38 +126,6 @@ class Reach:
     def as_flow(self) -> bool:
         """Whether to run as a Prefect flow."""
         return self.prefect or bool(os.environ.get("PREFECT_API_URL"))
-
-
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True)
-class SceneReach(Reach):
-    """What a run over whole scenes adds to that."""
-
-    jobs: int | None = None
-    """Objects side by side on the CPU; by default 2, or 1 on a single core."""
-    ray: str | None = None
-    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
-
-    def check(self) -> None:
-        """Refuses that, and options of which one would be ignored."""
-        super().check()
-        refuse_with_ray(self.ray, self.isolate)
-        if self.ray is not None and self.as_flow():
-            way = "--prefect" if self.prefect else "PREFECT_API_URL, which makes this a Prefect flow,"
-            raise UsageError(f"--ray and {way} contradict each other; drop one of them.")
-        self.workers()
-
-    def workers(self) -> int:
-        """How many objects to work on side by side."""
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1.")
-        return self.jobs or min(2, os.cpu_count() or 1)
-
-
-def refuse_with_ray(ray: str | None, isolate: bool) -> None:
-    """Refuses `--isolate` beside `--ray`: the cluster's workers are processes of their own."""
-    if ray is not None and isolate:
-        raise UsageError("--ray and --isolate contradict each other; drop one of them.")
 
 
 @Parameter(name="*")
@@ -198,7 +158,7 @@ def scene(
     depth: Path | None = None,
     fov: float | None = None,
     seed: int | None = None,
-    reach: SceneReach = SceneReach(),
+    reach: Reach = Reach(),
     talk: Talk = Talk(),
 ) -> int:
     """Make a scene of each photo.
@@ -212,80 +172,30 @@ def scene(
         fov: Horizontal field of view of the camera in degrees.
         seed: Seed of everything random.
     """
-    from scenegen.destination import check_path
-    from scenegen.inputs import folder_names, is_single
+    from scenegen.inputs import companions, folder_names, is_single
     from scenegen.listing import find_photos, log_skipped
 
     talk.apply()
-    reach.check()
-    check_path(out)
-    _refuse_command(images)
-    found, single = find_photos(images), is_single(images)
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:
         named["seed"] = seed
     config = choice.load(named)
+    found, single = find_photos(images), is_single(images)
     log_skipped(found.skipped)
+    photos = found.photos
     codes = [InputError.exit_code for item in found.skipped if item.failed]
-    todo: list[Inputs] = []
-    for photo, name in zip(found.photos, folder_names(found.photos, out), strict=True):
-        log_photo(name if talk.log_json else "")
-        given = _given(photo, name, masks, depth, single)
-        if given is None:
-            codes.append(InputError.exit_code)
-        else:
-            todo.append(given)
-    log_photo("")
-    if todo:
-        codes += _make_scenes(todo, out, config, reach, talk.log_json or len(found.photos) > 1)
-    return overall(codes)
-
-
-def _refuse_command(words: list[str]) -> None:
-    """Refuses a mistyped command, which would else be taken for a photo that is not there."""
-    word = words[0]
-    commands = [name for name in app if not name.startswith("-")]
-    if re.fullmatch(r"[a-z]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
-        raise UsageError(f"{word}: no such command or photo.{hint}")
-
-
-def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs | None:
-    """The files of one scene; None where one is missing, which is logged."""
-    from scenegen.inputs import companions
-
-    try:
-        return companions(photo, name, masks, depth, single)
-    except InputError as error:
-        logger.error("%s", error, exc_info=logger.isEnabledFor(logging.DEBUG))
-        return None
-
-
-def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneReach, named: bool) -> list[int]:
-    """The exit code of each photo; log lines name the photo where `named` says so."""
-    from scenegen.destination import check_folder
-    from scenegen.models.needed import require_models
-
-    runtime = reach.runtime()
-    # A PNG or WebP may bring its masks in its alpha channel.
-    opaque = any(inputs.photo.suffix.lower() not in (".png", ".webp") for inputs in todo)
-    segments = opaque and any(not inputs.masks for inputs in todo)
-    measures = any(inputs.depth is None for inputs in todo)
-    require_models(config, runtime, segments, measures, generates=reach.ray is None)
-    check_folder(out)
-    codes = []
     with _photo_runner(out, config, reach) as run:
-        for place, inputs in enumerate(todo, start=1):
-            log_photo(inputs.name if named else "")
-            start = time.monotonic()
-            count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
+        for photo, name in zip(photos, folder_names(photos, out), strict=True):
+            log_photo(name if talk.log_json or len(photos) > 1 else "")
             try:
-                result = run(inputs, f"{inputs.photo}{count}")
+                result = run(companions(photo, name, masks, depth, single))
             except Exception as error:  # noqa: BLE001 (one bad photo must not stop the others; it is logged)
-                codes.append(_log_failure(error, f"{inputs.photo}: "))
+                codes.append(_log_failure(error, f"{photo}: "))
+                _say(f"{photo}: failed, exit {codes[-1]}")
             else:
-                codes.append(_say_result(result, time.monotonic() - start))
+                codes.append(_say_result(result))
     log_photo("")
-    return codes
+    return overall(codes)
 
 
 @app.command
@@ -308,36 +218,27 @@ def regenerate(
     talk.apply()
     if seed is not None and seed < 0:
         raise UsageError(f"`seed` is {seed}; it must be at least 0.")
-    reach.check()
-    start = time.monotonic()
+    runtime, workers = reach.runtime(), reach.workers()
     folder = folder.resolve()
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give one that scenegen has written, such as out/photo.")
-    runtime = reach.runtime()
     if reach.as_flow():
         _need_prefect()
         from flows.parameters import Making, Pace
         from flows.scene import regenerate_object
         from stages.run import Result
 
-        making, pace = Making(**reach.as_parameters()), Pace(objects_at_once=1)
-        values = regenerate_object(str(folder), object_id, seed, making, pace)
-        return _say_result(Result.model_validate(values), time.monotonic() - start)
+        making, pace = Making(**reach.as_parameters()), Pace(objects_at_once=workers)
+        return _say_result(Result.model_validate(regenerate_object(str(folder), object_id, seed, making, pace)))
     from scenegen.export.manifest import read_manifest
-    from scenegen.models.needed import require_models
-
-    config = read_manifest(folder).config
-    require_models(config, runtime, segments=False, measures=False)
     from stages.graph import on_devices
     from stages.run import open_store
     from stages.run import regenerate as run
 
     store = open_store(folder.parent)
-    names = _process_devices(config, runtime, reach.isolate, at_once=1)
+    names = _process_devices(read_manifest(folder).config, reach)
     title = f"{folder.name}, object {object_id}"
-    with on_devices(names) as placed, _local_submit(store, runtime, 1, title, placed) as submit:
+    with on_devices(names) as placed, _local_submit(store, runtime, workers, title, placed) as submit:
         result = run(folder, object_id, seed, store, runtime, submit)
-    return _say_result(result, time.monotonic() - start)
+    return _say_result(result)
 
 
 @app.command
@@ -375,10 +276,8 @@ def batch(
         isolate: Make objects in processes of their own on the CPU too.
         ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must see OUT.
     """
-    from scenegen.destination import check_folder
-    from scenegen.folder import is_url, local_path, refuse_network
+    from scenegen.folder import is_url, refuse_network
     from scenegen.listing import log_skipped
-    from scenegen.models.needed import require_models
     from scenegen.progress import Pace
     from scenegen.sources import list_photos
     from scenegen.store import disk_errors
@@ -386,22 +285,12 @@ def batch(
     talk.apply()
     if (workers is not None and workers < 1) or not timeout > 0:
         raise UsageError(f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0.")
-    reach = Reach(device=device, offline=offline)
-    reach.check()
-    refuse_with_ray(ray, isolate)
     for argument, place in (("SOURCE", source), ("out", out)):
         if offline and is_url(place):
             refuse_network(place, argument)
-    if cache is not None and not is_url(out):
-        raise UsageError(
-            f"`cache` is for an `out` that is a URL; scenes go straight to the folder {out}. Drop --cache."
-        )
     config = choice.load({} if seed is None else {"seed": seed})
+    runtime = Reach(device=device, offline=offline).runtime()
     listing = list_photos(source)
-    runtime = reach.runtime()
-    require_models(config, runtime, segments=True, measures=True, generates=ray is None)
-    if cache is not None or not is_url(out):
-        check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
     log_skipped(listing.skipped)
     items = listing.items
 
@@ -421,7 +310,7 @@ def batch(
         with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
             for row in ended:
                 rows[row.name] = row
-                _say(f"{row.output or row.image}: {row.state}")
+                _say(f"{row.output or row.image}: {row.state}{row.error and f', {row.error}'}")
                 logger.info("%s", pace.step(row.state))
     finally:
         # Also of an interrupted batch: what stands, and what is left.
@@ -464,19 +353,16 @@ def evaluate(
     """
     from pydantic import ValidationError
 
-    from scenegen.destination import check_file, check_folder
     from scenegen.evaluate.ground_truth import find_folders
     from scenegen.evaluate.record import EvaluateSettings
     from scenegen.evaluate.summary import scene_table, summary_table
-    from scenegen.models.needed import require_models
     from scenegen.store import disk_errors
     from stages.evaluate import Help, evaluate_scenes
     from stages.graph import on_devices
     from stages.run import open_store
 
     talk.apply()
-    reach = SceneReach(device=device, offline=offline, jobs=jobs)
-    reach.check()
+    reach = Reach(device=device, offline=offline, jobs=jobs)
     config = choice.load({} if seed is None else {"seed": seed})
     try:
         settings = EvaluateSettings(samples=samples, seed=config.seed)
@@ -485,12 +371,8 @@ def evaluate(
     folders = find_folders(scenes)
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
         raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")
-    runtime = reach.runtime()
-    require_models(config, runtime, segments=not true_masks, measures=not true_depth)
-    check_folder(out)
-    check_file(json_, "json")
-    store = open_store(out)
-    names = _process_devices(config, runtime, reach.isolate, reach.workers())
+    runtime, store = reach.runtime(), open_store(out)
+    names = _process_devices(config, reach)
     workers = len(names) or reach.workers()
     with on_devices(names) as placed, _local_submit(store, runtime, workers, str(scenes), placed) as submit:
         found = evaluate_scenes(folders, config, settings, Help(true_masks, true_depth), store, runtime, submit)
@@ -521,14 +403,11 @@ def compare(
         second: Another, of the same scenes.
         json_: File to write: every metric.
     """
-    from scenegen.destination import check_file
     from scenegen.evaluate.compare import compare as paired
     from scenegen.evaluate.compare import comparison_table, read_measured
     from scenegen.store import disk_errors
 
     talk.apply()
-    if json_ is not None:
-        check_file(json_, "json")
     found = paired(read_measured(first), read_measured(second))
     for note in found.notes:
         logger.warning("not the same in both: %s", note)
@@ -563,7 +442,9 @@ def doctor(
     if json_:
         _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
     else:
-        _show(table(checks))
+        from rich.console import Console
+
+        Console().print(table(checks))
     return int(any(check.state == "fail" for check in checks))
 
 
@@ -588,17 +469,19 @@ def presets() -> int:
 @models_app.command(name="list")
 def list_() -> int:
     """Print every registered model, its licence, and whether it is on this machine."""
+    from rich.console import Console
     from rich.table import Column, Table
 
     from scenegen.models import list_models
     from scenegen.runtime import Runtime
 
     table = Table(Column("model", no_wrap=True), "for", "licence", "state", box=None)
-    rows = list_models(Runtime())
+    console, rows = Console(), list_models(Runtime())
     for row in rows:
         table.add_row(row.model.name, row.model.kind, row.model.licence, " ".join([row.state, row.detail]).strip())
-    _show(table)
-    _say("\n\n".join(dict.fromkeys(row.model.note for row in rows if row.model.note)))
+    console.print(table)
+    for note in dict.fromkeys(row.model.note for row in rows if row.model.note):
+        console.print(f"\n{note}")
     return EXIT_DONE
 
 
@@ -636,13 +519,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` (that of the process where None). Returns the exit code and never raises."""
     with logging_to_stderr():
         try:
+            check_sibling("stages")
             return int(app(argv, exit_on_error=False, print_error=False, result_action="return_value") or EXIT_DONE)
         except CycloptsError as error:
             logger.error("%s See scenegen --help.", " ".join(str(error).split()))
             return UsageError.exit_code
         except KeyboardInterrupt:
             kill_children()
-            logger.error(INTERRUPTED)
+            logger.error("interrupted")
             return EXIT_INTERRUPTED
         except Exception as error:  # noqa: BLE001 (the outermost boundary; it is logged)
             return _log_failure(error)
@@ -675,8 +559,8 @@ def _descendants(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _photo_runner(out: Path, config: Config, reach: SceneReach) -> Iterator[Callable[[Inputs, str], Result]]:
-    """What makes the scene of one photo, shown under a title: the stages in this process, or the Prefect flow."""
+def _photo_runner(out: Path, config: Config, reach: Reach) -> Iterator[Callable[[Inputs], Result]]:
+    """What makes the scene of one photo: the stages in this process, or the Prefect flow."""
     runtime, workers = reach.runtime(), reach.workers()
     if reach.as_flow():
         _need_prefect()
@@ -686,7 +570,7 @@ def _photo_runner(out: Path, config: Config, reach: SceneReach) -> Iterator[Call
 
         making = Making(settings=config.model_dump(mode="json"), **reach.as_parameters())
         pace = Pace(objects_at_once=workers)
-        yield lambda inputs, title: Result.model_validate(
+        yield lambda inputs: Result.model_validate(
             image_to_scene(
                 str(inputs.photo),
                 str(out),
@@ -703,7 +587,7 @@ def _photo_runner(out: Path, config: Config, reach: SceneReach) -> Iterator[Call
 
     # Absolute, as other machines may have to find it.
     store = open_store(out.absolute() if reach.ray else out)
-    names = () if reach.ray else _process_devices(config, runtime, reach.isolate, workers)
+    names = () if reach.ray else _process_devices(config, reach)
     # Here, so that the weights stay loaded from one photo to the next.
     with on_devices(names) as placed:
         if reach.ray:
@@ -712,18 +596,18 @@ def _photo_runner(out: Path, config: Config, reach: SceneReach) -> Iterator[Call
             join_cluster(reach.ray)
             placed = partial(cluster_submit, store=store, runtime=runtime)
 
-        def run(inputs: Inputs, title: str) -> Result:
-            with _local_submit(store, runtime, len(names) or workers, title, placed) as submit:
+        def run(inputs: Inputs) -> Result:
+            with _local_submit(store, runtime, len(names) or workers, str(inputs.photo), placed) as submit:
                 return photo_to_scene(inputs, config, store, runtime, submit)
 
         yield run
 
 
-def _process_devices(config: Config, runtime: Runtime, isolate: bool, at_once: int) -> tuple[str, ...]:
+def _process_devices(config: Config, reach: Reach) -> tuple[str, ...]:
     from stages.devices import process_devices
     from stages.graph import weights_in_use
 
-    return process_devices(runtime, weights_in_use(config), isolate, at_once)
+    return process_devices(reach.runtime(), weights_in_use(config), reach.isolate, reach.workers())
 
 
 @contextlib.contextmanager
@@ -748,6 +632,7 @@ def _need_prefect() -> None:
 
     if find_spec("prefect") is None:
         raise WeightsError("running as a flow needs Prefect: pip install 'scenegen-3d[prefect]'")
+    check_sibling("flows")
 
 
 def _log_failure(error: Exception, subject: str = "") -> int:
@@ -765,11 +650,11 @@ def _log_failure(error: Exception, subject: str = "") -> int:
     return ScenegenError.exit_code
 
 
-def _say_result(result: Result, seconds: float) -> int:
-    """One line on standard output: what was made, where its report is, how long it took. Returns the exit code."""
+def _say_result(result: Result) -> int:
+    """One line on standard output. Returns the exit code."""
     count = f"{result.objects} object{'' if result.objects == 1 else 's'}"
     iou = "-" if result.silhouette_iou is None else f"{result.silhouette_iou:.3f}"
-    _say(f"{result.folder}/report.html: {count}, silhouette IoU {iou}, {result.state}, {seconds:.1f} s")
+    _say(f"{result.folder}: {count}, silhouette IoU {iou}, {result.state}")
     return EXIT_DONE if result.state == "complete" else EXIT_PARTIAL
 
 
@@ -777,8 +662,7 @@ def _show(table: Table) -> None:
     """A table on standard output, never cut where that is no terminal."""
     from rich.console import Console
 
-    # Names and paths are no markup.
-    console = Console(markup=False, emoji=False, highlight=False)
+    console = Console()
     if not console.is_terminal:
         console.width = WIDE
     console.print(table, "")

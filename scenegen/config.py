@@ -14,7 +14,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from scenegen.errors import UsageError
-from scenegen.spelling import did_you_mean
 
 DEFAULT_PRESET = "embedded"
 MAX_SEED = 2**53 - 1
@@ -297,10 +296,7 @@ def load_config(
         UsageError: for an unknown preset or name, or a value that is not allowed.
     """
     if preset not in preset_names():
-        hint = did_you_mean(preset, preset_names())
-        raise UsageError(
-            f"`preset` is {preset!r}; no preset has that name.{hint} Allowed: {', '.join(preset_names())}."
-        )
+        raise UsageError(f"`preset` is {preset!r}; allowed: {', '.join(preset_names())}.")
     values = _read_yaml((_presets() / f"{preset}.yaml").read_text(), f"preset {preset}")
     if file is not None:
         try:

@@ -59,7 +59,7 @@ REQUIRED = {
 """Packages and the lowest version that will do."""
 POOLS = ("cpu", "gpu")
 GPU_LIMIT = "gpu"
-SET_UP = "make what the deployments need: python -m flows.setup --gpus N"
+SET_UP = "make what the deployments need: python -P -m flows.setup --gpus N"
 PREFECT_TIMEOUT_S = 2
 OPTIONAL = {"transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
 """The same, for packages only some presets or options need."""
@@ -161,7 +161,7 @@ def import_error(module: str) -> str | None:
     """The last line of what importing `module` in a fresh process complains about, or None."""
     try:
         done = subprocess.run(
-            [sys.executable, "-c", f"import {module}"], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S
+            [sys.executable, "-P", "-c", f"import {module}"], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
         return f"takes longer than {IMPORT_TIMEOUT_S} s to import"
@@ -253,7 +253,9 @@ def check_cuda() -> Check:
         return Check("cuda", "ok", "not looked for without torch")
     code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S)
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S
+        )
     except subprocess.TimeoutExpired:
         return Check(
             "cuda", "warn", f"torch did not answer in {IMPORT_TIMEOUT_S} s", "check the driver; use --device cpu"

@@ -105,20 +105,14 @@ def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, s
         single: whether the command names one photo only.
 
     Raises:
-        InputError: if the photo is not there, or nothing, or more than one thing, belongs to it.
+        InputError: if nothing, or more than one thing, belongs to the photo.
     """
-    if not photo.exists():
-        raise InputError(f"{photo} does not exist.")
     chosen: tuple[Path, ...] = ()
     if masks is not None:
         entry = masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks")
-        if not entry.exists():
-            raise InputError(f"`masks` {entry} does not exist.")
         chosen = _mask_pictures(entry) if entry.is_dir() else (entry,)
     if depth is not None and (not single or depth.is_dir()):
         depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
-    if depth is not None and not depth.exists():
-        raise InputError(f"`depth` {depth} does not exist.")
     return Inputs(name=name, photo=photo, masks=chosen, depth=depth)
 
 

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Literal
 from scenegen.redaction import RedactingFormatter, redacted
 
 if TYPE_CHECKING:
-    from rich.console import Console, Group
+    from rich.console import Console
     from rich.table import Table
 
 logger = logging.getLogger(__name__)
 
 State = Literal["waiting", "running", "done", "found", "failed"]
 STYLES: dict[State, str] = {"waiting": "dim", "running": "yellow", "done": "green", "found": "cyan", "failed": "red"}
-BAR_WIDTH = 30
 OWN_LOGGERS = ("scenegen", "stages", "flows")
 
 _photo: ContextVar[str] = ContextVar("photo", default="")
@@ -72,8 +71,7 @@ def console() -> Console:
     """The terminal behind standard error."""
     from rich.console import Console
 
-    # Names and paths are no markup.
-    return Console(stderr=True, markup=False, emoji=False)
+    return Console(stderr=True)
 
 
 @contextlib.contextmanager
@@ -85,69 +83,35 @@ def watching(title: str) -> Iterator[Watch]:
     from rich.live import Live
 
     board = _Board(title)
-    with Live(console=console(), get_renderable=board.shown, refresh_per_second=4, transient=True):
+    with Live(console=console(), get_renderable=board.table, refresh_per_second=4, transient=True):
         yield board.show
 
 
 class _Board:
-    """The last state of every stage of one photo, and how many of its objects are done."""
+    """The last state of every stage of one photo."""
 
-    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str) -> None:
         self._title = title
-        self._clock = clock
         self._rows: dict[str, tuple[Event, float]] = {}
         self._lock = threading.Lock()
-        self._started: float | None = None
-        self._computed = 0
 
     def show(self, event: Event) -> None:
         with self._lock:
             last, since = self._rows.get(event.label, (event, 0.0))
             begun = last.state != event.state or last is event
-            self._rows[event.label] = (event, self._clock() if begun else since)
-            if event.object_id is None or not begun:
-                return
-            if event.state == "running" and self._started is None:
-                self._started = self._clock()
-            self._computed += event.state in ("done", "failed")
+            self._rows[event.label] = (event, time.monotonic() if begun else since)
 
-    def shown(self) -> Group:
-        from rich.console import Group
+    def table(self) -> Table:
         from rich.table import Table
-        from rich.text import Text
 
-        title = Text(self._title)
-        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        table = Table(title=self._title, title_justify="left", box=None, show_header=False)
         with self._lock:
             rows = list(self._rows.values())
-            started, computed = self._started, self._computed
         for event, since in rows:
-            seconds = self._clock() - since if event.state == "running" else event.seconds
+            seconds = time.monotonic() - since if event.state == "running" else event.seconds
             clock = f"{seconds:.1f} s" if event.state in ("running", "done") else ""
-            cells = map(Text, (event.label, event.state, clock, event.detail))
-            table.add_row(*cells, style=STYLES[event.state])
-        states = [event.state for event, _ in rows if event.object_id is not None]
-        if not states:
-            return Group(table)
-        ended = sum(state in ("done", "found", "failed") for state in states)
-        spent = 0.0 if started is None else self._clock() - started
-        return Group(table, _bar(ended, len(states), time_left(spent, computed, len(states) - ended)))
-
-
-def _bar(done: int, total: int, left: str) -> Table:
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
-    line = Table.grid(padding=(0, 1))
-    line.add_row(f" {done} of {total} objects", ProgressBar(total, done, width=BAR_WIDTH), left)
-    return line
-
-
-def time_left(spent: float, done: int, rest: int) -> str:
-    """How long `rest` more will take where `done` took `spent` seconds; empty where nothing tells."""
-    if not done or not rest:
-        return ""
-    return f"about {datetime.timedelta(seconds=round(spent / done * rest))} left"
+            table.add_row(event.label, event.state, clock, event.detail, style=STYLES[event.state])
+        return table
 
 
 class Pace:
@@ -163,9 +127,10 @@ class Pace:
         """Counts one more photo, which ended in `state`. Returns the line to show."""
         self._counts[state] += 1
         done = self._counts.total()
+        rest = round((self._clock() - self._start) / done * (self._total - done))
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self._counts.items()))
-        left = time_left(self._clock() - self._start, done, self._total - done)
-        return f"{done} of {self._total}: {counts}{left and f'; {left}'}"
+        left = f"; about {datetime.timedelta(seconds=rest)} left" if done < self._total else ""
+        return f"{done} of {self._total}: {counts}{left}"
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def fetch(image: str, folder: Path) -> Path:
         try:
             stream = files.open(path, "rb")
         except FileNotFoundError as error:
-            raise InputError(f"{redacted_url(image)} does not exist.") from error
+            raise InputError(f"{redacted_url(image)} cannot be read: nothing is there.") from error
     with stream, copy.open("wb") as file:
         while chunk := _read(stream, image):
             file.write(chunk)
@@ -116,7 +116,7 @@ def _found(source: str) -> tuple[dict[str, str | None], Sequence[Skipped]]:
     path = local_path(source)
     if not path.exists() and not glob.has_magic(str(path)):
         raise UsageError(
-            f"`SOURCE` {redacted_url(source)} does not exist; give a folder, a pattern, a list, a photo or a URL."
+            f"`SOURCE` {redacted_url(source)} is not there; give a folder, a pattern, a list, a photo or a URL."
         )
     found = find_photos([str(path)])
     return dict.fromkeys(map(_text, found.photos)), found.skipped
@@ -170,10 +170,10 @@ def _listed(source: str) -> Iterator[str]:
 
 def _content(source: str) -> bytes:
     if not is_url(source):
-        listing = local_path(source)
+        path = local_path(source)
         try:
-            input_digest(listing)
-            return listing.read_bytes()
+            input_digest(path)
+            return path.read_bytes()
         except (InputError, OSError) as error:
             raise UsageError(f"`SOURCE` {error}") from error
     files, path = connect(source)

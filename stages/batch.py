@@ -27,7 +27,6 @@ from pydantic import AfterValidator, ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
-from scenegen.destination import check_path
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
@@ -127,11 +126,8 @@ def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) 
     """The job of making scenes in `out`.
 
     Raises:
-        UsageError: if there can be no scene in such a folder.
         WeightsError: if weights that the configuration names are missing.
     """
-    if not is_url(out):
-        check_path(local_path(out))
     return Job(
         out=out if is_url(out) else str(local_path(out).absolute()),
         config=config,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from scenegen.errors import ResourceError
 from scenegen.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -35,32 +34,6 @@ def devices(runtime: Runtime) -> list[str]:
         return ["cpu"]
     cards, has_mps = _ask_torch()
     return [f"cuda:{index}" for index in range(cards)] or ["mps" if has_mps else "cpu"]
-
-
-def require_device(runtime: Runtime) -> None:
-    """Fails for a named device this machine does not have. torch is asked only where there is a driver.
-
-    Raises:
-        ResourceError: naming the device.
-    """
-    kind, _, index = runtime.device.partition(":")
-    if kind not in ("cuda", "mps"):
-        return
-    if not _may_have(kind):
-        raise ResourceError(f"`device` is {runtime.device!r}, but this machine has none; use --device auto.")
-    cards, has_mps = _ask_torch()
-    count = cards if kind == "cuda" else int(has_mps)
-    if int(index or 0) >= count:
-        raise ResourceError(
-            f"`device` is {runtime.device!r}, but torch sees {count or 'none'} here; use --device auto."
-        )
-
-
-def _may_have(kind: str) -> bool:
-    """Whether torch is worth asking for devices of a kind."""
-    if kind == "mps":
-        return sys.platform == "darwin"
-    return sys.platform not in ("linux", "darwin") or any(path.exists() for path in DRIVERS)
 
 
 def process_devices(
@@ -92,5 +65,5 @@ def _ask_torch() -> tuple[int, bool]:
         cards, has_mps = done.stdout.split()
         return int(cards), has_mps == "1"
     except (subprocess.SubprocessError, ValueError) as error:
-        logger.warning("torch cannot list the devices of this machine (%s): the CPU is used", error)
+        logger.warning("torch cannot say which devices there are (%s): the CPU is used", error)
         return 0, False

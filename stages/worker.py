@@ -234,7 +234,7 @@ class DeviceWorker:
         ours, theirs = Pipe()
         levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
         given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "devices": self._devices}
-        command = [sys.executable, "-c", CHILD, json.dumps({**given, "levels": levels})]
+        command = [sys.executable, "-P", "-c", CHILD, json.dumps({**given, "levels": levels})]
         with theirs, self._state:
             if self._killed:
                 ours.close()

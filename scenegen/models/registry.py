@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scenegen.errors import UsageError
-from scenegen.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def registered(name: str) -> Model:
     """
     known, at, revision = name.partition("@")
     if known not in MODELS:
-        hint = did_you_mean(known, MODELS)
-        raise UsageError(f"`model` is {name!r}; no model has that name.{hint} Registered are: {', '.join(MODELS)}.")
+        raise UsageError(f"`model` is {name!r}; registered are: {', '.join(MODELS)}.")
     model = MODELS[known]
     if not at:
         return model
@@ -69,20 +67,10 @@ def registered(name: str) -> Model:
     return replace(model, name=name, revision=revision, files=unknown)
 
 
-def sam_name(model: str) -> str:
-    """What segment-anything's weights of a size are called here."""
-    return f"sam-{model}"
-
-
-def depth_anything_name(variant: str, size: str) -> str:
-    """What Depth Anything's weights of a variant and size are called here."""
-    return f"depth-anything-v2-{variant}-{size}"
-
-
 def _sam(variant: str, file: str, size: int, sha256: str) -> Model:
     url = f"https://dl.fbaipublicfiles.com/segment_anything/{file}"
     return Model(
-        name=sam_name(variant),
+        name=f"sam-{variant}",
         kind="segment",
         repo=None,
         revision=None,
@@ -109,7 +97,7 @@ def _depth_anything(
     }[variant]
     free = size == "small"
     return Model(
-        name=depth_anything_name(variant, size),
+        name=f"depth-anything-v2-{variant}-{size}",
         kind="depth",
         repo=f"depth-anything/Depth-Anything-V2-{infix}{size.capitalize()}-hf",
         revision=revision,

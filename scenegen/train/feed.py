@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 WAITING = 64
 """Views that are rendered ahead of the training, at most."""
-FRESH = 2000
-"""Views of a process after which it stretches all meshes anew."""
 PATIENCE = 5.0
 """Seconds after which either side looks whether the other is still there."""
 SEEDS = 1_000_000
@@ -58,8 +56,6 @@ class Order:
     settings: CompactSettings
     conditions: int
     """Samples of each view to learn from."""
-    stretch: float
-    """Of the meshes to learn from, as of `MeshFolder`; other in each process, and from time to time."""
     judged: int
     """Views to judge by, of one sample each. They are made first, and are the same each time."""
     seed: int
@@ -142,12 +138,9 @@ def _views(order: Order, number: int, workers: int) -> Iterator[Made]:
             except InputError as error:
                 logger.debug("view %d to judge by: %s", seed, error)
     for step in count():
-        if step % FRESH == 0:
-            drawn = int(np.random.SeedSequence([order.seed, number, workers, step, 1]).generate_state(1)[0])
-            meshes = MeshFolder(order.learned.files, order.stretch, drawn)
         seed = int(np.random.SeedSequence([order.seed, number, workers, step]).generate_state(1)[0])
         try:
-            yield Made(samples_of(meshes, order.solids, seed, order.settings, order.conditions), None)
+            yield Made(samples_of(order.learned, order.solids, seed, order.settings, order.conditions), None)
         except InputError as error:
             logger.debug("view %d: %s", seed, error)
 

@@ -168,7 +168,6 @@ def train(
     batch: int = 8,
     rate: float = 1.5e-3,
     conditions: int = 2,
-    stretch: float = 0.2,
     reuse: float = 16.0,
     pool: int = 4096,
     judged: int = 128,
@@ -207,8 +206,6 @@ def train(
         Largest learning rate; it falls along a cosine over `minutes`.
     conditions
         Samples of each view: mask, depth and background estimated anew.
-    stretch
-        Largest change of the logarithm of a mesh's extents: boxes get other proportions.
     reuse
         Times a sample is trained on, on average; the training waits for new ones where it is faster.
     pool
@@ -252,7 +249,6 @@ def train(
         solids=out.parent / "solids" if cache is None else cache,
         settings=fresh.settings,
         conditions=conditions,
-        stretch=stretch,
         judged=judged if len(judging) else 0,
         seed=int(np.random.SeedSequence([seed, training.runs]).generate_state(1)[0]),
     )

@@ -37,15 +37,6 @@ class ColoredMesh:
     faces: Int32[np.ndarray, "f 3"]
     colors: UInt8[np.ndarray, "v 3"]
     """sRGB albedo."""
-    unstretched: ColoredMesh | None = None
-    """The mesh of which this is a stretched copy,"""
-    stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """and how many times it is as long as that along each axis."""
-
-    def stretched(self, x: float, y: float, z: float) -> ColoredMesh:
-        """A copy that is so many times as long along each axis."""
-        vertices = self.vertices * np.array([x, y, z], np.float32)
-        return ColoredMesh(vertices, self.faces, self.colors, unstretched=self, stretch=(x, y, z))
 
     @cached_property
     def low(self) -> Float32[np.ndarray, "3"]:
@@ -110,27 +101,19 @@ class MeshFolder:
     """Meshes by number, each read at its first use and kept."""
 
     files: tuple[MeshFile, ...]
-    stretch: float = 0.0
-    """Largest change of the logarithm of each mesh's extents, along each axis by itself."""
-    seed: int = 0
-    """Of the stretching."""
     _read: dict[int, ColoredMesh] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __reduce__(self) -> tuple[type[MeshFolder], tuple[tuple[MeshFile, ...], float, int]]:
+    def __reduce__(self) -> tuple[type[MeshFolder], tuple[tuple[MeshFile, ...]]]:
         # What was read holds ray casters, which another process must make for itself.
-        return MeshFolder, (self.files, self.stretch, self.seed)
+        return MeshFolder, (self.files,)
 
     def __getitem__(self, index: int) -> ColoredMesh:
         if index not in self._read:
             item = self.files[index]
-            mesh = read_mesh(item.path) if item.span is None else _unpacked(item.path.parent, item.span)
-            if self.stretch > 0:
-                rng = np.random.default_rng([self.seed, index])
-                mesh = mesh.stretched(*np.exp(rng.uniform(-self.stretch, self.stretch, 3)).tolist())
-            self._read[index] = mesh
+            self._read[index] = read_mesh(item.path) if item.span is None else _unpacked(item.path.parent, item.span)
         return self._read[index]
 
 

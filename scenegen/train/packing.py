@@ -23,7 +23,7 @@ from scenegen.errors import InputError
 MAGIC = b"scenegen meshes 1\n"
 STEPS = 4095
 """Of the grid, along the longest side of a mesh."""
-FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**20, "lc": 0, "lp": 0, "pb": 0},)
+FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0},)
 PLANES = 3
 """Bytes of an integer; each is stored apart from the others."""
 

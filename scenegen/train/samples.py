@@ -107,11 +107,7 @@ def _sample(
     # An estimate may be nearer or farther as a whole: the object is learned with its nearest part where that is estimated.
     moved = np.diag([*3 * (nearest_depth(shown) / nearest_depth(seen.view),), 1.0])
     latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ moved @ seen.crop_from_mesh
-    mesh = meshes[seen.mesh]
-    if mesh.unstretched is not None:
-        latent_from_mesh = latent_from_mesh @ np.diag([*mesh.stretch, 1.0])
-        mesh = mesh.unstretched
-    solid = cached_solid(mesh, solids)
+    solid = cached_solid(meshes[seen.mesh], solids)
     distance = resampled(solid, latent_from_mesh, settings.cells, TRUNCATION)
     colour = resampled_colors(solid, latent_from_mesh, settings.tokens * settings.colour_patch)
     return {

@@ -114,7 +114,7 @@ def resampled(
 
     Args:
         solid: in the mesh's frame.
-        cube_from_mesh: a similarity; stretched a little besides, distances are right at the surface and about right elsewhere.
+        cube_from_mesh: a similarity.
         resolution: voxels along the cube's edge; voxel [i, j, k] has its centre at (i + 0.5) / resolution - 0.5 and so on.
         truncation: largest magnitude, in cube edges.
 
@@ -124,14 +124,8 @@ def resampled(
     beyond = np.maximum(np.maximum(-at, at - (np.array(solid.distance.shape) - 1)[:, None]), 0)
     values = ndimage.map_coordinates(solid.distance.astype(np.float32), at, order=1, mode="nearest")
     values += np.sqrt((beyond**2).sum(axis=0)) * (solid.cell / solid.longest_side)
-    scale = np.cbrt(abs(np.linalg.det(cube_from_mesh[:3, :3])))
-    values = (values * (solid.longest_side * scale)).reshape(3 * (resolution,))
-    stretches = np.linalg.svd(cube_from_mesh[:3, :3], compute_uv=False) / scale
-    if np.ptp(stretches) > 1e-3:
-        # Distances along the stretched normal, to first order: the field over the length of its gradient.
-        steep = np.linalg.norm(np.stack(np.gradient(values, 1 / resolution)), axis=0)
-        values = values / np.clip(steep, 1 / stretches.max(), 1 / stretches.min())
-    return np.clip(values, -truncation, truncation).astype(np.float32)
+    values *= solid.longest_side * np.cbrt(abs(np.linalg.det(cube_from_mesh[:3, :3])))
+    return np.clip(values, -truncation, truncation).reshape((resolution,) * 3).astype(np.float32)
 
 
 def resampled_colors(

@@ -107,8 +107,10 @@ def test_command_line_as_a_flow(
     out = tmp_path / "out"
     words = [str(photo), str(tmp_path / "missing.jpg"), "-o", str(out), "--prefect", "--set", "generate.guidance=0.8"]
     assert cli.main(words) == 6
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"{out / 'photo'}/report.html: 3 objects, silhouette IoU 0.920, complete, ")
+    assert capsys.readouterr().out.splitlines() == [
+        f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete",
+        f"{tmp_path / 'missing.jpg'}: failed, exit 3",
+    ]
     assert (settled(before + Counter({"read": 12})) - before)["generate-2"] == 1
     assert read_manifest(out / "photo").config.generate.guidance == 0.8
     assert cli.main(["regenerate", str(out / "photo"), "--object", "2", "--prefect"]) == 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -35,11 +33,6 @@ def command(*words: str | Path) -> int:
     return cli.main([str(word) for word in words])
 
 
-def untimed(text: str) -> str:
-    """Results without how long they took."""
-    return re.sub(r", \d+\.\d s$", "", text, flags=re.MULTILINE)
-
-
 def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *map(str, words)], capture_output=True, text=True, timeout=60, check=False, **options
@@ -60,25 +53,13 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--preset", "nope"], "training-free"),
         (["a.jpg", "--set", "nope=1"], "Extra inputs"),
         (["a.jpg", "--fov", "0"], "greater than 1"),
-        (["doctro"], "Did you mean doctor?"),
-        (["a.jpg", "--preset", "pixal"], "Did you mean pixal3d?"),
-        (["a.jpg", "--presett", "x"], "Did you mean --preset?"),
-        (["models", "fetch", "sam-vitb"], "Did you mean sam-vit_b?"),
-        (["a.jpg", "--device", "cudaa"], "Did you mean cuda?"),
-        (["a.jpg", "--quiet", "--verbose"], "contradict"),
-        (["a.jpg", "--ray", "auto", "--prefect"], "--ray and --prefect contradict"),
-        (["a.jpg", "--ray", "auto", "--isolate"], "contradict"),
-        (["batch", ".", "--ray", "auto", "--isolate"], "contradict"),
-        (["batch", ".", "--cache", "c"], "`cache`"),
-        (["regenerate", "out/a", "--object", "1", "--ray", "auto"], "Unknown option"),
-        (["regenerate", "out/a", "--object", "1", "--jobs", "2"], "Unknown option"),
         (["a.jpg", "--seed", "-1"], "`seed`"),
         (["a.jpg", "--config", "missing.yaml"], "cannot be read"),
         (["*.nothing"], "matches no file"),
         (["regenerate"], "FOLDER"),
         (["regenerate", "out/a"], "--object"),
         (["regenerate", "out/a", "--object", "1", "--seed", "-1"], "at least 0"),
-        (["models", "fetch", "nope"], "Registered are"),
+        (["models", "fetch", "nope"], "registered are"),
         (["config", "show", "--set", "x"], "name=value"),
     ],
 )
@@ -133,15 +114,14 @@ def test_a_photo(bench: Any, photo: Path, tmp_path: Path, capsys: pytest.Capture
     words = [photo, "-o", out, "--set", "generate.guidance=0.8", "--fov", "40", "--seed", "3", "--jobs", "1"]
     assert command(*words) == 0
     captured = capsys.readouterr()
-    assert untimed(captured.out) == f"{out / 'photo'}/report.html: 3 objects, silhouette IoU 0.920, complete\n"
+    assert captured.out == f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete\n"
     assert "generate 3: " in captured.err
     assert "segment used embedded" in captured.err
     manifest = read_manifest(out / "photo")
     assert (manifest.config.seed, manifest.config.camera.fov_deg, manifest.config.generate.guidance) == (3, 40, 0.8)
     bench.executed.clear()
     assert command(*words, "-q") == 0
-    again = capsys.readouterr()
-    assert (untimed(again.out), again.err) == (untimed(captured.out), "")
+    assert capsys.readouterr() == (captured.out, "")
     assert not bench.executed
 
 
@@ -164,8 +144,11 @@ def test_several_photos_one_bad(bench: Any, photo: Path, tmp_path: Path, capsys:
     out = tmp_path / "out"
     assert command(bad, tmp_path / "missing.jpg", photo, "-o", out) == 6
     captured = capsys.readouterr()
-    assert untimed(captured.out) == f"{out / 'photo'}/report.html: 3 objects, silhouette IoU 0.920, complete\n"
-    assert captured.err.count("missing.jpg") == 1
+    assert captured.out.splitlines() == [
+        f"{bad}: failed, exit 3",
+        f"{tmp_path / 'missing.jpg'}: failed, exit 3",
+        f"{out / 'photo'}: 3 objects, silhouette IoU 0.920, complete",
+    ]
     assert f"{bad}: `photo` is no picture" in captured.err
     assert "Traceback" not in captured.err
     assert command(bad, tmp_path / "missing.jpg", "-o", out) == InputError.exit_code
@@ -177,7 +160,7 @@ def test_json_logs(bench: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str
     bench.unreadable = "b"
     assert command(tmp_path / "a.jpg", tmp_path / "b.jpg", "-o", tmp_path / "out", "--log-json", "-v") == 6
     captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
+    assert captured.out.count("\n") == 2
     lines = [json.loads(line) for line in captured.err.splitlines()]
     assert {tuple(line)[:7] for line in lines} == {("time", "level", "logger", "run", "image", "stage", "object")}
     assert len({line["run"] for line in lines}) == 1
@@ -306,58 +289,6 @@ def test_live_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "step 3 of 12" in text
 
 
-def test_the_table_counts_objects_and_tells_the_time_left() -> None:
-    from rich.console import Console
-
-    now = [0.0]
-    board = progress._Board("q[/b].jpg", lambda: now[0])
-
-    def text() -> str:
-        console = Console(force_terminal=True, width=100, record=True, file=io.StringIO())
-        console.print(board.shown())
-        return console.export_text()
-
-    board.show(progress.Event("read", None, "done", 1.0))
-    assert "objects" not in text()
-    for number in range(1, 8):
-        board.show(progress.Event("generate", number, "waiting"))
-    board.show(progress.Event("generate", 1, "found"))
-    assert "1 of 7 objects" in text()
-    assert "left" not in text()  # what the store had tells nothing about the rest
-    board.show(progress.Event("generate", 2, "running"))
-    board.show(progress.Event("generate", 3, "running"))
-    now[0] = 20.0
-    board.show(progress.Event("generate", 2, "done", 20.0))
-    board.show(progress.Event("generate", 3, "failed"))
-    assert "3 of 7 objects" in text()
-    assert "\u2501" in text()  # the bar
-    assert "about 0:00:40 left" in text()
-    assert "q[/b].jpg" in text()
-    for number in range(4, 8):
-        board.show(progress.Event("generate", number, "done", 5.0))
-    assert "7 of 7 objects" in text()
-    assert "left" not in text()
-
-
-@pytest.mark.parametrize("name", ["q[/b].jpg", "[red]x.jpg", ":smile:.jpg"])
-def test_names_are_no_markup(
-    name: str, bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On a terminal, where tables and log lines are drawn."""
-    from rich.console import Console
-
-    screen = io.StringIO()
-    console = Console(force_terminal=True, width=300, file=screen, markup=True)
-    monkeypatch.setattr(progress, "console", lambda: console)
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("bad")
-    bench.unreadable = "bad"
-    assert command(tmp_path / name, "-o", tmp_path / "out") == InputError.exit_code
-    assert name in screen.getvalue()
-    bench.unreadable = ""
-    assert command(tmp_path / name, "-o", tmp_path / "out") == 0
-
-
 def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
@@ -397,8 +328,8 @@ sys.exit(entry.main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("waits", ["False", "True"])
-def test_interrupted(number: signal.Signals, waits: str) -> None:
+@pytest.mark.parametrize(("waits", "log"), [("False", "ERROR: interrupted"), ("True", "")])
+def test_interrupted(number: signal.Signals, waits: str, log: str) -> None:
     """Ends soon with 130 and no traceback, though a thread still works or is waited for; takes its children along."""
     words = [sys.executable, "-c", STUCK, "stuck", waits]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -410,7 +341,7 @@ def test_interrupted(number: signal.Signals, waits: str) -> None:
     process.send_signal(number)
     assert process.wait(20) == 130
     assert time.monotonic() - start < 10
-    assert process.stderr.read() == f"ERROR: {cli.INTERRUPTED}\n"
+    assert process.stderr.read().strip() == log
     process.stdout.close()
     process.stderr.close()
     assert not any(_alive(child) for child in children)

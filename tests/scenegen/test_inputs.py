@@ -110,7 +110,6 @@ def test_is_single(album: Path) -> None:
 
 def test_companions_of_a_single_photo(album: Path) -> None:
     photo, masks = album / "a.JPG", album / "sub"
-    (album / "x.npy").touch()
     assert companions(photo, "a", None, None, True) == Inputs("a", photo)
     assert companions(photo, "a", album / "b.png", album / "x.npy", True) == Inputs(
         "a", photo, (album / "b.png",), album / "x.npy"

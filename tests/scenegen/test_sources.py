@@ -51,7 +51,7 @@ def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(album / "notes.md") == ["notes"]  # named by the user: reading it will tell
     monkeypatch.chdir(album)
     assert list_photos("b.png").items == (Item(image=str(album / "b.png"), name="b"),)
-    for source, message in (("gone", "does not exist"), ("*.gif", "matches no file"), ("empty.txt", "names no photo")):
+    for source, message in (("gone", "not there"), ("*.gif", "matches no file"), ("empty.txt", "names no photo")):
         (album / "empty.txt").touch()
         with pytest.raises(UsageError, match=message):
             list_photos(source)
@@ -139,7 +139,7 @@ def test_fetch(album: Path, bucket: RemoteFolder, tmp_path: Path, monkeypatch: p
     assert fetch(str(album / "b.png"), tmp_path) == album / "b.png"
     copy = fetch(bucket.address("a.JPG"), tmp_path)
     assert (copy.name, copy.read_bytes()) == ("a.JPG", b"a.JPG")
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="nothing is there"):
         fetch(bucket.address("gone.jpg"), tmp_path)
     monkeypatch.setattr("scenegen.sources.MAX_INPUT_BYTES", 3)
     with pytest.raises(InputError, match="at most 3 bytes"):

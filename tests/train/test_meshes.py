@@ -10,7 +10,7 @@ import pytest
 import trimesh
 
 from scenegen.errors import InputError
-from scenegen.train.meshes import CREASE_COS, MeshFolder, mesh_folder, read_mesh
+from scenegen.train.meshes import CREASE_COS, mesh_folder, read_mesh
 from tests.train.folders import save_glb, small_folder
 
 
@@ -78,16 +78,3 @@ def test_flat_shading_at_creases_and_smooth_shading_elsewhere(tmp_path: Path) ->
     outwards = ball.vertices[ball.faces] - [0, 0.5, 0]
     assert (np.einsum("fcd,fcd->fc", ball.corner_normals, outwards / 0.5) > 0.995).all()
     assert ball.digest != roof.digest
-
-
-def test_a_stretched_folder_has_the_same_meshes_in_other_proportions(tmp_path: Path) -> None:
-    plain = mesh_folder(small_folder(tmp_path))
-    first, again, other = (pickle.loads(pickle.dumps(MeshFolder(plain.files, 0.3, seed))) for seed in (1, 1, 2))
-    for index in range(2):
-        ratio = (first[index].high - first[index].low) / (plain[index].high - plain[index].low)
-        np.testing.assert_allclose(ratio, first[index].stretch, rtol=1e-5)
-        assert np.abs(np.log(ratio)).max() < 0.3
-        assert np.ptp(ratio) > 0.01
-        assert first[index].unstretched.digest == plain[index].digest
-        np.testing.assert_array_equal(first[index].vertices, again[index].vertices)
-        assert first[index].stretch != other[index].stretch

@@ -88,18 +88,6 @@ def test_resampled_in_another_frame() -> None:
     assert (resampled_colors(solid, cube_from_mesh, 8) == (10, 120, 240)).all()
 
 
-def test_a_stretched_solid_is_the_solid_of_the_stretched_mesh() -> None:
-    mesh = colored(trimesh.creation.icosphere(4, radius=2.0))
-    longer = mesh.stretched(1.2, 0.9, 0.8)
-    assert longer.unstretched is mesh
-    cube_from_mesh = np.diag([0.1, 0.1, 0.1, 1.0])
-    made = resampled(mesh_solid(mesh, CELLS), cube_from_mesh @ np.diag([*longer.stretch, 1.0]), 32)
-    true = resampled(mesh_solid(longer, CELLS), cube_from_mesh, 32)
-    near = np.abs(true) < 0.03
-    np.testing.assert_allclose(made[near], true[near], atol=0.005)
-    np.testing.assert_allclose(made, true, atol=0.03)
-
-
 def test_what_was_computed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mesh = colored(trimesh.creation.box(extents=(1, 1, 1)))
     first = cached_solid(mesh, tmp_path)
