@@ -62,7 +62,11 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
         if object_id is None:
             return step.submit()
         room.acquire()
-        future = step.submit()
+        try:
+            future = step.submit()
+        except BaseException:
+            room.release()
+            raise
         future.add_done_callback(lambda _: room.release())
         return future
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import multiprocessing
 import os
 import re
@@ -185,7 +186,8 @@ class Choice:
         """The resolved configuration, the `named` options laid over it."""
         from scenegen.config import DEFAULT_PRESET, load_config
 
-        return load_config(self.preset or DEFAULT_PRESET, self.config, [*self.set_, named or {}])
+        preset = DEFAULT_PRESET if self.preset is None else self.preset
+        return load_config(preset, self.config, [*self.set_, named or {}])
 
 
 @app.default
@@ -307,8 +309,10 @@ def regenerate(
         seed: Its new seed; by default the one after its last.
     """
     talk.apply()
-    if seed is not None and seed < 0:
-        raise UsageError(f"`seed` is {seed}; it must be at least 0.")
+    from scenegen.config import MAX_SEED
+
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"`seed` is {seed}; it must be at least 0 and at most {MAX_SEED}.")
     reach.check()
     start = time.monotonic()
     folder = folder.resolve()
@@ -385,8 +389,10 @@ def batch(
     from scenegen.store import disk_errors
 
     talk.apply()
-    if (workers is not None and workers < 1) or not timeout > 0:
-        raise UsageError(f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0.")
+    if (workers is not None and workers < 1) or not 0 < timeout < math.inf:
+        raise UsageError(
+            f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0 and finite."
+        )
     reach = Reach(device=device, offline=offline)
     reach.check()
     refuse_with_ray(ray, isolate)
@@ -638,6 +644,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with logging_to_stderr():
         try:
             check_sibling("stages")
+            _refuse_empty(sys.argv[1:] if argv is None else argv)
             return int(app(argv, exit_on_error=False, print_error=False, result_action="return_value") or EXIT_DONE)
         except CycloptsError as error:
             logger.error("%s See scenegen --help.", " ".join(str(error).split()))
@@ -648,6 +655,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return EXIT_INTERRUPTED
         except Exception as error:  # noqa: BLE001 (the outermost boundary; it is logged)
             return _log_failure(error)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """An empty text means nothing anywhere: it is a variable of a script that was never set."""
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            raise UsageError(f"{word or 'an argument'} is empty; give it a value, or leave it out.")
 
 
 def overall(codes: Sequence[int]) -> int:

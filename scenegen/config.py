@@ -10,21 +10,42 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from scenegen.errors import UsageError
+from scenegen.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
+from scenegen.errors import UsageError, one_line
 from scenegen.spelling import did_you_mean
 
 DEFAULT_PRESET = "embedded"
 MAX_SEED = 2**53 - 1
 """Larger integers do not survive every reader of JSON."""
+MAX_ID = 2**16 - 1
+"""Of an object: masks have 16 bits."""
+MAX_FACES = 1_000_000
+MAX_SIDE = 100_000
+"""Of coordinates in pixels."""
+DAY_S = 24 * 3600.0
+PROBLEMS_SHOWN = 4
 
 
 class Settings(BaseModel):
-    """Frozen, and strict about unknown names."""
+    """Frozen, strict about unknown names, and finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _openable(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("a path holds no zero byte")
+    return path
+
+
+LocalPath = Annotated[Path, AfterValidator(_openable)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Metres = Annotated[float, Field(ge=0.001, le=10_000)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Pixel = Annotated[float, Field(ge=-MAX_SIDE, le=MAX_SIDE)]
+Timeout = Annotated[float, Field(gt=0, le=DAY_S)]
 
 
 class ReadConfig(Settings):
@@ -32,12 +53,12 @@ class ReadConfig(Settings):
 
     max_side: int = Field(1280, ge=64, le=8192)
     """Working size: the longer side of the photo in pixels, never enlarged."""
-    max_pixels: int = Field(100_000_000, ge=1)
+    max_pixels: int = Field(100_000_000, ge=1, le=2_000_000_000)
     """Larger pictures are refused from their header, before anything is decoded."""
-    max_memory_mb: int = Field(2048, ge=256)
+    max_memory_mb: int = Field(2048, ge=256, le=1 << 20)
     """Memory limit of the decoding process."""
-    timeout_s: float = Field(60.0, gt=0)
-    depth_unit_m: float = Field(0.001, gt=0)
+    timeout_s: Timeout = 60.0
+    depth_unit_m: float = Field(0.001, ge=1e-6, le=1)
     """Metres per unit of a 16-bit PNG depth map. `.npy` and `.exr` are in metres."""
 
 
@@ -46,7 +67,7 @@ class RegionsConfig(Settings):
 
     method: Literal["regions"] = "regions"
     superpixels: int = Field(600, ge=50, le=2000)
-    min_area: float = Field(0.002, gt=0, lt=1)
+    min_area: Share = 0.002
     """Smallest object, as a share of the picture."""
     max_objects: int = Field(12, ge=1, le=254)
 
@@ -56,18 +77,18 @@ class SamConfig(Settings):
 
     method: Literal["sam"] = "sam"
     model: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
-    checkpoint: Path | None = None
+    checkpoint: LocalPath | None = None
     """A local `.pth` or `.safetensors`; without it, the registered checkpoint of `model` is used."""
-    sha256: str | None = None
+    sha256: Digest | None = None
     """Digest the local checkpoint must have; a `.pth` needs one unless it is a registered file."""
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: tuple[tuple[Pixel, Pixel, Pixel, Pixel], ...] = ()
     """Prompts: x0, y0, x1, y1 in photo pixels at working size, one object each."""
-    points: tuple[tuple[float, float], ...] = ()
+    points: tuple[tuple[Pixel, Pixel], ...] = ()
     """Prompts: u, v in photo pixels at working size, one object each."""
     points_per_side: int = Field(32, ge=2, le=128)
     min_iou: float = Field(0.88, ge=0, le=1)
     min_stability: float = Field(0.95, ge=0, le=1)
-    min_area: float = Field(0.002, gt=0, lt=1)
+    min_area: Share = 0.002
     max_area: float = Field(0.6, gt=0, le=1)
     max_objects: int = Field(24, ge=1, le=254)
 
@@ -76,7 +97,7 @@ class EmbeddedSegmentConfig(Settings):
     """The perception network whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
-    min_area: float = Field(0.002, gt=0, lt=1)
+    min_area: Share = 0.002
     """Smallest object, as a share of the picture."""
     max_objects: int = Field(24, ge=1, le=254)
 
@@ -88,10 +109,10 @@ class GroundConfig(Settings):
     """A ground plane seen by a camera of assumed height and pitch; objects stand where they touch it. No weights."""
 
     method: Literal["ground"] = "ground"
-    camera_height_m: float = Field(1.0, gt=0)
+    camera_height_m: Metres = 1.0
     pitch_deg: float = Field(25.0, ge=0, lt=90)
     """How far the camera looks down."""
-    max_depth_m: float = Field(6.0, gt=0)
+    max_depth_m: Metres = 6.0
 
 
 class DepthAnythingConfig(Settings):
@@ -100,10 +121,10 @@ class DepthAnythingConfig(Settings):
     method: Literal["depth-anything"] = "depth-anything"
     variant: Literal["relative", "metric-indoor", "metric-outdoor"] = "metric-indoor"
     size: Literal["small", "base", "large"] = "small"
-    checkpoint: Path | None = None
+    checkpoint: LocalPath | None = None
     """A local folder in the hub's layout; without it, the pinned revision of the registered repository is used."""
-    near_m: float = Field(0.5, gt=0)
-    far_m: float = Field(5.0, gt=0)
+    near_m: Metres = 0.5
+    far_m: Metres = 5.0
     """A relative map has no metres: its nearest and farthest points are put at these distances."""
 
     @model_validator(mode="after")
@@ -117,7 +138,7 @@ class EmbeddedDepthConfig(Settings):
     """The perception network whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
-    distance_m: float = Field(1.2, gt=0)
+    distance_m: Metres = 1.2
     """Assumed distance of the objects (of everything, where there are none): the network's depth has no scale."""
 
 
@@ -138,9 +159,9 @@ class LayoutConfig(Settings):
     """Floor, gravity and background."""
 
     method: Literal["planes"] = "planes"
-    inlier_share: float = Field(0.01, gt=0)
+    inlier_share: Share = 0.01
     """RANSAC distance threshold, as a share of the depth."""
-    min_floor_share: float = Field(0.05, gt=0, lt=1)
+    min_floor_share: Share = 0.05
     """Smallest floor, as a share of the background pixels."""
     max_tilt_deg: float = Field(75.0, gt=0, le=90)
     """How far the floor's normal may lean from the picture's vertical, where gravity is not known."""
@@ -156,11 +177,11 @@ class InflateConfig(Settings):
     method: Literal["inflate"] = "inflate"
     resolution: int = Field(112, ge=24, le=512)
     """Cells across the crop."""
-    thickness: float = Field(1.0, gt=0)
+    thickness: float = Field(1.0, ge=0.01, le=10)
     """Depth of an object as a multiple of its prior."""
     variation: float = Field(0.25, ge=0, le=1)
     """Spread (log) of the thickness over seeds; seed 0 is the prior itself."""
-    max_faces: int = Field(5000, ge=100)
+    max_faces: int = Field(5000, ge=100, le=MAX_FACES)
 
 
 class EmbeddedGeneratorConfig(Settings):
@@ -173,19 +194,19 @@ class EmbeddedGeneratorConfig(Settings):
     """1: the photo's conditions as they are; above 1: more of them than was learned (classifier-free guidance)."""
     resolution: int = Field(96, ge=32, le=256)
     """Cells along the cube's edge that the generated field is brought to agree with the photo on."""
-    max_faces: int = Field(8000, ge=100)
+    max_faces: int = Field(8000, ge=100, le=MAX_FACES)
 
 
 class Pixal3DConfig(Settings):
     """The released Pixal3D."""
 
     method: Literal["pixal3d"] = "pixal3d"
-    checkpoint: Path | None = None
+    checkpoint: LocalPath | None = None
     """A local folder in the released layout, as `Pixal3DPipeline.save_pretrained` writes it; without it, the registered
     weights are used."""
     resolution: int = Field(1024, ge=1024, le=1536, multiple_of=128)
     """Voxels along the cube's edge that the surface is decoded at."""
-    max_tokens: int = Field(49152, ge=512)
+    max_tokens: int = Field(49152, ge=512, le=1 << 24)
     """The flows stay below as many voxels, by a coarser resolution; at 1024 they take what comes."""
     residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
     """What stays on the device: every network, one at a time, or one block at a time. `auto` goes by its memory."""
@@ -193,7 +214,7 @@ class Pixal3DConfig(Settings):
     """Of the networks' blocks: bfloat16 as released, or float32, which `auto` takes on a CPU."""
     surface: Literal["true", "shell"] = "true"
     """The decoded surface itself, or the reference's offset shell about it (double walls where the surface is open)."""
-    max_faces: int = Field(50_000, ge=100)
+    max_faces: int = Field(50_000, ge=100, le=MAX_FACES)
     attempts: int = Field(6, ge=1, le=6)
     """Most tries, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
@@ -206,7 +227,7 @@ class TextureConfig(Settings):
 
     size: int = Field(512, ge=64, le=4096)
     """Texels along an atlas side."""
-    unwrap_timeout_s: float = Field(20.0, gt=0)
+    unwrap_timeout_s: Timeout = 20.0
 
 
 class ComposeConfig(Settings):
@@ -237,14 +258,14 @@ class ExportConfig(Settings):
     """GLB and USD."""
 
     usdz: bool = True
-    density_kg_m3: float = Field(400.0, gt=0)
-    """Density assumed for the mass of an object."""
+    density_kg_m3: float = Field(400.0, ge=0.1, le=30_000)
+    """Density assumed for the mass of an object: between those of aerogel and of osmium."""
 
 
 class ReportConfig(Settings):
     """The report page."""
 
-    picture_side: int = Field(960, ge=64)
+    picture_side: int = Field(960, ge=64, le=8192)
     """Longer side of its pictures in pixels."""
 
 
@@ -268,7 +289,7 @@ class Config(Settings):
     compose: ComposeConfig = ComposeConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
-    objects: dict[int, ObjectConfig] = {}
+    objects: dict[Annotated[int, Field(ge=1, le=MAX_ID)], ObjectConfig] = {}
 
     def object_settings(self, object_id: int) -> ObjectSettings:
         """The settings object `object_id` is generated with."""
@@ -299,26 +320,43 @@ def load_config(
     if preset not in preset_names():
         hint = did_you_mean(preset, preset_names())
         raise UsageError(
-            f"`preset` is {preset!r}; no preset has that name.{hint} Allowed: {', '.join(preset_names())}."
+            f"`preset` is {_shown(preset)}; no preset has that name.{hint} Allowed: {', '.join(preset_names())}."
         )
-    values = _read_yaml((_presets() / f"{preset}.yaml").read_text(), f"preset {preset}")
+    values = _read_yaml((_presets() / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
     if file is not None:
-        try:
-            text = file.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"`config` file {file} cannot be read: {error}.") from error
-        values = _merged(values, _read_yaml(text, str(file)))
+        values = _merged(values, _read_yaml(_text(file), one_line(str(file))))
     for override in overrides:
         values = _merged(values, _parse_override(override) if isinstance(override, str) else override)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"`{_place(values, problem['loc'])}`: {problem['msg']}"
-            + ("" if problem["type"] == "missing" else f" (received {problem['input']!r})")
-            for problem in error.errors()
-        )
-        raise UsageError(f"configuration: {problems}. `scenegen config show` prints every name.") from error
+        found = error.errors(include_url=False, include_context=False)
+        problems = [
+            f"`{_place(values, problem['loc'])}`: {one_line(problem['msg'], 200)}"
+            + ("" if problem["type"] == "missing" else f" (received {_shown(problem['input'])})")
+            for problem in found[:PROBLEMS_SHOWN]
+        ]
+        more = f"; and {len(found) - PROBLEMS_SHOWN} more" if len(found) > PROBLEMS_SHOWN else ""
+        raise UsageError(
+            f"configuration: {'; '.join(problems)}{more}. `scenegen config show` prints every name."
+        ) from error
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MAX_CHARACTERS + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"`config` file {one_line(str(file))} cannot be read: {one_line(str(error))}.") from error
+
+
+def _shown(value: object) -> str:
+    """A value that is wrong, as far as it helps: it may have any size."""
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, str | int | float | None):
+        return one_line(repr(value), 80)
+    return f"a {type(value).__name__}"
 
 
 def _place(values: Any, location: tuple[int | str, ...]) -> str:
@@ -327,7 +365,7 @@ def _place(values: Any, location: tuple[int | str, ...]) -> str:
     for part in location:
         if isinstance(values, Mapping) and part == values.get("method"):
             continue
-        parts.append(str(part))
+        parts.append(one_line(str(part), 60))
         values = values.get(part) if isinstance(values, Mapping) else None
     return ".".join(parts)
 
@@ -340,9 +378,9 @@ def _presets() -> Any:
 
 def _read_yaml(text: str, origin: str) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{origin} is not valid YAML: {error}.") from error
+        values = parse_yaml(text)
+    except ValueError as error:
+        raise UsageError(f"{origin} is not valid YAML: {one_line(str(error))}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -352,13 +390,14 @@ def _read_yaml(text: str, origin: str) -> dict[str, Any]:
 
 def _parse_override(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"`set` is {text!r}; it must read name=value, for example generate.thickness=0.8.")
+    parts = name.split(".")
+    if not equals or not name or len(parts) > MAX_DEPTH:
+        raise UsageError(f"`set` is {_shown(text)}; it must read name=value, for example generate.thickness=0.8.")
     try:
-        nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"`set` {name}: the value {value!r} is not valid YAML: {error}.") from error
-    for part in reversed(name.split(".")):
+        nested: Any = parse_yaml(value)
+    except ValueError as error:
+        raise UsageError(f"`set` {one_line(name, 80)}: the value is not valid YAML: {one_line(str(error))}.") from error
+    for part in reversed(parts):
         nested = {part: nested}
     return nested
 

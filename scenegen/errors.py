@@ -8,6 +8,12 @@ EXIT_PARTIAL = 6
 EXIT_INTERRUPTED = 130
 
 
+def one_line(text: str, most: int = 500) -> str:
+    """`text` on one line of at most `most` characters, every one of which can be seen."""
+    shown = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
 class ScenegenError(Exception):
     """Any failure scenegen reports in its own words."""
 
@@ -38,11 +44,27 @@ class ResourceError(ScenegenError):
     exit_code = 5
 
 
+class LimitError(ResourceError):
+    """A job that needs more memory or time than it may have; a smaller one can end well."""
+
+
 class TransientError(ResourceError):
     """A network or a device that did not answer and may be back soon: the same again can end well."""
+
+
+class CrashError(TransientError):
+    """The process of a job died, by what the job does or by a device that may be back soon."""
 
 
 class ExportError(ScenegenError):
     """An exported file failed its own validation and was not published."""
 
     exit_code = 7
+
+
+class ObjectError(ScenegenError):
+    """One object that a stage of the whole scene cannot go on with; `__cause__` says why. Without it the stage can end well."""
+
+    def __init__(self, object_id: int) -> None:
+        super().__init__(f"object {object_id} cannot be part of the scene")
+        self.object_id = object_id

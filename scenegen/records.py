@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from scenegen.redaction import redacted
 
@@ -18,6 +19,7 @@ Shown = Annotated[str, AfterValidator(redacted)]
 """A text without secrets: records are kept where others read them."""
 ARTIFACT_FIELDS = {"path", "sha256", "bytes"}
 
+Scale = Annotated[float, Field(gt=0, le=1e6)]
 Vector = tuple[float, float, float]
 Matrix3 = tuple[Vector, Vector, Vector]
 Row4 = tuple[float, float, float, float]
@@ -25,9 +27,9 @@ Matrix4 = tuple[Row4, Row4, Row4, Row4]
 
 
 class Record(BaseModel):
-    """A frozen value with a digest."""
+    """A frozen value with a digest. Its numbers are finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def digest(self) -> str:
         """sha256 (hex) of the canonical JSON of the record, where every artifact stands for its content alone.
@@ -52,10 +54,22 @@ def _without_paths(value: Any) -> Any:
     return value
 
 
+MAX_PATH, MAX_PART = 1024, 255
+"""Bytes of a path and of each of its parts: what file systems take."""
+
+
+def _stays_inside(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    long = len(path) > MAX_PATH or any(len(part.encode("utf-8", "replace")) > MAX_PART for part in parts)
+    if path.startswith("/") or ".." in parts or not parts or "\0" in path or long:
+        raise ValueError("a path in the store is relative, without `..`, and one that a file can have")
+    return path
+
+
 class Artifact(Record):
     """One file in the store."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_stays_inside)]
     """Relative to the store's root, with forward slashes."""
     sha256: str
     bytes: int
@@ -243,7 +257,7 @@ class Objects(Record):
 class Kept(Record):
     """Scales of objects, by id, that must stay where an earlier run placed them."""
 
-    scales: tuple[tuple[int, float], ...] = ()
+    scales: tuple[tuple[int, Scale], ...] = ()
 
 
 class Scores(Record):
@@ -264,7 +278,7 @@ class PlacedObject(Record):
     label: str
     mesh: Artifact
     world_from_object: Matrix4
-    scale: float
+    scale: Scale
     """The one free number s of X_camera = s R^T X_crop."""
     support: int
     """Object id of the supporter, or 0 for the floor."""

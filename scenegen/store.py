@@ -67,7 +67,7 @@ def disk_errors(target: Path) -> Iterator[None]:
     except ScenegenError:
         raise
     except Exception as error:
-        code = _refusal(error)
+        code = disk_refusal(error)
         if code is None:
             raise
         where = getattr(error, "filename", None) or target
@@ -89,7 +89,7 @@ DISK_FIXES = {
 }
 
 
-def _refusal(error: Exception) -> int | None:
+def disk_refusal(error: Exception) -> int | None:
     """The errno of an error that says that the disk cannot be written; None for any other."""
     if isinstance(error, OSError):
         # numpy reports a short write without an errno.

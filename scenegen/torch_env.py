@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scenegen.errors import ResourceError, UsageError, WeightsError
+from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
+from scenegen.faults import is_out_of_memory
 from scenegen.runtime import Runtime
 
 NAMES_SHOWN = 6
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 
 
 @contextlib.contextmanager
@@ -59,13 +59,13 @@ def named_device(name: str) -> Any:
 
 @contextlib.contextmanager
 def device_memory(device: Any) -> Iterator[None]:
-    """Turns running out of memory on `device` into a `ResourceError`."""
+    """Turns running out of memory on `device` into a `LimitError`."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if isinstance(error, RuntimeError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        raise ResourceError(
+        raise LimitError(
             f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
         ) from error
 

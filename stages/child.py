@@ -8,7 +8,6 @@ arrays.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import logging
 import logging.handlers
@@ -29,11 +28,11 @@ from typing import Any
 
 from scenegen.config import Settings
 from scenegen.errors import ScenegenError
+from scenegen.faults import described, is_device_failure, is_out_of_memory
 from scenegen.progress import progress_to, say_place
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.store import Store
-from scenegen.torch_env import OUT_OF_MEMORY
 from stages.slot import device_slot
 from stages.stage import Work
 
@@ -82,6 +81,8 @@ class Raised:
 
     error: Exception
     out_of_memory: bool = False
+    device_failed: bool = False
+    """Whether this process must not use its device again."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,12 @@ def answer(message: bytes, device: str) -> Done | Raised:
             raise TypeError(f"stage {job.stage} must return a record, not {type(record).__name__}.")
         return Done(record)
     except Exception as error:  # noqa: BLE001 (it is the parent's to judge)
-        return Raised(portable(error), is_out_of_memory(error))
+        return raised(error)
+
+
+def raised(error: Exception) -> Raised:
+    """`error` as another process can have it, and judge it."""
+    return Raised(portable(error), is_out_of_memory(error), is_device_failure(error))
 
 
 def portable(error: Exception) -> Exception:
@@ -152,7 +158,7 @@ def portable(error: Exception) -> Exception:
     Errors of scenegen and of Python keep their type. Any other becomes the nearest type of Python's that it derives
     from, with its own name in the message.
     """
-    text = f"{type(error).__name__}: {error}"
+    text = described(error)
     known = ("builtins", ScenegenError.__module__)
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ in known)
     arguments: tuple[Any, ...] = (text,)
@@ -167,18 +173,6 @@ def portable(error: Exception) -> Exception:
         copy = RuntimeError(text)
     copy.add_note("".join(traceback.format_exception(error)))
     return copy
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, says that the machine or the device has no memory left."""
-    while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            return True
-        # torch.OutOfMemoryError is a RuntimeError; on the CPU torch raises a plain one.
-        if isinstance(error, RuntimeError) and any(text in str(error).lower() for text in OUT_OF_MEMORY):
-            return True
-        error = error.__cause__
-    return False
 
 
 def end_with_parent() -> None:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from scenegen.config import Settings
-from scenegen.errors import ResourceError, TransientError, UsageError, WeightsError
+from scenegen.errors import CrashError, LimitError, TransientError, UsageError, WeightsError
 from scenegen.progress import logged_stage
 from scenegen.records import Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
-from stages.child import Raised, is_out_of_memory, portable
+from stages.child import Raised, raised
 from stages.graph import Pending, Submit, works_on_object
 from stages.stage import Outcome, Stage, execute
 
@@ -102,7 +102,7 @@ def attempt(
     try:
         return execute(stage, inputs, config, store, runtime)
     except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
-        return Raised(portable(error), is_out_of_memory(error))
+        return raised(error)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class _Remote(Generic[R]):
     reference: Any
 
     def result(self) -> Outcome[R]:
-        """Waits. Raises the stage's own error, TransientError where its machine was lost."""
+        """Waits. Raises the stage's own error, CrashError where its machine was lost."""
         import ray
 
         reference, economy = self.reference, self.runtime.economy
@@ -126,7 +126,7 @@ class _Remote(Generic[R]):
                 except ray.exceptions.OutOfMemoryError as error:
                     answer = Raised(error, out_of_memory=True)
                 except ray.exceptions.RayError as error:
-                    raise TransientError(
+                    raise CrashError(
                         f"{self.label}: lost on the cluster, {RETRIES + 1} times ({error}); run again."
                     ) from error
                 if isinstance(answer, Outcome):
@@ -135,7 +135,7 @@ class _Remote(Generic[R]):
                 if not answer.out_of_memory:
                     raise answer.error
                 if economy == MAX_ECONOMY:
-                    raise ResourceError(
+                    raise LimitError(
                         f"{self.label}: out of memory on the cluster, also with less (economy {economy}): "
                         f"{answer.error}. Use a smaller model or fewer tokens, or larger machines."
                     ) from answer.error

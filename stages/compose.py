@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -11,7 +13,9 @@ from jaxtyping import Float, Integer
 
 from scenegen.camera import camera_from_crop, matrix4
 from scenegen.config import ComposeConfig
-from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
+from scenegen.errors import ObjectError
+from scenegen.faults import about_object, ends_photo
+from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.png import read_png
 from scenegen.records import (
     Depth,
@@ -79,6 +83,9 @@ def compose(
     """The scene: see `Scene` for what comes back, `scenegen.scene.placement` for how.
 
     Objects are placed after what supports them. Those in `kept` keep the scale they have there.
+
+    Raises:
+        ObjectError: if one of the objects cannot be placed, scored, moved or related to the others.
     """
     image = read_png(work.read(photo.image))
     ids = read_png(work.read(instances.masks))
@@ -90,8 +97,9 @@ def compose(
     tolerance = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
     for item in _supporters_first(objects.items, layout):
         fixed = dict(kept.scales).get(item.id)
-        vertices = load_mesh(work.read(item.mesh))
-        result = _place(item, vertices, ids, z, layout, floor, placed, fixed, tolerance)
+        with about_object(item.id):
+            mesh = load_mesh(work.read(item.mesh))
+            result = _place(item, mesh, ids, z, layout, floor, placed, fixed, tolerance)
         if isinstance(result, Failure):
             failures.append(result)
             logger.warning("object %d is left out: %s", item.id, result.error)
@@ -104,11 +112,13 @@ def compose(
             logger.warning("%s", warning)
             warnings.append(warning)
     world_from_camera = np.array(layout.world_from_camera)
-    in_world = {i: p.mesh.transformed(world_from_camera) for i, p in placed.items()}
+    in_world: dict[int, TexturedMesh] = {}
     members = []
     for item in objects.items:
         if item.id in placed:
-            members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
+            with about_object(item.id):
+                in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
+                members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
     graph = _graph(members, placed, in_world, ids, z, layout)
     work.write("scene_graph.json").write_text(to_json(graph))
     return Scene(
@@ -160,6 +170,7 @@ def _place(
         if touching is not None and abs(np.log(touching / scale)) <= np.log1p(tolerance):
             scale = touching
     final = replace(unit, vertices=(unit.vertices * scale).astype(np.float32))
+    check_object(final)
     gap = (
         float(floor.heights(final.vertices).min())
         if support == FLOOR
@@ -237,16 +248,34 @@ def _graph(
     for (front, behind), evidence in occlusions(ids, z).items():
         if front in names and behind in names:
             relate(graph, names[front], names[behind], "occludes", evidence)
-    for index, a in enumerate(members):
-        for b in members[index + 1 :]:
-            distance, size = closeness(in_world[a.id], in_world[b.id])
-            if distance < TOUCHING * size:
-                relate(graph, a.name, b.name, "adjacent", {"distance_m": round(distance, 5)})
-            for inner, outer in ((a, b), (b, a)):
-                share = containment(in_world[inner.id], in_world[outer.id])
-                if inner.support == outer.id and share > 0.5:
-                    relate(graph, outer.name, inner.name, "contains", {"share_in_box": round(share, 3)})
+    _relate_pairs(graph, members, in_world)
     return graph
+
+
+def _relate_pairs(graph: nx.DiGraph, members: list[PlacedObject], in_world: dict[int, TexturedMesh]) -> None:
+    """Relates every two objects. Where some pairs fail, it is the fault of the object that is in most of them."""
+    failed: Counter[int] = Counter()
+    cause: Exception | None = None
+    for a, b in itertools.combinations(members, 2):
+        try:
+            _relate_pair(graph, a, b, in_world)
+        except Exception as error:
+            if ends_photo(error):
+                raise
+            failed.update((a.id, b.id))
+            cause = error
+    if cause is not None:
+        raise ObjectError(failed.most_common(1)[0][0]) from cause
+
+
+def _relate_pair(graph: nx.DiGraph, a: PlacedObject, b: PlacedObject, in_world: dict[int, TexturedMesh]) -> None:
+    distance, size = closeness(in_world[a.id], in_world[b.id])
+    if distance < TOUCHING * size:
+        relate(graph, a.name, b.name, "adjacent", {"distance_m": round(distance, 5)})
+    for inner, outer in ((a, b), (b, a)):
+        share = containment(in_world[inner.id], in_world[outer.id])
+        if inner.support == outer.id and share > 0.5:
+            relate(graph, outer.name, inner.name, "contains", {"share_in_box": round(share, 3)})
 
 
 COMPOSE = Stage(name="compose", version=1, record=Scene, run=compose)

@@ -21,7 +21,7 @@ from scenegen.config import (
 from scenegen.generator import MadeObject, ObjectView
 from scenegen.geometry.bake import textured
 from scenegen.geometry.inflate import inflate
-from scenegen.geometry.mesh import save_mesh
+from scenegen.geometry.mesh import check_object, save_mesh
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
 from scenegen.runtime import Runtime
@@ -53,6 +53,7 @@ def generate(
         InputError: where the object shows too little to make anything of.
         WeightsError: where the generator's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
+        ValueError: where the generator makes a mesh that cannot be an object.
     """
     mask = read_png(work.read(instances.masks)) == object_id
     z = np.load(work.read(depth.depth))
@@ -63,6 +64,7 @@ def generate(
     image, largest = read_png(work.read(photo.image)), largest_crop(config.generate)
     view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, depth.relief_error, largest)
     made = make_object(view, config, work.runtime)
+    check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
     for warning in made.warnings:
         logger.warning("object %d: %s", object_id, warning)

@@ -16,7 +16,8 @@ from queue import LifoQueue
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from scenegen.config import Config, DepthSettings, Settings
-from scenegen.errors import ResourceError, ScenegenError, WeightsError
+from scenegen.errors import ObjectError, ScenegenError
+from scenegen.faults import described, ends_photo, shared_limit
 from scenegen.records import (
     Depth,
     Export,
@@ -98,8 +99,8 @@ class SceneRun:
 def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | None = None) -> SceneRun:
     """Runs every stage for one photo.
 
-    An object that fails is left out and named in `Scene.failures`; every other failure ends the photo, as does one of all
-    objects for want of weights, a device or memory.
+    An object that fails is left out and named in `Scene.failures`; `scenegen.faults` says which failures are an object's and
+    which end the photo, as those of all other stages do.
 
     Args:
         source: what the user gave, in the store.
@@ -136,21 +137,51 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     for object_id, future in pending:
         try:
             objects.append(future.result())
-        except (ScenegenError, ArithmeticError, LookupError, ValueError, MemoryError) as error:
-            logger.error("object %d failed and is left out: %s", object_id, error)
-            text = f"{type(error).__name__}: {error}"
-            failures.append(Failure(stage=GENERATE.name, object=object_id, error=text))
+        except Exception as error:
+            if ends_photo(error):
+                raise
+            failures.append(_left_out(GENERATE.name, object_id, error))
             errors.append(error)
-    if errors and not objects and all(isinstance(error, WeightsError | ResourceError) for error in errors):
-        raise errors[0]
+    if errors and not objects and (limit := shared_limit(errors)) is not None:
+        raise limit from errors[0].__cause__
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
-    scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
-    export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
-    outcomes: tuple[Outcome[Any], ...] = (photo, instances, depth, layout, *objects, scene, export)
-    report = submit(
-        REPORT, *perceived, layout.record, scene.record, export.record, timings(outcomes), config=config.report
-    ).result()
-    return SceneRun(source, config, photo, instances, depth, layout, tuple(objects), scene, export, report)
+
+    def whole(made: Objects) -> tuple[Outcome[Scene], Outcome[Export], Outcome[Report]]:
+        scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
+        export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
+        times = timings((photo, instances, depth, layout, *objects, scene, export))
+        given = (*perceived, layout.record, scene.record, export.record, times)
+        return scene, export, submit(REPORT, *given, config=config.report).result()
+
+    while True:
+        try:
+            scene, export, report = whole(made)
+        except ObjectError as error:
+            made = _without(made, error)
+        else:
+            return SceneRun(source, config, photo, instances, depth, layout, tuple(objects), scene, export, report)
+
+
+def _left_out(stage: str, object_id: int, error: BaseException) -> Failure:
+    """Says in the log that the object is left out: with a traceback, unless the error is one that scenegen has words for."""
+    traceback = not isinstance(error, ScenegenError) or logger.isEnabledFor(logging.DEBUG)
+    text = described(error)
+    logger.error("object %d failed and is left out: %s", object_id, text, exc_info=error if traceback else None)
+    return Failure(stage=stage, object=object_id, error=text)
+
+
+def _without(made: Objects, error: ObjectError) -> Objects:
+    """`made` without the object of `error`. Nothing of a scene that has failed is in the store, so that the next run tries
+    the object again.
+
+    Raises:
+        ObjectError: `error` itself, if there is no such object.
+    """
+    items = tuple(item for item in made.items if item.id != error.object_id)
+    if len(items) == len(made.items):
+        raise error
+    failure = _left_out(COMPOSE.name, error.object_id, error.__cause__ or error)
+    return Objects(items=items, failures=(*made.failures, failure))
 
 
 def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:

@@ -7,13 +7,15 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from scenegen.config import Config, DepthSettings, ObjectConfig, Settings
+from scenegen.config import MAX_SEED, Config, DepthSettings, ObjectConfig, Settings
 from scenegen.digest import sha256_file
-from scenegen.errors import InputError, UsageError, WeightsError
+from scenegen.errors import InputError, UsageError, WeightsError, one_line
 from scenegen.export.manifest import (
+    MANIFEST,
     Given,
     Manifest,
     StageEntry,
@@ -23,7 +25,7 @@ from scenegen.export.manifest import (
     publish,
     read_manifest,
 )
-from scenegen.inputs import Inputs
+from scenegen.inputs import Inputs, is_safe_name
 from scenegen.models import MODELS
 from scenegen.models.local import locate_all
 from scenegen.progress import Event, State, Watch, progress_to
@@ -107,6 +109,8 @@ def regenerate(
         ScenegenError: from the stage or the publication that failed.
     """
     manifest = read_manifest(folder)
+    if not is_safe_name(manifest.source.name):
+        raise InputError(f"{folder / MANIFEST} is damaged at `source.name`; make the scene again.")
     ids = {placed.id for placed in manifest.objects}
     ids |= {failure.object for failure in manifest.failures if failure.object is not None}
     if object_id not in ids:
@@ -114,7 +118,7 @@ def regenerate(
         raise UsageError(f"`object` is {object_id}; {folder} has {known}.")
     _check_stored(manifest, store)
     last = manifest.config.object_settings(object_id).seed
-    override = ObjectConfig(seed=last + 1 if seed is None else seed)
+    override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
     kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
     return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
@@ -266,19 +270,27 @@ def _check_stored(manifest: Manifest, store: Store) -> None:
 
     A manifest is a file anyone may have written: its paths must stay in the store, its digests must hold.
     """
-    given = manifest.given
-    stored: list[tuple[str, str, Artifact]] = [("IMAGE", given.photo, manifest.source.photo)]
-    stored += [("--masks", name, mask) for name, mask in zip(given.masks, manifest.source.masks, strict=False)]
-    if manifest.source.depth is not None:
-        stored.append(("--depth", given.depth or "depth", manifest.source.depth))
-    root = store.root.resolve()
+    given, source = manifest.given, manifest.source
+    stored = [("IMAGE", given.photo, source.photo)]
+    stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]
+    if source.depth is not None:
+        stored.append(("--depth", given.depth or "depth", source.depth))
     for argument, name, artifact in stored:
-        path = store.path(artifact).resolve()
-        if not path.is_relative_to(root) or not path.is_file() or sha256_file(path) != artifact.sha256:
+        if not _is_stored(artifact, store):
+            name = one_line(name, 200)
             raise InputError(
                 f"{store.root} no longer holds {name}; make the scene again, with {name} as `{argument}`, "
                 f"and -o {store.root.parent}."
             )
+
+
+def _is_stored(artifact: Artifact, store: Store) -> bool:
+    path = store.path(artifact)
+    try:
+        inside = path.resolve().is_relative_to(store.root.resolve())
+        return inside and path.is_file() and sha256_file(path) == artifact.sha256
+    except OSError:
+        return False
 
 
 def _file_name(path: Path) -> str:

@@ -28,7 +28,8 @@ from queue import LifoQueue
 from typing import TypeVar, cast
 
 from scenegen.config import Settings
-from scenegen.errors import ResourceError, TransientError
+from scenegen.errors import CrashError, LimitError, TransientError
+from scenegen.faults import described, is_device_lost
 from scenegen.progress import OWN_LOGGERS, tell_progress
 from scenegen.records import Artifact, Photo, Record, Source
 from scenegen.runtime import MAX_ECONOMY
@@ -91,8 +92,9 @@ class DeviceWorker:
     """Runs stages on one device, one at a time, in a child process that starts with the first.
 
     The child holds the device's slot (`stages.slot`) as long as it lives: until it is killed, or has nothing to do while
-    another process waits for the slot. After a crash the job is tried once more in a new child; out of memory, once more
-    with each higher `Runtime.economy`. A child that the system has killed to get memory counts as that.
+    another process waits for the slot. After a crash, or an error that leaves the device unusable in that process, the job
+    is tried once more in a new child; out of memory, once more with each higher `Runtime.economy`. A child that the system
+    has killed to get memory counts as that.
 
     Its log records go to this process's loggers, in the thread that called `run`, with the attributes `image`, `stage`
     and `object_id`. Its standard output goes to standard error.
@@ -138,8 +140,9 @@ class DeviceWorker:
 
         Raises:
             TypeError: if `stage.run` is no function of a module, or returns another record than the stage's.
-            ResourceError: if the job took too long, or failed twice for lack of memory.
-            TransientError: if it failed twice by a crash: perhaps the device is lost.
+            LimitError: if the job took too long, or failed also with the least memory it can do with.
+            CrashError: if its process died twice, or could not use the device any more.
+            TransientError: if the device is lost.
             concurrent.futures.CancelledError: if the worker was killed.
         """
         for record in inputs:
@@ -165,9 +168,10 @@ class DeviceWorker:
                 found = type(reply.record).__name__
                 raise TypeError(f"stage {stage.name} must return a {stage.record.__name__}, not a {found}.")
             return reply.record
-        if isinstance(reply, Raised) and not reply.out_of_memory:
+        if isinstance(reply, Raised) and not _is_spent(reply):
             raise reply.error
-        kind = ResourceError if reply.out_of_memory else TransientError
+        lost = isinstance(reply, Raised) and is_device_lost(reply.error)
+        kind = LimitError if reply.out_of_memory else TransientError if lost else CrashError
         error = kind(f"{label}: {_cause(reply)} on {self.device}, {_economy(job)}. {_fix(reply)}")
         raise error from (reply.error if isinstance(reply, Raised) else None)
 
@@ -185,7 +189,7 @@ class DeviceWorker:
 
         Raises:
             TypeError: if the job cannot be sent.
-            ResourceError: after the time limit.
+            LimitError: after the time limit.
             concurrent.futures.CancelledError: after `kill`.
         """
         try:
@@ -202,11 +206,10 @@ class DeviceWorker:
                 answer = self._exchange(message, context)
             reply = cast(Reply, answer)
             self._jobs += 1
-            dying = isinstance(reply, Died) or (isinstance(reply, Raised) and reply.out_of_memory)
-            lasts = not dying and self._jobs != self._max_jobs
+            lasts = not _is_spent(reply) and self._jobs != self._max_jobs
             return reply
         except TimeoutError as error:
-            raise ResourceError(
+            raise LimitError(
                 f"{label} was stopped: it took longer than {self._timeout_s:g} s on {self.device}. Raise the time limit, "
                 "or make it smaller."
             ) from error
@@ -309,7 +312,12 @@ def _retry(reply: Raised | Died, job: Job, crashed: bool) -> Job | None:
     as can be."""
     if reply.out_of_memory and job.runtime.economy < MAX_ECONOMY:
         return replace(job, runtime=replace(job.runtime, economy=job.runtime.economy + 1))
-    return job if isinstance(reply, Died) and not reply.out_of_memory and not crashed else None
+    return job if _is_spent(reply) and not reply.out_of_memory and not crashed else None
+
+
+def _is_spent(reply: Reply) -> bool:
+    """Whether the child that gave `reply` can do nothing more."""
+    return isinstance(reply, Died) or (isinstance(reply, Raised) and (reply.out_of_memory or reply.device_failed))
 
 
 def oom_kills() -> int | None:
@@ -368,7 +376,9 @@ def _log(record: logging.LogRecord, context: Mapping[str, object]) -> None:
 
 
 def _cause(reply: Raised | Died) -> str:
-    return f"out of memory ({reply.error})" if isinstance(reply, Raised) else str(reply)
+    if isinstance(reply, Died):
+        return str(reply)
+    return f"{'out of memory' if reply.out_of_memory else 'the device failed'} ({described(reply.error)})"
 
 
 def _economy(job: Job) -> str:

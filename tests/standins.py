@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from injected import raise_injected
+
 from scenegen.errors import InputError
+from scenegen.faults import about_object
 from scenegen.records import (
     CropCamera,
     Depth,
@@ -44,11 +47,15 @@ IDENTITY: Matrix4 = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
 CROP = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=CAMERA)
 
 
+OBJECTS = "SCENEGEN_TEST_OBJECTS"
+"""Environment variable: how many objects a photo has in another process."""
+
+
 @dataclass
 class Bench:
     """What the stand-ins shall do, and what they did."""
 
-    objects: int = 3
+    objects: int = field(default_factory=lambda: int(os.environ.get(OBJECTS, "3")))
     errors: dict[str, BaseException] = field(default_factory=dict)
     """By stage name, or `generate N`: what it raises."""
     unreadable: str = ""
@@ -78,6 +85,7 @@ def recorded(run: Callable[..., Any]) -> Callable[..., Any]:
         item = next((value for value in inputs if isinstance(value, int)), None)
         label = run.__name__ if item is None else f"{run.__name__} {item}"
         BENCH.enter(label)
+        raise_injected(label)
         write_down("start", label, work)
         record = run(*inputs, config=config, work=work)
         write_down("end", label, work)
@@ -187,6 +195,9 @@ def compose(
     work: Work,
 ) -> Scene:
     scales = dict(kept.scales)
+    for item in objects.items:
+        with about_object(item.id):
+            raise_injected(f"compose {item.id}")
     placed = tuple(
         PlacedObject(
             id=item.id,
@@ -194,7 +205,7 @@ def compose(
             label=item.label,
             mesh=item.mesh,
             world_from_object=IDENTITY,
-            scale=scales.get(item.id, 1 + item.id + item.seed / 100),
+            scale=scales.get(item.id, 1 + item.id + item.seed % 1000 / 100),
             support=0,
             backend=item.backend,
             licence=item.licence,

@@ -18,7 +18,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from scenegen.errors import InputError
+from scenegen.errors import InputError, one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
@@ -48,7 +48,8 @@ def parsing(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        detail = str(error).rstrip(".") or type(error).__name__
+        # Only the first line: what follows is advice for programmers.
+        detail = one_line(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__
         raise InputError(f"{what} cannot be read, it is damaged or incomplete ({detail}). Save it again.") from error
 
 

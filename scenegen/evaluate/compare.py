@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from scenegen.errors import InputError
+from scenegen.documents import read_json
+from scenegen.errors import InputError, one_line
 from scenegen.evaluate.metrics import interval, resampled
 from scenegen.evaluate.record import SCHEMA_VERSION, EvaluateSettings, SceneEntry
 from scenegen.evaluate.summary import COLUMNS, interval_text, number_text, values_of
@@ -63,7 +63,7 @@ def read_measured(path: Path) -> Measured:
         InputError: if it is none, or one of another schema.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
             raise InputError(
@@ -71,7 +71,7 @@ def read_measured(path: Path) -> Measured:
             )
         return TypeAdapter(Measured).validate_python({name: values[name] for name in Measured.model_fields})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError(f"{path} is no file of `scenegen evaluate --json`: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} is no file of `scenegen evaluate --json`: {one_line(str(error))}") from error
 
 
 def compare(first: Measured, second: Measured) -> Comparison:

@@ -10,7 +10,6 @@ with pixel centres at integers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,8 @@ from jaxtyping import Bool, Float, Float32, Int, Integer, Shaped
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenegen.camera import transform
-from scenegen.errors import InputError, UsageError
+from scenegen.documents import read_json
+from scenegen.errors import InputError, UsageError, one_line
 from scenegen.evaluate.record import TrueObject, Truth
 from scenegen.evaluate.sampling import Triangles
 from scenegen.png import read_png
@@ -198,7 +198,8 @@ def _loaded(truth: Truth, what: str, path: Path, load: Callable[[Path], L]) -> L
     try:
         return load(path)
     except Exception as error:  # libraries raise whatever a damaged file makes them run into
-        raise InputError(f"{truth.name}: the true {what} cannot be read: {' '.join(str(error).split())}") from error
+        reason = one_line(str(error).strip().partition("\n")[0])
+        raise InputError(f"{truth.name}: the true {what} cannot be read: {reason}") from error
 
 
 def _load_png(path: Path) -> Shaped[np.ndarray, "h w"]:
@@ -252,6 +253,6 @@ def _true_object(folder: Path, item: _Object, store: Store) -> TrueObject:
 
 def _parse(path: Path, model: type[T]) -> T:
     try:
-        return model.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return model.model_validate(read_json(path))
     except (OSError, ValueError, ValidationError) as error:
-        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path} cannot be read: {one_line(str(error))}") from error

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.digest import sha256_file
-from scenegen.errors import ExportError, InputError, ResourceError
+from scenegen.documents import read_json
+from scenegen.errors import ExportError, InputError, ResourceError, one_line
 from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Shown, Source
 from scenegen.store import Store, disk_errors, flush
 
@@ -161,20 +162,25 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); give a folder that scenegen has written.") from error
+        raise InputError(
+            f"{path} cannot be read ({one_line(str(error))}); give a folder that scenegen has written."
+        ) from error
     found = values.get("schema_version") if isinstance(values, dict) else None
     if found != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema version {found!r}, this scenegen reads {SCHEMA_VERSION}; make the scene again from its photo."
+            f"{path} has schema version {one_line(repr(found), 40)}, this scenegen reads {SCHEMA_VERSION}; "
+            "make the scene again from its photo."
         )
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path} is damaged at `{where}`: {first['msg']}; make the scene again.") from error
+        where = one_line(".".join(str(part) for part in first["loc"]), 200)
+        raise InputError(
+            f"{path} is damaged at `{where}`: {one_line(first['msg'], 200)}; make the scene again."
+        ) from error
 
 
 def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], manifest: Manifest) -> bool:

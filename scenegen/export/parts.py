@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
 from scenegen.errors import ExportError
-from scenegen.geometry.mesh import TexturedMesh, alpha_mode
+from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area
 from scenegen.records import Intrinsics
 
 GENERATOR = f"scenegen {__version__}"
@@ -24,9 +24,6 @@ RESERVED = frozenset({"scene", "objects", "background", "camera", "physics"})
 """Nodes and prims that every file has."""
 
 RIGID_TOLERANCE = 1e-6
-
-FLATNESS = 1e-7
-"""Height of a triangle over its longest edge below which float32 vertices cannot tell its side."""
 
 NEAR_M = 0.01
 """Near clipping distance of the exported camera."""
@@ -129,27 +126,11 @@ def _check_facts(facts: Mapping[str, Fact], name: str) -> None:
 
 
 def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
-    count = len(mesh.vertices)
-    if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()):
-        raise ExportError(f"{name}: the mesh has vertices or texture coordinates that are not finite numbers.")
-    if not (0 <= mesh.metallic <= 1 and 0 <= mesh.roughness <= 1):
-        raise ExportError(f"{name}: metallic {mesh.metallic} and roughness {mesh.roughness} must lie in 0..1.")
-    if len(mesh.uv) != count or mesh.base_color.size == 0:
-        raise ExportError(f"{name}: the mesh needs one texture coordinate per vertex and a texture.")
-    if mesh.base_color.shape[2] not in (3, 4):
-        raise ExportError(
-            f"{name}: `base_color` has {mesh.base_color.shape[2]} channels; it must have 3, or 4 with alpha."
-        )
-    if mesh.metallic_roughness is not None and mesh.metallic_roughness.size == 0:
-        raise ExportError(f"{name}: `metallic_roughness` has no texels; leave it out, or give it some.")
-    if len(mesh.faces) and not 0 <= mesh.faces.min() <= mesh.faces.max() < count:
-        raise ExportError(f"{name}: the mesh has faces that refer to vertices it does not have.")
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    edges = np.roll(corners, -1, axis=1) - corners
-    doubled_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
-    faces = mesh.faces[doubled_area > FLATNESS * (edges**2).sum(axis=-1).max(axis=-1, initial=0.0)]
-    if len(faces) == 0:
-        raise ExportError(f"{name}: the mesh has no triangle with an area.")
+    try:
+        check_mesh(mesh)
+    except ValueError as error:
+        raise ExportError(f"{name}: {error}.") from error
+    faces = mesh.faces[has_area(mesh)]
     used, renumbered = np.unique(faces, return_inverse=True)
     return replace(
         mesh,

@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, Integer, UInt8
+from jaxtyping import Bool, Float, Float32, Int32, Integer, UInt8
 
 from scenegen.geometry.simplify import is_closed
+
+FLATNESS = 1e-7
+"""Height of a triangle over its longest edge below which float32 vertices cannot tell its side."""
+
+FEWEST_FACES = 4
+"""Of a solid: a tetrahedron's."""
+
+UV_TOLERANCE = 1e-4
 
 AlphaMode = Literal["OPAQUE", "MASK", "BLEND"]
 
@@ -48,6 +56,52 @@ class TexturedMesh:
         vertices = (self.vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
         return replace(self, vertices=vertices, faces=self.faces[:, ::-1].copy() if mirrored else self.faces)
+
+
+def check_mesh(mesh: TexturedMesh) -> None:
+    """Checks that the mesh can be rendered and exported.
+
+    Raises:
+        ValueError: that names what is wrong.
+    """
+    count = len(mesh.vertices)
+    if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()):
+        raise ValueError("the mesh has vertices or texture coordinates that are not finite numbers")
+    if not (0 <= mesh.metallic <= 1 and 0 <= mesh.roughness <= 1):
+        raise ValueError(f"metallic {mesh.metallic} and roughness {mesh.roughness} must lie in 0..1")
+    if len(mesh.uv) != count or mesh.base_color.size == 0:
+        raise ValueError("the mesh needs one texture coordinate per vertex and a texture")
+    if mesh.base_color.shape[2] not in (3, 4):
+        raise ValueError(f"`base_color` has {mesh.base_color.shape[2]} channels; it must have 3, or 4 with alpha")
+    if mesh.metallic_roughness is not None and mesh.metallic_roughness.size == 0:
+        raise ValueError("`metallic_roughness` has no texels; leave it out, or give it some")
+    if len(mesh.faces) and not 0 <= mesh.faces.min() <= mesh.faces.max() < count:
+        raise ValueError("the mesh has faces that refer to vertices it does not have")
+    if not has_area(mesh).any():
+        raise ValueError("the mesh has no triangle with an area")
+
+
+def check_object(mesh: TexturedMesh) -> None:
+    """Checks that the mesh can be an object of a scene: `check_mesh`, enough faces for a solid, and UVs in the atlas.
+
+    Raises:
+        ValueError: that names what is wrong.
+    """
+    check_mesh(mesh)
+    faces = int(np.count_nonzero(has_area(mesh)))
+    if faces < FEWEST_FACES:
+        raise ValueError(f"the mesh has {faces} triangles with an area; a solid has at least {FEWEST_FACES}")
+    low, high = float(mesh.uv.min()), float(mesh.uv.max())
+    if low < -UV_TOLERANCE or high > 1 + UV_TOLERANCE:
+        raise ValueError(f"the mesh has texture coordinates from {low:g} to {high:g}; they must lie in 0..1")
+
+
+def has_area(mesh: TexturedMesh) -> Bool[np.ndarray, "f"]:
+    """Which faces are triangles with a side that float32 vertices can tell."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    edges = np.roll(corners, -1, axis=1) - corners
+    doubled_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
+    return np.asarray(doubled_area > FLATNESS * (edges**2).sum(axis=-1).max(axis=-1, initial=0.0))
 
 
 def is_watertight(mesh: TexturedMesh) -> bool:

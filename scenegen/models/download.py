@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from scenegen.digest import sha256_file
+from scenegen.documents import read_json
 from scenegen.errors import WeightsError
 from scenegen.models.local import VERIFIED
 from scenegen.models.place import put, writing
@@ -90,7 +91,7 @@ def _silent(name: str, done: int, total: int | None) -> None:
 def _verified_before(folder: Path, model: Model) -> dict[str, str]:
     """Digests by file name from an earlier fetch of the same revision."""
     try:
-        verified = json.loads((folder / VERIFIED).read_text())
+        verified = read_json(folder / VERIFIED)
         if verified["revision"] != model.revision:
             return {}
         return {name: entry["sha256"] for name, entry in verified["files"].items()}

@@ -6,13 +6,13 @@ Without that file a fetch has not finished.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from scenegen.digest import sha256_file
+from scenegen.documents import parse_json
 from scenegen.errors import WeightsError
 from scenegen.models.registry import MODELS, Model, registered
 from scenegen.runtime import Runtime
@@ -92,11 +92,11 @@ def check_digest(path: Path, expected: str) -> None:
 
 def _inspect(model: Model, folder: Path, hashes: bool) -> Row:
     try:
-        text = (folder / VERIFIED).read_text()
+        text = (folder / VERIFIED).read_bytes()
     except OSError:
         return Row(model, folder, "absent", "")
     try:
-        _check(model, folder, json.loads(text), hashes)
+        _check(model, folder, parse_json(text), hashes)
     except (WeightsError, ValueError, KeyError, TypeError) as error:
         return Row(model, folder, "damaged", f"{error}".rstrip("."))
     return Row(model, folder, "present", "")

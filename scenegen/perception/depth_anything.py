@@ -6,7 +6,6 @@ metres are off by about the ratio of the focal lengths: that is warned about, no
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from jaxtyping import Float32, UInt8
 
 from scenegen.camera import fov_x_deg
 from scenegen.config import DepthAnythingConfig
+from scenegen.documents import read_json
 from scenegen.errors import InputError, WeightsError
 from scenegen.models import digest_of, locate, registered
 from scenegen.perception import DepthEstimate
@@ -143,7 +143,7 @@ def _folder(config: DepthAnythingConfig, runtime: Runtime) -> Path:
 def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
     """Refuses a folder that is no Depth Anything of the variant asked for, before any class is built from it."""
     try:
-        text = json.loads((folder / "config.json").read_text())
+        text = read_json(folder / "config.json")
         backbone = text["backbone_config"]["model_type"]
         kind, estimates = text["model_type"], text.get("depth_estimation_type", "relative")
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from scenegen.errors import ResourceError, UsageError
+from scenegen.errors import LimitError, UsageError
 
 FEW = 4
 """Items of different lengths that are taken one by one; more are filled up to one length, which costs less than many calls."""
@@ -38,12 +38,12 @@ def attend(
         score_bytes: most bytes the scores of one chunk of queries may take; None takes all queries at once.
 
     Raises:
-        ResourceError: where `score_bytes` does not hold the scores of one query.
+        LimitError: where `score_bytes` does not hold the scores of one query.
     """
     batch, queries, heads, _ = q.shape
     row = batch * heads * k.shape[1] * SCORE_SIZE
     if score_bytes is not None and score_bytes < row:
-        raise ResourceError(
+        raise LimitError(
             f"`score_bytes` is {score_bytes}; the scores of one query against {k.shape[1]} keys take {row}. "
             f"Give at least that, or None."
         )
@@ -73,7 +73,7 @@ def attend_ragged(
 
     Raises:
         UsageError: where the lengths do not add up to the tokens, or an item has queries and no key.
-        ResourceError: as in `attend`.
+        LimitError: as in `attend`.
     """
     _check_lengths(q, k, q_lengths, k_lengths)
     if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from scenegen.config import Pixal3DConfig, TextureConfig
-from scenegen.errors import ResourceError, WeightsError
+from scenegen.errors import LimitError, WeightsError
 from scenegen.generator import MadeObject, ObjectView
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.refine import unseen, visible_front
@@ -240,11 +240,11 @@ def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
             )
         try:
             yield _loaded[opening]
-        except ResourceError as error:
+        except LimitError as error:
             release()
             if opening.residency == "streamed":
                 raise
-            raise ResourceError(
+            raise LimitError(
                 f"{error} Streamed weights take the least memory: --set generate.residency=streamed."
             ) from error
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from scenegen.documents import read_json
 from scenegen.errors import UsageError, WeightsError
 from scenegen.pixal3d.features import ExtractorSettings
 from scenegen.pixal3d.sampler import SamplerSettings
@@ -228,7 +229,7 @@ def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSet
     """
     path = folder / PIPELINE[pictures]
     try:
-        args: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))["args"]
+        args: Mapping[str, Any] = read_json(path)["args"]
         models = args["models"]
         absent = [name for name in NETWORKS if name not in models]
         if absent:
@@ -257,7 +258,7 @@ def pipeline_text(path: Path, settings: PipelineSettings) -> str:
         WeightsError: where the file cannot be read.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         document["args"] |= {
             "sparse_structure_sampler": _sampler_entry(settings.structure_sampler),
             "shape_slat_sampler": _sampler_entry(settings.shape_sampler),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from scenegen.documents import read_json
 from scenegen.errors import InputError
 from scenegen.pixal3d.projection import Cameras, relative_cameras
 
@@ -79,7 +79,7 @@ def read_views(path: Path) -> tuple[tuple[View, ...], float]:
         InputError: where the file or a picture cannot be read, or lacks what it must have.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         views = tuple(
             View(
                 _picture(path.parent / frame["file_path"], path.parent),

@@ -6,7 +6,6 @@ by one while they are read, so that a checkpoint never stands twice in memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from scenegen.documents import read_json
 from scenegen.errors import WeightsError
 from scenegen.pixal3d.flow import LatentFlow, StructureFlow
 from scenegen.pixal3d.latent_decoder import FlexiDualGridVaeDecoder, SparseUnetVaeDecoder
@@ -81,7 +81,7 @@ def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
     """
     path = config_file(stem)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
         network = build(config["name"], config["args"], precision)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is no readable config with `name` and `args` ({error}); fetch it again.") from error
@@ -138,7 +138,7 @@ def image_config(weights: Path, released: Mapping[str, Any]) -> dict[str, Any]:
     if not path.exists():
         return dict(released)
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         return {name: stored.get(name, value) for name, value in released.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise WeightsError(f"{path} is no readable config ({error}); fetch it again, or remove it.") from error

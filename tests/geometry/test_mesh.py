@@ -9,7 +9,16 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenegen.geometry.mesh import TexturedMesh, alpha_mode, joined, load_mesh, save_mesh, vertex_normals
+from scenegen.geometry.mesh import (
+    TexturedMesh,
+    alpha_mode,
+    check_mesh,
+    check_object,
+    joined,
+    load_mesh,
+    save_mesh,
+    vertex_normals,
+)
 from scenegen.geometry.simplify import volume
 
 
@@ -54,6 +63,44 @@ def test_a_mesh_without_the_second_texture_is_saved_as_ever(tmp_path: Path) -> N
     save_mesh(ball(), tmp_path / "plain.npz")
     with np.load(tmp_path / "plain.npz", allow_pickle=False) as data:
         assert "metallic_roughness" not in data
+
+
+def solid(faces: int = 4) -> TexturedMesh:
+    """The first faces of a tetrahedron, each unwrapped on the whole atlas."""
+    corners = np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    uv = np.float32([[0, 0], [1, 0], [0, 1], [1, 1]])
+    triangles = np.int32([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])[:faces]
+    return TexturedMesh(corners, triangles, uv, np.zeros((2, 2, 3), np.uint8))
+
+
+def test_the_smallest_solid_is_an_object() -> None:
+    check_object(solid())
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (replace(solid(), vertices=solid().vertices + np.float32(np.inf)), "not finite"),
+        (replace(solid(), uv=solid().uv * np.float32(np.nan)), "not finite"),
+        (replace(solid(), uv=solid().uv * np.float32(1.01)), r"from 0 to 1\.01; they must lie in 0\.\.1"),
+        (replace(solid(), uv=solid().uv - np.float32(0.01)), r"from -0\.01"),
+        (replace(solid(), faces=solid().faces + np.int32(1)), "vertices it does not have"),
+        (replace(solid(), faces=solid().faces - np.int32(1)), "vertices it does not have"),
+        (replace(solid(), faces=solid().faces * np.int32(0)), "no triangle with an area"),
+        (solid(faces=0), "no triangle with an area"),
+        (solid(faces=3), "3 triangles with an area"),
+        (replace(solid(), vertices=solid().vertices * np.float32([1, 1, 0])), "2 triangles with an area"),
+        (replace(solid(), base_color=np.zeros((0, 4, 3), np.uint8)), "and a texture"),
+        (replace(solid(), roughness=float("nan")), "must lie in"),
+    ],
+)
+def test_what_is_no_object(damaged: TexturedMesh, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_object(damaged)
+
+
+def test_a_sheet_that_repeats_its_texture_can_be_exported_all_the_same() -> None:
+    check_mesh(replace(solid(faces=1), uv=solid().uv * np.float32(3)))
 
 
 def test_a_moved_mesh_keeps_its_material() -> None:

@@ -15,7 +15,7 @@ from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
 from scenegen.camera import rays
 from scenegen.config import Pixal3DConfig, TextureConfig
-from scenegen.errors import ResourceError, UsageError, WeightsError
+from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
 from scenegen.generator import ObjectView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
@@ -227,10 +227,10 @@ def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch
     with loaded(streamed):
         assert list(backend._loaded) == [streamed]
     with pytest.raises(ResourceError, match=r"memory$"), loaded(streamed):
-        raise ResourceError("out of memory")
+        raise LimitError("out of memory")
     assert not backend._loaded
     with pytest.raises(ResourceError, match="residency=streamed"), loaded(staged):
-        raise ResourceError("out of memory.")
+        raise LimitError("out of memory.")
     assert opened == ["staged", "streamed", "staged"]
 
 

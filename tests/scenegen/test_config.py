@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scenegen import cli
 from scenegen.config import (
+    MAX_ID,
+    MAX_SEED,
     Config,
     DepthAnythingConfig,
     GroundConfig,
@@ -18,6 +27,7 @@ from scenegen.config import (
     Pixal3DConfig,
     RegionsConfig,
     SamConfig,
+    Settings,
     load_config,
     preset_names,
 )
@@ -95,7 +105,7 @@ def test_refuses(override: str, message: str) -> None:
 
 
 def test_refuses_unknown_presets_and_unreadable_files(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"allowed: .*training-free"):
+    with pytest.raises(UsageError, match=r"Allowed: .*training-free"):
         load_config("nope")
     with pytest.raises(UsageError, match="cannot be read"):
         load_config(file=tmp_path / "missing.yaml")
@@ -125,3 +135,157 @@ def test_a_dump_resolves_to_itself(generate: dict[str, float], seed: int, object
     config = load_config(overrides=[values])
     assert load_config("pixal3d", overrides=[config.model_dump(mode="json")]) == config
     assert load_config("pixal3d", overrides=[yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))]) == config
+
+
+# Values that anyone may give ------------------------------------------------------------------------------------------
+
+
+def fields_of(settings: type[Settings], above: tuple[str, ...] = (), chosen: tuple[str, ...] = ()) -> Iterator[Any]:
+    """Every setting: where it is, and the methods that must be chosen for it to be there."""
+    for name, field in settings.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        sections = [kind for kind in kinds if issubclass(kind, Settings) and name != "objects"]
+        for section in sections:
+            method = section.model_fields["method"].default if "method" in section.model_fields else None
+            yield from fields_of(section, (*above, name), (*chosen, f"{name}.method={method}") if method else chosen)
+        if not sections:
+            yield (*above, name), chosen
+    if not above:
+        yield ("objects", "3", "seed"), ()
+
+
+FIELDS = [*fields_of(Config)]
+NUMBERS = [math.nan, math.inf, -math.inf, 1e308, -1e308, 1e-320, -0.0, 0, -1, 2**31, 2**53, 2**64, -(2**64), 10**400]
+ANYTHING = (
+    st.sampled_from(NUMBERS)
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=30)
+    | st.none()
+    | st.booleans()
+    | st.recursive(
+        st.integers() | st.text(max_size=5) | st.floats(),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+)
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in a plain value."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers(item)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def loads_or_says_why(*overrides: Any) -> None:
+    refusal = None
+    try:
+        config = load_config(overrides=overrides)
+    except UsageError as error:
+        refusal = str(error)
+    if refusal is not None:
+        assert refusal.isprintable()  # so it is one line
+        assert len(refusal) < 1500
+    else:
+        plain = config.model_dump(mode="json")
+        assert all(abs(number) <= MAX_SEED for number in numbers(plain))
+        json.dumps(plain, allow_nan=False)
+        assert Config.model_validate(plain) == config
+
+
+def test_every_setting_is_known() -> None:
+    assert (("depth", "near_m"), ("depth.method=depth-anything",)) in FIELDS
+    assert (("export", "density_kg_m3"), ()) in FIELDS
+    assert len(FIELDS) > 60
+
+
+@given(st.sampled_from(FIELDS), ANYTHING)
+@example((("export", "density_kg_m3"), ()), math.inf)
+@example((("export", "density_kg_m3"), ()), 1e300)
+@example((("segment", "points"), ("segment.method=sam",)), [[math.nan, 1.0]])
+@example((("objects",), ()), {-1: {"seed": 1}})
+@example((("objects",), ()), {10**400: {"seed": 1}})
+@example((("segment", "checkpoint"), ("segment.method=sam",)), "a\0b")
+def test_any_value_of_any_setting_loads_or_is_refused_in_one_line(field: Any, value: Any) -> None:
+    place, chosen = field
+    nested = value
+    for part in reversed(place):
+        nested = {part: nested}
+    loads_or_says_why(*chosen, nested)
+
+
+@given(st.sampled_from(FIELDS), st.text(max_size=60) | st.text("[]{}:,&*!?|>-#%@'\"\\0159.eExX+_ \n\tab", max_size=60))
+@example((("seed",), ()), "9" * 6000)
+@example((("seed",), ()), "0x" + "f" * 4000)
+@example((("seed",), ()), "2026-13-45")
+@example((("seed",), ()), "!!bool maybe")
+@example((("seed",), ()), "!!int ''")
+@example((("seed",), ()), "? [a]\n: b")
+@example((("seed",), ()), "*a")
+@example((("seed",), ()), "&a [*a]")
+def test_any_text_for_any_setting_loads_or_is_refused_in_one_line(field: Any, text: str) -> None:
+    place, chosen = field
+    loads_or_says_why(*chosen, f"{'.'.join(place)}={text}")
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: ".".join(field[0]))
+def test_no_number_without_bounds(field: Any) -> None:
+    """What is finite and absurd is refused as what is infinite is."""
+    place, chosen = field
+    for value in (math.inf, -math.inf, math.nan, 1e30, -1e30, 10**30):
+        nested: Any = value
+        for part in reversed(place):
+            nested = {part: nested}
+        with pytest.raises(UsageError, match=place[0]):
+            load_config(overrides=[*chosen, nested])
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in itertools.pairwise("abcdefghi")
+)
+HOSTILE = {
+    "aliases": LAUGHS,
+    "merged aliases": LAUGHS.replace("[x", "{x: x}, &z [x").replace("a: &a {x: x}, &z", "a: &a") + "q: {<<: *i}",
+    "depth": "seed: " + "[" * 200_000,
+    "blocks": "".join(f"{' ' * level}a:\n" for level in range(2000)),
+    "dashes": "- " * 100_000,
+    "digits": "seed: " + "9" * 6000,
+    "length": "# " + "x" * (1 << 20),
+    "names": "".join(f"name{number}: 1\n" for number in range(5000)),
+    "zeros": "\0" * 1000,
+    "itself": "seed: &a {b: *a}",
+    "tag": "seed: !!python/object/apply:os.system ['true']",
+    "documents": "seed: 1\n---\nseed: 2\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_at_once(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "hostile.yaml"
+    path.write_text(HOSTILE[name])
+    begun = time.process_time()
+    assert cli.main(["config", "show", "--config", str(path)]) == UsageError.exit_code
+    assert time.process_time() - begun < 20  # minutes, where what it stands for is built or printed
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert len(captured.err) < 1500
+
+
+def test_a_file_without_an_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("/dev/zero")
+    assert cli.main(["config", "show", "--config", "/dev/zero"]) == UsageError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_aliases_and_merges_are_welcome(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("objects:\n  1: &one {seed: 4}\n  2: *one\n  3: {<<: *one, seed: 5}\n")
+    assert [item.seed for item in load_config(file=path).objects.values()] == [4, 4, 5]
+    assert load_config(overrides=[f"objects.{MAX_ID}.seed={MAX_SEED}"]).objects[MAX_ID].seed == MAX_SEED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,9 @@ from scenegen.inputs import Inputs
 from scenegen.png import write_png
 from scenegen.records import Record
 from scenegen.runtime import Runtime
+from scenegen.scene import scoring
 from scenegen.scene.graph import from_json
-from stages import graph
+from stages import compose, generate, graph
 from stages import stage as stage_module
 from stages.graph import Pending, Submit, local_submit
 from stages.run import Result, open_store, photo_to_scene, regenerate
@@ -59,9 +61,15 @@ class Desk:
 
         return counting
 
-    def make(self, config: Config) -> Result:
+    def mesh_of(self, object_id: int) -> Path:
+        """The generated mesh of an object of the published scene."""
+        entries = read_manifest(self.out / "desk").stages
+        key = next(entry.key for entry in entries if (entry.stage, entry.object) == ("generate", object_id))
+        return self.out / ".scenegen" / "generate" / key[:2] / key
+
+    def make(self, config: Config, jobs: int = 2) -> Result:
         self.executed.clear()
-        with ThreadPoolExecutor(2) as executor:
+        with ThreadPoolExecutor(jobs) as executor:
             return photo_to_scene(self.inputs, config, open_store(self.out), Runtime(), self.submit(executor))
 
 
@@ -177,6 +185,67 @@ def test_one_bad_object_does_not_lose_the_others(tmp_path: Path, monkeypatch: py
     (failure,) = read_manifest(Path(result.folder)).failures
     assert (failure.stage, failure.object) == ("generate", 2)
     assert "too small" in (Path(result.folder) / "report.html").read_text()
+
+
+def left_out(result: Result) -> dict[int | None, str]:
+    """What the scene says of the objects it lacks. Everything it has is published."""
+    manifest = read_manifest(Path(result.folder))
+    assert (Path(result.folder) / "scene.glb").stat().st_size > 0
+    assert len(manifest.objects) + len(manifest.failures) == 3
+    return {failure.object: f"{failure.stage}: {failure.error}" for failure in manifest.failures}
+
+
+@pytest.mark.slow
+def test_a_mesh_that_is_none_costs_its_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = generate.make_object, itertools.count(1)
+
+    def broken(*args: Any) -> Any:
+        good, number = real(*args), next(made)
+        uv = np.where(number == 1, np.float32(np.nan), good.mesh.uv)
+        return replace(good, mesh=replace(good.mesh, uv=uv, faces=good.mesh.faces[: 3 if number == 2 else None]))
+
+    monkeypatch.setattr(generate, "make_object", broken)
+    it = desk(tmp_path, room(DESK, fov=FOV))
+    result = it.make(load_config(overrides=SMALL), jobs=1)
+    assert result.state == "partial"
+    failures = left_out(result)
+    assert "generate: ValueError: the mesh has vertices or texture coordinates that are not finite" in failures[1]
+    assert "generate: ValueError: the mesh has 3 triangles with an area" in failures[2]
+    assert set(failures) == {1, 2}
+
+
+@pytest.mark.slow
+def test_what_fails_for_one_object_while_composing_costs_that_object(
+    made: tuple[Desk, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it, _ = made
+    config = load_config(overrides=[*SMALL, "compose.max_shift=0.2"])  # not composed yet
+
+    def fails(module: Any, name: str, about: Callable[..., bool]) -> set[int | None]:
+        real = getattr(module, name)
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            if about(*args, **kwargs):
+                raise AssertionError(f"in {name}")
+            return real(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, failing)
+            result = it.make(config)
+        failures = left_out(result)
+        assert all("compose: AssertionError: in" in text for text in failures.values())
+        return set(failures)
+
+    assert fails(compose, "_place", lambda item, *_: item.id == 1) == {1}
+    assert fails(compose, "save_mesh", lambda mesh, path: path.name.startswith("obj_02")) == {2}
+    # Object 1 is in two of the three pairs, any other in one of those that fail.
+    assert fails(compose, "_relate_pair", lambda graph, a, b, *_: 1 in (a.id, b.id)) == {1}
+    assert fails(scoring, "_scores", lambda *given: bool((given[3] & (it.scene.ids == 3)).any())) == {3}
+    # What supports another may be what is missing.
+    assert fails(compose, "load_mesh", lambda path: str(it.mesh_of(2)) in str(path)) == {2}
+    # Nothing of this stays.
+    assert it.make(config).objects == 3
+    assert it.executed[0] == "compose"
 
 
 def test_a_scene_without_objects_is_its_background(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from scenegen.config import Config, load_config
+from scenegen import cli
+from scenegen.config import MAX_SEED, Config, load_config
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs import Inputs
@@ -170,12 +171,82 @@ def test_regenerate_names_the_file_the_store_has_lost(bench: Any, photo: Path, t
 
 def test_regenerate_reads_nothing_outside_the_store(bench: Any, photo: Path, tmp_path: Path) -> None:
     run(photo, tmp_path)
+    (tmp_path / ".scenegen" / "link.jpg").symlink_to(photo)  # the right bytes, in the wrong place
     path = tmp_path / "photo" / "manifest.json"
-    values = json.loads(path.read_text())
-    values["source"]["photo"]["path"] = "../photo.jpg"  # the right bytes, in the wrong place
-    path.write_text(json.dumps(values))
-    with pytest.raises(InputError, match="no longer holds"):
-        again(tmp_path / "photo", 1)
+    for place, message in (("../photo.jpg", "damaged at `source.photo.path`"), ("link.jpg", "no longer holds")):
+        path.write_text(damaged("source", "photo", "path", value=place)(json.loads(path.read_text())))
+        with pytest.raises(InputError, match=message):
+            again(tmp_path / "photo", 1)
+
+
+def damaged(*place: Any, value: Any) -> Any:
+    """What puts `value` into a manifest."""
+
+    def damage(values: Any) -> str:
+        inner = values
+        for part in place[:-1]:
+            inner = inner[part]
+        inner[place[-1]] = value
+        return json.dumps(values)
+
+    return damage
+
+
+DAMAGE = {
+    "nothing": lambda values: "",
+    "torn": lambda values: json.dumps(values)[:-40],
+    "no text": lambda values: "\xff\xfe",
+    "deep": lambda values: "[" * 200_000,
+    "deep inside": lambda values: json.dumps(values)[:-1] + ', "x": ' + "[" * 200_000 + "]" * 200_000 + "}",
+    "version": damaged("schema_version", value="2" * 9000),
+    "digits": lambda values: json.dumps(values).replace('"schema_version": 1', '"schema_version": ' + "1" * 6000),
+    "zero byte": damaged("source", "photo", "path", value="input/a\0b.jpg"),
+    "long name": damaged("source", "photo", "path", value="input/" + "x" * 300),
+    "long path": damaged("source", "photo", "path", value="x/" * 5000 + "x"),
+    "outside": damaged("source", "photo", "path", value="../photo.jpg"),
+    "absolute": damaged("source", "photo", "path", value="/etc/passwd"),
+    "folder": damaged("source", "photo", "path", value="input"),
+    "mask outside": lambda values: damaged("source", "masks", value=[{**values["source"]["photo"], "path": "../m"}])(
+        values
+    ),
+    "mask not there": lambda values: damaged("source", "masks", value=[{**values["source"]["photo"], "path": "m"}])(
+        values
+    ),
+    "name": damaged("source", "name", value="a/../../b"),
+    "zero byte in a name": damaged("source", "name", value="a\0b"),
+    "nan": damaged("objects", 0, "scale", value=float("nan")),
+    "infinite": damaged("objects", 0, "scale", value=float("inf")),
+    "huge": damaged("objects", 0, "scale", value=1e308),
+    "negative": damaged("objects", 0, "scale", value=-1),
+    "zero": damaged("objects", 0, "scale", value=0),
+    "no seed": damaged("config", "objects", value={"2": {"seed": -1}}),
+    "config": damaged("config", "export", "density_kg_m3", value=1e300),
+    "null": damaged("objects", 0, value=None),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_manifest_is_bad_input_in_one_line(
+    bench: Any, photo: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(photo, tmp_path)
+    path = tmp_path / "photo" / "manifest.json"
+    path.write_text(DAMAGE[name](json.loads(path.read_text())))
+    before = contents(tmp_path / "photo")
+    assert cli.main(["regenerate", str(tmp_path / "photo"), "--object", "2"]) == InputError.exit_code
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert len(told) < 1500
+    assert contents(tmp_path / "photo") == before
+    # The main command makes it anew.
+    assert run(photo, tmp_path).state == "complete"
+
+
+def test_after_the_last_seed_comes_the_first(bench: Any, photo: Path, tmp_path: Path) -> None:
+    run(photo, tmp_path)
+    again(tmp_path / "photo", 2, seed=MAX_SEED)
+    again(tmp_path / "photo", 2)
+    assert read_manifest(tmp_path / "photo").objects[1].seed == 0
 
 
 def test_ingests_masks_and_depth(bench: Any, photo: Path, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 import worker_stages
 from worker_stages import ADD, WRONG, Number, Sum, Task
 
-from scenegen.errors import InputError, ResourceError, ScenegenError
+from scenegen.errors import CrashError, InputError, LimitError, ResourceError, ScenegenError, TransientError
+from scenegen.faults import is_out_of_memory
 from scenegen.progress import progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
@@ -127,7 +128,9 @@ def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
         ("abort", "process was ended by SIGTERM on cpu, twice"),
         ("killed", "process was ended by SIGKILL on cpu, twice"),
         ("out of memory", r"process was ended by SIGKILL on cpu, also with less memory \(economy 2\)"),
-        ("memory", r"out of memory \(all gone\) on cpu, also with less memory \(economy 2\)"),
+        ("memory", r"out of memory \(MemoryError: all gone\) on cpu, also with less memory \(economy 2\)"),
+        ("device_fails", r"the device failed \(RuntimeError: CUDA error: an illegal.*\) on cpu, twice"),
+        ("device_is_lost", r"the device failed \(RuntimeError: CUDA error: CUDA-capable.*\) on cpu, twice"),
     ],
 )
 def test_what_fails_again_is_an_error(
@@ -137,8 +140,11 @@ def test_what_fails_again_is_an_error(
         the_system_kills(monkeypatch)
         trick = "killed"
     worker = DeviceWorker("cpu")
-    with pytest.raises(ResourceError, match=message):
+    with pytest.raises(ResourceError, match=message) as failed:
         run(worker, tmp_path, 1, do=trick)
+    assert type(failed.value) is (
+        LimitError if "memory" in message else TransientError if trick == "device_is_lost" else CrashError
+    )
     assert caplog.text.count("tried once more") == (MAX_ECONOMY if "economy" in message else 1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name == "half.txt"]
     assert worker.pid is None
@@ -148,6 +154,13 @@ def test_what_fails_again_is_an_error(
 def test_a_crash_is_tried_once_more_in_an_empty_folder(shared: DeviceWorker, tmp_path: Path) -> None:
     result = run(shared, tmp_path / "store", 1, do="leave_once", path=tmp_path / "mark")
     assert (result.total, result.economy, result.loads) == (1, 0, 1)
+
+
+def test_a_process_whose_device_has_failed_is_replaced(shared: DeviceWorker, tmp_path: Path) -> None:
+    pid = run(shared, tmp_path / "store", 1).pid
+    result = run(shared, tmp_path / "store", 1, do="device_fails_once", path=tmp_path / "mark")
+    assert (result.total, result.loads) == (1, 1)
+    assert result.pid != pid
 
 
 @pytest.mark.parametrize("trick", ["killed_at_full_size", "memory_at_full_size"])
@@ -180,7 +193,7 @@ def test_errors_keep_their_type_and_leave_the_child(shared: DeviceWorker, tmp_pa
     with pytest.raises(FileNotFoundError) as lost:
         run(shared, tmp_path, 1, do="lose_file")
     assert Path(lost.value.filename).name == "nothing"
-    with pytest.raises(ValueError, match=r"^ForeignError: of a library\n"):
+    with pytest.raises(ValueError, match=r"^worker_stages.ForeignError: of a library\n"):
         run(shared, tmp_path, 1, do="foreign")
     assert run(shared, tmp_path, 2).pid == pid
 
@@ -351,7 +364,7 @@ def test_inputs_are_brought_here_first(shared: DeviceWorker, tmp_path: Path) -> 
 def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
     told = ResourceError("in other words")
     told.__cause__ = error
-    assert child.is_out_of_memory(error) is child.is_out_of_memory(told) is expected
+    assert is_out_of_memory(error) is is_out_of_memory(told) is expected
 
 
 def test_an_error_that_cannot_be_rebuilt_still_crosses() -> None:
@@ -367,7 +380,7 @@ def test_an_error_that_cannot_be_rebuilt_still_crosses() -> None:
     assert type(child.portable(OddError("x"))) is UnicodeError
     assert str(child.portable(KeyError(("a", "b")))) == repr(str(KeyError(("a", "b"))))
     crossed = child.portable(OddlyMadeError("one", "two"))
-    assert (type(crossed), str(crossed)) == (ScenegenError, "OddlyMadeError: one and two")
+    assert (type(crossed), str(crossed)) == (ScenegenError, "test_worker.OddlyMadeError: one and two")
 
 
 def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:

@@ -116,6 +116,21 @@ def memory_at_full_size(config: Task, work: Work) -> None:
             raise ResourceError("in our own words") from error
 
 
+def device_fails(config: Task, work: Work) -> None:
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def device_fails_once(config: Task, work: Work) -> None:
+    assert config.path is not None
+    if not config.path.exists():
+        config.path.touch()
+        device_fails(config, work)
+
+
+def device_is_lost(config: Task, work: Work) -> None:
+    raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+
+
 def refuse(config: Task, work: Work) -> None:
     raise InputError("`photo` is no picture; give a JPEG.")
 
@@ -164,6 +179,9 @@ TRICKS = {
         killed_at_full_size,
         memory,
         memory_at_full_size,
+        device_fails,
+        device_fails_once,
+        device_is_lost,
         refuse,
         lose_file,
         foreign,

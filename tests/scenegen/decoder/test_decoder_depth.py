@@ -181,3 +181,13 @@ def test_an_empty_file_is_refused(tmp_path, suffix):
     (tmp_path / f"d.{suffix}").touch()
     with pytest.raises(InputError, match="`depth` is an empty file"):
         read(tmp_path / f"d.{suffix}")
+
+
+def test_a_large_header_is_refused_in_one_line_without_advice(tmp_path: Path) -> None:
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }".ljust(60_000) + "\n"
+    content = b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header.encode() + bytes(16)
+    (tmp_path / "d.npy").write_bytes(content)
+    with pytest.raises(InputError, match="Header info length") as refused:
+        read(tmp_path / "d.npy")
+    assert "pickle" not in str(refused.value)
+    assert str(refused.value).isprintable()
