@@ -93,8 +93,6 @@ def decode(request: Request) -> Decoded:
     if "system" in reply:
         raise OSError(*reply["system"])
     decoded = Decoded(**{**reply["decoded"], "warnings": tuple(reply["decoded"]["warnings"])})
-    for warning in decoded.warnings:
-        logger.warning("%s: %s", request.name, warning)
     return decoded
 
 

@@ -30,6 +30,7 @@ from scenegen.records import (
     Scene,
     Scores,
 )
+from scenegen.remarks import of_object
 from scenegen.scene.graph import (
     CAMERA,
     TOUCHING,
@@ -91,7 +92,7 @@ def compose(
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
-    warnings = [f"object {item.id}: {warning}" for item in objects.items for warning in item.warnings]
+    warnings = [of_object(item.id, remark) for item in objects.items for remark in item.warnings]
     failures: list[Failure] = list(objects.failures)
     placed: dict[int, Placed] = {}
     tolerance = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
@@ -108,9 +109,10 @@ def compose(
     scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
-            warning = f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}."
-            logger.warning("%s", warning)
-            warnings.append(warning)
+            warnings.append(
+                f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}; another seed may do "
+                f"better: scenegen regenerate OUT/{photo.name} --object {object_id}."
+            )
     world_from_camera = np.array(layout.world_from_camera)
     in_world: dict[int, TexturedMesh] = {}
     members = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,10 +13,9 @@ from scenegen.perception import DepthEstimate
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Photo, Vector
+from scenegen.remarks import note
 from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
-
-logger = logging.getLogger(__name__)
 
 USER_UNCERTAINTY = 0.01
 """Relative error taken for depth the user gave: that of a good sensor."""
@@ -45,8 +43,6 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
     camera = _camera(photo, config, work)
     estimate = _estimate(photo, instances, camera.intrinsics, config, work)
     warnings = (*camera.warnings, *estimate.warnings)
-    for warning in warnings:
-        logger.warning("%s: %s", photo.name, warning)
     np.save(work.write("depth.npy"), estimate.depth, allow_pickle=False)
     return Depth(
         depth=work.artifact("depth.npy"),
@@ -87,7 +83,7 @@ def _camera(photo: Photo, config: DepthSettings, work: Work) -> Camera:
         return Camera(intrinsics_from_focal_35mm(width, height, photo.focal_35mm), "exif", gravity)
     if estimated is not None:
         return estimated
-    warning = (
+    warning = note(
         f"the photo does not say its field of view: {settings.default_fov_deg:g} degrees are assumed (horizontal); "
         "give --fov if you know it."
     )
@@ -98,7 +94,7 @@ def _embedded_camera(photo: Photo, work: Work) -> Camera:
     from scenegen.perception.embedded import perceive
 
     perception = perceive(read_png(work.read(photo.image)), work.runtime)
-    warning = (
+    warning = note(
         f"the photo does not say its field of view: {perception.fov_x_deg:.0f} degrees (horizontal) are estimated from "
         f"the picture, give or take {100 * perception.log_focal_error:.0f} %; give --fov if you know it."
     )

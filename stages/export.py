@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 
 import numpy as np
@@ -14,8 +13,6 @@ from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
 from scenegen.records import Export, Photo, PlacedObject, Scene, Surface
 from stages.stage import Stage, Work
-
-logger = logging.getLogger(__name__)
 
 
 def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> Export:
@@ -40,8 +37,6 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
             findings += [f"{name}: {finding}" for finding in validate_stage(work.folder / name)]
     if findings:
         raise ExportError(f"the exported scene failed its validation: {' '.join(findings)}")
-    for warning in usd.warnings:
-        logger.warning("%s", warning)
     return Export(files=tuple((name, work.artifact(name)) for name in sorted(names)), warnings=usd.warnings)
 
 

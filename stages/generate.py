@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import cv2
@@ -29,8 +28,6 @@ from scenegen.scene.layout import FLOOR, Floor, support_depth
 from scenegen.torch_env import full_packages
 from scenegen.weights import generator_weights
 from stages.stage import Stage, Work
-
-logger = logging.getLogger(__name__)
 
 SMALLEST_CROP, LARGEST_CROP = 160, 768
 LARGEST_PIXAL3D_CROP = 1024
@@ -66,8 +63,6 @@ def generate(
     made = make_object(view, config, work.runtime)
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
-    for warning in made.warnings:
-        logger.warning("object %d: %s", object_id, warning)
     return ObjectMesh(
         id=object_id,
         label=next(item.label for item in instances.items if item.id == object_id),

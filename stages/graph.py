@@ -46,6 +46,7 @@ from stages.read import READ
 from stages.report import REPORT
 from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage, Work, execute
+from stages.telling import telling
 from stages.worker import DeviceWorker, device_workers
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     Raises:
         ScenegenError: from the stage that failed.
     """
+    submit = telling(submit)
     photo = submit(READ, source, config=config.read).result()
     instances = submit(SEGMENT, photo.record, config=config.segment).result()
     depth_settings = DepthSettings(depth=config.depth, camera=config.camera)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 from scipy import ndimage
 
@@ -16,8 +14,6 @@ from scenegen.scene.background import background_depth, background_surfaces, inp
 from scenegen.scene.layout import find_floor, find_supports, world_from_camera
 from stages.stage import Stage, Work
 
-logger = logging.getLogger(__name__)
-
 
 def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutConfig, work: Work) -> Layout:
     """The room: see `Layout` for what comes back, `scenegen.scene` for how."""
@@ -26,8 +22,6 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     z = np.load(work.read(depth.depth))
     camera = depth.intrinsics
     floor = find_floor(z, ids, camera, config, depth.gravity, depth.uncertainty)
-    for warning in floor.warnings:
-        logger.warning("%s", warning)
     points = unproject(camera, z)
     of_interest = (ids > 0) & (z > 0) if ((ids > 0) & (z > 0)).any() else z > 0
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])

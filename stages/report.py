@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 
@@ -22,8 +21,6 @@ from scenegen.png import read_png, write_png
 from scenegen.records import Depth, Export, Instances, Layout, Photo, PlacedObject, Report, Scene, Scores, Timings
 from scenegen.scene.scoring import score_objects
 from stages.stage import Stage, Work
-
-logger = logging.getLogger(__name__)
 
 GLB = "scene.glb"
 IOU_TOLERANCE = 0.01
@@ -69,8 +66,6 @@ def report(
     background = [_moved(part, camera_from_world) for part in exported.background]
     picture = render([*objects.values(), *background], exported.intrinsics)
     warnings = disagreements(scene.objects, score_objects(objects, image, ids, z, exported.intrinsics))
-    for warning in warnings:
-        logger.warning("%s", warning)
 
     overlay = paint_outlines(np.where((picture.ids >= 0)[..., None], picture.color, image), ids)
     from_the_side = side_view(

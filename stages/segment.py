@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,10 +13,9 @@ from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_m
 from scenegen.perception.regions import segment_regions
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
+from scenegen.remarks import note
 from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
-
-logger = logging.getLogger(__name__)
 
 MIN_USER_AREA = 64
 """Smallest object of the user's masks, in pixels: less has no shape."""
@@ -50,7 +48,8 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
         named = ", ".join(str(number) for number in clean.dropped[:NAMED_IDS])
         more = ", ..." if len(clean.dropped) > NAMED_IDS else ""
         which = f" (ids {named}{more} of the given masks)" if given else ""
-        warnings.append(f"dropped {len(clean.dropped)} object(s) smaller than {min_area} pixels{which}.")
+        text = f"dropped {len(clean.dropped)} object(s) smaller than {min_area} pixels{which}."
+        warnings.append(text if given else note(text))
     ids, origins = renumbered(clean.ids)
     origin_of = dict(enumerate(origins, start=1))
     if given:
@@ -67,8 +66,6 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     )
     if not items:
         warnings.append(NOTHING_FOUND)
-    for warning in warnings:
-        logger.warning("%s: %s", photo.name, warning)
     write_png(work.write("masks.png"), ids)
     return Instances(
         masks=work.artifact("masks.png"),

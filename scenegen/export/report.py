@@ -39,6 +39,7 @@ from scenegen.records import (
     Scene,
     Timings,
 )
+from scenegen.remarks import NOTE, is_note
 
 THUMBNAIL_SIDE = 160
 PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")
@@ -190,11 +191,12 @@ def missing(findings: Findings) -> list[str]:
 
 
 def problems(findings: Findings) -> str:
-    """Failures and warnings; nothing where there are none."""
+    """Failures, warnings and notes; nothing where there are none."""
     rows = [
         ("Missing", "poor", f"{_failed(item, findings.instances)}: {item.error}") for item in findings.scene.failures
     ]
-    rows += [("Warning", "fair", warning) for warning in findings.warnings]
+    rows += [("Warning", "fair", remark) for remark in findings.warnings if not is_note(remark)]
+    rows += [("Note", "", remark.removeprefix(NOTE)) for remark in findings.warnings if is_note(remark)]
     if not rows:
         return ""
     items = "".join(
@@ -469,15 +471,12 @@ def _failed(failure: Failure, instances: Instances) -> str:
 
 
 def _command(photo: Photo, item: PlacedObject) -> str:
-    """The command that makes `item` new with the next seed.
+    """The command that makes `item` new, with the seed after its last.
 
     The page's script puts the true folder in place of OUT, which is not part of the page's inputs.
     """
     folder = escape(shlex.quote(f"OUT/{photo.name}"))
-    return (
-        f'<code>python -m scenegen regenerate <span class="folder">{folder}</span> <span>--object {item.id}</span> '
-        f"<span>--seed {item.seed + 1}</span></code>"
-    )
+    return f'<code>python -m scenegen regenerate <span class="folder">{folder}</span> <span>--object {item.id}</span></code>'
 
 
 def _size(size: int) -> str:

@@ -31,6 +31,7 @@ from scenegen.export.collider import Body, body
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.png import write_png
+from scenegen.remarks import note
 
 FLOOR_LABEL = "floor"
 """Background parts with this label are static colliders."""
@@ -72,7 +73,7 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
         mesh = part.mesh.transformed(USD_FROM_WORLD)
         solid = body(mesh.vertices, mesh.faces)
         if not solid.closed:
-            warnings.append(f"{part.name}: the mesh is not closed; its mass is that of its convex hull.")
+            warnings.append(note(f"{part.name}: the mesh is not closed; its mass is that of its convex hull."))
         names += _write_component(folder, "objects", part, solid, solid.volume * density)
     for part in scene.background:
         names += _write_component(folder, "background", part, None, 0.0)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
+from scenegen.remarks import note
+
 if TYPE_CHECKING:
     import manifold3d
 
@@ -63,7 +65,7 @@ def within_budget(
     fine, coarse = FINEST / 100, FINEST
     while count(solid) > max_faces:
         if coarse > COARSEST:
-            return solid, (f"the mesh keeps {count(solid)} faces: with {max_faces} it would lose its shape.",)
+            return solid, (note(f"the mesh keeps {count(solid)} faces: with {max_faces} it would lose its shape."),)
         tried = solid.simplify(coarse * size)
         if count(tried) <= max_faces:
             return _nearest_step(solid, tried, count, max_faces, (fine * size, coarse * size)), ()

@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
+from scenegen.remarks import note
+
 CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
+from scenegen.remarks import note
 from scenegen.geometry.unwrap import run_xatlas
 run_xatlas(Path(sys.argv[2]), Path(sys.argv[3]))
 """
@@ -56,7 +59,7 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
             problem = f"ended with code {error.returncode} ({reason[0]})"
         except (OSError, ValueError, KeyError) as error:
             problem = f"gave no usable atlas ({error})"
-    warning = f"UV unwrapping {problem}: every face has its own cell in the atlas instead."
+    warning = note(f"UV unwrapping {problem}: every face has its own cell in the atlas instead.")
     plain = face_atlas(faces)
     return Atlas(plain.source, plain.faces, plain.uv, (warning,))
 

@@ -6,7 +6,6 @@ metres are off by about the ratio of the focal lengths: that is warned about, no
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +22,9 @@ from scenegen.errors import InputError, WeightsError
 from scenegen.models import digest_of, locate, registered
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
+from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
-
-logger = logging.getLogger(__name__)
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
@@ -83,8 +81,6 @@ def estimate_depth_anything(
         depth, warnings = np.maximum(raw, 0), _field_of_view_warnings(camera, config.variant)
     else:
         depth, warnings = depth_from_disparity(raw, config.near_m, config.far_m), _relative_warnings(raw, config)
-    for warning in warnings:
-        logger.warning(warning)
     name = _name(config)
     local = config.checkpoint is not None
     return DepthEstimate(
@@ -192,12 +188,14 @@ def _field_of_view_warnings(camera: Intrinsics, variant: str) -> tuple[str, ...]
     if 1 / FOCAL_TOLERANCE <= ratio <= FOCAL_TOLERANCE:
         return ()
     return (
-        f"depth: the {variant} model was tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
-        f"metres may be off by a factor of about {ratio:.2f}.",
+        note(
+            f"depth: the {variant} model was tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
+            f"metres may be off by a factor of about {ratio:.2f}."
+        ),
     )
 
 
 def _relative_warnings(disparity: Float32[np.ndarray, "h w"], config: DepthAnythingConfig) -> tuple[str, ...]:
-    assumed = f"depth: relative, so metres are assumed: nearest {config.near_m} m, farthest {config.far_m} m."
+    assumed = note(f"depth: relative, so metres are assumed: nearest {config.near_m} m, farthest {config.far_m} m.")
     flat = f"depth: the network saw no relief; everything is put at {config.far_m} m."
     return (assumed,) if disparity.max() > disparity.min() else (assumed, flat)

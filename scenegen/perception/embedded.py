@@ -26,6 +26,7 @@ from scenegen.errors import InputError
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, log_focal
+from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, torch_device
 from scenegen.weights import PERCEPTION
@@ -146,8 +147,10 @@ def estimate_depth_embedded(
         backend=NAME,
         licence=LICENCE,
         warnings=(
-            f"depth has no scale: the {'objects' if shown.any() else 'surfaces'} are taken to be {config.distance_m:g} m "
-            "away; give --depth for true metres, or set depth.distance_m.",
+            note(
+                f"depth has no scale: the {'objects' if shown.any() else 'surfaces'} are taken to be "
+                f"{config.distance_m:g} m away; give --depth for true metres, or set depth.distance_m."
+            ),
         ),
     )
 

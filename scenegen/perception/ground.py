@@ -17,6 +17,7 @@ from scenegen.camera import rays
 from scenegen.config import GroundConfig
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
+from scenegen.remarks import note
 
 UNCERTAINTY = 0.25
 """Relative: what a wrong guess of the height by a quarter does."""
@@ -61,8 +62,10 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
         backend="ground plane (assumed camera)",
         licence="none: no weights",
         warnings=(
-            f"depth is assumed, not measured: a camera {config.camera_height_m:g} m above the ground, looking down by "
-            f"{config.pitch_deg:g} degrees; give --depth, or set depth.camera_height_m and depth.pitch_deg.",
+            note(
+                f"depth is assumed, not measured: a camera {config.camera_height_m:g} m above the ground, looking down by "
+                f"{config.pitch_deg:g} degrees; give --depth, or set depth.camera_height_m and depth.pitch_deg."
+            ),
         ),
     )
 

@@ -6,7 +6,6 @@ how that is decided.
 
 from __future__ import annotations
 
-import logging
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,10 +18,9 @@ from scenegen.config import SamConfig
 from scenegen.errors import UsageError, WeightsError
 from scenegen.models import MODELS, check_digest, digest_of, locate, registered
 from scenegen.perception import Segmentation
+from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
-
-logger = logging.getLogger(__name__)
 
 SAME_IOU = 0.8
 """Masks that agree more than this show the same thing."""
@@ -77,7 +75,9 @@ def segment_sam(
     device = torch_device(runtime)
     if device.type == "mps" and not prompted:
         device = torch.device("cpu")
-        warnings.append("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
+        warnings.append(
+            note("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
+        )
     with device_memory(device):
         network = build(config.model).eval()
         _load(network, _read_tensors(path), path)
@@ -92,8 +92,6 @@ def segment_sam(
         )
         order = order[: config.max_objects]
         ids[ids > config.max_objects] = 0
-    for warning in warnings:
-        logger.warning(warning)
     return Segmentation(
         ids=ids,
         scores=tuple(float(np.clip(scores[index], 0, 1)) for index in order),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +9,6 @@ from jaxtyping import Int32
 from torch import Tensor
 
 from scenegen.errors import InputError, UsageError
-
-logger = logging.getLogger(__name__)
 
 LATTICE = 512
 """Resolution of the lattice on which the shape decoder's `upsample` gives the coarse shape: 32 latent voxels, 16 times finer."""
@@ -64,8 +61,6 @@ def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) 
         warnings.append(f"the shape is decoded at {tried} instead of {resolution}, to stay below {max_tokens} tokens.")
     if len(voxels) >= max_tokens:
         warnings.append(f"the shape takes {len(voxels)} tokens even at {tried}; `max_tokens` is {max_tokens}.")
-    for warning in warnings:
-        logger.warning("%s", warning)
     return FineVoxels(voxels, tried, tuple(warnings))
 
 

@@ -21,6 +21,7 @@ from scenegen.geometry.simplify import simplify
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
+from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, torch_device
 from scenegen.weights import GENERATOR
@@ -109,7 +110,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     hidden = unseen(view, visible_front(view)).astype(np.float32)
     share = float(ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest").mean())
     if share > COMPLETED:
-        warnings = (*warnings, f"about {share:.0%} of it lies where the photo does not show it and is made up.")
+        warnings = (*warnings, note(f"about {share:.0%} of it lies where the photo does not show it and is made up."))
     return Shape(points, faces, warnings)
 
 

@@ -44,6 +44,7 @@ from scenegen.pixal3d.usage import StageUsage
 from scenegen.pixal3d.views import View, cameras_of_views
 from scenegen.pixal3d.weights import Precision
 from scenegen.records import Intrinsics
+from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import device_memory, torch_device
 
@@ -318,12 +319,11 @@ class Pixal3DPipeline:
 
         best, warnings = generate_checked(make, _surface, solid, fov, seed, attempts, hidden)
         if best.fov != fov:
-            stretched = (
+            stretched = note(
                 f"generated with a field of view of {math.degrees(best.fov):.1f} degrees instead of the crop's "
                 f"{math.degrees(fov):.1f}; x and y are rescaled so that the object stays on its pixels, so its depth is "
                 "out of proportion by that much."
             )
-            logger.warning("%s", stretched)
             warnings = (*warnings, stretched)
         return GeneratedObject(
             generated=best.made,

@@ -19,6 +19,7 @@ from scenegen.errors import InputError, UsageError
 from scenegen.geometry.render import RayCaster
 from scenegen.pixal3d.projection import distance_from_fov, focal_pixels
 from scenegen.records import Intrinsics
+from scenegen.remarks import note
 from scenegen.scene.scoring import intersection_over_union
 
 logger = logging.getLogger(__name__)
@@ -177,14 +178,14 @@ def generate_checked(
         raise failure
     if tried == 1 and best.quality.good:
         return best, ()
-    outcome = "passes" if best.quality.good else "is the best of them, and does not pass"
-    warning = (
+    good = best.quality.good
+    outcome = "passes" if good else "is the best of them, and does not pass"
+    remark = (
         f"{tried} attempts were made; that with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
         f"degrees {outcome}: silhouette IoU {best.quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
         f"{best.quality.size_ratio:.3f} (within {LARGEST_SIZE_ERROR:.0%})."
     )
-    logger.warning("%s", warning)
-    return best, (warning,)
+    return best, (note(remark) if good else f"{remark} Try another seed: scenegen regenerate.",)
 
 
 def _plan(seed: int, fov: float) -> Iterator[tuple[int, float]]:

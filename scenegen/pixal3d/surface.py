@@ -27,6 +27,7 @@ from scenegen.pixal3d.topology import (
     turned_alike,
     turned_outwards,
 )
+from scenegen.remarks import note
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +153,7 @@ def clean_surface(
         )
     faces, patch, one_sided = turned_alike(faces)
     if one_sided:
-        warnings.append(f"{one_sided} patches of the surface have one side only and were cut open.")
+        warnings.append(note(f"{one_sided} patches of the surface have one side only and were cut open."))
     faces = turned_outwards(vertices, faces, patch)
     mate = mates(vertices, faces)
     count, piece = pieces(mate)
@@ -169,11 +170,9 @@ def clean_surface(
     )  # fmt: skip
     if not closed:
         warnings.append(
-            f"the surface is open: {loops.count - int(small.sum())} holes are longer than {max_hole_perimeter:g}."
+            note(f"the surface is open: {loops.count - int(small.sum())} holes are longer than {max_hole_perimeter:g}.")
         )
     points, faces, more = simplify(points, faces, max_faces) if closed else simplify_open(points, faces, max_faces)
-    for warning in (*warnings, *more):
-        logger.warning("%s", warning)
     return CleanSurface(points, faces, is_closed(faces), (*warnings, *more))
 
 

@@ -15,6 +15,7 @@ from scenegen.geometry.closest import closest_points
 from scenegen.geometry.unwrap import Atlas
 from scenegen.pixal3d.pipeline import Generated
 from scenegen.pixal3d.voxels import BASE_COLOR, SURFACE, as_bytes, sample_voxels
+from scenegen.remarks import note
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,9 @@ def bake_voxels(
         )
     warnings: tuple[str, ...] = ()
     if np.mean(~there) > UNKNOWN:
-        warnings = (f"{np.mean(~there):.1%} of the texels have no material voxel around them and were inpainted.",)
-        logger.warning("%s", *warnings)
+        warnings = (
+            note(f"{np.mean(~there):.1%} of the texels have no material voxel around them and were inpainted."),
+        )
     texture = np.zeros((texels, texels, values.shape[1]), dtype=np.uint8)
     texture[covered] = as_bytes(values).cpu().numpy()
     unknown = ~covered

@@ -11,6 +11,7 @@ from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import depth_normals, fit_plane
 from scenegen.records import Intrinsics, Support, Vector
+from scenegen.remarks import note
 
 MAX_POINTS = 20_000
 MAX_PLANES = 4
@@ -116,7 +117,7 @@ def _assumed_floor(
     clouds = objects or [background]
     height = max([float(np.percentile(-cloud @ up, 99)) for cloud in clouds if len(cloud)], default=1.0)
     source = "as estimated from the picture" if estimated else "taken along the picture's vertical"
-    text = (
+    text = note(
         f"no floor was found: gravity is {source} and the floor through the lowest object. "
         "A better depth map (--depth) helps."
     )

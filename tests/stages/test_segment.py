@@ -93,7 +93,7 @@ def test_alpha_wins_over_the_segmenter(store: Store) -> None:
     assert record.backend == "alpha channel"
     assert [item.box for item in record.items] == [(60, 50, 140, 110), (10, 10, 40, 40)]
     assert [item.id for item in record.items] == [1, 2]
-    assert "dropped 1 object(s) smaller than 38 pixels." in record.warnings
+    assert "note: dropped 1 object(s) smaller than 38 pixels." in record.warnings
     assert (ids[50:110, 60:140] == 1).all()
 
 
@@ -132,7 +132,7 @@ def test_scores_and_labels_follow_their_objects_through_cleaning(store: Store, m
     monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
     record, _ = run(store, photo(store), SamConfig())
     assert [(item.id, item.label, item.score) for item in record.items] == [(1, "cup", 0.7), (2, "pan", 0.9)]
-    assert record.warnings == ("slow", "dropped 1 object(s) smaller than 38 pixels.")
+    assert record.warnings == ("slow", "note: dropped 1 object(s) smaller than 38 pixels.")
     assert (record.backend, record.licence) == ("sam", "L")
 
 
