@@ -227,7 +227,8 @@ class TextureConfig(Settings):
 
     size: int = Field(512, ge=64, le=4096)
     """Texels along an atlas side."""
-    unwrap_timeout_s: Timeout = 20.0
+    unwrap_timeout_s: Timeout = 600.0
+    """Seconds after which UV unwrapping counts as hung, and its object as failed."""
 
 
 class ComposeConfig(Settings):

@@ -12,6 +12,10 @@ from scenegen.faults import is_out_of_memory
 from scenegen.runtime import Runtime
 
 NAMES_SHOWN = 6
+COMPACT_THREADS, RELEASED_THREADS = 1, 4
+"""Threads of one operation on the CPU. The number decides the last bits: how a range is divided among threads decides which
+elements are left over for scalar code, and with one thread torch convolves by another algorithm. So it is a constant, whatever
+the machine. The compact networks are faster with one, and objects are made side by side; the released ones take too long."""
 
 
 @contextlib.contextmanager
@@ -68,6 +72,20 @@ def device_memory(device: Any) -> Iterator[None]:
         raise LimitError(
             f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
         ) from error
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Gives each operation of torch on the CPU `count` threads, in this thread of Python only. Also a decorator."""
+    import torch
+
+    # Asked first: a thread of Python takes over the process's number when it first needs one, and would forget ours.
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:

@@ -8,14 +8,10 @@ arrays.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import logging.handlers
 import os
 import pickle
-import select
-import signal
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,14 +25,15 @@ from typing import Any
 from scenegen.config import Settings
 from scenegen.errors import ScenegenError
 from scenegen.faults import described, is_device_failure, is_out_of_memory
+from scenegen.lifeline import end_with_parent
 from scenegen.progress import progress_to, say_place
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from scenegen.threads import one_blas_thread
 from stages.slot import device_slot
 from stages.stage import Work
 
-STDIN = 0
 IDLE_S = 2.0
 """After so long without a job the slot goes to whoever wants it. Two runs on several cards would else wait for ever, each
 for a card that the other one holds."""
@@ -138,6 +135,7 @@ def answer(message: bytes, device: str) -> Done | Raised:
     """Does the job in `message` on `device`."""
     try:
         job: Job = pickle.loads(message)
+        one_blas_thread()
         work = Work(Store(job.root), replace(job.runtime, device=device), job.folder, job.stage, job.key)
         record = job.run(*job.inputs, config=job.config, work=work)
         if not isinstance(record, Record):
@@ -173,33 +171,6 @@ def portable(error: Exception) -> Exception:
         copy = RuntimeError(text)
     copy.add_note("".join(traceback.format_exception(error)))
     return copy
-
-
-def end_with_parent() -> None:
-    """`kill_with` for standard input, which a parent that only holds the other end closes by ending."""
-    lifeline = os.dup(STDIN)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, STDIN)
-    os.close(nothing)
-    kill_with(lifeline)
-
-
-def kill_with(lifeline: int) -> None:
-    """From now on this process, with all it has started, is killed when the other end of the pipe `lifeline` is closed.
-
-    That happens when the process that holds it ends, however it ends. On Linux the kernel sends the signal itself;
-    elsewhere, and where the pipe was closed before, a thread does, as soon as native code lets Python run.
-    """
-    if sys.platform == "linux":
-        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
-
-    def watch() -> None:
-        select.select([lifeline], [], [])
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
 def forward_logs(send: Callable[[logging.LogRecord], None], levels: Mapping[str, int]) -> None:

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
+from scenegen.lifeline import kill_with
 from scenegen.progress import OWN_LOGGERS
-from stages.child import forward_logs, kill_with
+from stages.child import forward_logs
 
 T = TypeVar("T")
 R = TypeVar("R")

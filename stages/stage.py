@@ -16,6 +16,7 @@ from scenegen.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store, disk_errors, entry_folder
+from scenegen.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def execute(
         with store.lease(stage.name, key, find) as landed:
             if landed is not None:
                 return landed
+            one_blas_thread()
             start = time.perf_counter()
             with store.staging() as folder, disk_errors(folder):
                 record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))

@@ -9,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped, UInt8
+from scipy import ndimage
 
 GOLDEN_ANGLE = 0.381966
 DEPTH_PERCENTILES = (1, 99)
@@ -60,10 +61,11 @@ def paint_outlines(picture: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray,
 def label_places(ids: Integer[np.ndarray, "h w"]) -> dict[int, tuple[float, float]]:
     """Where to write each object's id, (u, v) in pixels: the point of its mask farthest from the mask's edge."""
     places = {}
-    for object_id in _present(ids):
-        inside = cv2.distanceTransform(np.pad((ids == object_id).astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-        v, u = np.unravel_index(int(inside.argmax()), inside.shape)
-        places[object_id] = (float(u) + 0.5, float(v) + 0.5)
+    for object_id, window in enumerate(ndimage.find_objects(ids.astype(np.int32)), start=1):
+        if window is not None:
+            inside = ndimage.distance_transform_edt(np.pad(ids[window] == object_id, 1))[1:-1, 1:-1]
+            v, u = np.unravel_index(int(inside.argmax()), inside.shape)
+            places[object_id] = (window[1].start + float(u) + 0.5, window[0].start + float(v) + 0.5)
     return places
 
 

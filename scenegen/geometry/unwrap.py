@@ -1,30 +1,38 @@
-"""UV atlases: xatlas in a child process that can be killed, and a plain one-face-one-cell atlas where it fails.
+"""UV atlases: xatlas in a child process, and a plain one-face-one-cell atlas for meshes that xatlas fails on.
 
-xatlas can hang or crash on odd meshes, and neither must take the scene down.
+xatlas can hang or crash on odd meshes, and neither must take the scene down. Only what the mesh alone decides leads to the
+plain atlas. What time, memory or a lost process decides is an error, since it may end otherwise the next time.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int32, UInt32
 
+from scenegen.errors import CrashError, LimitError, TransientError
 from scenegen.remarks import note
 
 CHILD = """
 import sys
-from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from scenegen.remarks import note
-from scenegen.geometry.unwrap import run_xatlas
-run_xatlas(Path(sys.argv[2]), Path(sys.argv[3]))
+from scenegen.geometry.unwrap import answer
+answer(int(sys.argv[2]), int(sys.argv[3]))
 """
 """`-P` and this path keep modules of the user's folder out, and find the package wherever it was imported from."""
+MOST_FACES = 200_000
+"""Above, xatlas takes many minutes: its time grows faster than the number of faces."""
+REFUSED = 3
+"""Exit code of a child in which xatlas has raised an error."""
+CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL})
+"""Ends of a child that its own code brings about."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +50,66 @@ class Atlas:
 def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], texels: int, timeout_s: float) -> Atlas:
     """A UV atlas without overlaps, charts two texels apart at a size of `texels`.
 
-    xatlas, given `timeout_s`; where it hangs, crashes or returns nonsense, `face_atlas`, with a warning.
+    From xatlas; where it crashes, returns nonsense, or would take too many faces, `face_atlas`, with a warning.
+
+    Raises:
+        LimitError: if it takes longer than `timeout_s`.
+        CrashError: if its process is killed.
+        TransientError: if no process can be started.
     """
-    with tempfile.TemporaryDirectory(prefix="scenegen-unwrap-") as folder:
-        mesh, atlas = Path(folder) / "mesh.npz", Path(folder) / "atlas.npz"
-        np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
-        command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2]), str(mesh), str(atlas)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=timeout_s)
-            with np.load(atlas, allow_pickle=False) as data:
-                return _checked(Atlas(data["source"], data["faces"], data["uv"]), len(vertices), len(faces))
-        except subprocess.TimeoutExpired:
-            problem = f"did not finish in {timeout_s:g} s"
-        except subprocess.CalledProcessError as error:
-            reason = error.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
-            problem = f"ended with code {error.returncode} ({reason[0]})"
-        except (OSError, ValueError, KeyError) as error:
-            problem = f"gave no usable atlas ({error})"
-    warning = note(f"UV unwrapping {problem}: every face has its own cell in the atlas instead.")
+    if len(faces) > MOST_FACES:
+        return _plain(faces, f"was not tried on {len(faces)} faces (at most {MOST_FACES})")
+    child = _xatlas_child(vertices, faces, texels, timeout_s)
+    reason = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+    if child.returncode in CRASHES:
+        return _plain(faces, f"crashed ({signal.Signals(-child.returncode).name})")
+    if child.returncode == REFUSED:
+        return _plain(faces, f"failed ({reason})")
+    if child.returncode:
+        raise CrashError(
+            f"UV unwrapping ended with code {child.returncode} ({reason}); perhaps memory was short. Run again."
+        )
+    with np.load(io.BytesIO(child.stdout), allow_pickle=False) as data:
+        atlas = Atlas(data["source"], data["faces"], data["uv"])
+    return atlas if _matches(atlas, len(vertices), len(faces)) else _plain(faces, "gave an atlas of another mesh")
+
+
+def _xatlas_child(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], texels: int, timeout_s: float
+) -> subprocess.CompletedProcess[bytes]:
+    """`answer` in a process of its own, which ends with this one."""
+    mesh = io.BytesIO()
+    np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
+    lifeline, held = os.pipe()
+    cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
+    command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2]), str(lifeline), str(cpu_s)]
+    try:
+        return subprocess.run(
+            command,
+            input=mesh.getbuffer(),
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            pass_fds=[lifeline],
+            start_new_session=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LimitError(
+            f"UV unwrapping of {len(faces)} faces did not end in {timeout_s:g} s; lower generate.max_faces, or raise "
+            "texture.unwrap_timeout_s where the machine is slow."
+        ) from error
+    except OSError as error:
+        raise TransientError(
+            f"no process can be started for UV unwrapping: {error.strerror}; free memory or stop other processes."
+        ) from error
+    finally:
+        os.close(lifeline)
+        os.close(held)
+
+
+def _plain(faces: Int32[np.ndarray, "f 3"], problem: str) -> Atlas:
     plain = face_atlas(faces)
+    warning = note(f"UV unwrapping {problem}: every face has its own cell in the atlas instead.")
     return Atlas(plain.source, plain.faces, plain.uv, (warning,))
 
 
@@ -81,24 +130,49 @@ def face_atlas(faces: Int32[np.ndarray, "f 3"]) -> Atlas:
     )
 
 
-def _checked(atlas: Atlas, vertices: int, faces: int) -> Atlas:
-    sound = (
+def _matches(atlas: Atlas, vertices: int, faces: int) -> bool:
+    return bool(
         len(atlas.faces) == faces
         and np.isfinite(atlas.uv).all()
         and atlas.source.max(initial=0) < vertices
         and atlas.faces.max(initial=0) < len(atlas.uv)
     )
-    if not sound:
-        raise ValueError("the atlas does not match the mesh")
-    return atlas
 
 
-def run_xatlas(mesh: Path, atlas: Path) -> None:
-    """The child process's work: from `mesh` (npz) to `atlas` (npz)."""
+def answer(lifeline: int, cpu_s: int) -> None:
+    """The child process's work: from a mesh (npz) on stdin to its atlas (npz) on stdout.
+
+    Args:
+        lifeline: pipe of which the parent holds the other end.
+        cpu_s: most seconds of CPU time, of all threads together. They end the child where the lifeline cannot.
+    """
+    import resource
+
+    from scenegen.lifeline import kill_with
+
+    kill_with(lifeline)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s if hard == resource.RLIM_INFINITY else min(cpu_s, hard), hard))
+    # What native code prints must not come between.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as data:
+        mesh = data["vertices"], data["faces"], int(data["texels"])
+    try:
+        atlas = run_xatlas(*mesh)
+    except (RuntimeError, ValueError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}")
+        sys.exit(REFUSED)
+    packed = io.BytesIO()
+    np.savez(packed, source=atlas.source, faces=atlas.faces, uv=atlas.uv)
+    with os.fdopen(stdout, "wb") as pipe:
+        pipe.write(packed.getbuffer())
+
+
+def run_xatlas(vertices: Float32[np.ndarray, "v 3"], faces: UInt32[np.ndarray, "f 3"], texels: int) -> Atlas:
+    """An atlas by xatlas, in this process."""
     import xatlas
 
-    with np.load(mesh, allow_pickle=False) as data:
-        vertices, faces, texels = data["vertices"], data["faces"], int(data["texels"])
     charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
     charts.max_iterations = 1
     packing.padding = 2
@@ -108,4 +182,4 @@ def run_xatlas(mesh: Path, atlas: Path) -> None:
     work.add_mesh(vertices, faces)
     work.generate(charts, packing)
     source, cut, uv = work[0]
-    np.savez(atlas, source=source.astype(np.int32), faces=cut.astype(np.int32), uv=uv.astype(np.float32))
+    return Atlas(source.astype(np.int32), cut.astype(np.int32), uv.astype(np.float32))

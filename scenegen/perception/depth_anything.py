@@ -24,7 +24,14 @@ from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
+from scenegen.torch_env import (
+    RELEASED_THREADS,
+    device_memory,
+    full_packages,
+    require_exact,
+    torch_device,
+    torch_threads,
+)
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
@@ -70,7 +77,7 @@ def estimate_depth_anything(
         import torch
     device = torch_device(runtime)
     network, processor = _load(folder)
-    with device_memory(device), torch.inference_mode():
+    with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
         pixels = processor(images=image, return_tensors="pt")["pixel_values"]
         predicted = network.to(device)(pixel_values=pixels.to(device)).predicted_depth[0]
         raw = predicted.float().cpu().numpy()

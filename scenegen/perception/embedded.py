@@ -28,7 +28,7 @@ from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, log_focal
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, torch_device
+from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.weights import PERCEPTION
 from scenegen.weights.file import read_weights
 
@@ -183,6 +183,7 @@ def load_network(path: Path) -> PerceptionNetwork:
     return read_weights(path, PerceptionNetwork, PerceptionSettings()).requires_grad_(False)
 
 
+@torch_threads(COMPACT_THREADS)
 def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:
     """Runs the network on a copy of `image` whose longer side is at most about `side` pixels."""
     height, width = image.shape[:2]

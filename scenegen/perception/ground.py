@@ -8,7 +8,6 @@ a surface of nearly constant forward distance.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy import ndimage
@@ -120,10 +119,10 @@ def _relief(
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
     mask = ids[top : rows.stop + 1, left : columns.stop + 1] == number
     height, width = rows.stop - rows.start, columns.stop - columns.start
-    distance = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    # A mask without any outline has no distance to it.
+    distance = np.full(mask.shape, np.inf) if mask.all() else ndimage.distance_transform_edt(mask)
     # From the pixel's centre to the outline, which runs half a pixel before the nearest centre outside.
     distance = np.maximum(distance[rows.start - top :, columns.start - left :][:height, :width] - 0.5, 0)
-    # A mask without any outline has no largest circle.
     radius = min(float(distance.max()), float(min(height, width)))
     return radius, 1 - np.sqrt(1 - np.square(1 - np.minimum(distance / radius, 1)))
 

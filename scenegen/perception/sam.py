@@ -20,7 +20,14 @@ from scenegen.models import MODELS, check_digest, digest_of, locate, registered
 from scenegen.perception import Segmentation
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, full_packages, require_exact, torch_device
+from scenegen.torch_env import (
+    RELEASED_THREADS,
+    device_memory,
+    full_packages,
+    require_exact,
+    torch_device,
+    torch_threads,
+)
 
 SAME_IOU = 0.8
 """Masks that agree more than this show the same thing."""
@@ -78,7 +85,7 @@ def segment_sam(
         warnings.append(
             note("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
         )
-    with device_memory(device):
+    with device_memory(device), torch_threads(RELEASED_THREADS):
         network = build(config.model).eval()
         _load(network, _read_tensors(path), path)
         network.to(device)

@@ -37,7 +37,7 @@ from scenegen.pixal3d.weights import Precision, config_file, tensor_file
 from scenegen.progress import tell_progress
 from scenegen.records import SelfCheck, digest_json
 from scenegen.runtime import Runtime
-from scenegen.torch_env import torch_device
+from scenegen.torch_env import RELEASED_THREADS, torch_device, torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ _loaded: dict[Opening, Pixal3DPipeline] = {}
 """The one pipeline this process keeps."""
 
 
+@torch_threads(RELEASED_THREADS)
 def generate_pixal3d(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:

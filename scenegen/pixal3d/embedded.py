@@ -23,7 +23,7 @@ from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, torch_device
+from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.weights import GENERATOR
 from scenegen.weights.file import read_weights
 
@@ -54,6 +54,7 @@ class ImageTrunk(nn.Module):
         return self.network((pictures * 255 - 127) / 128)[:TRUNK_LEVELS]
 
 
+@torch_threads(COMPACT_THREADS)
 def generate_embedded(
     view: ObjectView, seed: int, config: EmbeddedGeneratorConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -192,3 +193,19 @@ def test_a_larger_camera_height_is_a_larger_scene(ids: np.ndarray, factor: float
     one = estimate_ground(ids, camera, GroundConfig(camera_height_m=1.0, max_depth_m=6.0)).depth
     other = estimate_ground(ids, camera, GroundConfig(camera_height_m=factor, max_depth_m=6.0 * factor)).depth
     np.testing.assert_allclose(other, factor * one, rtol=1e-4)
+
+
+def test_the_same_bytes_wherever_arrays_lie_in_memory_and_on_any_number_of_threads() -> None:
+    rows, columns = np.indices((150, 210))
+    ids = ((rows - 75) ** 2 + 0.7 * (columns - 100) ** 2 < 60**2).astype(np.uint16)
+    camera = intrinsics_from_fov(210, 150, 55.0)
+    rng = np.random.default_rng(0)
+    found, heap, threads = set(), [], cv2.getNumThreads()
+    for count in (1, 3):
+        cv2.setNumThreads(count)
+        for _ in range(20):
+            # What else lies on the heap moves what the estimate allocates.
+            heap += [np.empty(size, np.uint8) for size in rng.integers(1, 2000, 3)]
+            found.add(estimate_ground(ids, camera, GroundConfig()).depth.tobytes())
+    cv2.setNumThreads(threads)
+    assert len(found) == 1

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import worker_stages
+from processes import GIVE_UP_S, content, has_ended
 from worker_stages import ADD, WRONG, Number, Sum, Task
 
 from scenegen.errors import CrashError, InputError, LimitError, ResourceError, ScenegenError, TransientError
@@ -31,9 +32,6 @@ from stages.graph import local_submit, on_devices, worker_submit
 from stages.slot import device_slot
 from stages.stage import Outcome, Stage, Work, execute
 from stages.worker import DeviceWorker, device_workers, oom_kills
-
-GIVE_UP_S = 30
-"""Far longer than anything here takes; a process still there has not been ended."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,28 +62,6 @@ def run(
         return worker.run(stage, given, config, work, object_id=3)
 
     return execute(replace(stage, run=remote), inputs, Task(**task), Store(root), Runtime(economy=economy)).record
-
-
-def has_ended(pid: int) -> bool:
-    """Whether process `pid` ends soon. A zombie nobody waits for has ended."""
-    end = time.monotonic() + GIVE_UP_S
-    while time.monotonic() < end:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state in "ZX":
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def content(path: Path) -> str:
-    """Of a file that is soon to be there."""
-    end = time.monotonic() + GIVE_UP_S
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.02)
-    return path.read_text()
 
 
 def the_system_kills(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +240,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, way: signal.Signals) -> 
 
 
 def test_a_parent_that_ended_early_is_noticed() -> None:
-    code = "from stages.child import end_with_parent; import time; end_with_parent(); time.sleep(600)"
+    code = "from scenegen.lifeline import end_with_parent; import time; end_with_parent(); time.sleep(600)"
     process = subprocess.run(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, process_group=0, timeout=GIVE_UP_S, check=False
     )
