@@ -31,7 +31,7 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 def require_chromium() -> str:

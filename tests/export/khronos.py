@@ -21,6 +21,6 @@ def khronos_report(path: Path) -> dict[str, Any]:
         reason = "the Khronos validator is not there: install node, then run `npm ci` in tests/validators"
         (pytest.fail if os.environ.get("SCENEGEN_REQUIRE_VALIDATORS") == "1" else pytest.skip)(reason)
     command = [node, str(VALIDATORS / "validate.mjs"), str(path)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     issues: dict[str, Any] = json.loads(finished.stdout)["issues"]
     return issues

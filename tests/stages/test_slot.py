@@ -23,7 +23,7 @@ with device_slot(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
-GIVE_UP_S = 30
+GIVE_UP_S = 300
 
 
 @pytest.fixture(autouse=True)
