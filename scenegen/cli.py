@@ -75,7 +75,7 @@ INTERRUPTED = "interrupted; what is finished is kept: run the same command again
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class Talk:
+class LogOptions:
     """How much the log says."""
 
     verbose: Annotated[bool, Parameter(alias="-v")] = False
@@ -96,7 +96,7 @@ class Talk:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class Reach:
+class RunOptions:
     """Where a run computes, and what it may reach."""
 
     device: str = "auto"
@@ -140,7 +140,7 @@ class Reach:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class SceneReach(Reach):
+class SceneRunOptions(RunOptions):
     """What a run over whole scenes adds to that."""
 
     jobs: int | None = None
@@ -172,7 +172,7 @@ def refuse_with_ray(ray: str | None, isolate: bool) -> None:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
-class Choice:
+class ConfigOptions:
     """The configuration's sources."""
 
     preset: str | None = None
@@ -196,13 +196,13 @@ def scene(
     /,
     *,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
-    choice: Choice = Choice(),
+    choice: ConfigOptions = ConfigOptions(),
     masks: Path | None = None,
     depth: Path | None = None,
     fov: float | None = None,
     seed: int | None = None,
-    reach: SceneReach = SceneReach(),
-    talk: Talk = Talk(),
+    reach: SceneRunOptions = SceneRunOptions(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Make a scene of each photo.
 
@@ -263,11 +263,12 @@ def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, singl
         return None
 
 
-def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneReach, named: bool) -> list[int]:
+def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneRunOptions, named: bool) -> list[int]:
     """The exit code of each photo; log lines name the photo where `named` says so."""
     from scenegen.destination import check_folder
     from scenegen.models.needed import require_models
 
+    start = time.monotonic()
     runtime = reach.runtime()
     # A PNG or WebP may bring its masks in its alpha channel.
     opaque = any(inputs.photo.suffix.lower() not in (".png", ".webp") for inputs in todo)
@@ -279,7 +280,6 @@ def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneReac
     with _photo_runner(out, config, reach) as run:
         for place, inputs in enumerate(todo, start=1):
             log_photo(inputs.name if named else "")
-            start = time.monotonic()
             count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
             try:
                 result = run(inputs, f"{inputs.photo}{count}")
@@ -287,6 +287,7 @@ def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneReac
                 codes.append(_log_failure(error, f"{inputs.photo}: "))
             else:
                 codes.append(_say_result(result, time.monotonic() - start))
+            start = time.monotonic()
     log_photo("")
     return codes
 
@@ -298,8 +299,8 @@ def regenerate(
     *,
     object_id: Annotated[int, Parameter(name="--object")],
     seed: int | None = None,
-    reach: Reach = Reach(),
-    talk: Talk = Talk(),
+    reach: RunOptions = RunOptions(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Make one object of a scene anew; everything else stays as it is.
 
@@ -356,13 +357,13 @@ def batch(
     failed: bool = False,
     missing: bool = False,
     cache: Path | None = None,
-    choice: Choice = Choice(),
+    choice: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
     isolate: bool = False,
     ray: str | None = None,
-    talk: Talk = Talk(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
 
@@ -393,7 +394,7 @@ def batch(
         raise UsageError(
             f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0 and finite."
         )
-    reach = Reach(device=device, offline=offline)
+    reach = RunOptions(device=device, offline=offline)
     reach.check()
     refuse_with_ray(ray, isolate)
     for argument, place in (("SOURCE", source), ("out", out)):
@@ -448,12 +449,12 @@ def evaluate(
     true_depth: bool = False,
     samples: int = 20_000,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
-    choice: Choice = Choice(),
+    choice: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
     jobs: int | None = None,
-    talk: Talk = Talk(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Make scenes of pictures with ground truth, and measure them against it. `evaluate compare` compares two results.
 
@@ -477,12 +478,12 @@ def evaluate(
     from scenegen.evaluate.summary import scene_table, summary_table
     from scenegen.models.needed import require_models
     from scenegen.store import disk_errors
-    from stages.evaluate import Help, evaluate_scenes
+    from stages.evaluate import GivenTruth, evaluate_scenes
     from stages.graph import on_devices
     from stages.run import open_store
 
     talk.apply()
-    reach = SceneReach(device=device, offline=offline, jobs=jobs)
+    reach = SceneRunOptions(device=device, offline=offline, jobs=jobs)
     reach.check()
     config = choice.load({} if seed is None else {"seed": seed})
     try:
@@ -500,7 +501,7 @@ def evaluate(
     names = _process_devices(config, runtime, reach.isolate, reach.workers())
     workers = len(names) or reach.workers()
     with on_devices(names) as placed, _local_submit(store, runtime, workers, str(scenes), placed) as submit:
-        found = evaluate_scenes(folders, config, settings, Help(true_masks, true_depth), store, runtime, submit)
+        found = evaluate_scenes(folders, config, settings, GivenTruth(true_masks, true_depth), store, runtime, submit)
     with disk_errors(json_.parent):
         json_.parent.mkdir(parents=True, exist_ok=True)
         json_.write_text(found.text(), encoding="utf-8")
@@ -519,7 +520,7 @@ def compare(
     /,
     *,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
-    talk: Talk = Talk(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Compare two results object by object: second minus first, with 95 % intervals over scenes.
 
@@ -554,7 +555,7 @@ def doctor(
     *,
     out: Annotated[str, Parameter(alias="-o")] = "out",
     json_: Annotated[bool, Parameter(name="--json")] = False,
-    talk: Talk = Talk(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Check this machine and say what to mend.
 
@@ -575,7 +576,7 @@ def doctor(
 
 
 @config_app.command
-def show(*, choice: Choice = Choice()) -> int:
+def show(*, choice: ConfigOptions = ConfigOptions()) -> int:
     """Print the resolved configuration as YAML."""
     import yaml
 
@@ -616,7 +617,7 @@ def fetch(
     *,
     source: Path | None = None,
     offline: bool = False,
-    talk: Talk = Talk(),
+    talk: LogOptions = LogOptions(),
 ) -> int:
     """Bring models to this machine and check them.
 
@@ -692,7 +693,7 @@ def _descendants(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _photo_runner(out: Path, config: Config, reach: SceneReach) -> Iterator[Callable[[Inputs, str], Result]]:
+def _photo_runner(out: Path, config: Config, reach: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
     """What makes the scene of one photo, shown under a title: the stages in this process, or the Prefect flow."""
     runtime, workers = reach.runtime(), reach.workers()
     if reach.as_flow():

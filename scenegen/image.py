@@ -82,7 +82,7 @@ def decode(request: Request) -> Decoded:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"photo {request.name!r}: it, its masks and its depth map were not decoded within {request.timeout_s:g} s. "
+            f"photo {request.name!r} could not be decoded within {request.timeout_s:g} s, with its masks and depth map. "
             "Make them smaller or save them again, or raise `read.timeout_s`."
         ) from error
     if child.returncode:

@@ -141,7 +141,7 @@ class _Remote(Generic[R]):
                     ) from answer.error
                 economy += 1
                 logger.warning(
-                    "%s: out of memory (%s); it is tried once more with less (economy %d)",
+                    "%s: out of memory (%s); trying once more with less (economy %d)",
                     self.label,
                     answer.error,
                     economy,

@@ -50,7 +50,7 @@ RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
-class Help:
+class GivenTruth:
     """What of the ground truth is given to the scenes."""
 
     masks: bool = False
@@ -62,7 +62,7 @@ def evaluate_scenes(
     folders: Sequence[Path],
     config: Config,
     settings: EvaluateSettings,
-    given: Help,
+    given: GivenTruth,
     store: Store,
     runtime: Runtime,
     submit: Submit,
@@ -164,7 +164,7 @@ def _scene(
     truth: Truth,
     config: Config,
     settings: EvaluateSettings,
-    given: Help,
+    given: GivenTruth,
     store: Store,
     runtime: Runtime,
     submit: Submit,

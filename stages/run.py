@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from scenegen.config import MAX_SEED, Config, DepthSettings, ObjectConfig, Settings
+from scenegen.destination import check_path
 from scenegen.digest import sha256_file
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
 from scenegen.export.manifest import (
@@ -61,8 +62,10 @@ def open_store(out: Path) -> Store:
     """The store of output folder `out`, after mending what killed runs have left there.
 
     Raises:
+        UsageError: if there can be no scene in such a folder.
         ResourceError: if something needs mending and the disk cannot be written.
     """
+    check_path(out)
     store = Store(out / STORE)
     store.sweep()
     heal(store, out)
@@ -115,7 +118,7 @@ def regenerate(
     ids |= {failure.object for failure in manifest.failures if failure.object is not None}
     if object_id not in ids:
         known = ", ".join(str(known) for known in sorted(ids)) or "none"
-        raise UsageError(f"`object` is {object_id}; {folder} has {known}.")
+        raise UsageError(f"No object {object_id} in {folder}; objects: {known}.")
     _check_stored(manifest, store)
     last = manifest.config.object_settings(object_id).seed
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)

@@ -76,7 +76,7 @@ class Died:
             return f"its process ended with code {self.code}"
         # Not every real-time signal has a name.
         name = next((known.name for known in signal.Signals if known == -self.code), f"signal {-self.code}")
-        return f"its process was ended by {name}"
+        return f"its process was killed by {name}"
 
     @property
     def out_of_memory(self) -> bool:
@@ -160,7 +160,7 @@ class DeviceWorker:
             while not isinstance(reply, Done) and (again := _retry(reply, job, crashed)) is not None:
                 crashed = crashed or again is job
                 how = "" if again is job else f" with less memory (economy {again.runtime.economy})"
-                logger.warning("%s: %s; it is tried once more%s", label, _cause(reply), how, extra=context)
+                logger.warning("%s: %s; trying once more%s", label, _cause(reply), how, extra=context)
                 _empty(work.folder)
                 job, reply = again, self._attempt(again, label, context)
         if isinstance(reply, Done):

@@ -152,7 +152,7 @@ def _check_same_objects(first: SceneEntry, second: SceneEntry) -> None:
         return
     ours, theirs = ({item.id: item.unit_m for item in entry.scene.objects} for entry in (first, second) if entry.scene)
     if ours != theirs:
-        raise InputError(f"{first.name} has other objects in the one evaluation than in the other; the data differ.")
+        raise InputError(f"the two evaluations have different objects in {first.name}: they measured different data.")
 
 
 def _notes(first: Measured, second: Measured) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def test_other_data_are_refused() -> None:
     one = measured(entry("a", {1: 0.4}))
     with pytest.raises(InputError, match="no scene in common"):
         compare(one, measured(entry("b", {1: 0.4})))
-    with pytest.raises(InputError, match="other objects"):
+    with pytest.raises(InputError, match="different objects"):
         compare(one, measured(entry("a", {1: 0.4}, unit=2.0)))
 
 

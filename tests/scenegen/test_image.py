@@ -116,7 +116,7 @@ def test_pixels_that_need_too_much_memory_are_refused(tmp_path):
 
 
 def test_a_decoder_that_takes_too_long_is_stopped(photo):
-    with pytest.raises(InputError, match=r"not decoded within 0\.01 s.*read.timeout_s"):
+    with pytest.raises(InputError, match=r"not be decoded within 0\.01 s.*read.timeout_s"):
         decode(request(photo, timeout_s=0.01))
 
 

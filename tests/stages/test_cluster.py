@@ -74,7 +74,7 @@ def test_what_goes_wrong_on_the_cluster(ray: Any, tmp_path: Path, caplog: pytest
     with pytest.raises(TransientError, match="add 3: lost on the cluster, 2 times"):
         total(submit, 1, do="leave")
     assert total(submit, 1, do="memory_at_full_size").economy == 1
-    assert "tried once more with less (economy 1)" in caplog.text
+    assert "trying once more with less (economy 1)" in caplog.text
     with pytest.raises(ResourceError, match=f"economy {MAX_ECONOMY}"):
         total(submitting(Store(tmp_path / "store"), MAX_ECONOMY), 1, do="memory")
 

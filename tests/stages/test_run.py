@@ -146,7 +146,7 @@ def test_regenerate_takes_an_object_that_had_failed(bench: Any, photo: Path, tmp
 def test_regenerate_refuses(bench: Any, photo: Path, tmp_path: Path) -> None:
     run(photo, tmp_path)
     folder = tmp_path / "photo"
-    with pytest.raises(UsageError, match="has 1, 2, 3"):
+    with pytest.raises(UsageError, match="objects: 1, 2, 3"):
         again(folder, 4)
     with pytest.raises(InputError, match="cannot be read"):
         again(tmp_path, 1)

@@ -101,9 +101,9 @@ def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
     ("trick", "message"),
     [
         ("leave", "process ended with code 3 on cpu, twice"),
-        ("abort", "process was ended by SIGTERM on cpu, twice"),
-        ("killed", "process was ended by SIGKILL on cpu, twice"),
-        ("out of memory", r"process was ended by SIGKILL on cpu, also with less memory \(economy 2\)"),
+        ("abort", "process was killed by SIGTERM on cpu, twice"),
+        ("killed", "process was killed by SIGKILL on cpu, twice"),
+        ("out of memory", r"process was killed by SIGKILL on cpu, also with less memory \(economy 2\)"),
         ("memory", r"out of memory \(MemoryError: all gone\) on cpu, also with less memory \(economy 2\)"),
         ("device_fails", r"the device failed \(RuntimeError: CUDA error: an illegal.*\) on cpu, twice"),
         ("device_is_lost", r"the device failed \(RuntimeError: CUDA error: CUDA-capable.*\) on cpu, twice"),
@@ -121,7 +121,7 @@ def test_what_fails_again_is_an_error(
     assert type(failed.value) is (
         LimitError if "memory" in message else TransientError if trick == "device_is_lost" else CrashError
     )
-    assert caplog.text.count("tried once more") == (MAX_ECONOMY if "economy" in message else 1)
+    assert caplog.text.count("trying once more") == (MAX_ECONOMY if "economy" in message else 1)
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name == "half.txt"]
     assert worker.pid is None
     worker.kill()
@@ -150,7 +150,7 @@ def test_out_of_memory_is_tried_once_more_with_less(
     the_system_kills(monkeypatch)
     result = run(shared, tmp_path, 1, do=trick)
     assert (result.total, result.economy, result.loads) == (1, 1, 1)
-    (warning,) = [record for record in caplog.records if "tried once more" in record.message]
+    (warning,) = [record for record in caplog.records if "trying once more" in record.message]
     assert "with less memory (economy 1)" in warning.message
     assert run(shared, tmp_path, 2).economy == 0
 
