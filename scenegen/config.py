@@ -335,12 +335,18 @@ def load_config(
         problems = [
             f"`{_place(values, problem['loc'])}`: {one_line(problem['msg'], 200)}"
             + ("" if problem["type"] == "missing" else f" (received {_shown(problem['input'])})")
+            + (did_you_mean(str(problem["loc"][-1]), _names()) if problem["type"] == "extra_forbidden" else "")
             for problem in found[:PROBLEMS_SHOWN]
         ]
         more = f"; and {len(found) - PROBLEMS_SHOWN} more" if len(found) > PROBLEMS_SHOWN else ""
         raise UsageError(
             f"configuration: {'; '.join(problems)}{more}. `scenegen config show` prints every name."
         ) from error
+
+
+def _names() -> set[str]:
+    """Every name of a setting."""
+    return {name for section in Settings.__subclasses__() for name in section.model_fields}
 
 
 def _text(file: Path) -> str:

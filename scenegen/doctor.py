@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +23,7 @@ from scenegen.errors import ScenegenError
 from scenegen.folder import RemoteFolder, is_url, local_path
 from scenegen.models import list_models
 from scenegen.progress import STYLES
-from scenegen.redaction import redacted_url
+from scenegen.redaction import redacted, redacted_url
 from scenegen.runtime import Runtime
 from scenegen.store import flush
 
@@ -80,7 +80,7 @@ class Check:
 
 def examine(out: str, runtime: Runtime) -> list[Check]:
     """Every check, for scenes written to the folder or URL `out`. Nothing is changed and nothing raises."""
-    return [
+    checks = [
         check_python(),
         *(check_version(name, floor, required=True) for name, floor in REQUIRED.items()),
         *(check_version(name, floor, required=False) for name, floor in OPTIONAL.items()),
@@ -93,6 +93,7 @@ def examine(out: str, runtime: Runtime) -> list[Check]:
         *check_prefect(os.environ.get("PREFECT_API_URL")),
         check_node(),
     ]
+    return [replace(check, detail=redacted(check.detail)) for check in checks]
 
 
 def table(checks: list[Check]) -> Table:

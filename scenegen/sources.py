@@ -87,7 +87,7 @@ def fetch(image: str, folder: Path) -> Path:
     if not is_url(image):
         return local_path(image)
     files, path = connect(image)
-    there = _pure_path(image)
+    there = _pure_path(redacted_url(image))
     copy = folder / f"{safe_name(there.stem)}{there.suffix if there.suffix.lower() in PICTURE_SUFFIXES else ''}"
     with reaching(image):
         try:

@@ -63,6 +63,7 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["doctro"], "Did you mean doctor?"),
         (["a.jpg", "--preset", "pixal"], "Did you mean pixal3d?"),
         (["a.jpg", "--presett", "x"], "Did you mean --preset?"),
+        (["a.jpg", "--set", "generate.guidence=1"], "Did you mean guidance?"),
         (["models", "fetch", "sam-vitb"], "Did you mean sam-vit_b?"),
         (["a.jpg", "--device", "cudaa"], "Did you mean cuda?"),
         (["a.jpg", "--quiet", "--verbose"], "contradict"),
