@@ -84,7 +84,7 @@ def described(error: BaseException) -> str:
     kind = type(error)
     known = kind.__module__ in ("builtins", ScenegenError.__module__)
     name = kind.__name__ if known else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-    return one_line(f"{name}: {error}")
+    return one_line(f"{name}: {error}" if str(error) else name)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

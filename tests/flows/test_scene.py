@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from injected import check_failures, one_object_each
 
 from flows.parameters import Making
 from scenegen.errors import InputError, ResourceError, UsageError
@@ -86,6 +87,41 @@ def test_a_failed_object_and_a_failed_photo(server: None, bench: Any, photo: Pat
         image_to_scene(str(photo), str(tmp_path / "other"), making=HERE)
     with pytest.raises(InputError, match="No such file"):
         image_to_scene(str(tmp_path / "missing.jpg"), str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_each_fault_costs_its_object(
+    server: None, bench: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolate: bool
+) -> None:
+    from scenegen import cli
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    one_object_each(monkeypatch, bench)
+    assert cli.main([str(photo), "-o", str(tmp_path / "out"), "--prefect", *["--isolate"] * isolate]) == 6
+    check_failures(read_manifest(tmp_path / "out" / "photo"))
+
+
+def test_a_task_that_cannot_be_submitted_leaves_its_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from standins import STAGES
+
+    from flows import scene
+    from scenegen.config import ReadConfig
+    from scenegen.runtime import Runtime
+    from scenegen.store import Store
+
+    class Unreachable:
+        def submit(self) -> None:
+            raise ConnectionError("no server")
+
+    monkeypatch.setattr(scene, "task", lambda **_: lambda step: Unreachable())
+    submit = scene.prefect_submit(Store(tmp_path), Runtime(), 1)
+    with ThreadPoolExecutor(1) as executor:
+        for _ in range(2):
+            begun = executor.submit(submit, STAGES[0], 1, config=ReadConfig(), object_id=1)
+            with pytest.raises(ConnectionError):
+                begun.result(60)
 
 
 def test_regenerate_object(server: None, bench: Any, photo: Path, tmp_path: Path) -> None:

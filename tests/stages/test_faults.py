@@ -2,59 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from injected import OF_ALL, OF_ONE, WHERE
+from injected import NAMES, OF_ALL, OF_ONE, WHERE, check_failures, inject, one_object_each
 from standins import OBJECTS, STAGES
 
 from scenegen import cli
 from scenegen.config import Config
 from scenegen.errors import CrashError, LimitError, ObjectError, ResourceError, UsageError
-from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.export.manifest import read_manifest
 from scenegen.faults import about_object, described, ends_photo, is_device_failure, shared_limit
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, list_photos
 from stages import graph
 from stages.batch import Job, Row, plan, run_item, run_items
 
-NAMES = [*OF_ONE]
-
 
 @pytest.fixture(autouse=True)
 def _alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-
-
-def inject(monkeypatch: pytest.MonkeyPatch, places: Mapping[str, str]) -> None:
-    monkeypatch.setenv(WHERE, json.dumps(places))
-
-
-def one_object_each(monkeypatch: pytest.MonkeyPatch, bench: Any) -> None:
-    """As many objects as there are faults, two of each: one in generate, one in compose; and one that is whole."""
-    bench.objects = 2 * len(NAMES) + 1
-    places = {f"generate {number}": name for number, name in enumerate(NAMES, 1)}
-    inject(monkeypatch, places | {f"compose {number}": name for number, name in enumerate(NAMES, len(NAMES) + 1)})
-
-
-def check_failures(manifest: Manifest) -> None:
-    """Every fault is named at its object; only the whole object is left."""
-    assert [placed.id for placed in manifest.objects] == [2 * len(NAMES) + 1]
-    failures = {failure.object: failure for failure in manifest.failures}
-    assert sorted(failures) == list(range(1, 2 * len(NAMES) + 1))
-    for number, name in enumerate(NAMES, 1):
-        of_generate, of_compose = failures[number], failures[len(NAMES) + number]
-        assert (of_generate.stage, of_compose.stage) == ("generate", "compose")
-        assert of_compose.error == described(OF_ONE[name]())
-        if name not in ("cuda", "memory"):  # a worker says in its own words that it has tried again
-            assert described(OF_ONE[name]()) in of_generate.error
-        assert "\n" not in of_generate.error + of_compose.error
 
 
 @pytest.mark.parametrize("isolate", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -99,7 +70,7 @@ def test_each_fault_costs_its_object_in_a_batch(
     for name in ("a", "b"):
         (tmp_path / f"{name}.jpg").write_text(f"picture {name}")
     job = plan(str(tmp_path / "out"), Config(), Runtime()).model_copy(update={"devices": devices})
-    rows = [*run_items(list_photos(str(tmp_path)), job, 1, 120, with_standins)]
+    rows = [*run_items(list_photos(str(tmp_path)).items, job, 1, 120, with_standins)]
     assert [(row.state, row.objects, row.failed_objects, row.exit_code) for row in rows] == [("partial", 1, 3, 6)] * 2
     assert "compose 3: AssertionError: never" in rows[0].error
 
