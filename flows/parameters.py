@@ -8,16 +8,17 @@ from typing import Annotated, Any, Literal
 from prefect.runtime import deployment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from scenegen.config import DEFAULT_PRESET, Config, load_config, preset_names
+from scenegen.config import DEFAULT_PRESET, MAX_SEED, Config, load_config, preset_names
 from scenegen.errors import UsageError
 from scenegen.folder import is_url, local_path, refuse_network, scheme
 from scenegen.redaction import secret_in
-from scenegen.runtime import Runtime
+from scenegen.runtime import MAX_AT_ONCE, Runtime
 from stages.batch import Job, plan
 from stages.devices import process_devices
 
 MAX_CHUNK = 500
 """A run's parameters must stay below half a megabyte, which is what the server takes."""
+LONGEST_S = 30 * 24 * 3600.0
 
 
 def without_secrets(place: str) -> str:
@@ -46,7 +47,9 @@ class Making(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: str = Field(DEFAULT_PRESET, title="Preset", json_schema_extra={"enum": [*preset_names()]})
-    seed: int | None = Field(None, title="Seed", ge=0, description="Of everything random; without it, the preset's.")
+    seed: int | None = Field(
+        None, title="Seed", ge=0, le=MAX_SEED, description="Of everything random; without it, the preset's."
+    )
     settings: dict[str, Any] = Field(
         default_factory=dict,
         title="Settings",
@@ -97,12 +100,17 @@ class Pace(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     objects_at_once: int = Field(
-        1, title="Objects at once", ge=1, le=64, description="Side by side on the CPU; a graphics card takes one."
+        1,
+        title="Objects at once",
+        ge=1,
+        le=MAX_AT_ONCE,
+        description="Side by side on the CPU; a graphics card takes one.",
     )
     object_timeout_s: float = Field(
         1800.0,
         title="Time limit of an object",
         gt=0,
+        le=LONGEST_S,
         description="Seconds; then its process is killed, where it has its own.",
     )
 
@@ -116,13 +124,14 @@ class Work(BaseModel):
         None,
         title="Photos at once",
         ge=1,
-        le=64,
+        le=MAX_AT_ONCE,
         description="Side by side in one run, each in a process of its own; by default one for each graphics card, else 1.",
     )
     photo_timeout_s: float = Field(
         3600.0,
         title="Time limit of a photo",
         gt=0,
+        le=LONGEST_S,
         description="Seconds; then its process is killed and it has failed.",
     )
     cache: str | None = Field(
@@ -151,6 +160,7 @@ class FanOut(BaseModel):
         600.0,
         title="Start-up limit",
         ge=30,
+        le=LONGEST_S,
         description="A run that a worker took and has not begun within so many seconds counts as crashed.",
     )
 

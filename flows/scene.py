@@ -19,7 +19,7 @@ from flows.logs import logging_to_prefect
 from flows.parameters import Making, Pace, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
 from flows.shown import show_scene
-from scenegen.config import Config, Settings
+from scenegen.config import MAX_ID, MAX_SEED, Config, Settings
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs import Inputs, safe_name
 from scenegen.progress import log_event, log_photo
@@ -142,8 +142,8 @@ def image_to_scene(
 @flow(name="regenerate-object", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
 def regenerate_object(
     folder: str,
-    object_id: Annotated[int, Field(ge=1)],
-    seed: Annotated[int, Field(ge=0)] | None = None,
+    object_id: Annotated[int, Field(ge=1, le=MAX_ID)],
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None,
     making: Making = Making(),
     pace: Pace = Pace(),
 ) -> dict[str, Any]:

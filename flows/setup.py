@@ -17,6 +17,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
+from flows.parameters import LONGEST_S
 from scenegen.doctor import GPU_LIMIT, POOLS
 from scenegen.errors import UsageError
 
@@ -44,8 +45,11 @@ def set_up(
     ] = 90.0,
 ) -> None:
     """Make the work pools, the concurrency limit of the cards, and the automations against zombies."""
-    if gpus < 1 or silence <= HEARTBEAT_S:
-        raise UsageError(f"`gpus` is {gpus} and `silence` {silence}; they must be at least 1, and above {HEARTBEAT_S}.")
+    if gpus < 1 or not HEARTBEAT_S < silence <= LONGEST_S:
+        raise UsageError(
+            f"`gpus` is {gpus} and `silence` {silence}; they must be at least 1, and above {HEARTBEAT_S} and at most "
+            f"{LONGEST_S:g}."
+        )
     with get_client(sync_client=True) as client:
         for pool in POOLS:
             _make_pool(client, pool)

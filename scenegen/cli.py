@@ -159,8 +159,10 @@ class SceneRunOptions(RunOptions):
 
     def workers(self) -> int:
         """How many objects to work on side by side."""
-        if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1.")
+        from scenegen.runtime import MAX_AT_ONCE
+
+        if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
+            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
         return self.jobs or min(2, os.cpu_count() or 1)
 
 
@@ -310,8 +312,10 @@ def regenerate(
         seed: Its new seed; by default the one after its last.
     """
     talk.apply()
-    from scenegen.config import MAX_SEED
+    from scenegen.config import MAX_ID, MAX_SEED
 
+    if not 1 <= object_id <= MAX_ID:
+        raise UsageError(f"`object` is {object_id}; it must be at least 1 and at most {MAX_ID}.")
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise UsageError(f"`seed` is {seed}; it must be at least 0 and at most {MAX_SEED}.")
     reach.check()
@@ -386,14 +390,15 @@ def batch(
     from scenegen.listing import log_skipped
     from scenegen.models.needed import require_models
     from scenegen.progress import Pace
+    from scenegen.runtime import MAX_AT_ONCE
     from scenegen.sources import list_photos
     from scenegen.store import disk_errors
 
     talk.apply()
-    if (workers is not None and workers < 1) or not 0 < timeout < math.inf:
-        raise UsageError(
-            f"`workers` is {workers} and `timeout` {timeout}; they must be at least 1, and above 0 and finite."
-        )
+    if workers is not None and not 1 <= workers <= MAX_AT_ONCE:
+        raise UsageError(f"`workers` is {workers}; it must be at least 1 and at most {MAX_AT_ONCE}.")
+    if not 0 < timeout < math.inf:
+        raise UsageError(f"`timeout` is {timeout}; it must be above 0 and finite.")
     reach = RunOptions(device=device, offline=offline)
     reach.check()
     refuse_with_ray(ray, isolate)
@@ -474,7 +479,7 @@ def evaluate(
 
     from scenegen.destination import check_file, check_folder
     from scenegen.evaluate.ground_truth import find_folders
-    from scenegen.evaluate.record import EvaluateSettings
+    from scenegen.evaluate.record import MAX_SAMPLES, EvaluateSettings
     from scenegen.evaluate.summary import scene_table, summary_table
     from scenegen.models.needed import require_models
     from scenegen.store import disk_errors
@@ -489,7 +494,7 @@ def evaluate(
     try:
         settings = EvaluateSettings(samples=samples, seed=config.seed)
     except ValidationError as error:
-        raise UsageError(f"`samples` is {samples}; it must be at least 10.") from error
+        raise UsageError(f"`samples` is {samples}; it must be at least 10 and at most {MAX_SAMPLES}.") from error
     folders = find_folders(scenes)
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
         raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")

@@ -8,6 +8,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 MAX_ECONOMY = 2
+MAX_AT_ONCE = 256
+"""Most objects, or photos, that one run works on side by side."""
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from scenegen.config import Config, Settings
+from scenegen.config import MAX_SEED, Config, Settings
 from scenegen.export.manifest import Environment
 from scenegen.records import Artifact, Failure, Intrinsics, Matrix4, Record, Vector
 
 SCHEMA_VERSION: Literal[1] = 1
+MAX_SAMPLES = 10_000_000
 DIGITS = 6
 """Significant digits of a number in the file."""
 
@@ -96,9 +97,9 @@ class Truth(Record):
 class EvaluateSettings(Settings):
     """How a scene is measured."""
 
-    samples: int = Field(20_000, ge=10)
+    samples: int = Field(20_000, ge=10, le=MAX_SAMPLES)
     """Query samples an object."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     matching: Literal["id", "mask"] = "mask"
 
 

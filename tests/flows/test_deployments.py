@@ -19,7 +19,7 @@ from flows.photos import photos_to_scenes
 from flows.retries import AGAIN, may_pass
 from flows.scene import image_to_scene
 from flows.setup import HEARTBEAT, HEARTBEAT_S, POOLS, RESTART, automations, set_up
-from scenegen.config import preset_names
+from scenegen.config import MAX_SEED, preset_names
 from scenegen.errors import InputError, ResourceError, TransientError, UsageError
 
 PROJECT = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
@@ -68,7 +68,7 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
     assert all(field["description"] for field in schema.properties.values())
     making = schema.definitions["Making"]["properties"]
     assert making["preset"]["enum"] == preset_names()
-    assert making["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0}
+    assert making["seed"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": MAX_SEED}
     assert (making["device"]["default"], making["offline"]["type"]) == ("auto", "boolean")
     assert all("title" in field for field in making.values())
     if flow is batch_scenes:
@@ -164,7 +164,7 @@ def test_silence_is_a_crash_and_a_crash_a_new_start() -> None:
         "prefect.resource.id": f"prefect.tag.{RESTART}",
     }
     assert crashed.actions[0].state == "SCHEDULED"
-    for gpus, silence in ((0, 90), (1, HEARTBEAT_S)):
+    for gpus, silence in ((0, 90), (1, HEARTBEAT_S), (1, float("inf")), (1, float("nan"))):
         with pytest.raises(UsageError, match="must be at least 1"):
             set_up(gpus=gpus, silence=silence)
 
