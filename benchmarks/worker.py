@@ -46,7 +46,7 @@ def main() -> None:
     # By its importable name: the child cannot see this script's own.
     import worker as benchmark
 
-    stage = Stage("nap", 1, benchmark.Slept, benchmark.nap)
+    stage = Stage("nap", benchmark.Slept, benchmark.nap)
     config, here, there = benchmark.Nap(seconds=options.sleep_ms / 1000), [], []
     with tempfile.TemporaryDirectory() as folder:
         work = Work(Store(Path(folder)), Runtime(), Path(folder), stage.name, "0" * 64)

@@ -66,6 +66,7 @@ app.register_install_completion_command(
 app.command(config_app)
 app.command(evaluate_app)
 app.command(models_app)
+app.command("scenegen.cli_store:app", name="store")
 
 
 WIDE = 240

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 LARGE_BYTES = 64 << 20
 """Size from which on a digest is remembered on the machine: below, hashing takes less than a tenth of a second."""
+SLOW_BYTES = 1 << 30
+"""Size from which on the log says that a file is being read."""
 SETTLED_NS = 100_000_000
 """A file changed less than this ago could change again without its times showing it; its digest is not remembered."""
 
@@ -52,17 +54,30 @@ def sha256_once(path: Path) -> str:
         known = _known.get(path)
     if known is not None and known[0] == before:
         return known[1]
-    large = before[2] >= LARGE_BYTES
-    digest = _recall(path, before) if large else None
-    if digest is None:
-        digest = sha256_file(path)
-        if identity(path) != before or time.time_ns() - before[4] < SETTLED_NS:
-            return digest
-        if large:
-            _remember(path, before, digest)
-    with _lock:
-        _known[path] = (before, digest)
+    recalled = _recall(path, before) if before[2] >= LARGE_BYTES else None
+    if recalled is not None:
+        with _lock:
+            _known[path] = (before, recalled)
+        return recalled
+    if before[2] >= SLOW_BYTES:
+        logger.info("%s is read once, to know that it is whole", path)
+    digest = sha256_file(path)
+    if identity(path) == before and time.time_ns() - before[4] >= SETTLED_NS:
+        remember(path, digest)
     return digest
+
+
+def remember(path: Path, digest: str) -> None:
+    """Notes the digest of a file as it is now, where it is already known.
+
+    Raises:
+        OSError: where there is none.
+    """
+    path, now = path.absolute(), identity(path)
+    with _lock:
+        _known[path] = (now, digest)
+    if now[2] >= LARGE_BYTES:
+        _write_record(path, now, digest)
 
 
 def identity(path: Path) -> Identity:
@@ -89,7 +104,7 @@ def _recall(path: Path, now: Identity) -> str | None:
         return None
 
 
-def _remember(path: Path, now: Identity, digest: str) -> None:
+def _write_record(path: Path, now: Identity, digest: str) -> None:
     record = _record(path)
     part = record.with_name(f"{record.name}.{os.getpid()}-{threading.get_ident()}")
     try:

@@ -70,9 +70,8 @@ class LocalFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """See `Folder.write`. Raises OSError where the disk cannot be written."""
-        target, new = self.root / name, self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        for path in (target, new):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        target, new = self.root / name, self._new()
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with new.open("wb") as file:
                 file.write(content)
@@ -84,8 +83,21 @@ class LocalFolder:
 
     def create(self, name: str, content: bytes) -> bool:
         """See `Folder.create`. Raises OSError where the disk cannot be written."""
-        target = self.root / name
+        target, new = self.root / name, self._new()
         target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            new.write_bytes(content)
+            try:
+                os.link(new, target)  # whole, as no other way is that replaces nothing
+            except FileExistsError:
+                return False
+            except OSError:  # no links on this disk
+                return self._create_in_place(target, content)
+            return True
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _create_in_place(self, target: Path, content: bytes) -> bool:
         try:
             with target.open("xb") as file:
                 file.write(content)
@@ -95,6 +107,11 @@ class LocalFolder:
             target.unlink(missing_ok=True)
             raise
         return True
+
+    def _new(self) -> Path:
+        """A file to be, on the same disk."""
+        self.staging.mkdir(parents=True, exist_ok=True)
+        return self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
     def remove(self, name: str) -> None:
         """See `Folder.remove`."""
@@ -150,6 +167,16 @@ class RemoteFolder:
         """See `Folder.remove`."""
         with self._at(name) as (files, path), contextlib.suppress(FileNotFoundError):
             files.rm_file(path)
+
+    def sizes(self, name: str) -> dict[str, int]:
+        """Bytes of every object below `name`, by its name from there on."""
+        with self._at(name) as (files, path):
+            try:
+                found = files.find(path, detail=True)
+            except FileNotFoundError:
+                return {}
+        # Some back-ends give their paths with a slash before.
+        return {place.strip("/").removeprefix(f"{path.strip('/')}/"): info["size"] for place, info in found.items()}
 
     def upload(self, file: Path, name: str) -> None:
         """Puts a local file."""

@@ -54,6 +54,8 @@ class MadeObject:
     """Of the attempt that was taken."""
     warnings: tuple[str, ...] = ()
     check: SelfCheck | None = None
+    economy: int = 0
+    """Level of `Runtime.economy` that made it coarser than configured."""
 
 
 class ObjectGenerator(Protocol):

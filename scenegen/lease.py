@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from scenegen.errors import ScenegenError
@@ -36,6 +37,8 @@ class LeaseTimes:
     """After how long without a beat a lease is given up."""
     poll_s: float = 0.25
     """How often those who wait look."""
+    unsigned_s: float = 2.0
+    """After how long a lease that names no owner is given up: one is written in less."""
 
 
 @contextlib.contextmanager
@@ -43,7 +46,7 @@ def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T |
     """Waits for the lease `name`, or for another owner's result.
 
     A waiter gives up on an owner that it has not seen beat for `expiry_s` by its own clock, as the clocks of machines
-    differ; or at once where the owner was a process of this machine that is gone.
+    differ; or at once where the owner was a process of this machine that is gone, even if another has its number now.
 
     Args:
         folder: where leases lie.
@@ -65,19 +68,35 @@ def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T |
         content = folder.read(name)
         if content != seen:
             seen, since = content, time.monotonic()
-        if content is not None and (_is_gone(content) or time.monotonic() - since > times.expiry_s):
+        if content is not None and (is_gone(content) or time.monotonic() - since > _patience(content, times)):
             # Looked at again: of several who wait, one has perhaps taken it over already.
             if folder.read(name) == content:
                 logger.warning("the worker on %s has died; its work is taken over", name)
                 folder.remove(name)
             continue
         time.sleep(times.poll_s)
+    with _beating(folder, name, token, times):
+        # The last owner may have finished between the last look and the lease.
+        yield landed()
+
+
+@contextlib.contextmanager
+def held(folder: Folder, name: str, times: LeaseTimes) -> Iterator[None]:
+    """Holds the lease `name`, which nobody else wants, while the block runs."""
+    token = uuid.uuid4().hex
+    folder.create(name, _content(token, 0))
+    with _beating(folder, name, token, times):
+        yield
+
+
+@contextlib.contextmanager
+def _beating(folder: Folder, name: str, token: str, times: LeaseTimes) -> Iterator[None]:
+    """Keeps the lease `name` alive while the block runs, and gives it back."""
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(folder, name, token, times.beat_s, stop), daemon=True)
     beating.start()
     try:
-        # The last owner may have finished between the last look and the lease.
-        yield landed()
+        yield
     finally:
         stop.set()
         beating.join()
@@ -86,6 +105,11 @@ def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T |
                 folder.remove(name)
         except (OSError, ScenegenError) as error:
             logger.warning("the lease %s could not be given back and must expire: %s", name, error)
+
+
+def _patience(content: bytes, times: LeaseTimes) -> float:
+    """Seconds without a beat after which a lease is given up."""
+    return times.expiry_s if "token" in _owner(content) else min(times.unsigned_s, times.expiry_s)
 
 
 def _beat(folder: Folder, name: str, token: str, beat_s: float, stop: threading.Event) -> None:
@@ -102,7 +126,8 @@ def _beat(folder: Folder, name: str, token: str, beat_s: float, stop: threading.
 
 
 def _content(token: str, beat: int) -> bytes:
-    owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": token, "beat": beat}
+    pid = os.getpid()
+    owner = {"host": socket.gethostname(), "pid": pid, "started": _started(pid), "token": token, "beat": beat}
     return json.dumps(owner, sort_keys=True).encode()
 
 
@@ -115,8 +140,12 @@ def _owner(content: bytes | None) -> dict[str, object]:
     return values if isinstance(values, dict) else {}
 
 
-def _is_gone(content: bytes) -> bool:
-    """Whether the owner was a process of this machine, and has ended."""
+def is_gone(content: bytes) -> bool:
+    """Whether the owner of a lease was a process of this machine, and has ended.
+
+    A container that was started again has the name it had and the numbers it had: the time the process was started at tells
+    whether it is the same.
+    """
     owner = _owner(content)
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
@@ -127,4 +156,16 @@ def _is_gone(content: bytes) -> bool:
         return True
     except (PermissionError, OverflowError):
         pass
-    return False
+    started = _started(pid)
+    return None not in (started, owner.get("started")) and started != owner.get("started")
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine was started, in ticks since the boot that is named; None where nothing tells."""
+    try:
+        # The name of the program, in parentheses, may hold anything.
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except (OSError, IndexError):
+        return None
+    return f"{boot} {ticks}"

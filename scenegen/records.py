@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -37,6 +38,12 @@ class Record(BaseModel):
         So a stage that runs again and comes to the same result lets what depends on it stand.
         """
         return digest_json(_without_paths(self.model_dump(mode="json")))
+
+    @property
+    def provisional(self) -> bool:
+        """Whether it is less than what its inputs and settings ask for, for a reason that may pass, such as memory that was
+        short. It is used where it was made, and never found again."""
+        return False
 
 
 def digest_json(value: object) -> str:
@@ -73,6 +80,21 @@ class Artifact(Record):
     """Relative to the store's root, with forward slashes."""
     sha256: str
     bytes: int
+
+
+def artifacts(value: Any) -> Iterator[Artifact]:
+    """Every artifact in a record or its JSON values, at any depth."""
+    if isinstance(value, Record):
+        yield from artifacts(value.model_dump(mode="json"))
+    elif isinstance(value, dict):
+        if value.keys() == ARTIFACT_FIELDS:
+            yield Artifact.model_validate(value)
+        else:
+            for item in value.values():
+                yield from artifacts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from artifacts(item)
 
 
 class Intrinsics(Record):
@@ -236,7 +258,14 @@ class ObjectMesh(Record):
     """Of the attempt that was taken, where the generator makes several."""
     check: SelfCheck | None = None
     """By generators that check themselves."""
+    economy: int = 0
+    """Level of `Runtime.economy` that made it coarser than configured."""
     warnings: tuple[Shown, ...] = ()
+
+    @property
+    def provisional(self) -> bool:
+        """See `Record.provisional`."""
+        return self.economy > 0
 
 
 class Failure(Record):

@@ -26,4 +26,4 @@ class Runtime:
     """How much memory to save, 0..`MAX_ECONOMY`. 0: as configured. 1: half of `max_tokens`, and weights staged on the
     device one network at a time. 2: weights streamed to the device block by block as well.
 
-    A stage that honours it writes a warning into its record: the result may be coarser than the key promises."""
+    A stage that honours it says so in its record, which is then provisional: coarser than the key promises."""

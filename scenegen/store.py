@@ -1,10 +1,11 @@
 """The content-addressed store: every stage's result, under a key made of everything that decides it.
 
 An entry is a folder `<stage>/<key[:2]>/<key>/` with the stage's files and `entry.json`. It is filled under a
-temporary name, flushed, and renamed into place, so that a reader never sees half of one.
+temporary name, flushed, and renamed into place, so that a reader never sees half of one. `entry.json` has a digest of itself
+and of every file, and whoever finds an entry checks them all: what is not as it was written is not there.
 
-A store may have a mirror: the same entries as objects that several machines share. There `entry.json` is written last,
-and names the digest of every file. The local store is then the cache that stages read from.
+A store may have a mirror: the same entries as objects that several machines share. There `entry.json` is written last.
+The local store is then the cache that stages read from.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import json
 import logging
 import os
 import re
@@ -24,20 +24,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from scenegen.digest import sha256_file
+from scenegen.digest import sha256_file, sha256_once
+from scenegen.entry import ENTRY, DamagedError, Entry, EntryFile, parse_entry
 from scenegen.errors import InputError, ResourceError, ScenegenError
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
-from scenegen.lease import LeaseTimes, lease
-from scenegen.records import Artifact
+from scenegen.lease import LeaseTimes, held, is_gone, lease
+from scenegen.records import Artifact, Record, artifacts
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENTRY = "entry.json"
+STORE = ".scenegen"
+"""Name of the store's folder inside an output folder."""
 STAGING = "staging"
 LEASES = "leases"
+RUNNING = "run-"
+"""What the names of the leases of running jobs begin with; the time at which the job began follows."""
 UNPUSHED = "unpushed"
+INPUTS = "input"
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -122,7 +127,12 @@ class Store:
         self.root = root
         self.mirror = mirror
         self._lease_times = lease_times
-        self._leases: Folder = LocalFolder(root, root / STAGING) if mirror is None else mirror
+        self._here = LocalFolder(root, root / STAGING)
+        self._leases: Folder = self._here if mirror is None else mirror
+        self._damaged: set[tuple[str, str]] = set()
+        """Entries here, by stage and key, of which it has been said."""
+        self._bad_copies: dict[str, bytes] = {}
+        """By folder: the `entry.json` of entries of the mirror that cannot be used."""
 
     def path(self, artifact: Artifact) -> Path:
         """Where the file of `artifact` lies; it is fetched where only the mirror has it."""
@@ -142,9 +152,11 @@ class Store:
         """
         digest, size = input_digest(path)
         suffix = path.suffix.lower() if re.fullmatch(r"\.[a-z0-9]{1,8}", path.suffix.lower()) else ""
-        artifact = Artifact(path=f"input/{digest[:2]}/{digest}{suffix}", sha256=digest, bytes=size)
+        artifact = Artifact(path=f"{INPUTS}/{digest[:2]}/{digest}{suffix}", sha256=digest, bytes=size)
         target = self.path(artifact)
-        if not target.is_file() or target.stat().st_size != artifact.bytes:
+        if self._has(artifact):
+            _touch(target)
+        else:
             with disk_errors(target), self.staging() as folder:
                 copy = folder / "input"
                 shutil.copyfile(path, copy)
@@ -158,13 +170,13 @@ class Store:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A fresh folder on the store's disk, removed afterwards unless it was committed."""
-        folder = self.root / STAGING / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
-        with disk_errors(folder):
-            folder.mkdir(parents=True)
+        with disk_errors(self.root / STAGING):
+            folder, handle = _claimed(self.root / STAGING)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -181,18 +193,43 @@ class Store:
         with disk_errors(self.root), lease(self._leases, name, self._lease_times, landed) as result:
             yield result
 
-    def sweep(self) -> None:
-        """Removes what killed processes left in the staging folder, once it is a day old."""
-        for path in (self.root / STAGING).glob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink()
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Shows that a job reads from this store, so that nothing the job has found is removed (`scenegen.prune`)."""
+        with contextlib.ExitStack() as running:
+            with disk_errors(self.root), self.lock():
+                name = f"{LEASES}/{RUNNING}{time.time():.0f}-{uuid.uuid4().hex}"
+                running.enter_context(held(self._here, name, self._lease_times))
+            yield
 
-    def find(self, stage: str, key: str) -> dict[str, object] | None:
-        """The entry of `stage` under `key`, or None. A damaged entry (a file gone or of another size) does not count.
+    def running_since(self) -> float | None:
+        """When the oldest job that reads from this store began, in seconds since the epoch; None where there is none."""
+        with self.staging() as folder:
+            now = folder.stat().st_mtime  # by the clock that leases are dated by
+        begun = []
+        for path in (self.root / LEASES).glob(f"{RUNNING}*-*"):
+            with contextlib.suppress(OSError, ValueError):
+                if not is_gone(path.read_bytes()) and now - path.stat().st_mtime < self._lease_times.expiry_s:
+                    begun.append(float(path.name.split("-")[1]))
+        return min(begun, default=None)
+
+    def sweep(self) -> None:
+        """Removes what processes that have ended left behind: staged files and leases."""
+        for path in (self.root / LEASES).glob("*"):
+            with contextlib.suppress(OSError):
+                if is_gone(path.read_bytes()):
+                    path.unlink()
+        for path in (self.root / STAGING).glob("*"):
+            with contextlib.suppress(OSError):
+                if path.is_dir():
+                    with _unclaimed(path) as abandoned:
+                        if abandoned:
+                            shutil.rmtree(path, ignore_errors=True)
+                elif _is_old(path):
+                    path.unlink()
+
+    def find(self, stage: str, key: str) -> Entry | None:
+        """The entry of `stage` under `key`, or None. One that is damaged, or that only its own job may use, does not count.
 
         Raises:
             ResourceError: if there is a mirror and it cannot be reached.
@@ -207,17 +244,76 @@ class Store:
             self._push(self.mirror, stage, key)
         return entry
 
-    def _find_here(self, stage: str, key: str) -> dict[str, object] | None:
-        folder = self.root / entry_folder(stage, key)
-        try:
-            entry = json.loads((folder / ENTRY).read_text())
-            complete = all((folder / name).stat().st_size == size for name, size in entry["files"].items())
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            return None
-        return entry if complete else None
+    def discard(self, stage: str, key: str, reason: str) -> None:
+        """Removes an entry that was found and cannot be used."""
+        self._say_damaged(stage, key, reason)
+        name = entry_folder(stage, key)
+        if self.mirror is not None:
+            self._bad_copies[name] = self.mirror.read(f"{name}/{ENTRY}") or b""
+        with disk_errors(self.root):
+            self._remove(name)
 
-    def commit(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
+    def _remove(self, name: str) -> None:
+        """Removes a folder of the store, at once for all readers."""
+        with contextlib.suppress(FileNotFoundError), self.staging() as trash:
+            (self.root / name).rename(trash / "removed")
+
+    def _say_damaged(self, stage: str, key: str, reason: str) -> None:
+        """Says it once."""
+        if (stage, key) not in self._damaged:
+            self._damaged.add((stage, key))
+            logger.warning("the stored result %s %s is damaged (%s); it is computed anew", stage, key[:12], reason)
+
+    def _find_here(self, stage: str, key: str) -> Entry | None:
+        folder = self.root / entry_folder(stage, key)
+        # Before it is looked into: what is removed after this look shows as damage.
+        _touch(folder / ENTRY)
+        try:
+            entry = parse_entry((folder / ENTRY).read_bytes(), stage, key)
+            if entry.provisional:
+                return None
+            self.check(entry)
+        except DamagedError as error:
+            self._say_damaged(stage, key, str(error))
+            return None
+        except OSError as error:
+            if folder.is_dir():
+                self._say_damaged(stage, key, f"{ENTRY}: {error.strerror or error}")
+            return None
+        return entry
+
+    def check(self, entry: Entry) -> None:
+        """Reads every file of an entry, and those of others that its record names, unless this process already has.
+
+        Raises:
+            DamagedError: if one is not as it was written.
+        """
+        folder = entry_folder(entry.stage, entry.key)
+        for name, file in entry.files.items():
+            if not _is_whole(self.root / folder / name, file.bytes, file.sha256):
+                raise DamagedError(f"{name} is not as it was written")
+        try:
+            named = tuple(artifacts(entry.record))
+        except ValueError as error:
+            raise DamagedError("its record names a path that no file of a store has") from error
+        for artifact in named:
+            inside = artifact.path.removeprefix(f"{folder}/")
+            if inside not in entry.files and not self._has(artifact):
+                raise DamagedError(f"{artifact.path}, which belongs to it, is not as it was written")
+
+    def _has(self, artifact: Artifact) -> bool:
+        """Whether the file of an artifact is here, or in the mirror, as it was written."""
+        return _is_whole(self.path(artifact), artifact.bytes, artifact.sha256)
+
+    def commit(self, folder: Path, stage: str, key: str, record: Record, seconds: float) -> None:
         """Moves a staging `folder` into place as the entry of `stage` under `key`, and puts it into the mirror.
+
+        Args:
+            folder: with the files of the entry.
+            stage: name of the stage.
+            key: what decides the result.
+            record: the result.
+            seconds: that it took.
 
         Raises:
             ResourceError: if the disk cannot be written, or the mirror not be reached; then the entry is here only, and
@@ -228,7 +324,15 @@ class Store:
             with disk_errors(unpushed):
                 unpushed.parent.mkdir(parents=True, exist_ok=True)
                 unpushed.touch()
-        self._commit_here(folder, stage, key, entry)
+        with disk_errors(folder):
+            files = {
+                path.relative_to(folder).as_posix(): EntryFile(sha256=sha256_file(path), bytes=path.stat().st_size)
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
+            }
+        values = record.model_dump(mode="json")
+        entry = Entry(stage=stage, key=key, seconds=seconds, record=values, files=files, provisional=record.provisional)
+        self._commit_here(folder, entry)
         if self.mirror is not None:
             self._push(self.mirror, stage, key)
 
@@ -237,65 +341,114 @@ class Store:
         would else point to nothing."""
         return self.root / UNPUSHED / f"{stage}-{key}"
 
-    def _commit_here(self, folder: Path, stage: str, key: str, entry: dict[str, object]) -> None:
-        target = self.root / entry_folder(stage, key)
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    def _commit_here(self, folder: Path, entry: Entry) -> None:
+        target = self.root / entry_folder(entry.stage, entry.key)
         with disk_errors(target):
-            text = json.dumps({**entry, "files": sizes}, indent=1, sort_keys=True)
-            (folder / ENTRY).write_text(text)
+            (folder / ENTRY).write_text(entry.text(), encoding="utf-8")
             # Not the folders: an entry that a power cut takes, or leaves without a file, is computed anew.
-            for path in [*files, folder / ENTRY]:
-                flush(path)
+            for name in (*entry.files, ENTRY):
+                flush(folder / name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.exists() and self._find_here(stage, key) is None:
-                target.rename(self.root / STAGING / f"damaged-{uuid.uuid4().hex[:12]}")
+            if target.exists() and self._find_here(entry.stage, entry.key) is None:
+                self._remove(entry_folder(entry.stage, entry.key))
             try:
                 folder.rename(target)
             except OSError:
                 # Another process may have committed the same key first; its entry is as good.
-                if self._find_here(stage, key) is None:
+                if self._find_here(entry.stage, entry.key) is None:
                     raise
+        self._damaged.discard((entry.stage, entry.key))
 
     def _push(self, mirror: RemoteFolder, stage: str, key: str) -> None:
-        """Puts an entry into the mirror, `entry.json` last. The first that is there stands."""
+        """Puts an entry into the mirror, `entry.json` last. The first that is there stands, unless it is damaged."""
         name = entry_folder(stage, key)
-        if mirror.read(f"{name}/{ENTRY}") is None:
-            entry = json.loads((self.root / name / ENTRY).read_text())
-            digests = {file: sha256_file(self.root / name / file) for file in entry["files"]}
-            for file in entry["files"]:
+        there = mirror.read(f"{name}/{ENTRY}")
+        if there is None or there == self._bad_copies.get(name) or not _is_final(there, stage, key):
+            text = (self.root / name / ENTRY).read_bytes()
+            for file in parse_entry(text, stage, key).files:
                 mirror.upload(self.root / name / file, f"{name}/{file}")
-            mirror.write(f"{name}/{ENTRY}", json.dumps({**entry, "sha256": digests}, indent=1, sort_keys=True).encode())
+            mirror.write(f"{name}/{ENTRY}", text)
+            self._bad_copies.pop(name, None)
         self._unpushed(stage, key).unlink(missing_ok=True)
 
     def _pull(self, mirror: RemoteFolder, stage: str, key: str) -> None:
         """Commits the mirror's entry here, if it has a whole one. What it says is checked: anyone may have written it."""
         name = entry_folder(stage, key)
         text = mirror.read(f"{name}/{ENTRY}")
-        if text is None:
+        if text is None or text == self._bad_copies.get(name):
             return
         with self.staging() as folder, disk_errors(folder):
             try:
-                entry = json.loads(text)
-                files: dict[str, str] = dict(entry.pop("sha256"))
-                if not all(_stays_inside(file) for file in files):
-                    raise ValueError("a file leaves the entry")
-                for file, digest in files.items():
+                entry = parse_entry(text, stage, key)
+                for file, expected in entry.files.items():
                     path = folder / file
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    if not mirror.download(f"{name}/{file}", path) or sha256_file(path) != digest:
-                        raise ValueError(f"{file} is missing or damaged")
-                if {file: (folder / file).stat().st_size for file in files} != entry["files"]:
-                    raise ValueError("sizes differ")
-            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    if not mirror.download(f"{name}/{file}", path) or sha256_file(path) != expected.sha256:
+                        raise DamagedError(f"{file} is missing or damaged")
+            except DamagedError as error:
+                self._bad_copies[name] = text
                 logger.warning("%s does not count: %s", mirror.address(name), error)
                 return
-            self._commit_here(folder, stage, key, entry)
+            self._commit_here(folder, entry)
 
 
-def _stays_inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and str(path) == name and name not in (".", ENTRY)
+def _is_whole(path: Path, size: int, sha256: str) -> bool:
+    try:
+        return path.stat().st_size == size and sha256_once(path) == sha256
+    except OSError:
+        return False
+
+
+def _is_final(text: bytes, stage: str, key: str) -> bool:
+    """Whether `text` is that of an entry that anyone may use."""
+    try:
+        return not parse_entry(text, stage, key).provisional
+    except DamagedError:
+        return False
+
+
+def _touch(path: Path) -> None:
+    """Notes that a file was used now. A store that cannot be written is not pruned either."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
+
+
+def _claimed(parent: Path) -> tuple[Path, int]:
+    """A fresh folder that `_unclaimed` does not give away while the handle is open: however this process ends, it is
+    closed, and no other has to know which processes live."""
+    while True:
+        folder = parent / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with contextlib.suppress(OSError):  # where folders cannot be locked, age decides
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if folder.exists():
+            return folder, handle
+        # Swept between its making and its locking.
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _unclaimed(folder: Path) -> Iterator[bool]:
+    """Whether no process has `folder` claimed; while the block runs, none can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+        except OSError:
+            yield _is_old(folder)
+    finally:
+        os.close(handle)
 
 
 def entry_folder(stage: str, key: str) -> str:

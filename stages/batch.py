@@ -1,8 +1,9 @@
 """Many photos: what stands already, what is left to do, and one photo's work from listing to published scene.
 
-A photo is done when its published manifest says so: the same content, configuration, weights and version, and no object
-missing. So nothing is remembered that could be wrong. Beside that, every try leaves its row in the store's folder
-(`.scenegen/batch/<name>.json`), which tells what failed and spares a finished photo's download.
+A photo is done when its published manifest says so, and the files are there that it names: the same content,
+configuration, weights and version, and no object missing. So nothing is remembered that could be wrong. Beside that, every
+try leaves its row in the store's folder (`.scenegen/batch/<name>.json`), which tells what failed and spares a finished
+photo's download, and to read its files again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pydantic import AfterValidator, ValidationError
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.destination import check_path
+from scenegen.digest import identity, sha256_file
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
@@ -38,11 +40,11 @@ from scenegen.records import Record, Shown, digest_json
 from scenegen.redaction import redacted, redacted_url
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
-from scenegen.store import STAGING, Store, disk_errors, input_digest
+from scenegen.store import STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
 from stages.pool import run_in_children
-from stages.run import STORE, photo_to_scene
+from stages.run import photo_to_scene
 from stages.worker import DeviceWorker
 
 logger = logging.getLogger(__name__)
@@ -99,6 +101,8 @@ class Row(Record):
     """`Item.version` of that content."""
     thumbnail: str = ""
     """JPEG of the scene over the photo, as a data URI."""
+    files: str = ""
+    """As `published_files` of the scene, whose files were then as its manifest says."""
 
     @property
     def done(self) -> bool:
@@ -224,7 +228,9 @@ def run_item(item: Item, job: Job, around: Callable[[Submit], Submit] | None = N
                     elif job.devices:
                         submit = worker_submit(submit, _worker_on(job.devices), in_process_on(job.devices))
                     photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
-                row = _row(item, job, outlet, deliver(outlet, item.name))
+                manifest = deliver(outlet, item.name)
+                files = published_files(outlet, item.name, manifest) or ""
+                row = _row(item, job, outlet, manifest).model_copy(update={"files": files})
     except Exception as error:
         message, code = described(error)
         logger.error("%s", message, exc_info=logger.isEnabledFor(logging.DEBUG))
@@ -328,7 +334,7 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
             digest, _ = input_digest(local_path(item.image))
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
-    row = None if digest is None else _done(item, job, outlet, digest)
+    row = None if digest is None else _done(item, job, outlet, digest, log=logging.WARNING)
     if row is not None:
         return row
     if (
@@ -348,8 +354,8 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     )
 
 
-def _done(item: Item, job: Job, outlet: Outlet, digest: str) -> Row | None:
-    """The row of a photo whose scene is published, or None."""
+def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.DEBUG) -> Row | None:
+    """The row of a photo whose scene is published, or None; `log` is the level at which damage to it is told."""
     manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
     if (
         manifest is None
@@ -360,7 +366,39 @@ def _done(item: Item, job: Job, outlet: Outlet, digest: str) -> Row | None:
         or any(entry.weights != job.weights.get(entry.stage, {}) for entry in manifest.stages)
     ):
         return None
-    return _row(item, job, outlet, manifest)
+    files = published_files(outlet, item.name, manifest)
+    last = _last_row(item, outlet)
+    if files is None or (
+        files and (last is None or last.files != files) and not _are_whole(outlet, item.name, manifest)
+    ):
+        logger.log(log, "%s: published files are gone or damaged; the scene is published again", item.name)
+        return None
+    row = _row(item, job, outlet, manifest).model_copy(update={"files": files})
+    if last is None or last.files != files:
+        keep(row, job)
+    return row
+
+
+def published_files(outlet: Outlet, name: str, manifest: Manifest) -> str | None:
+    """A text that changes whenever a file of a published scene does, None where one is gone or of another size. It is empty
+    where files are elsewhere: they are written whole, and only their sizes can be asked for."""
+    if outlet.remote is not None:
+        sizes = outlet.remote.sizes(name)
+        return "" if all(sizes.get(file.name) == file.bytes for file in manifest.outputs) else None
+    try:
+        found = [(file, identity(outlet.local / name / file.name)) for file in manifest.outputs]
+    except OSError:
+        return None
+    if any(size != file.bytes for file, (_, _, size, _, _) in found):
+        return None
+    return digest_json([[file.name, file.sha256, *seen] for file, seen in found])
+
+
+def _are_whole(outlet: Outlet, name: str, manifest: Manifest) -> bool:
+    try:
+        return all(sha256_file(outlet.local / name / file.name) == file.sha256 for file in manifest.outputs)
+    except OSError:
+        return False
 
 
 def _same_config(made: Config, wanted: Config) -> bool:
@@ -416,7 +454,7 @@ def _upload(outlet: Outlet, remote: RemoteFolder, name: str, manifest: Manifest)
     folder = outlet.local / name
     text = (folder / MANIFEST).read_bytes()
     old = remote.read(f"{name}/{MANIFEST}")
-    if old != text:
+    if old != text or published_files(outlet, name, manifest) is None:
         remote.remove(f"{name}/{MANIFEST}")
         for file in manifest.outputs:
             remote.upload(folder / file.name, f"{name}/{file.name}")

@@ -280,4 +280,4 @@ def _relate_pair(graph: nx.DiGraph, a: PlacedObject, b: PlacedObject, in_world: 
             relate(graph, outer.name, inner.name, "contains", {"share_in_box": round(share, 3)})
 
 
-COMPOSE = Stage(name="compose", version=1, record=Scene, run=compose)
+COMPOSE = Stage(name="compose", record=Scene, run=compose)

@@ -127,4 +127,4 @@ def _estimate(
     return estimate_depth_anything(image, camera, config.depth, work.runtime)
 
 
-DEPTH = Stage(name="depth", version=4, record=Depth, run=depth, weights=depth_weights)
+DEPTH = Stage(name="depth", record=Depth, run=depth, weights=depth_weights)

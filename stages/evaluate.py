@@ -156,8 +156,8 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
     return scores
 
 
-PERCEPTION = Stage(name="evaluate-perception", version=1, record=PerceptionScores, run=perception)
-OBJECTS = Stage(name="evaluate-objects", version=3, record=SceneScores, run=objects)
+PERCEPTION = Stage(name="evaluate-perception", record=PerceptionScores, run=perception)
+OBJECTS = Stage(name="evaluate-objects", record=SceneScores, run=objects)
 
 
 def _scene(

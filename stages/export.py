@@ -94,4 +94,4 @@ def _surface_part(surface: Surface, world_from_camera: np.ndarray, work: Work) -
     return Part(name=surface.name, label=surface.name, mesh=mesh, world_from_part=np.eye(4), facts={})
 
 
-EXPORT = Stage(name="export", version=1, record=Export, run=export)
+EXPORT = Stage(name="export", record=Export, run=export)

@@ -72,6 +72,7 @@ def generate(
         licence=made.licence,
         seed=made.seed,
         check=made.check,
+        economy=made.economy,
         warnings=made.warnings,
     )
 
@@ -137,4 +138,4 @@ def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: Textur
     return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
 
 
-GENERATE = Stage(name="generate", version=2, record=ObjectMesh, run=generate, weights=generate_weights)
+GENERATE = Stage(name="generate", record=ObjectMesh, run=generate, weights=generate_weights)

@@ -47,4 +47,4 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     )
 
 
-LAYOUT = Stage(name="layout", version=3, record=Layout, run=layout)
+LAYOUT = Stage(name="layout", record=Layout, run=layout)

@@ -43,4 +43,4 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
     )
 
 
-READ = Stage(name="read", version=1, record=Photo, run=read)
+READ = Stage(name="read", record=Photo, run=read)

@@ -129,4 +129,4 @@ def _distinct(*records: Photo | Instances | Depth | Layout | Scene | Export) -> 
     return tuple(dict.fromkeys(warning for record in records for warning in record.warnings))
 
 
-REPORT = Stage(name="report", version=1, record=Report, run=report)
+REPORT = Stage(name="report", record=Report, run=report)

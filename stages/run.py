@@ -32,7 +32,7 @@ from scenegen.models.local import locate_all
 from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store import STORE, Store
 from stages.depth import DEPTH
 from stages.generate import GENERATE
 from stages.graph import Pending, SceneRun, Submit, image_to_scene
@@ -42,9 +42,6 @@ from stages.stage import Outcome, Stage
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
-
-STORE = ".scenegen"
-"""Folder of the store inside the output folder."""
 
 
 class Result(Record):
@@ -78,19 +75,23 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
     Raises:
         ScenegenError: from the ingest, the stage or the publication that failed.
     """
-    source = Source(
-        name=inputs.name,
-        photo=store.ingest(inputs.photo),
-        masks=tuple(store.ingest(path) for path in inputs.masks),
-        depth=None if inputs.depth is None else store.ingest(inputs.depth),
-    )
-    given = Given(
+    with store.in_use():
+        source = Source(
+            name=inputs.name,
+            photo=store.ingest(inputs.photo),
+            masks=tuple(store.ingest(path) for path in inputs.masks),
+            depth=None if inputs.depth is None else store.ingest(inputs.depth),
+        )
+        return _make(source, _given(inputs), config, Kept(), store.root.parent / inputs.name, store, runtime, submit)
+
+
+def _given(inputs: Inputs) -> Given:
+    """What the user gave, by the names of the files."""
+    return Given(
         photo=_file_name(inputs.photo),
         masks=tuple(_file_name(path) for path in inputs.masks),
         depth=None if inputs.depth is None else _file_name(inputs.depth),
     )
-    target = store.root.parent / inputs.name
-    return _make(source, given, config, Kept(), target, store, runtime, submit)
 
 
 def regenerate(
@@ -124,7 +125,8 @@ def regenerate(
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
     kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
-    return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
+    with store.in_use():
+        return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
 
 
 def watched(submit: Submit, watch: Watch) -> Submit:

@@ -112,4 +112,4 @@ def _certain(ids: UInt16[np.ndarray, "h w"], backend: str) -> Segmentation:
     )
 
 
-SEGMENT = Stage(name="segment", version=1, record=Instances, run=segment, weights=segment_weights)
+SEGMENT = Stage(name="segment", record=Instances, run=segment, weights=segment_weights)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from pydantic import ValidationError
+
 from scenegen.config import Settings
 from scenegen.digest import sha256_file
 from scenegen.progress import logged_stage
@@ -17,6 +19,7 @@ from scenegen.records import Artifact, Record, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store, disk_errors, entry_folder
 from scenegen.threads import one_blas_thread
+from stages.code import code_key
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +55,23 @@ class Work:
 
 
 @functools.cache
-def _schema(record: type[Record]) -> dict[str, Any]:
-    """A stage's key must change with the form of its record."""
-    return record.model_json_schema()
+def _schema(record: type[Record]) -> Any:
+    """The form of a stage's record, with which its key must change; not what it says about it."""
+    return _without_words(record.model_json_schema())
+
+
+def _without_words(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without_words(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        name: {each: _without_words(item) for each, item in value.items()}
+        if name in ("properties", "$defs")
+        else _without_words(value)
+        for name, value in schema.items()
+        if name not in ("title", "description")
+    }
 
 
 def no_weights(config: Any) -> Mapping[str, str]:
@@ -70,19 +87,23 @@ class Stage(Generic[R]):
     """
 
     name: str
-    version: int
-    """Raised whenever the same inputs would give another result."""
     record: type[R]
     run: Callable[..., R]
     weights: Callable[[Any], Mapping[str, str]] = no_weights
     """From the stage's config to the revisions of the weights it uses."""
+    code: str = ""
+    """The function whose code makes the result, as `module:qualified.name`; the first `run`, whatever is put in its place."""
+
+    def __post_init__(self) -> None:
+        if not self.code:
+            object.__setattr__(self, "code", f"{self.run.__module__}:{self.run.__qualname__}")
 
     def key(self, inputs: tuple[Record | int, ...], config: Settings, weights: Mapping[str, str] | None = None) -> str:
         """sha256 over everything that decides the result. `weights` are looked up unless the caller has them already."""
         return digest_json(
             {
                 "stage": self.name,
-                "version": self.version,
+                "code": code_key(self.code),
                 "record": _schema(self.record),
                 "config": config.model_dump(mode="json"),
                 "weights": dict(self.weights(config) if weights is None else weights),
@@ -120,9 +141,13 @@ def execute(
         entry = store.find(stage.name, key)
         if entry is None:
             return None
+        try:
+            record = stage.record.model_validate(entry.record)
+        except ValidationError:
+            store.discard(stage.name, key, "its record is of another form")
+            return None
         logger.debug("%s: found %s", stage.name, key[:12])
-        record = stage.record.model_validate(entry["record"])
-        return Outcome(record, stage.name, key, float(str(entry["seconds"])), cached=True, weights=weights)
+        return Outcome(record, stage.name, key, entry.seconds, cached=True, weights=weights)
 
     item = next((value for value in inputs if isinstance(value, int)), None)
     with logged_stage(stage.name if item is None else f"{stage.name} {item}"):
@@ -137,7 +162,6 @@ def execute(
             with store.staging() as folder, disk_errors(folder):
                 record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
                 seconds = round(time.perf_counter() - start, 3)
-                entry = {"record": record.model_dump(mode="json"), "seconds": seconds, "stage": stage.name, "key": key}
-                store.commit(folder, stage.name, key, entry)
+                store.commit(folder, stage.name, key, record, seconds)
         logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
         return Outcome(record, stage.name, key, seconds, cached=False, weights=weights)

@@ -31,7 +31,7 @@ from scenegen.config import Settings
 from scenegen.errors import CrashError, LimitError, TransientError
 from scenegen.faults import described, is_device_lost
 from scenegen.progress import OWN_LOGGERS, tell_progress
-from scenegen.records import Artifact, Photo, Record, Source
+from scenegen.records import Photo, Record, Source, artifacts
 from scenegen.runtime import MAX_ECONOMY
 from stages.child import Busy, Done, GaveWay, Job, Message, Raised, Ready
 from stages.stage import Stage, Work
@@ -146,7 +146,7 @@ class DeviceWorker:
             concurrent.futures.CancelledError: if the worker was killed.
         """
         for record in inputs:
-            for artifact in _artifacts(record):
+            for artifact in artifacts(record):
                 # The child has no mirror: what is only there comes here first.
                 work.read(artifact)
         label = stage.name if object_id is None else f"{stage.name} {object_id}"
@@ -344,18 +344,6 @@ def _end(child: Child) -> int:
     except subprocess.TimeoutExpired:
         logger.warning("process %d cannot be killed: its driver hangs; it is left behind", child.process.pid)
         return -signal.SIGKILL
-
-
-def _artifacts(value: object) -> Iterator[Artifact]:
-    """Every artifact in a record, at any depth."""
-    if isinstance(value, Artifact):
-        yield value
-    elif isinstance(value, Record):
-        for name in type(value).model_fields:
-            yield from _artifacts(getattr(value, name))
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _artifacts(item)
 
 
 def _empty(folder: Path) -> None:

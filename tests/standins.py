@@ -250,12 +250,12 @@ def report(
 
 
 STAGES: tuple[Stage[Any], ...] = (
-    Stage("read", 1, Photo, read),
-    Stage("segment", 1, Instances, segment, weights=lambda config: {"net": "revision"}),
-    Stage("depth", 1, Depth, depth),
-    Stage("layout", 1, Layout, layout),
-    Stage("generate", 1, ObjectMesh, generate),
-    Stage("compose", 1, Scene, compose),
-    Stage("export", 1, Export, export),
-    Stage("report", 1, Report, report),
+    Stage("read", Photo, read),
+    Stage("segment", Instances, segment, weights=lambda config: {"net": "revision"}),
+    Stage("depth", Depth, depth),
+    Stage("layout", Layout, layout),
+    Stage("generate", ObjectMesh, generate),
+    Stage("compose", Scene, compose),
+    Stage("export", Export, export),
+    Stage("report", Report, report),
 )

@@ -14,9 +14,10 @@ import logging
 import platform
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import ValidationError
@@ -35,23 +36,25 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION: Literal[1] = 1
 REPLACED = "replaced"
 """Folder of the store where published folders wait, as `<token>@<name>`, while their successors move in."""
-PACKAGES = (
-    "embreex",
-    "manifold3d",
-    "networkx",
-    "numpy",
-    "opencv-python-headless",
-    "pillow",
-    "scikit-image",
-    "scipy",
-    "segment-anything",
-    "torch",
-    "transformers",
-    "trimesh",
-    "usd-core",
-    "xatlas",
+PACKAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "embreex": "embreex",
+        "manifold3d": "manifold3d",
+        "networkx": "networkx",
+        "numpy": "numpy",
+        "opencv-python-headless": "cv2",
+        "pillow": "PIL",
+        "scikit-image": "skimage",
+        "scipy": "scipy",
+        "segment-anything": "segment_anything",
+        "torch": "torch",
+        "transformers": "transformers",
+        "trimesh": "trimesh",
+        "usd-core": "pxr",
+        "xatlas": "xatlas",
+    }
 )
-"""Packages whose version can change a result."""
+"""Packages whose version can change a result, each with the module it brings."""
 
 
 class Given(Record):
@@ -121,20 +124,20 @@ def environment(device: str) -> Environment:
     return Environment(
         scenegen=__version__,
         python=platform.python_version(),
-        packages=dict(_versions()),
+        packages=dict(package_versions()),
         platform=platform.platform(),
         device=device,
     )
 
 
 @functools.cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    """Of `PACKAGES`, those that are installed."""
-    found = []
+def package_versions() -> Mapping[str, str]:
+    """Versions of those of `PACKAGES` that are installed."""
+    found = {}
     for name in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
-            found.append((name, version(name)))
-    return tuple(found)
+            found[name] = version(name)
+    return MappingProxyType(found)
 
 
 def output_files(files: Sequence[tuple[str, Artifact]]) -> tuple[OutputFile, ...]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from scenegen.digest import sha256_file
+from scenegen.digest import LARGE_BYTES, remember, sha256_file, sha256_once
 from scenegen.documents import read_json
 from scenegen.errors import WeightsError
 from scenegen.models.local import VERIFIED
@@ -59,7 +59,7 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
     files = {}
     for file in model.files:
         target = folder / file.name
-        digest = sha256_file(target) if target.is_file() else None
+        digest = sha256_once(target) if target.is_file() else None
         if digest is None or digest != (file.sha256 or known.get(file.name)):
             part = folder / f"{file.name}.part"
             if source is None and runtime.offline:
@@ -158,4 +158,6 @@ def _accept(part: Path, target: Path, file: ModelFile) -> str:
         wanted = f"{file.bytes or 'any number of'} bytes with sha256 {file.sha256 or 'unknown'}"
         raise WeightsError(f"{file.name} has {size} bytes with sha256 {digest}, registered are {wanted}; removed it.")
     put(part, target)
+    if size >= LARGE_BYTES:
+        remember(target, digest)
     return digest

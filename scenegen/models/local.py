@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scenegen.digest import sha256_file
+from scenegen.digest import sha256_once
 from scenegen.documents import parse_json
 from scenegen.errors import WeightsError
 from scenegen.models.registry import MODELS, Model, registered
@@ -36,24 +36,24 @@ def list_models(runtime: Runtime, hashes: bool = False) -> tuple[Row, ...]:
     return tuple(_inspect(model, runtime.models / model.name, hashes) for model in MODELS.values())
 
 
-def locate(name: str, runtime: Runtime, hashes: bool = False) -> Path:
-    """Folder of the fetched model `name`; in milliseconds unless `hashes` asks for every byte to be checked.
+def locate(name: str, runtime: Runtime) -> Path:
+    """Folder of the fetched model `name`, its files as they were fetched; they are read once, unless they change.
 
     Raises:
         UsageError: where no model has that name.
         WeightsError: where the model is absent or damaged.
     """
-    return locate_all((name,), runtime, hashes)[0]
+    return locate_all((name,), runtime)[0]
 
 
-def locate_all(names: Sequence[str], runtime: Runtime, hashes: bool = False) -> tuple[Path, ...]:
+def locate_all(names: Sequence[str], runtime: Runtime) -> tuple[Path, ...]:
     """Folders of fetched models that are used together, in the order of `names`; otherwise as `locate`.
 
     Raises:
         UsageError: where no model has one of the names.
         WeightsError: where any is absent or damaged; it names those, and the one command that brings all.
     """
-    rows = [_inspect(registered(name), runtime.models / name, hashes) for name in names]
+    rows = [_inspect(registered(name), runtime.models / name, hashes=True) for name in names]
     lacking = [
         f"`{row.model.name}` are {row.state} in {row.folder}{row.detail and f' ({row.detail})'}"
         for row in rows
@@ -68,13 +68,13 @@ def locate_all(names: Sequence[str], runtime: Runtime, hashes: bool = False) -> 
 
 
 def digest_of(path: Path) -> str:
-    """sha256 (hex) of a weight file.
+    """sha256 (hex) of a weight file, which is read once, unless it changes.
 
     Raises:
         WeightsError: where it cannot be read.
     """
     try:
-        return sha256_file(path)
+        return sha256_once(path)
     except OSError as error:
         raise WeightsError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
 

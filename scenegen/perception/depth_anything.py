@@ -20,6 +20,7 @@ from scenegen.config import DepthAnythingConfig
 from scenegen.documents import read_json
 from scenegen.errors import InputError, WeightsError
 from scenegen.models import digest_of, locate, registered
+from scenegen.networks import loaded
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
 from scenegen.remarks import note
@@ -76,10 +77,11 @@ def estimate_depth_anything(
     with full_packages():
         import torch
     device = torch_device(runtime)
-    network, processor = _load(folder)
+    digests = tuple(digest_of(folder / name) for name in FILES)
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
+        network, processor = loaded(("depth-anything", digests, str(device)), lambda: _load(folder, device))
         pixels = processor(images=image, return_tensors="pt")["pixel_values"]
-        predicted = network.to(device)(pixel_values=pixels.to(device)).predicted_depth[0]
+        predicted = network(pixel_values=pixels.to(device)).predicted_depth[0]
         raw = predicted.float().cpu().numpy()
     if not np.isfinite(raw).all():
         raise WeightsError(f"the network of {folder} gave values that are not finite; fetch or copy it again.")
@@ -133,7 +135,7 @@ def _name(config: DepthAnythingConfig) -> str:
 
 def _folder(config: DepthAnythingConfig, runtime: Runtime) -> Path:
     if config.checkpoint is None:
-        return locate(_name(config), runtime, hashes=True)
+        return locate(_name(config), runtime)
     for name in FILES:
         if not (config.checkpoint / name).is_file():
             raise WeightsError(
@@ -161,7 +163,7 @@ def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
         )
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _load(folder: Path, device: Any) -> tuple[Any, Any]:
     """The network and its image processor, from safetensors and JSON alone, every tensor accounted for."""
     with full_packages():
         from safetensors import SafetensorError
@@ -182,7 +184,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
         raise _unreadable(folder, error) from error
     misshapen = [name for name, *_ in report["mismatched_keys"]]
     require_exact(folder / "model.safetensors", report["missing_keys"], report["unexpected_keys"], misshapen)
-    return network.eval(), processor
+    return network.eval().to(device), processor
 
 
 def _unreadable(path: Path, error: Exception) -> WeightsError:

@@ -13,7 +13,6 @@ import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,8 @@ from jaxtyping import Float32, Integer, UInt8, UInt16
 
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
+from scenegen.models import digest_of
+from scenegen.networks import loaded
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, log_focal
@@ -296,6 +297,5 @@ _lock = threading.Lock()
 _kept: OrderedDict[tuple[str, tuple[int, ...], Path, str], Perception] = OrderedDict()
 
 
-@cache
 def _network(path: Path, device: str) -> PerceptionNetwork:
-    return load_network(path).to(device)
+    return loaded(("perception", digest_of(path), device), lambda: load_network(path).to(device))

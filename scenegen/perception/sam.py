@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt16
 from scenegen.config import SamConfig
 from scenegen.errors import UsageError, WeightsError
 from scenegen.models import MODELS, check_digest, digest_of, locate, registered
+from scenegen.networks import loaded
 from scenegen.perception import Segmentation
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
@@ -86,9 +87,10 @@ def segment_sam(
             note("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
         )
     with device_memory(device), torch_threads(RELEASED_THREADS):
-        network = build(config.model).eval()
-        _load(network, _read_tensors(path), path)
-        network.to(device)
+        network = loaded(
+            ("sam", config.model, build, digest_of(path), path.suffix, str(device)),
+            lambda: _network(config.model, build, path, device),
+        )
         masks, scores = _prompted(network, image, config) if prompted else _automatic(network, image, config)
     ids, order = paint(masks) if prompted else resolve_overlaps(masks, scores, config.min_area, config.max_area)
     if prompted and len(order) < len(masks):
@@ -257,7 +259,7 @@ def _checkpoint(config: SamConfig, runtime: Runtime) -> tuple[Path, str]:
     """The checkpoint file, its digest checked, and its licence."""
     if config.checkpoint is None:
         model = registered(f"sam-{config.model}")
-        return locate(model.name, runtime, hashes=True) / model.files[0].name, model.licence
+        return locate(model.name, runtime) / model.files[0].name, model.licence
     if config.sha256 is not None:
         check_digest(config.checkpoint, config.sha256)
     digest = (config.sha256 or digest_of(config.checkpoint)).lower()
@@ -268,6 +270,12 @@ def _checkpoint(config: SamConfig, runtime: Runtime) -> tuple[Path, str]:
             f"Its sha256 is {digest}; if you trust it: --set segment.sha256={digest}"
         )
     return config.checkpoint, licences.get(digest, "unknown (local checkpoint)")
+
+
+def _network(model: str, build: Callable[[str], Any], path: Path, device: Any) -> Any:
+    network = build(model).eval()
+    _load(network, _read_tensors(path), path)
+    return network.to(device)
 
 
 def _read_tensors(path: Path) -> dict[str, Any]:

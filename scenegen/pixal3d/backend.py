@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +125,7 @@ def generate_pixal3d(
             passed=made.quality.good,
             fov_deg=round(float(np.degrees(made.fov)), 4),
         ),
+        economy=runtime.economy,
     )
 
 
@@ -162,7 +162,7 @@ def textured(
 def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
     """What the result depends on: registered revisions and digests, or the digest of a local folder's files.
 
-    Files are read once a process, unless they change.
+    Files are read once, unless they change.
 
     Raises:
         WeightsError: where a file of the local folder cannot be read.
@@ -179,7 +179,7 @@ def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
         else:
             weights[name] = _revision(name)
     root = folder.resolve()
-    digests = {path.resolve().relative_to(root).as_posix(): _digest(path) for path in paths}
+    digests = {path.resolve().relative_to(root).as_posix(): digest_of(path) for path in paths}
     return {PIXAL3D: digest_json(digests), **weights}
 
 
@@ -207,7 +207,8 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
         max_tokens //= 2
         warnings.append(
             f"memory was short: the weights were {residency} and the flows held to {max_tokens} tokens instead of "
-            f"{config.max_tokens}, so the object may be coarser than configured."
+            f"{config.max_tokens}, so the object may be coarser than configured, and is made anew "
+            "by the next run. Set generate.max_tokens and generate.residency to what fits to keep it."
         )
     precision: Precision = "released"
     if config.precision == "float32" or (config.precision == "auto" and device.type == "cpu"):
@@ -272,16 +273,3 @@ def _tell_step(stage: str, step: Step) -> None:
 def _revision(name: str) -> str:
     model = registered(name)
     return str(model.revision or model.files[0].sha256)
-
-
-def _digest(path: Path) -> str:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise WeightsError(f"the weights {path} cannot be read: {error.strerror or error}.") from error
-    return _digest_once(path, stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest_once(path: Path, size: int, changed_ns: int) -> str:
-    return digest_of(path)

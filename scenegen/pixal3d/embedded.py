@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ from scenegen.geometry.bake import textured
 from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
+from scenegen.models import digest_of
+from scenegen.networks import loaded
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
@@ -133,6 +134,5 @@ def load_generator(path: Path) -> CompactGenerator:
     return read_weights(path, lambda settings: CompactGenerator(ImageTrunk(Trunk()), settings), CompactSettings())
 
 
-@cache
 def _generator(device: str) -> CompactGenerator:
-    return load_generator(GENERATOR).to(device)
+    return loaded(("generator", digest_of(GENERATOR), device), lambda: load_generator(GENERATOR).to(device))

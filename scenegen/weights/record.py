@@ -1,15 +1,17 @@
-"""The record of the digests of the weight files in a folder, against which they are checked before they are used."""
+"""The record of the digests of the weight files in a folder, against which they are checked before they are used.
+
+It is what `sha256sum *.safetensors` writes.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from scenegen.digest import sha256_file, sha256_once
 from scenegen.errors import WeightsError
 
-RECORD = "digests.json"
+RECORD = "weights.sha256"
 
 
 def recorded_digest(path: Path) -> str:
@@ -20,8 +22,9 @@ def recorded_digest(path: Path) -> str:
     """
     record = path.with_name(RECORD)
     try:
-        expected, found = json.loads(record.read_text(encoding="utf-8"))[path.name], sha256_once(path)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        lines = [line.split() for line in record.read_text(encoding="utf-8").splitlines()]
+        expected, found = {name: digest for digest, name in lines}[path.name], sha256_once(path)
+    except (OSError, ValueError, LookupError) as error:
         raise WeightsError(
             f"the weights {path} or their record {record.name} cannot be read ({error}). They are part of this package; "
             "install the package again."
@@ -36,9 +39,9 @@ def recorded_digest(path: Path) -> str:
 
 def write_record(folder: Path) -> Path:
     """Records the digests of the weight files that lie in `folder` now. Returns the record."""
-    digests = {path.name: sha256_file(path) for path in sorted(folder.glob("*.safetensors"))}
+    lines = [f"{sha256_file(path)}  {path.name}\n" for path in sorted(folder.glob("*.safetensors"))]
     record = folder / RECORD
     part = record.with_name(f"{RECORD}.{os.getpid()}")
-    part.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    part.write_text("".join(lines), encoding="utf-8")
     part.replace(record)
     return record

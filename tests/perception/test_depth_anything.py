@@ -18,6 +18,8 @@ from scenegen.camera import intrinsics_from_fov
 from scenegen.config import DepthAnythingConfig
 from scenegen.errors import InputError, WeightsError
 from scenegen.models import registered
+from scenegen.networks import release
+from scenegen.perception import depth_anything
 from scenegen.perception.depth_anything import depth_anything_weights, depth_from_disparity, estimate_depth_anything
 from scenegen.runtime import Runtime
 
@@ -87,6 +89,11 @@ def metric(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_folder(tmp_path_factory.mktemp("metric"), "metric", 20)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_loaded() -> None:
+    release()
+
+
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
@@ -137,10 +144,15 @@ def test_a_relative_model_gives_assumed_metres_and_says_so(relative: Path) -> No
     assert "assumed" in found.warnings[0]
 
 
-def test_the_same_photo_gives_the_same_bytes(metric: Path) -> None:
+def test_the_same_photo_gives_the_same_bytes_and_the_weights_are_loaded_once(
+    metric: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loads = depth_anything._load, []
+    monkeypatch.setattr(depth_anything, "_load", lambda *given: loads.append(given) or load(*given))
     config = DepthAnythingConfig(variant="metric-indoor", checkpoint=metric)
     first, second = (estimate_depth_anything(photo(), CAMERA, config, Runtime(device="cpu")) for _ in range(2))
     assert first.depth.tobytes() == second.depth.tobytes()
+    assert len(loads) == 1
 
 
 @pytest.mark.parametrize(("fov", "warns"), [(50.0, False), (60.0, False), (35.0, True), (90.0, True)])

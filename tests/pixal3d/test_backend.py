@@ -13,8 +13,10 @@ import torch
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
+from scenegen import digest
 from scenegen.camera import rays
 from scenegen.config import Pixal3DConfig, TextureConfig
+from scenegen.digest import sha256_file
 from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
 from scenegen.generator import ObjectView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
@@ -299,13 +301,14 @@ def test_weights_are_known_by_revision_or_by_content(
     assert known["pixal3d"] == MODELS["pixal3d"].revision
     assert set(known) == {"pixal3d", "dinov3-vitl16", "naf"}
     read = []
-    digest = backend.digest_of
 
     def counted(path: Path) -> str:
         read.append(path.name)
-        return digest(path)
+        return sha256_file(path)
 
-    monkeypatch.setattr(backend, "digest_of", counted)
+    monkeypatch.setattr(digest, "sha256_file", counted)
+    monkeypatch.setattr(digest, "_known", {})
+    monkeypatch.setattr(digest, "SETTLED_NS", -1)
     local = pixal3d_weights(config(checkpoint=tree))
     assert set(local) == {"pixal3d"}
     assert len(read) == len(set(read)) + 2  # two configs and two weights of the image networks share their names

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +20,7 @@ import pytest
 
 from scenegen import lease as lease_module
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
-from scenegen.lease import LeaseTimes, lease
+from scenegen.lease import LeaseTimes, is_gone, lease
 
 TIMES = LeaseTimes(beat_s=0.02, expiry_s=0.3, poll_s=0.01)
 NEVER = LeaseTimes(beat_s=0.02, expiry_s=3600, poll_s=0.01)
@@ -110,13 +113,56 @@ def test_a_dead_process_of_this_machine_is_noticed_at_once(folder: Folder, caplo
     assert "taken over" in caplog.text
 
 
-@pytest.mark.parametrize("content", [owner("elsewhere", 1), b"", b"[]", b"\xff", b'{"pid": "x"}'])
-def test_a_lease_without_a_beat_expires(folder: Folder, content: bytes) -> None:
-    folder.create("x", content)
+def test_a_lease_without_a_beat_expires(folder: Folder) -> None:
+    folder.create("x", owner("elsewhere", 1))
     start = time.monotonic()
     with lease(folder, "x", TIMES, nothing) as result:
         assert result is None
     assert time.monotonic() - start >= TIMES.expiry_s
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"\xff", b'{"pid": "x"}'])
+def test_a_lease_that_names_nobody_is_soon_given_up(folder: Folder, content: bytes) -> None:
+    folder.create("x", content)
+    with lease(folder, "x", replace(NEVER, unsigned_s=0.1), nothing) as result:
+        assert result is None
+
+
+def test_a_process_that_was_started_again_with_the_same_number_is_another(folder: Folder) -> None:
+    """As in a container that keeps its name: the number is alive, and nobody beats."""
+    with lease(folder, "x", NEVER, nothing):
+        content = folder.read("x")
+    assert content is not None
+    assert not is_gone(content)
+    values = json.loads(content)
+    if values["started"] is None:
+        pytest.skip("this system does not say when a process was started")
+    folder.create("x", json.dumps({**values, "token": "theirs", "started": values["started"] + "0"}).encode())
+    with lease(folder, "x", NEVER, nothing) as result:
+        assert result is None
+
+
+def test_a_local_lease_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after the content was written and before the lease is there: nothing is there."""
+    folder = LocalFolder(tmp_path / "root", tmp_path / "staging")
+    monkeypatch.setattr(os, "link", lambda source, target: os.kill(os.getpid(), signal.SIGKILL))
+    pid = os.fork()
+    if pid == 0:
+        folder.create("x", b"content")
+        os._exit(0)
+    assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
+    assert folder.read("x") is None
+
+
+def test_a_disk_without_links_has_leases_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    folder = LocalFolder(tmp_path / "root", tmp_path / "staging")
+    monkeypatch.setattr(os, "link", refuse)
+    assert folder.create("x", b"content")
+    assert not folder.create("x", b"other")
+    assert folder.read("x") == b"content"
 
 
 def test_a_lease_that_beats_does_not_expire(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,7 +200,7 @@ def test_a_fetch_brings_verifies_and_records_every_file(hub: Model, runtime: Run
     assert state("tiny-hub", runtime) == ("absent", "")
     steps: list[tuple[str, int, int | None]] = []
     folder = fetch("tiny-hub", runtime, progress=lambda *step: steps.append(step))
-    assert folder == locate("tiny-hub", runtime, hashes=True) == runtime.models / "tiny-hub"
+    assert folder == locate("tiny-hub", runtime) == runtime.models / "tiny-hub"
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "verified.json"]
     assert (folder / "model.safetensors").read_bytes() == CONTENT
     assert state("tiny-hub", runtime) == ("present", "")
@@ -258,7 +258,7 @@ def test_a_cut_connection_leaves_what_came_and_the_next_fetch_goes_on(
     site.breaks_after = None
     fetch("tiny-plain", runtime)
     assert site.asked[-1][1] == "bytes=1000000-"
-    locate("tiny-plain", runtime, hashes=True)
+    locate("tiny-plain", runtime)
 
 
 def test_other_content_than_registered_is_refused_and_removed(plain: Model, runtime: Runtime, site: Site) -> None:
@@ -312,7 +312,7 @@ def test_a_local_copy_serves_an_offline_machine(hub: Model, runtime: Runtime, si
         fetch("tiny-hub", replace(runtime, offline=True), source=copy)
     (copy / "model.safetensors").write_bytes(CONTENT)
     fetch("tiny-hub", replace(runtime, offline=True), source=copy)
-    locate("tiny-hub", runtime, hashes=True)
+    locate("tiny-hub", runtime)
     assert site.asked == []
 
 
@@ -363,7 +363,7 @@ def test_files_in_sub_folders_keep_their_place(nested: Model, runtime: Runtime, 
     assert found == {*NESTED, "verified.json"}
     assert (folder / "ckpts" / "flow.safetensors").read_bytes() == CONTENT
     assert site.asked[-1] == (f"/someone/nested/resolve/{REVISION}/ckpts/flow.safetensors", "bytes=1000000-")
-    assert locate("nested", runtime, hashes=True) == folder
+    assert locate("nested", runtime) == folder
     (folder / "ckpts" / "flow.json").write_bytes(bytes(len(CONFIG)))
     assert state("nested", runtime, hashes=True)[0] == "damaged"
     site.asked.clear()
@@ -385,7 +385,7 @@ def test_a_local_copy_may_have_sub_folders(nested: Model, runtime: Runtime, site
         fetch("nested", offline, source=copy)
     (copy / "ckpts" / "flow.safetensors").write_bytes(CONTENT)
     fetch("nested", offline, source=copy)
-    locate("nested", runtime, hashes=True)
+    locate("nested", runtime)
     assert site.asked == []
 
 
@@ -574,7 +574,7 @@ def test_pixal3d_is_located_when_all_three_models_are_there(
     assert (folder / "pipeline.json").is_file()
     assert dino_file.read_bytes() == b"model.safetensors"
     assert load_file(naf_file).keys() == tensors.keys()
-    assert locate("naf", runtime, hashes=True) == naf_file.parent  # the converted file is no damage
+    assert locate("naf", runtime) == naf_file.parent  # the converted file is no damage
 
     (folder / "ckpts" / "ss_dec_conv3d_16l8_fp16.safetensors").unlink()
     with pytest.raises(WeightsError) as caught:

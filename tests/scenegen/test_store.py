@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pxr import Tf
 
 from scenegen.digest import sha256_file
+from scenegen.entry import EntryFile
 from scenegen.errors import InputError, ResourceError
 from scenegen.folder import RemoteFolder
-from scenegen.records import Artifact
+from scenegen.records import Artifact, Record, digest_json
 from scenegen.store import ABANDONED_AFTER_S, Store, disk_errors, entry_folder
 
 KEY = "ab" + "0" * 62
+
+
+class Text(Record):
+    text: str
+
+
+class Draft(Text):
+    @property
+    def provisional(self) -> bool:
+        return True
+
+
+class Named(Record):
+    """Names a file of another entry."""
+
+    file: Artifact
 
 
 @pytest.fixture
@@ -32,7 +54,7 @@ def commit(store: Store, text: str, key: str = KEY) -> None:
     with store.staging() as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "data.txt").write_text(text)
-        store.commit(folder, "stage", key, {"record": {"text": text}})
+        store.commit(folder, "stage", key, Text(text=text), 1.5)
 
 
 def test_commit_and_find(store: Store) -> None:
@@ -40,8 +62,8 @@ def test_commit_and_find(store: Store) -> None:
     commit(store, "hello")
     entry = store.find("stage", KEY)
     assert entry is not None
-    assert entry["record"] == {"text": "hello"}
-    assert entry["files"] == {"sub/data.txt": 5}
+    assert (entry.record, entry.seconds) == ({"text": "hello"}, 1.5)
+    assert entry.files == {"sub/data.txt": EntryFile(sha256=hashlib.sha256(b"hello").hexdigest(), bytes=5)}
     assert store.find("other", KEY) is None
     assert list((store.root / "staging").iterdir()) == []
 
@@ -54,9 +76,11 @@ def test_the_first_commit_stands(store: Store) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["missing", "short", "no entry", "half entry", "list entry", "no files", "files no mapping", "entry no text"],
+    ["missing", "short", "changed", "no entry", "half entry", "list entry", "no files", "entry no text", "deep entry"],
 )
-def test_a_damaged_entry_does_not_count_and_is_replaced(store: Store, damage: str) -> None:
+def test_a_damaged_entry_does_not_count_is_said_once_and_replaced(
+    store: Store, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     commit(store, "hello")
     folder = store.root / entry_folder("stage", KEY)
     entry = folder / "entry.json"
@@ -64,6 +88,8 @@ def test_a_damaged_entry_does_not_count_and_is_replaced(store: Store, damage: st
         (folder / "sub" / "data.txt").unlink()
     elif damage == "short":
         (folder / "sub" / "data.txt").write_text("hell")
+    elif damage == "changed":
+        (folder / "sub" / "data.txt").write_text("hullo")
     elif damage == "no entry":
         entry.unlink()
     else:
@@ -71,15 +97,17 @@ def test_a_damaged_entry_does_not_count_and_is_replaced(store: Store, damage: st
             "half entry": entry.read_bytes()[:20],
             "list entry": b"[]",
             "no files": b"{}",
-            "files no mapping": b'{"files": [1]}',
             "entry no text": b"\xff\xfe",
+            "deep entry": b"[" * 100_000,
         }
         entry.write_bytes(content[damage])
     assert store.find("stage", KEY) is None
+    assert store.find("stage", KEY) is None
+    assert caplog.text.count("is damaged") == 1
     commit(store, "again")
     found = store.find("stage", KEY)
     assert found is not None
-    assert found["record"] == {"text": "again"}
+    assert found.record == {"text": "again"}
 
 
 def test_a_failed_stage_leaves_nothing(store: Store) -> None:
@@ -108,18 +136,112 @@ def test_two_processes_commit_the_same_key(store: Store) -> None:
         entry = store.find("stage", key)
         assert entry is not None
         text = (store.root / entry_folder("stage", key) / "sub" / "data.txt").read_text()
-        assert entry["record"] == {"text": text}
+        assert entry.record == {"text": text}
     assert list((store.root / "staging").iterdir()) == []
 
 
-def test_sweep_removes_only_what_is_old(store: Store) -> None:
-    old, new = store.root / "staging" / "old", store.root / "staging" / "new"
-    for folder in (old, new):
-        (folder / "sub").mkdir(parents=True)
-    past = time.time() - ABANDONED_AFTER_S - 60
-    os.utime(old, (past, past))
-    store.sweep()
-    assert [folder.name for folder in (store.root / "staging").iterdir()] == ["new"]
+def test_two_entries_that_were_swapped_do_not_count(store: Store) -> None:
+    other = "cd" + "0" * 62
+    commit(store, "one")
+    commit(store, "two", other)
+    for name in ("entry.json", "sub/data.txt"):
+        one, two = store.root / entry_folder("stage", KEY) / name, store.root / entry_folder("stage", other) / name
+        texts = one.read_bytes(), two.read_bytes()
+        one.write_bytes(texts[1])
+        two.write_bytes(texts[0])
+    assert store.find("stage", KEY) is None
+    assert store.find("stage", other) is None
+    shutil.copytree(store.root / "stage", store.root / "other")
+    assert store.find("other", KEY) is None
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_one_flipped_bit_anywhere_is_noticed(store: Store, data: st.DataObject) -> None:
+    key = data.draw(st.integers(0, 2**64).map(lambda number: f"{number:064x}"))
+    commit(store, "hello", key)
+    before = store.find("stage", key)
+    assert before is not None
+    path = store.root / entry_folder("stage", key) / data.draw(st.sampled_from(["entry.json", "sub/data.txt"]))
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    found = store.find("stage", key)
+    assert found is None or found == before  # a blank between two values is nothing
+    commit(store, "hello", key)
+    assert store.find("stage", key) == before
+
+
+def test_an_entry_counts_only_with_what_it_names_in_others(store: Store) -> None:
+    commit(store, "hello")
+    path = store.root / entry_folder("stage", KEY) / "sub" / "data.txt"
+    file = Artifact(path=f"{entry_folder('stage', KEY)}/sub/data.txt", sha256=sha256_file(path), bytes=5)
+    key = "cd" + "0" * 62
+    for name in (file.path, "../../etc/passwd", "/etc/passwd"):
+        with store.staging() as folder:
+            store.commit(folder, "naming", key, Named(file=file.model_copy(update={"path": name})), 1.0)
+        assert (store.find("naming", key) is not None) == (name == file.path)
+        store.discard("naming", key, "test")
+    with store.staging() as folder:
+        store.commit(folder, "naming", key, Named(file=file), 1.0)
+    path.write_text("hullo")
+    assert store.find("naming", key) is None
+
+
+def test_a_draft_is_read_and_never_found(store: Store) -> None:
+    with store.staging() as folder:
+        (folder / "data.txt").write_text("small")
+        store.commit(folder, "stage", KEY, Draft(text="small"), 1.0)
+    artifact = Artifact(path=f"{entry_folder('stage', KEY)}/data.txt", sha256="0", bytes=5)
+    assert store.path(artifact).read_text() == "small"
+    assert store.find("stage", KEY) is None
+    commit(store, "whole")
+    found = store.find("stage", KEY)
+    assert found is not None
+    assert found.record == {"text": "whole"}
+
+
+def test_what_is_discarded_is_gone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    commit(store, "hello")
+    store.discard("stage", KEY, "its record is of another form")
+    store.discard("stage", KEY, "its record is of another form")
+    assert not (store.root / entry_folder("stage", KEY)).exists()
+    assert caplog.text.count("its record is of another form") == 1
+
+
+def _stage(root: Path, staged: Connection) -> None:
+    with Store(root).staging() as folder:
+        (folder / "half").touch()
+        staged.send(folder)
+        time.sleep(600)
+
+
+def test_sweep_removes_what_ended_processes_left_and_nothing_else(store: Store) -> None:
+    context = get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_stage, args=(store.root, theirs))
+    process.start()
+    folder = ours.recv()
+    with store.staging() as mine:
+        store.sweep()
+        assert sorted((store.root / "staging").iterdir()) == sorted((mine, folder))
+        process.kill()
+        process.join()
+        store.sweep()
+        assert list((store.root / "staging").iterdir()) == [mine]
+
+
+def test_sweep_removes_leases_of_ended_processes(store: Store) -> None:
+    pid = os.fork()
+    if pid == 0:
+        with store.in_use():
+            os._exit(0)
+    os.waitpid(pid, 0)
+    with store.in_use():
+        assert len(list((store.root / "leases").iterdir())) == 2
+        store.sweep()
+        assert len(list((store.root / "leases").iterdir())) == 1
+    assert list((store.root / "leases").iterdir()) == []
 
 
 def test_sweep_removes_old_files_too(store: Store) -> None:
@@ -139,9 +261,10 @@ def test_ingest(store: Store, tmp_path: Path) -> None:
     assert store.path(artifact).read_bytes() == b"bytes"
     assert artifact.path.endswith(f"{sha256_file(photo)}.jpg")
     assert store.ingest(photo) == artifact
-    store.path(artifact).write_bytes(b"byte")  # cut short
-    store.ingest(photo)
-    assert store.path(artifact).read_bytes() == b"bytes"
+    for damaged in (b"byte", b"bytez"):
+        store.path(artifact).write_bytes(damaged)
+        store.ingest(photo)
+        assert store.path(artifact).read_bytes() == b"bytes"
 
 
 def test_ingest_drops_odd_suffixes(store: Store, tmp_path: Path) -> None:
@@ -218,7 +341,8 @@ def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
 def test_entries_are_plain_json(store: Store) -> None:
     commit(store, "hello")
     entry = json.loads((store.root / entry_folder("stage", KEY) / "entry.json").read_text())
-    assert set(entry) == {"record", "files"}
+    assert set(entry) == {"entry", "sha256"}
+    assert set(entry["entry"]) == {"stage", "key", "record", "seconds", "files", "provisional"}
     artifact = Artifact(path=f"{entry_folder('stage', KEY)}/sub/data.txt", sha256="0", bytes=5)
     assert store.path(artifact).read_text() == "hello"
 
@@ -269,7 +393,7 @@ def test_the_mirror_shows_no_half_entry(tmp_path: Path, mirror: RemoteFolder, mo
     assert Store(tmp_path / "two", mirror).find("stage", KEY) is None
     found = store.find("stage", KEY)
     assert found is not None
-    assert found["record"] == {"text": "hello"}
+    assert found.record == {"text": "hello"}
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "half entry", "list", "no digests", "outside", "itself"])
@@ -292,14 +416,31 @@ def test_a_damaged_entry_of_the_mirror_does_not_count(
         mirror.write(entry_name(), json.dumps({**entry, "sha256": None}).encode())
     else:
         name = {"outside": "../../../../evil", "itself": "entry.json"}[damage]
-        digest, size = next(iter(entry["sha256"].values())), 5
+        values = {**entry["entry"], "files": {name: entry["entry"]["files"]["sub/data.txt"]}}
         mirror.write(entry_name(name), b"hello")
-        mirror.write(entry_name(), json.dumps({**entry, "sha256": {name: digest}, "files": {name: size}}).encode())
+        mirror.write(entry_name(), json.dumps({"entry": values, "sha256": digest_json(values)}).encode())
     two = Store(tmp_path / "two", mirror)
     assert two.find("stage", KEY) is None
     assert "does not count" in caplog.text
     assert [path for path in (tmp_path / "two").rglob("*") if path.is_file()] == []
     assert not (tmp_path / "evil").exists()
+    assert two.find("stage", KEY) is None
+    assert caplog.text.count("does not count") == 1
+    commit(two, "again")
+    found = Store(tmp_path / "three", mirror).find("stage", KEY)
+    assert found is not None
+    assert found.record == {"text": "again"}
+
+
+def test_a_draft_in_the_mirror_gives_way(tmp_path: Path, mirror: RemoteFolder) -> None:
+    one, two = Store(tmp_path / "one", mirror), Store(tmp_path / "two", mirror)
+    with one.staging() as folder:
+        one.commit(folder, "stage", KEY, Draft(text="small"), 1.0)
+    assert two.find("stage", KEY) is None
+    commit(two, "whole")
+    found = Store(tmp_path / "three", mirror).find("stage", KEY)
+    assert found is not None
+    assert found.record == {"text": "whole"}
 
 
 def test_leases_lie_where_all_see_them(tmp_path: Path, mirror: RemoteFolder, store: Store) -> None:

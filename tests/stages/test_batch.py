@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from scenegen.config import Config, load_config
+from scenegen.digest import sha256_file
 from scenegen.errors import ResourceError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.folder import RemoteFolder
@@ -92,6 +93,58 @@ def test_a_second_run_executes_nothing(job: Job, shop: Any, tmp_path: Path) -> N
     assert [item.name for item in pending(items(tmp_path), rows)] == ["b"]
     assert run_item(items(tmp_path)[0], job) == first[0]
     assert not shop.executed
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut short", "changed", "folder gone"])
+def test_a_scene_that_is_not_there_is_published_again(
+    job: Job, shop: Any, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, _, _ = items(tmp_path)
+    row = run_item(a, job)
+    outlet, name = batch.open_outlet(job), "a/scene.glb"
+    content = outlet.folder.read(name)
+    assert content is not None
+    if damage == "changed":
+        if outlet.remote is not None:
+            pytest.skip("an object store tells sizes only")
+        outlet.folder.write(name, bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "cut short":
+        outlet.folder.write(name, content[:-1])
+    else:
+        for file in read_names(job, "a") if damage == "folder gone" else (name,):
+            outlet.folder.remove(file)
+    shop.executed.clear()
+    assert standing((a,), job)[0].state == "missing"
+    assert caplog.text.count("gone or damaged") == 1
+    again = run_item(a, job)
+    assert again.model_copy(update={"files": row.files}) == row
+    assert not shop.executed
+    assert outlet.folder.read(name) == content
+    assert standing((a,), job)[0].done
+
+
+def read_names(job: Job, name: str) -> list[str]:
+    content = read(job, f"{name}/manifest.json")
+    assert content is not None
+    return [f"{name}/{file.name}" for file in Manifest.model_validate_json(content).outputs]
+
+
+@pytest.mark.parametrize("job", ["folder"], indirect=True)
+def test_published_files_are_read_once(job: Job, shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, _, _ = items(tmp_path)
+    run_item(a, job)
+    (Path(job.out) / "a" / "scene.glb").touch()  # perhaps changed
+    read_whole: list[Path] = []
+
+    def counted(path: Path) -> str:
+        read_whole.append(path)
+        return sha256_file(path)
+
+    monkeypatch.setattr(batch, "sha256_file", counted)
+    for expected in (True, False):
+        read_whole.clear()
+        assert standing((a,), job)[0].done
+        assert (Path(job.out) / "a" / "scene.glb" in read_whole) == expected
 
 
 @pytest.mark.parametrize("job", ["url"], indirect=True)

@@ -48,7 +48,7 @@ def nap(key: int, *, config: Nap, work: Work) -> Slept:
     return Slept(key=key, file=work.artifact("sub/result.txt"))
 
 
-NAP = Stage("nap", 1, Slept, nap)
+NAP = Stage("nap", Slept, nap)
 
 
 def store(root: Path, url: str, times: LeaseTimes = TIMES) -> Store:

@@ -6,12 +6,15 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import create_model
 
 from scenegen.config import Config, ObjectSettings, Settings, load_config
 from scenegen.lease import LeaseTimes
@@ -19,6 +22,7 @@ from scenegen.progress import log_photo, logging_to_stderr
 from scenegen.records import Record, Report, Source, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from stages import stage as stage_module
 from stages.graph import image_to_scene, local_submit
 from stages.run import open_store
 from stages.stage import Stage, Work, execute
@@ -37,7 +41,7 @@ def times(number: Number, *, config: Factor, work: Work) -> Number:
     return Number(value=number.value * config.factor)
 
 
-TIMES = Stage("times", 1, Number, times)
+TIMES = Stage("times", Number, times)
 
 
 def test_execute_computes_once(tmp_path: Path) -> None:
@@ -56,7 +60,7 @@ def test_execute_keeps_nothing_of_a_failure(tmp_path: Path) -> None:
 
     store = Store(tmp_path)
     with pytest.raises(ValueError, match="no"):
-        execute(Stage("times", 1, Number, fail), (Number(value=3),), Factor(), store, Runtime())
+        execute(Stage("times", Number, fail), (Number(value=3),), Factor(), store, Runtime())
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
     assert execute(TIMES, (Number(value=3),), Factor(), store, Runtime()).record.value == 6
 
@@ -67,7 +71,7 @@ def test_artifacts_name_files_that_will_exist(tmp_path: Path) -> None:
         return Report(files=(("file.txt", work.artifact("deep/file.txt")),))
 
     store = Store(tmp_path)
-    ((_, artifact),) = execute(Stage("write", 1, Report, write), (), Factor(), store, Runtime()).record.files
+    ((_, artifact),) = execute(Stage("write", Report, write), (), Factor(), store, Runtime()).record.files
     assert store.path(artifact).read_text() == "hello"
     assert artifact.bytes == 5
 
@@ -91,7 +95,7 @@ def test_workers_side_by_side_compute_each_key_once(tmp_path: Path) -> None:
                 store = Store(tmp_path / "store", lease_times=LeaseTimes(poll_s=0.005))
                 for k in range(20):
                     number = Number(value=(k * (2 * i + 1)) % 20)
-                    stage = Stage("note", 1, Number, note)
+                    stage = Stage("note", Number, note)
                     assert execute(stage, (number,), Factor(), store, Runtime()).record == number
                 code = 0
             finally:
@@ -110,7 +114,7 @@ def test_log_lines_say_photo_stage_and_object(tmp_path: Path, capsys: pytest.Cap
 
     with logging_to_stderr(), ThreadPoolExecutor(1, initializer=log_photo, initargs=("desk",)) as executor:
         executor.submit(
-            execute, Stage("warn", 1, Number, warn), (Number(value=1), 3), Factor(), Store(tmp_path), Runtime()
+            execute, Stage("warn", Number, warn), (Number(value=1), 3), Factor(), Store(tmp_path), Runtime()
         )
         executor.submit(logging.getLogger("stages.x").warning, "after")
         executor.shutdown()
@@ -119,19 +123,74 @@ def test_log_lines_say_photo_stage_and_object(tmp_path: Path, capsys: pytest.Cap
     assert lines == ["WARNING: [desk: warn 3] careful", "WARNING: [desk] after", "WARNING: elsewhere"]
 
 
-@given(st.integers(), st.integers(0, 5), st.integers(1, 3), st.text(max_size=3), st.text(max_size=3))
-def test_every_part_of_the_key_counts(value: int, factor: int, version: int, name: str, revision: str) -> None:
-    def key(value: int, factor: int, version: int, name: str, revision: str) -> str:
-        stage = Stage(name, version, Number, times, weights=lambda config: {"net": revision})
-        return stage.key((Number(value=value),), Factor(factor=factor))
+@given(st.integers(), st.integers(0, 5), st.sampled_from("abc"), st.text(max_size=3), st.text(max_size=3))
+def test_every_part_of_the_key_counts(value: int, factor: int, code: str, name: str, revision: str) -> None:
+    def key(value: int, factor: int, code: str, name: str, revision: str) -> str:
+        stage = Stage(name, Number, times, weights=lambda config: {"net": revision})
+        with mock.patch.object(stage_module, "code_key", return_value={"digest": code}):
+            return stage.key((Number(value=value),), Factor(factor=factor))
 
-    base = key(value, factor, version, name, revision)
-    assert base == key(value, factor, version, name, revision)
-    assert base != key(value + 1, factor, version, name, revision)
-    assert base != key(value, factor + 1, version, name, revision)
-    assert base != key(value, factor, version + 1, name, revision)
-    assert base != key(value, factor, version, name + "x", revision)
-    assert base != key(value, factor, version, name, revision + "x")
+    base = key(value, factor, code, name, revision)
+    assert base == key(value, factor, code, name, revision)
+    assert base != key(value + 1, factor, code, name, revision)
+    assert base != key(value, factor + 1, code, name, revision)
+    assert base != key(value, factor, code + "x", name, revision)
+    assert base != key(value, factor, code, name + "x", revision)
+    assert base != key(value, factor, code, name, revision + "x")
+
+
+def test_what_a_record_says_about_itself_is_not_in_the_key() -> None:
+    def key(words: str, **fields: Any) -> str:
+        inner = create_model("Inner", __base__=Record, __doc__=words, description=(int, 3))
+        outer = create_model("Outer", __base__=Record, __doc__=words, inner=(inner, ...), **fields)
+        return Stage("times", outer, times).key((), Factor())
+
+    assert key("one") == key("two")
+    assert key("one") != key("one", more=(int, 3))
+    assert key("one", more=(int, 3)) != key("one", more=(int, 4)) != key("one", more=(str, "3"))
+
+
+def test_what_is_put_in_place_of_the_function_is_not_in_the_key() -> None:
+    otherwise = replace(TIMES, run=lambda *inputs, config, work: Number(value=0))
+    assert otherwise.key((), Factor()) == TIMES.key((), Factor())
+
+
+def test_a_record_of_another_form_is_computed_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path)
+    key = TIMES.key((Number(value=3),), Factor())
+    with store.staging() as folder:
+        store.commit(folder, "times", key, Report(files=()), 1.0)
+    outcome = execute(TIMES, (Number(value=3),), Factor(), store, Runtime())
+    assert (outcome.record, outcome.cached) == (Number(value=6), False)
+    assert caplog.text.count("its record is of another form") == 1
+    assert execute(TIMES, (Number(value=3),), Factor(), store, Runtime()).cached
+
+
+class Draft(Number):
+    economy: int
+
+    @property
+    def provisional(self) -> bool:
+        return self.economy > 0
+
+
+def test_what_was_made_with_less_memory_is_used_and_made_anew(tmp_path: Path) -> None:
+    """Its files stay, for the scene that was made of it; the next run does not find it."""
+    store, seen = Store(tmp_path), []
+
+    def draw(*, config: Factor, work: Work) -> Draft:
+        work.write("file.txt").write_text(f"economy {work.runtime.economy}")
+        seen.append(store.root / work.artifact("file.txt").path)
+        return Draft(value=3, economy=work.runtime.economy)
+
+    stage = Stage("draw", Draft, draw)
+    outcome = execute(stage, (), Factor(), store, Runtime(economy=1))
+    assert (outcome.record.economy, outcome.cached) == (1, False)
+    assert seen[0].read_text() == "economy 1"
+    outcome = execute(stage, (), Factor(), store, Runtime())
+    assert (outcome.record.economy, outcome.cached) == (0, False)
+    assert seen[1].read_text() == "economy 0"
+    assert execute(stage, (), Factor(), store, Runtime()).cached
 
 
 def test_keys_tell_numbers_from_records_and_order() -> None:

@@ -258,7 +258,7 @@ def test_logs_come_with_their_context_and_standard_output_stays_free(
     caplog.set_level(logging.INFO)
     worker, told = DeviceWorker("cpu"), list[str]()
     with progress_to(told.append):
-        worker.run(Stage("look", 1, Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
+        worker.run(Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
     worker.kill()
     assert told == ["half way"]
     (record,) = [record for record in caplog.records if record.name == "stages.stub"]
@@ -311,7 +311,7 @@ def test_the_child_imports_nothing_heavy() -> None:
 
 def test_only_what_can_be_sent_is_taken(shared: DeviceWorker, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="its `run` must be a module's"):
-        run(shared, tmp_path, 1, stage=Stage("add", 1, Sum, lambda *_, config, work: None))
+        run(shared, tmp_path, 1, stage=Stage("add", Sum, lambda *_, config, work: None))
     with pytest.raises(TypeError, match="stage wrong must return a Sum, not a Word"):
         run(shared, tmp_path, 1, stage=WRONG)
 
@@ -325,7 +325,7 @@ def test_inputs_are_brought_here_first(shared: DeviceWorker, tmp_path: Path) -> 
             return super().path(artifact)
 
     job = work(tmp_path)
-    shared.run(Stage("look", 1, Sum, worker_stages.look), (PHOTO,), Task(), replace(job, store=Mirrored(tmp_path)))
+    shared.run(Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), replace(job, store=Mirrored(tmp_path)))
     assert asked == [PHOTO.image]
 
 
@@ -421,7 +421,7 @@ def test_who_submits_more_than_the_limit_waits(tmp_path: Path) -> None:
 
         def submit_all() -> list[Any]:
             for number in range(5):
-                submitted.append(submit(Stage("wait", 1, Number, wait), number, config=Task(), object_id=number))
+                submitted.append(submit(Stage("wait", Number, wait), number, config=Task(), object_id=number))
             return submitted
 
         everything = submitter.submit(submit_all)

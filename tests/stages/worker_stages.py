@@ -191,5 +191,5 @@ TRICKS = {
     )
 }
 
-ADD = Stage("add", 1, Sum, add)
-WRONG = Stage("wrong", 1, Sum, other)  # type: ignore[arg-type]
+ADD = Stage("add", Sum, add)
+WRONG = Stage("wrong", Sum, other)  # type: ignore[arg-type]

@@ -1,0 +1,74 @@
+"""What an entry of the store says of itself, and what makes sure that it is as it was written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from scenegen.documents import parse_json
+from scenegen.records import digest_json
+
+ENTRY = "entry.json"
+
+
+class DamagedError(Exception):
+    """An entry is not as it was written; the message says in what."""
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", ENTRY):
+        raise ValueError("a file leaves the entry")
+    return name
+
+
+class EntryFile(BaseModel):
+    """One file of an entry."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    bytes: int
+
+
+class Entry(BaseModel):
+    """A stage's result."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    key: str
+    seconds: float
+    """Wall time of the execution."""
+    record: dict[str, Any]
+    """The stage's record as JSON values."""
+    files: dict[Annotated[str, AfterValidator(_inside)], EntryFile]
+    """By name, relative to the entry's folder, with forward slashes."""
+    provisional: bool = False
+    """As `Record.provisional`."""
+
+    def text(self) -> str:
+        """As it is written, with a digest of itself."""
+        values = self.model_dump(mode="json")
+        return json.dumps({"entry": values, "sha256": digest_json(values)}, indent=1, sort_keys=True)
+
+
+def parse_entry(text: str | bytes, stage: str, key: str) -> Entry:
+    """The entry that `text` of `Entry.text` describes.
+
+    Raises:
+        DamagedError: where it is not as it was written, or of another stage or key.
+    """
+    try:
+        values = parse_json(text)
+        if digest_json(values["entry"]) != values["sha256"]:
+            raise DamagedError(f"{ENTRY} has another digest")
+        entry = Entry.model_validate(values["entry"])
+    except (ValueError, LookupError, TypeError, RecursionError, ValidationError) as error:
+        raise DamagedError(f"{ENTRY} cannot be read") from error
+    if (entry.stage, entry.key) != (stage, key):
+        raise DamagedError(f"{ENTRY} is of {entry.stage} {entry.key[:12]}")
+    return entry
