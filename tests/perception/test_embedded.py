@@ -197,6 +197,16 @@ def test_any_size_of_photo_is_seen(weights: Path, size: tuple[int, int]) -> None
     assert ids.shape == size
 
 
+def test_the_same_bytes_whatever_threads_torch_has(weights: Path) -> None:
+    network, before, found = load_network(weights), torch.get_num_threads(), set()
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        perception = observe(network, photo(), 96)
+        found.add((perception.log_depth.tobytes(), perception.embedding.tobytes(), perception.fov_x_deg))
+    torch.set_num_threads(before)
+    assert len(found) == 1
+
+
 @pytest.mark.usefixtures("installed")
 def test_the_same_photo_gives_the_same_bytes_and_is_seen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime(device="cpu")
