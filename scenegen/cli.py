@@ -145,7 +145,7 @@ class SceneRunOptions(RunOptions):
     """What a run over whole scenes adds to that."""
 
     jobs: int | None = None
-    """Objects side by side on the CPU; by default 2, or 1 on a single core."""
+    """Objects side by side on the CPU; by default one a core, at most 4."""
     ray: str | None = None
     """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
 
@@ -164,7 +164,8 @@ class SceneRunOptions(RunOptions):
 
         if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
             raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
-        return self.jobs or min(2, os.cpu_count() or 1)
+        # Each computes with one thread, and takes some 0.15 GB.
+        return self.jobs or min(4, os.cpu_count() or 1)
 
 
 def refuse_with_ray(ray: str | None, isolate: bool) -> None:
@@ -474,7 +475,7 @@ def evaluate(
         seed: Seed of everything random, the measuring included.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
-        jobs: Objects side by side; by default 2, or 1 on a single core.
+        jobs: Objects side by side; by default one a core, at most 4.
     """
     from pydantic import ValidationError
 
