@@ -51,6 +51,7 @@ REQUIRED = {
     "safetensors": "0.5",
     "scikit-image": "0.24",
     "scipy": "1.12",
+    "threadpoolctl": "3.5",
     "torch": "2.10",
     "trimesh": "4.5",
     "usd-core": "25.11",

@@ -16,11 +16,13 @@ import os
 import re
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 MASK = "***"
 SHORTEST = 6
 """Shorter values are not looked for outside of URLs: they would mask ordinary words."""
+SHORTEST_USER = 16
 
 _PERCENT = r"%(?:25)*"
 _COLON = rf"(?::|{_PERCENT}3A)"
@@ -91,8 +93,10 @@ def remember(url: str) -> None:
         # A package that takes the URL apart elsewhere quotes a part of the password, such as all up to a slash.
         readings = [password[: at.start()] for at in re.finditer(_AT, password, re.IGNORECASE)]
         pieces = re.split(rf"{_AT}|{_SLASH}|[?#]", password, flags=re.IGNORECASE)
-        found += [user, password, *readings, *pieces, f"{user}:{pieces[0]}"]
-    for value in (*found, *map(_decoded, found)):
+        found += [password, *readings, *pieces, f"{user}:{pieces[0]}"]
+        # A key or a token; a person's name may stand in any path.
+        found += [user] if len(user) >= SHORTEST_USER else []
+    for value in (step for text in found for step in _decodings(text)):
         if len(value) >= SHORTEST and value not in _met:
             _met.append(value)
 
@@ -161,10 +165,12 @@ def _end_of_credentials(rest: str, has_password: bool) -> int:
     return 0 if match is None else match.end()
 
 
-def _decoded(text: str) -> str:
-    """`text` without any percent-encoding."""
-    decoded = unquote(text)
-    return text if decoded == text else _decoded(decoded)
+def _decodings(text: str) -> Iterator[str]:
+    """`text`, with less and less percent-encoding."""
+    yield text
+    while (decoded := unquote(text)) != text:
+        text = decoded
+        yield text
 
 
 def _known() -> list[str]:

@@ -56,7 +56,8 @@ def input_digest(path: Path) -> tuple[str, int]:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_INPUT_BYTES:
-            raise InputError(f"{path} must be a file of at most {MAX_INPUT_BYTES} bytes.")
+            found = f"has {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+            raise InputError(f"{path} {found}; it must be a file of at most {MAX_INPUT_BYTES} bytes.")
         return sha256_file(path), status.st_size
     except ValueError as error:
         raise InputError(f"{str(path)!r} cannot be a file: {error}.") from error

@@ -60,6 +60,7 @@ NAMED = (
 @given(st.sampled_from(URLS), AWS | PASSWORDS, st.sampled_from(ENCODINGS))
 @example("s3://AKIDEXAMPLE:{}@bucket/x.jpg", "12345/abcdefghijklmnopqrstuv", str)
 @example("https://user:{}@host/a/b.jpg", "ab@cd/ef@ghijkl", str)
+@example("s3://AKIDEXAMPLE:{}@bucket/x.jpg", "p000000000%30w", quote)
 def test_a_password_in_a_url_of_its_own(url: str, secret: str, encode: object) -> None:
     """As a list holds it. From then on the secret is known, whatever another package makes of the URL."""
     assert callable(encode)
@@ -185,3 +186,8 @@ def test_records_hold_none() -> None:
     failure = Failure(stage="generate", object=1, error="KeyError: https://me:hush@host/a")
     assert "hush" not in failure.model_dump_json()
     assert Failure.model_validate_json(failure.model_dump_json()) == failure
+
+
+def test_a_person_may_stand_in_paths() -> None:
+    assert redacted_url("sftp://robert:hush-hush@host/a.jpg") == "sftp://***@host/a.jpg"
+    assert redacted("/home/robert/out/a: 3 objects") == "/home/robert/out/a: 3 objects"
