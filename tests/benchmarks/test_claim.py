@@ -16,14 +16,12 @@ from benchmarks import claim
 from benchmarks.claim import METRICS, Row, operations, rendered, run, scores, shown_views, summary
 from scenegen.errors import UsageError
 from scenegen.evaluate.sampling import Triangles
-from scenegen.train import generator as training
-from scenegen.train.generator import parted
+from scenegen.train import samples
 from scenegen.train.meshes import MeshFile, MeshFolder, mesh_folder
+from scenegen.train.samples import parted
 from scenegen.train.twins import SETTINGS, TWINS, Twin
 from tests.pixal3d.test_compact import SMALL, TinyTrunk
 from tests.train.folders import save_glb, small_folder
-
-pytest.importorskip("open3d", exc_type=ImportError)
 
 TINY = replace(SMALL, sampler=replace(SMALL.sampler, steps=2))
 
@@ -44,8 +42,8 @@ def cache(meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     (folder / "learned").mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "SHARD", 4)
-        training._make_shard(parted(mesh_folder(meshes))[0], folder / "learned", 0, TINY)
+        patch.setattr(samples, "SHARD", 4)
+        samples._make_shard(parted(mesh_folder(meshes))[0], folder / "learned", 0, TINY)
     return folder
 
 
