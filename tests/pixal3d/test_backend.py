@@ -32,6 +32,7 @@ from scenegen.pixal3d.selfcheck import Quality
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
+from scenegen.torch_env import RELEASED_THREADS
 
 SIZE, FOCAL = 160, 1.1
 CROP = Intrinsics(width=SIZE, height=SIZE, fx=FOCAL * SIZE, fy=FOCAL * SIZE, cx=SIZE / 2, cy=SIZE / 2)
@@ -189,6 +190,18 @@ def test_the_object_is_made_and_how_is_recorded(tree: Path) -> None:
     assert object_.check.silhouette_iou > 0.97
     assert object_.check.size_ratio == pytest.approx(1, abs=0.03)
     assert object_.check.fov_deg == pytest.approx(np.degrees(FOV), abs=1e-3)
+
+
+def test_the_networks_have_a_fixed_number_of_threads(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+
+    def call(self: Pixal3DPipeline, *_: object, **__: object) -> Generated:
+        found.add(torch.get_num_threads())
+        return generated_ball(PLACE, RADIUS, gradient)
+
+    monkeypatch.setattr(Pixal3DPipeline, "__call__", call)
+    generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
+    assert found == {RELEASED_THREADS}
 
 
 @pytest.mark.usefixtures("planted")
