@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from export.khronos import khronos_report
+from PIL import Image
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import generated_ball, gradient
 from pxr import Usd, UsdShade
 
 from scenegen.camera import camera_from_crop, crop_camera, intrinsics_from_fov, latent_distance, rays, transform
 from scenegen.cli import main
-from scenegen.errors import ResourceError, WeightsError
+from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, StageEntry, read_manifest
 from scenegen.geometry.mesh import load_mesh
@@ -195,7 +196,9 @@ def test_missing_weights_end_the_photo_with_the_one_command_that_brings_them(
     assert "models fetch pixal3d dinov3-vitl16 naf" in capsys.readouterr().err
     assert not (photo.parent / "out" / "ball").exists()
     words = ["--preset", "pixal3d", "--offline", "-o", str(tmp_path / "out")]
-    assert main([str(photo), *words]) == WeightsError.exit_code
+    opaque = tmp_path / "opaque.jpg"  # a PNG may hold its masks
+    Image.open(photo).convert("RGB").save(opaque)
+    assert main([str(opaque), *words]) == WeightsError.exit_code
     said = capsys.readouterr().err
     assert "models fetch sam-vit_b depth-anything-v2-metric-indoor-small pixal3d dinov3-vitl16 naf" in said
     assert {"pixal3d", "dinov3-vitl16", "naf", "sam-vit_b"} < set(MODELS)
@@ -203,7 +206,7 @@ def test_missing_weights_end_the_photo_with_the_one_command_that_brings_them(
 
 def test_want_of_memory_ends_the_photo_too(photo: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
-        raise ResourceError("out of memory on cuda")
+        raise LimitError("out of memory on cuda")
 
     monkeypatch.setattr(Pixal3DPipeline, "__call__", full)
     assert scene_of(photo, "--set", f"generate.checkpoint={tree}") == ResourceError.exit_code
