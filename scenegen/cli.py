@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from scenegen import __version__
+from scenegen.cli_options import ConfigOptions, LogOptions, RunOptions, SceneRunOptions, refuse_with_ray
 from scenegen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -32,7 +33,7 @@ from scenegen.errors import (
     UsageError,
     WeightsError,
 )
-from scenegen.progress import log_json_to_stderr, log_photo, logging_to_stderr, set_verbosity, watching
+from scenegen.progress import log_photo, logging_to_stderr, watching
 from scenegen.redaction import redacted
 from scenegen.siblings import check_sibling
 from scenegen.spelling import did_you_mean
@@ -74,139 +75,19 @@ WIDE = 240
 INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
 
 
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True)
-class LogOptions:
-    """How much the log says."""
-
-    verbose: Annotated[bool, Parameter(alias="-v")] = False
-    """Log everything, with tracebacks."""
-    quiet: Annotated[bool, Parameter(alias="-q")] = False
-    """Log errors only."""
-    log_json: bool = False
-    """Log one JSON object a line, with run, image, stage and object."""
-
-    def apply(self) -> None:
-        """Sets the log's form and level."""
-        if self.verbose and self.quiet:
-            raise UsageError("--verbose and --quiet contradict each other; give one of them.")
-        if self.log_json:
-            log_json_to_stderr()
-        set_verbosity(logging.DEBUG if self.verbose else logging.ERROR if self.quiet else logging.INFO)
-
-
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Where a run computes, and what it may reach."""
-
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or mps."""
-    offline: bool = False
-    """Never use the network."""
-    prefect: bool = False
-    """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
-    isolate: bool = False
-    """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
-
-    def check(self) -> None:
-        """Refuses a device of no known name."""
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
-            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
-
-    def runtime(self) -> Runtime:
-        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables.
-
-        Raises:
-            ResourceError: for a device that this machine does not have.
-        """
-        from scenegen.runtime import Runtime
-        from stages.devices import require_device
-
-        if self.offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"
-        runtime = Runtime(device=self.device, offline=self.offline)
-        require_device(runtime)
-        return runtime
-
-    def as_parameters(self) -> dict[str, Any]:
-        """The same as parameters of a flow."""
-        return {"device": self.device, "offline": self.offline, "isolate": self.isolate}
-
-    def as_flow(self) -> bool:
-        """Whether to run as a Prefect flow."""
-        return self.prefect or bool(os.environ.get("PREFECT_API_URL"))
-
-
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True)
-class SceneRunOptions(RunOptions):
-    """What a run over whole scenes adds to that."""
-
-    jobs: int | None = None
-    """Objects side by side on the CPU; by default one a core, at most 4."""
-    ray: str | None = None
-    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
-
-    def check(self) -> None:
-        """Refuses that, and options of which one would be ignored."""
-        super().check()
-        refuse_with_ray(self.ray, self.isolate)
-        if self.ray is not None and self.as_flow():
-            way = "--prefect" if self.prefect else "PREFECT_API_URL, which makes this a Prefect flow,"
-            raise UsageError(f"--ray and {way} contradict each other; drop one of them.")
-        self.workers()
-
-    def workers(self) -> int:
-        """How many objects to work on side by side."""
-        from scenegen.runtime import MAX_AT_ONCE
-
-        if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
-            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
-        # Each computes with one thread, and takes some 0.15 GB.
-        return self.jobs or min(4, os.cpu_count() or 1)
-
-
-def refuse_with_ray(ray: str | None, isolate: bool) -> None:
-    """Refuses `--isolate` beside `--ray`: the cluster's workers are processes of their own."""
-    if ray is not None and isolate:
-        raise UsageError("--ray and --isolate contradict each other; drop one of them.")
-
-
-@Parameter(name="*")
-@dataclasses.dataclass(frozen=True)
-class ConfigOptions:
-    """The configuration's sources."""
-
-    preset: str | None = None
-    """Name of a preset; `scenegen config presets` lists them."""
-    config: Path | None = None
-    """YAML file laid over the preset."""
-    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
-    """One setting, as a.b=c; may be repeated."""
-
-    def load(self, named: dict[str, Any] | None = None) -> Config:
-        """The resolved configuration, the `named` options laid over it."""
-        from scenegen.config import DEFAULT_PRESET, load_config
-
-        preset = DEFAULT_PRESET if self.preset is None else self.preset
-        return load_config(preset, self.config, [*self.set_, named or {}])
-
-
 @app.default
 def scene(
     images: list[str],
     /,
     *,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
-    choice: ConfigOptions = ConfigOptions(),
+    config_options: ConfigOptions = ConfigOptions(),
     masks: Path | None = None,
     depth: Path | None = None,
     fov: float | None = None,
     seed: int | None = None,
-    reach: SceneRunOptions = SceneRunOptions(),
-    talk: LogOptions = LogOptions(),
+    run_options: SceneRunOptions = SceneRunOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Make a scene of each photo.
 
@@ -223,20 +104,20 @@ def scene(
     from scenegen.inputs import folder_names, is_single
     from scenegen.listing import find_photos, log_skipped
 
-    talk.apply()
-    reach.check()
+    log_options.apply()
+    run_options.check()
     check_path(out)
     _refuse_command(images)
     found, single = find_photos(images), is_single(images)
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:
         named["seed"] = seed
-    config = choice.load(named)
+    config = config_options.load(named)
     log_skipped(found.skipped)
     codes = [InputError.exit_code for item in found.skipped if item.failed]
     todo: list[Inputs] = []
     for photo, name in zip(found.photos, folder_names(found.photos, out), strict=True):
-        log_photo(name if talk.log_json else "")
+        log_photo(name if log_options.log_json else "")
         given = _given(photo, name, masks, depth, single)
         if given is None:
             codes.append(InputError.exit_code)
@@ -244,7 +125,7 @@ def scene(
             todo.append(given)
     log_photo("")
     if todo:
-        codes += _make_scenes(todo, out, config, reach, talk.log_json or len(found.photos) > 1)
+        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(found.photos) > 1)
     return overall(codes)
 
 
@@ -267,21 +148,21 @@ def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, singl
         return None
 
 
-def _make_scenes(todo: list[Inputs], out: Path, config: Config, reach: SceneRunOptions, named: bool) -> list[int]:
+def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
     """The exit code of each photo; log lines name the photo where `named` says so."""
     from scenegen.destination import check_folder
     from scenegen.models.needed import require_models
 
     start = time.monotonic()
-    runtime = reach.runtime()
+    runtime = run_options.runtime()
     # A PNG or WebP may bring its masks in its alpha channel.
     opaque = any(inputs.photo.suffix.lower() not in (".png", ".webp") for inputs in todo)
     segments = opaque and any(not inputs.masks for inputs in todo)
     measures = any(inputs.depth is None for inputs in todo)
-    require_models(config, runtime, segments, measures, generates=reach.ray is None)
+    require_models(config, runtime, segments, measures, generates=run_options.ray is None)
     check_folder(out)
     codes = []
-    with _photo_runner(out, config, reach) as run:
+    with _photo_runner(out, config, run_options) as run:
         for place, inputs in enumerate(todo, start=1):
             log_photo(inputs.name if named else "")
             count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
@@ -303,8 +184,8 @@ def regenerate(
     *,
     object_id: Annotated[int, Parameter(name="--object")],
     seed: int | None = None,
-    reach: RunOptions = RunOptions(),
-    talk: LogOptions = LogOptions(),
+    run_options: RunOptions = RunOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Make one object of a scene anew; everything else stays as it is.
 
@@ -313,26 +194,26 @@ def regenerate(
         object_id: Id of the object.
         seed: Its new seed; by default the one after its last.
     """
-    talk.apply()
+    log_options.apply()
     from scenegen.config import MAX_ID, MAX_SEED
 
     if not 1 <= object_id <= MAX_ID:
         raise UsageError(f"`object` is {object_id}; it must be at least 1 and at most {MAX_ID}.")
     if seed is not None and not 0 <= seed <= MAX_SEED:
         raise UsageError(f"`seed` is {seed}; it must be at least 0 and at most {MAX_SEED}.")
-    reach.check()
+    run_options.check()
     start = time.monotonic()
     folder = folder.resolve()
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give one that scenegen has written, such as out/photo.")
-    runtime = reach.runtime()
-    if reach.as_flow():
+    runtime = run_options.runtime()
+    if run_options.as_flow():
         _need_prefect()
         from flows.parameters import Making, Pace
         from flows.scene import regenerate_object
         from stages.run import Result
 
-        making, pace = Making(**reach.as_parameters()), Pace(objects_at_once=1)
+        making, pace = Making(**run_options.as_parameters()), Pace(objects_at_once=1)
         values = regenerate_object(str(folder), object_id, seed, making, pace)
         return _say_result(Result.model_validate(values), time.monotonic() - start)
     from scenegen.export.manifest import read_manifest
@@ -345,7 +226,7 @@ def regenerate(
     from stages.run import regenerate as run
 
     store = open_store(folder.parent)
-    names = _process_devices(config, runtime, reach.isolate, at_once=1)
+    names = _process_devices(config, runtime, run_options.isolate, at_once=1)
     title = f"{folder.name}, object {object_id}"
     with on_devices(names) as placed, _local_submit(store, runtime, 1, title, placed) as submit:
         result = run(folder, object_id, seed, store, runtime, submit)
@@ -363,13 +244,13 @@ def batch(
     failed: bool = False,
     missing: bool = False,
     cache: Path | None = None,
-    choice: ConfigOptions = ConfigOptions(),
+    config_options: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
     isolate: bool = False,
     ray: str | None = None,
-    talk: LogOptions = LogOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
 
@@ -396,13 +277,13 @@ def batch(
     from scenegen.sources import list_photos
     from scenegen.store import disk_errors
 
-    talk.apply()
+    log_options.apply()
     if workers is not None and not 1 <= workers <= MAX_AT_ONCE:
         raise UsageError(f"`workers` is {workers}; it must be at least 1 and at most {MAX_AT_ONCE}.")
     if not 0 < timeout < math.inf:
         raise UsageError(f"`timeout` is {timeout}; it must be above 0 and finite.")
-    reach = RunOptions(device=device, offline=offline)
-    reach.check()
+    run_options = RunOptions(device=device, offline=offline)
+    run_options.check()
     refuse_with_ray(ray, isolate)
     for argument, place in (("SOURCE", source), ("out", out)):
         if offline and is_url(place):
@@ -411,9 +292,9 @@ def batch(
         raise UsageError(
             f"`cache` is for an `out` that is a URL; scenes go straight to the folder {out}. Drop --cache."
         )
-    config = choice.load({} if seed is None else {"seed": seed})
+    config = config_options.load({} if seed is None else {"seed": seed})
     listing = list_photos(source)
-    runtime = reach.runtime()
+    runtime = run_options.runtime()
     require_models(config, runtime, segments=True, measures=True, generates=ray is None)
     if cache is not None or not is_url(out):
         check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
@@ -456,12 +337,12 @@ def evaluate(
     true_depth: bool = False,
     samples: int = 20_000,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
-    choice: ConfigOptions = ConfigOptions(),
+    config_options: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
     jobs: int | None = None,
-    talk: LogOptions = LogOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Make scenes of pictures with ground truth, and measure them against it. `evaluate compare` compares two results.
 
@@ -489,10 +370,10 @@ def evaluate(
     from stages.graph import on_devices
     from stages.run import open_store
 
-    talk.apply()
-    reach = SceneRunOptions(device=device, offline=offline, jobs=jobs)
-    reach.check()
-    config = choice.load({} if seed is None else {"seed": seed})
+    log_options.apply()
+    run_options = SceneRunOptions(device=device, offline=offline, jobs=jobs)
+    run_options.check()
+    config = config_options.load({} if seed is None else {"seed": seed})
     try:
         settings = EvaluateSettings(samples=samples, seed=config.seed)
     except ValidationError as error:
@@ -500,13 +381,13 @@ def evaluate(
     folders = find_folders(scenes)
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
         raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")
-    runtime = reach.runtime()
+    runtime = run_options.runtime()
     require_models(config, runtime, segments=not true_masks, measures=not true_depth)
     check_folder(out)
     check_file(json_, "json")
     store = open_store(out)
-    names = _process_devices(config, runtime, reach.isolate, reach.workers())
-    workers = len(names) or reach.workers()
+    names = _process_devices(config, runtime, run_options.isolate, run_options.workers())
+    workers = len(names) or run_options.workers()
     with on_devices(names) as placed, _local_submit(store, runtime, workers, str(scenes), placed) as submit:
         found = evaluate_scenes(folders, config, settings, GivenTruth(true_masks, true_depth), store, runtime, submit)
     with disk_errors(json_.parent):
@@ -527,7 +408,7 @@ def compare(
     /,
     *,
     json_: Annotated[Path | None, Parameter(name="--json")] = None,
-    talk: LogOptions = LogOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Compare two results object by object: second minus first, with 95 % intervals over scenes.
 
@@ -541,7 +422,7 @@ def compare(
     from scenegen.evaluate.compare import comparison_table, read_measured
     from scenegen.store import disk_errors
 
-    talk.apply()
+    log_options.apply()
     if json_ is not None:
         check_file(json_, "json")
     found = paired(read_measured(first), read_measured(second))
@@ -562,7 +443,7 @@ def doctor(
     *,
     out: Annotated[str, Parameter(alias="-o")] = "out",
     json_: Annotated[bool, Parameter(name="--json")] = False,
-    talk: LogOptions = LogOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Check this machine and say what to mend.
 
@@ -573,7 +454,7 @@ def doctor(
     from scenegen.doctor import examine, table
     from scenegen.runtime import Runtime
 
-    talk.apply()
+    log_options.apply()
     checks = examine(out, Runtime())
     if json_:
         _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
@@ -583,11 +464,11 @@ def doctor(
 
 
 @config_app.command
-def show(*, choice: ConfigOptions = ConfigOptions()) -> int:
+def show(*, config_options: ConfigOptions = ConfigOptions()) -> int:
     """Print the resolved configuration as YAML."""
     import yaml
 
-    _say(yaml.safe_dump(choice.load().model_dump(mode="json"), sort_keys=False).rstrip())
+    _say(yaml.safe_dump(config_options.load().model_dump(mode="json"), sort_keys=False).rstrip())
     return EXIT_DONE
 
 
@@ -624,7 +505,7 @@ def fetch(
     *,
     source: Path | None = None,
     offline: bool = False,
-    talk: LogOptions = LogOptions(),
+    log_options: LogOptions = LogOptions(),
 ) -> int:
     """Bring models to this machine and check them.
 
@@ -638,7 +519,7 @@ def fetch(
     from scenegen.progress import transfers
     from scenegen.runtime import Runtime
 
-    talk.apply()
+    log_options.apply()
     for name in names:
         registered(name)
     with transfers() as progress:
@@ -700,16 +581,16 @@ def _descendants(pid: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def _photo_runner(out: Path, config: Config, reach: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
+def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
     """What makes the scene of one photo, shown under a title: the stages in this process, or the Prefect flow."""
-    runtime, workers = reach.runtime(), reach.workers()
-    if reach.as_flow():
+    runtime, workers = run_options.runtime(), run_options.workers()
+    if run_options.as_flow():
         _need_prefect()
         from flows.parameters import Making, Pace
         from flows.scene import image_to_scene
         from stages.run import Result
 
-        making = Making(settings=config.model_dump(mode="json"), **reach.as_parameters())
+        making = Making(settings=config.model_dump(mode="json"), **run_options.as_parameters())
         pace = Pace(objects_at_once=workers)
         yield lambda inputs, title: Result.model_validate(
             image_to_scene(
@@ -727,14 +608,14 @@ def _photo_runner(out: Path, config: Config, reach: SceneRunOptions) -> Iterator
     from stages.run import open_store, photo_to_scene
 
     # Absolute, as other machines may have to find it.
-    store = open_store(out.absolute() if reach.ray else out)
-    names = () if reach.ray else _process_devices(config, runtime, reach.isolate, workers)
+    store = open_store(out.absolute() if run_options.ray else out)
+    names = () if run_options.ray else _process_devices(config, runtime, run_options.isolate, workers)
     # Here, so that the weights stay loaded from one photo to the next.
     with on_devices(names) as placed:
-        if reach.ray:
+        if run_options.ray:
             from stages.cluster import cluster_submit, join_cluster
 
-            join_cluster(reach.ray)
+            join_cluster(run_options.ray)
             placed = partial(cluster_submit, store=store, runtime=runtime)
 
         def run(inputs: Inputs, title: str) -> Result:

@@ -116,8 +116,7 @@ class _Board:
         from rich.table import Table
         from rich.text import Text
 
-        title = Text(self._title)
-        table = Table(title=title, title_justify="left", box=None, show_header=False)
+        title, table = Text(self._title, style="italic"), Table(box=None, show_header=False)
         with self._lock:
             rows = list(self._rows.values())
             started, computed = self._started, self._computed
@@ -128,10 +127,10 @@ class _Board:
             table.add_row(*cells, style=STYLES[event.state])
         states = [event.state for event, _ in rows if event.object_id is not None]
         if not states:
-            return Group(table)
+            return Group(title, table)
         ended = sum(state in ("done", "found", "failed") for state in states)
         spent = 0.0 if started is None else self._clock() - started
-        return Group(table, _bar(ended, len(states), time_left(spent, computed, len(states) - ended)))
+        return Group(title, table, _bar(ended, len(states), time_left(spent, computed, len(states) - ended)))
 
 
 def _bar(done: int, total: int, left: str) -> Table:

@@ -359,7 +359,7 @@ def test_names_are_no_markup(
     from rich.console import Console
 
     screen = io.StringIO()
-    console = Console(force_terminal=True, width=300, file=screen, markup=True)
+    console = Console(force_terminal=True, color_system=None, width=1000, file=screen, markup=True)
     monkeypatch.setattr(progress, "console", lambda: console)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("bad")

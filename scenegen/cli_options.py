@@ -1,0 +1,140 @@
+"""Groups of options that several commands share."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from scenegen.errors import UsageError
+from scenegen.progress import log_json_to_stderr, set_verbosity
+from scenegen.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from scenegen.config import Config
+    from scenegen.runtime import Runtime
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class LogOptions:
+    """How much the log says."""
+
+    verbose: Annotated[bool, Parameter(alias="-v")] = False
+    """Log everything, with tracebacks."""
+    quiet: Annotated[bool, Parameter(alias="-q")] = False
+    """Log errors only."""
+    log_json: bool = False
+    """Log one JSON object a line, with run, image, stage and object."""
+
+    def apply(self) -> None:
+        """Sets the log's form and level."""
+        if self.verbose and self.quiet:
+            raise UsageError("--verbose and --quiet contradict each other; give one of them.")
+        if self.log_json:
+            log_json_to_stderr()
+        set_verbosity(logging.DEBUG if self.verbose else logging.ERROR if self.quiet else logging.INFO)
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Where a run computes, and what it may reach."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    offline: bool = False
+    """Never use the network."""
+    prefect: bool = False
+    """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
+    isolate: bool = False
+    """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
+
+    def check(self) -> None:
+        """Refuses a device of no known name."""
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
+            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
+            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
+
+    def runtime(self) -> Runtime:
+        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables.
+
+        Raises:
+            ResourceError: for a device that this machine does not have.
+        """
+        from scenegen.runtime import Runtime
+        from stages.devices import require_device
+
+        if self.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        runtime = Runtime(device=self.device, offline=self.offline)
+        require_device(runtime)
+        return runtime
+
+    def as_parameters(self) -> dict[str, Any]:
+        """The same as parameters of a flow."""
+        return {"device": self.device, "offline": self.offline, "isolate": self.isolate}
+
+    def as_flow(self) -> bool:
+        """Whether to run as a Prefect flow."""
+        return self.prefect or bool(os.environ.get("PREFECT_API_URL"))
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class SceneRunOptions(RunOptions):
+    """What a run over whole scenes adds to that."""
+
+    jobs: int | None = None
+    """Objects side by side on the CPU; by default one a core, at most 4."""
+    ray: str | None = None
+    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
+
+    def check(self) -> None:
+        """Refuses that, and options of which one would be ignored."""
+        super().check()
+        refuse_with_ray(self.ray, self.isolate)
+        if self.ray is not None and self.as_flow():
+            way = "--prefect" if self.prefect else "PREFECT_API_URL, which makes this a Prefect flow,"
+            raise UsageError(f"--ray and {way} contradict each other; drop one of them.")
+        self.workers()
+
+    def workers(self) -> int:
+        """How many objects to work on side by side."""
+        from scenegen.runtime import MAX_AT_ONCE
+
+        if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
+            raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
+        # Each computes with one thread, and takes some 0.15 GB.
+        return self.jobs or min(4, os.cpu_count() or 1)
+
+
+def refuse_with_ray(ray: str | None, isolate: bool) -> None:
+    """Refuses `--isolate` beside `--ray`: the cluster's workers are processes of their own."""
+    if ray is not None and isolate:
+        raise UsageError("--ray and --isolate contradict each other; drop one of them.")
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class ConfigOptions:
+    """The configuration's sources."""
+
+    preset: str | None = None
+    """Name of a preset; `scenegen config presets` lists them."""
+    config: Path | None = None
+    """YAML file laid over the preset."""
+    set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
+    """One setting, as a.b=c; may be repeated."""
+
+    def load(self, named: dict[str, Any] | None = None) -> Config:
+        """The resolved configuration, the `named` options laid over it."""
+        from scenegen.config import DEFAULT_PRESET, load_config
+
+        preset = DEFAULT_PRESET if self.preset is None else self.preset
+        return load_config(preset, self.config, [*self.set_, named or {}])
