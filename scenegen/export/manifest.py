@@ -214,7 +214,7 @@ def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], m
             shutil.copyfile(store.path(artifact), path)
             if sha256_file(path) != artifact.sha256:
                 raise ResourceError(
-                    f"{store.path(artifact)} is damaged; delete {store.root} and run again to compute it anew."
+                    f"{store.path(artifact)} was damaged during this run; run again to compute it anew."
                 )
         if target.is_dir():
             _carry_over(target, folder)

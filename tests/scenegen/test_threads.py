@@ -35,7 +35,7 @@ def blas_threads(*, config: Nothing, work: Work) -> Found:
 
 def test_a_stage_has_one_thread_of_blas(tmp_path: Path) -> None:
     threadpool_limits(2, user_api="blas")
-    outcome = execute(Stage("look", 1, Found, blas_threads), (), Nothing(), Store(tmp_path), Runtime())
+    outcome = execute(Stage("look", Found, blas_threads), (), Nothing(), Store(tmp_path), Runtime())
     assert outcome.record.blas_threads == 1
 
 
