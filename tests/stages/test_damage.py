@@ -100,5 +100,9 @@ def test_every_result_exchanged_for_another_of_its_stage(
         aside.rename(folder)
     bench.executed.clear()
     assert scene(photo, out) == before
-    assert {name for name in bench.executed if name != "report"} == {"generate 1", "generate 2", "generate 3"}  # it tells times
+    assert {name for name in bench.executed if name != "report"} == {
+        "generate 1",
+        "generate 2",
+        "generate 3",
+    }  # it tells times
     assert caplog.text.count("it is computed anew") == 3
