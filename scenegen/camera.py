@@ -25,6 +25,18 @@ FRAME_35MM_WIDTH = 36.0
 GLTF_CAMERA_FROM_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
 """A glTF or USD camera looks down -Z with Y up; an OpenCV camera down +Z with Y down. Its own inverse."""
 
+WIDEST_CROP_DEG = 150.0
+"""Field of view of a crop. Beyond it a flat picture is hardly more than its stretched border."""
+CENTRED = 1e-9
+"""Radians between a crop's axis and the middle of its object at which it is found."""
+CENTRING_STEPS = 60
+UNREDUCED = 1.25
+"""Pixels of the photo across a pixel of the crop up to which linear interpolation alone does not alias."""
+OUTSIDE = -1e6
+"""A coordinate in pixels that no picture has."""
+STRIP = 1 << 22
+"""Samples that are taken at a time."""
+
 USD_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, -1.0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1.0]])
 """Y up to Z up: a quarter turn about x."""
 
@@ -106,11 +118,12 @@ def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 
 def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, margin: float = 1.1) -> CropCamera:
     """The crop camera of the object that `mask` shows: centred on it, square, `size` pixels, `margin` times as wide.
 
-    The axis goes through the centre of the mask's bounding box as the rotated camera sees it, found by a short fixed
-    point iteration, because rotating the camera changes the box.
+    The axis goes through the centre of the mask's bounding box as the rotated camera sees it, found by a fixed point
+    iteration on the angles of the box's sides, because rotating the camera changes the box.
 
     Raises:
-        InputError: if the mask is empty or has another size than the camera's picture.
+        InputError: if the mask is empty, has another size than the camera's picture, or needs a crop wider than
+            `WIDEST_CROP_DEG`.
     """
     if mask.shape != (camera.height, camera.width):
         raise InputError(
@@ -128,13 +141,21 @@ def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, ma
     ).astype(float)
     directions = rays(camera, corners)
     direction = rays(camera, (corners.min(0) + corners.max(0)) / 2)
-    for _ in range(8):
+    for _ in range(CENTRING_STEPS):
         rotation = rotation_to_axis(direction)
         seen = directions @ rotation.T
-        tangents = seen[:, :2] / seen[:, 2:]
-        low, high = tangents.min(0), tangents.max(0)
-        direction = rotation.T @ np.append((low + high) / 2, 1.0)
-    half = np.abs(tangents).max() * margin
+        angles = np.arctan2(seen[:, :2], seen[:, 2:])
+        middle = (angles.min(0) + angles.max(0)) / 2
+        if np.abs(middle).max() < CENTRED:
+            break
+        direction = rotation.T @ np.append(np.tan(middle), 1.0)
+    widest = np.abs(angles).max()
+    half = np.tan(widest) * margin if widest < np.pi / 2 else np.inf
+    if not half < np.tan(np.radians(WIDEST_CROP_DEG / 2)):
+        raise InputError(
+            f"the object spans {np.degrees(2 * widest):.0f} degrees of the view, too many for one crop, which has at most "
+            f"{WIDEST_CROP_DEG:g}; give a smaller --fov if the lens is not that wide, or a smaller mask."
+        )
     focal = size / 2 / half
     intrinsics = Intrinsics(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
     return CropCamera(crop_from_camera=matrix3(rotation), intrinsics=intrinsics)
@@ -146,16 +167,29 @@ def crop_from_photo(camera: Intrinsics, crop: CropCamera) -> Float[np.ndarray, "
 
 
 def warp_to_crop(
-    picture: Shaped[np.ndarray, "h w *c"], camera: Intrinsics, crop: CropCamera, interpolation: int = cv2.INTER_LINEAR
+    picture: Shaped[np.ndarray, "h w *c"], camera: Intrinsics, crop: CropCamera, nearest: bool = False
 ) -> Shaped[np.ndarray, "s s *c"]:
     """`picture` (of the photo's size) as the crop camera sees it; 0 outside the photo.
 
-    `interpolation` is OpenCV's flag; use `cv2.INTER_NEAREST` for ids and depth.
+    Where the crop is smaller than what it shows, each of its pixels is the mean over its area. With `nearest`, each takes the
+    one value under its centre: for depth, which must not mix.
     """
-    half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])  # OpenCV puts pixel centres at integers, we at +0.5
-    homography = np.linalg.inv(half) @ crop_from_photo(camera, crop) @ half
     size = crop.intrinsics.width
-    return cv2.warpPerspective(picture, homography, (size, size), flags=interpolation)
+    samples = 1 if nearest else _samples(camera, crop)
+    rows = max(1, STRIP // (size * samples**2))
+    columns = (np.arange(size * samples) + 0.5) / samples
+    strips = []
+    for top in range(0, size, rows):
+        height = min(rows, size - top)
+        u, v = _photo_pixels(camera, crop, columns, top + (np.arange(height * samples) + 0.5) / samples)
+        # OpenCV puts pixel centres at integers, we at +0.5.
+        u, v = (
+            np.clip(at - 0.5, -2, end + 1).astype(np.float32) for at, end in ((u, camera.width), (v, camera.height))
+        )
+        strip = cv2.remap(picture, u, v, cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
+        # By a whole number this is the mean of the samples.
+        strips.append(cv2.resize(strip, (size, height), interpolation=cv2.INTER_AREA) if samples > 1 else strip)
+    return np.concatenate(strips)
 
 
 def warp_depth_to_crop(
@@ -163,7 +197,31 @@ def warp_depth_to_crop(
 ) -> Float[np.ndarray, "s s"]:
     """A z-depth map of the photo as z-depth along the crop camera's axis; 0 where unknown."""
     along = unproject(camera, depth) @ np.array(crop.crop_from_camera)[2]
-    return warp_to_crop(along.astype(np.float32), camera, crop, cv2.INTER_NEAREST)
+    return warp_to_crop(along.astype(np.float32), camera, crop, nearest=True)
+
+
+def _samples(camera: Intrinsics, crop: CropCamera) -> int:
+    """Samples along the side of a crop's pixel, so that no two are more than a pixel of the photo apart."""
+    centres = np.arange(crop.intrinsics.width) + 0.5
+    at = np.stack(_photo_pixels(camera, crop, centres, centres), axis=-1)
+    shown = ((at >= 0) & (at <= [camera.width, camera.height])).all(axis=-1)
+    steps = [
+        np.linalg.norm(np.diff(at, axis=axis), axis=-1)[np.delete(shown, 0, axis) & np.delete(shown, -1, axis)]
+        for axis in (0, 1)
+    ]
+    most = np.concatenate(steps).max(initial=0.0)
+    return int(np.ceil(most)) if most > UNREDUCED else 1
+
+
+def _photo_pixels(
+    camera: Intrinsics, crop: CropCamera, u: Float[np.ndarray, "c"], v: Float[np.ndarray, "r"]
+) -> tuple[Float[np.ndarray, "r c"], Float[np.ndarray, "r c"]]:
+    """The photo's pixels (u, v) that show what the crop's columns `u` and rows `v` show; far outside where none does."""
+    matrix = np.linalg.inv(crop_from_photo(camera, crop))
+    x, y, z = (row[0] * u + row[1] * v[:, None] + row[2] for row in matrix)
+    ahead = z > 0  # a wide crop also looks past the photo's picture plane
+    z = np.where(ahead, z, 1.0)
+    return np.where(ahead, x / z, OUTSIDE), np.where(ahead, y / z, OUTSIDE)
 
 
 def latent_distance(crop: CropCamera) -> float:

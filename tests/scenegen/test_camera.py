@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenegen.camera import (
@@ -166,6 +167,119 @@ def test_empty_and_mismatched_masks_are_refused() -> None:
         crop_camera(CAMERA, np.zeros((240, 320), dtype=bool), 64)
     with pytest.raises(InputError, match="must be 320x240"):
         crop_camera(CAMERA, np.ones((10, 10), dtype=bool), 64)
+
+
+@pytest.mark.parametrize("fov", [90, 110, 120])
+@pytest.mark.parametrize(("left", "right"), [(0, 321), (0, 240), (81, 321), (0, 20), (301, 321), (100, 300)])
+def test_the_crop_of_a_strip_in_a_wide_picture_is_the_mean_of_its_angles(fov: int, left: int, right: int) -> None:
+    camera = intrinsics_from_fov(321, 241, fov)
+    mask = np.zeros((241, 321), dtype=bool)
+    mask[120, left:right] = True
+    crop = crop_camera(camera, mask, 128, margin=1.1)
+    first, last = np.arctan((np.array([left, right]) - camera.cx) / camera.fx)
+    axis = np.array(crop.crop_from_camera)[2]
+    assert np.arctan2(axis[0], axis[2]) == pytest.approx((first + last) / 2, abs=1e-6)
+    assert 64 / crop.intrinsics.fx == pytest.approx(1.1 * np.tan((last - first) / 2), rel=1e-3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([(320, 240), (240, 320), (180, 320)]),
+    st.floats(90, 120),
+    st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
+)
+def test_the_crop_of_a_wide_picture_holds_any_box_with_its_margin(
+    size: tuple[int, int], fov: float, ends: tuple[float, float, float, float]
+) -> None:
+    camera = intrinsics_from_fov(*size, fov)
+    x0, x1 = sorted(round(end * size[0]) for end in ends[:2])
+    y0, y1 = sorted(round(end * size[1]) for end in ends[2:])
+    mask = np.zeros(size[::-1], dtype=bool)
+    mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    if not mask.any():
+        return
+    crop = crop_camera(camera, mask, 128, margin=1.1)
+    box = np.array([[u, v] for u in (x0, x1 + 1) for v in (y0, y1 + 1)]).clip(0, size).astype(float)
+    edges = np.concatenate([np.linspace(a, b, 50) for a in box for b in box])
+    seen = rays(camera, edges) @ np.array(crop.crop_from_camera).T
+    assert (seen[:, 2] > 0).all()
+    pixels = project(crop.intrinsics, seen)
+    np.testing.assert_allclose((pixels.min(0) + pixels.max(0)) / 2, [64, 64], atol=1e-3)
+    assert np.ptp(pixels, axis=0).max() == pytest.approx(128 / 1.1, abs=1e-3)
+
+
+@pytest.mark.parametrize("fov", [150, 169])
+def test_a_crop_as_wide_as_a_half_space_is_refused(fov: int) -> None:
+    camera = intrinsics_from_fov(320, 240, fov)
+    with pytest.raises(InputError, match=r"spans 1\d\d degrees of the view"):
+        crop_camera(camera, np.ones((240, 320), dtype=bool), 128)
+    small = crop_camera(camera, box_mask(300, 100, 320, 140), 128)
+    assert fov_x_deg(small.intrinsics) < 30
+
+
+@pytest.mark.parametrize(("x0", "x1"), [(0, 320), (80, 320), (0, 100)])
+def test_a_wide_crop_sees_every_ray_in_its_place_and_nothing_behind_the_photo(x0: int, x1: int) -> None:
+    camera = intrinsics_from_fov(320, 240, 120)
+    crop = crop_camera(camera, box_mask(x0, 0, x1, 240), 200)
+    towards = rays(crop.intrinsics) @ np.array(crop.crop_from_camera)
+    towards /= np.linalg.norm(towards, axis=-1, keepdims=True)
+    photo = rays(camera)
+    photo = (photo / np.linalg.norm(photo, axis=-1, keepdims=True)).astype(np.float32)
+    seen = warp_to_crop(photo, camera, crop)
+    ahead = towards[..., 2] > 1e-3
+    at = np.where(ahead[..., None], towards / np.where(ahead, towards[..., 2], 1)[..., None], 1e6)
+    inside = (np.abs(at[..., :2]) < np.array([camera.cx - 3, camera.cy - 3]) / camera.fx).all(axis=-1)
+    np.testing.assert_allclose(seen[inside], towards[inside], atol=0.02)
+    outside = (np.abs(at[..., :2]) > np.array([camera.cx + 3, camera.cy + 3]) / camera.fx).any(axis=-1)
+    assert not seen[outside].any()
+
+
+def reduced(picture: np.ndarray, reduction: float) -> np.ndarray:
+    """The middle of a square picture through a crop camera whose pixels are `reduction` of its pixels wide."""
+    side = len(picture)
+    camera = intrinsics_from_fov(side, side, 5)
+    mask = np.zeros((side, side), dtype=bool)
+    inner = slice(side // 4, side - side // 4)
+    mask[inner, inner] = True
+    return warp_to_crop(picture, camera, crop_camera(camera, mask, round(1.1 * side / 2 / reduction)))
+
+
+@pytest.mark.parametrize("reduction", [2, 2.6, 4, 7.3, 10])
+def test_a_reduced_picture_does_not_alias(reduction: float) -> None:
+    """A checkerboard of single pixels becomes grey, and every pixel of a line counts."""
+    side = 1200
+    rows, columns = np.indices((side, side))
+    board = (255 * ((rows + columns) % 2)).astype(np.uint8)
+    grey = reduced(board, reduction).astype(float)
+    assert grey.mean() == pytest.approx(127.5, abs=1)
+    assert np.ptp(grey) < 40
+    line = np.zeros((side, side), dtype=np.float32)
+    line[:, side // 2 : side // 2 + 2] = 1
+    assert reduced(line, reduction).sum(axis=1) == pytest.approx(2 / reduction, rel=0.06)
+
+
+@pytest.mark.parametrize("reduction", [3, 8])
+def test_a_reduced_mask_holds_shares_of_pixels(reduction: int) -> None:
+    side = 1200
+    mask = np.zeros((side, side), dtype=np.float32)
+    edge = side // 2 + 2
+    mask[:, :edge] = 1
+    row = reduced(mask, reduction)[20]
+    # The crop's middle is the photo's: its pixel on the edge is covered as far as the edge.
+    at = len(row) / 2 + (edge - side / 2) / reduction
+    expected = np.clip(at - np.arange(len(row)), 0, 1)
+    np.testing.assert_allclose(row, expected, atol=0.5 / reduction)
+
+
+def test_reduction_is_the_same_whatever_the_number_of_threads() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    threads = cv2.getNumThreads()
+    made = []
+    for number in (1, 4):
+        cv2.setNumThreads(number)
+        made.append(reduced(picture, 3.3))
+    cv2.setNumThreads(threads)
+    np.testing.assert_array_equal(*made)
 
 
 def test_frame_changes_are_rotations() -> None:
