@@ -46,8 +46,8 @@ from scenegen.scene.placement import (
     RESTING_SHARE,
     fit_scale,
     gap_above,
+    scale_on_floor,
     scale_touching,
-    scale_touching_floor,
     surface_depth,
 )
 from scenegen.scene.scoring import score_objects
@@ -161,16 +161,14 @@ def _place(
         return Failure(stage="compose", object=item.id, error="no depth is known where the object is seen")
     contact = next(s for s in layout.supports if s.child == item.id)
     support = contact.parent if contact.parent in placed else FLOOR
+    resting = contact.contact_share >= RESTING_SHARE
     scale = fit.scale
     if fixed is not None:
         scale = fixed
-    elif contact.contact_share >= RESTING_SHARE:
-        if support == FLOOR:
-            touching = scale_touching_floor(unit.vertices, floor)
-        else:
-            touching = scale_touching(unit.vertices, placed[support].mesh, floor, scale, tolerance)
-        if touching is not None and abs(np.log(touching / scale)) <= np.log1p(tolerance):
-            scale = touching
+    elif support == FLOOR:
+        scale = scale_on_floor(unit.vertices, floor, scale, tolerance, resting)
+    elif resting:
+        scale = scale_touching(unit.vertices, placed[support].mesh, floor, scale, tolerance) or scale
     final = replace(unit, vertices=(unit.vertices * scale).astype(np.float32))
     check_object(final)
     gap = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
@@ -92,7 +91,7 @@ def object_view(
     size = int(np.clip(2 * round(0.55 * extent), SMALLEST_CROP, largest))
     crop = crop_camera(camera, mask, size)
     return ObjectView(
-        image=warp_to_crop(image, camera, crop, cv2.INTER_AREA),
+        image=warp_to_crop(image, camera, crop),
         mask=warp_to_crop(mask.astype(np.float32), camera, crop),
         depth=warp_depth_to_crop(depth, camera, crop),
         limit=warp_depth_to_crop(limit, camera, crop),

@@ -1,8 +1,11 @@
 """Pixel-aligned refinement: a generated field, made to agree with the pixels it came from.
 
-Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones,
-and where depth is trusted, the visible surface is drawn to it and nothing reaches behind the background. What the photo does
-not show stays as it was generated.
+Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones.
+Where depth is trusted, the visible surface is drawn to it, and where it was measured, nothing reaches behind the background.
+What the photo does not show stays as it was generated.
+
+A background that is only estimated cuts nothing: off by less than an object is deep, it would leave shards of it. When the
+scene is composed, the object is moved as a whole.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ FAR = 1e6
 TRUSTED = 0.08
 """Largest error of the depth across an object, as a share of its width, at which its visible surface is drawn to the depth.
 Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
-SUNK = 0.5
-"""Share of an object behind the background from which on it is the background that is wrong."""
+MEASURED = 0.02
+"""The same error, up to which the depth counts as measured, and the background bounds the object."""
 FRONT_SIDE = 160
 """Most pixels across the picture that the generated surface is looked at with: it has few cells."""
 FRONT_RIM = 0.6
@@ -54,7 +57,7 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
 
     Args:
         field: generated, in the latent frame.
-        view: what the photo shows of the object; its `relief_error` says whether its depth is trusted.
+        view: what the photo shows of the object; its `relief_error` says how far its depth is trusted.
         edge: of the cube, in metres (`cube_edge`).
         resolution: cells along an edge of the refined grid.
     """
@@ -66,16 +69,13 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         return cells.at(picture, order).reshape(z.shape)
 
     inside = view.mask > 0.5
-    trusted = view.relief_error <= TRUSTED
-    front = visible_front(view)
-    hidden = unseen(view, front)
+    seen_front = visible_front(view)
+    front = seen_front if view.relief_error <= TRUSTED else generated_front(field, view, edge)
+    hidden = unseen(view, seen_front)
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
     cell = edge / resolution
-    background = np.where(view.limit > 0, view.limit, FAR).astype(np.float32)
-    if not trusted:
-        # Contact will lift the object onto the background; cut by one that is only estimated, a bowl would lose its bottom.
-        front = before_background(generated_front(field, view, edge), background, view, SKIN * cell)
-        background = np.full_like(background, FAR)
+    bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
+    background = np.where(bounded, view.limit, FAR).astype(np.float32)
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
@@ -183,23 +183,6 @@ def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.n
     thin = seen & ~ndimage.binary_dilation(inner, iterations=2 * rim)
     front = continued_as_planes(np.where(seen, depth, 1), inner | thin, 2.0 * rim)
     return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-
-
-def before_background(
-    front: Float32[np.ndarray, "s s"], background: Float32[np.ndarray, "s s"], view: ObjectView, skin: float
-) -> Float32[np.ndarray, "s s"]:
-    """A generated front (z-depth, metres), at least `skin` before an estimated background, or that would hide it.
-
-    The object will be moved until its depth is that of the photo in the median, so the background is taken from there. Where
-    most of the object would lie behind it, the background is wrong, and nothing is changed.
-    """
-    inside = view.mask > 0.5
-    known = inside & (view.depth > 0)
-    background = background / np.median(view.depth[known] / front[known])
-    sunk = front > background - skin
-    if sunk[inside].mean() >= SUNK:
-        return front
-    return np.where(sunk, np.maximum(background - skin, front[inside].min()), front).astype(np.float32)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:

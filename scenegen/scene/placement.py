@@ -84,6 +84,22 @@ def scale_touching_floor(vertices: Float[np.ndarray, "v 3"], floor: Floor) -> fl
     return -floor.offset / lowest if lowest < 0 else None
 
 
+def scale_on_floor(
+    vertices: Float[np.ndarray, "v 3"], floor: Floor, scale: float, tolerance: float, resting: bool
+) -> float:
+    """The s nearest to `scale`, within a factor 1 + `tolerance`, at which an object agrees with the floor.
+
+    One that rests on it touches it, where that is within reach. Any other is not below it, as far as that is in reach: the
+    floor would hide what the photo shows.
+    """
+    touching = scale_touching_floor(vertices, floor)
+    if touching is None:
+        return scale
+    if resting and abs(np.log(touching / scale)) <= np.log1p(tolerance):
+        return touching
+    return min(scale, max(touching, scale / (1 + tolerance)))
+
+
 def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor) -> float | None:
     """Height of an object (camera frame) above the upper side of its support, along gravity, metres.
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scenegen.camera import rays
 from scenegen.errors import InputError
 from scenegen.generator import Shape
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.refine import (
-    before_background,
+    MEASURED,
     outline_distance,
     refine,
     refined_mesh,
@@ -205,15 +207,12 @@ def test_outline_distance_is_measured_to_the_line_between_pixels() -> None:
     assert (outline_distance(np.ones((4, 4), bool)) > 0).all()
 
 
-def test_a_few_pixels_behind_the_background_are_drawn_before_it() -> None:
-    view = replace(sphere_view(), relief_error=0.17)
-    front = np.where(view.mask > 0.5, view.depth, 2).astype(np.float32)
-    low = np.arange(SIDE)[:, None] > 0.8 * SIDE
-    background = np.where(low, np.float32(1.6), view.limit).astype(np.float32)
-    drawn = before_background(front, background, view, 0.05)
-    inside = view.mask > 0.5
-    nearest = front[inside].min()
-    assert (drawn[inside] <= np.maximum(background[inside] - 0.05, nearest) + 1e-6).all()
-    np.testing.assert_array_equal(drawn[inside & ~low], front[inside & ~low])
-    everywhere = np.full_like(front, 1.0)  # all of it would be behind
-    np.testing.assert_array_equal(before_background(front, everywhere, view, 0.05), front)
+@settings(max_examples=5, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(MEASURED + 0.001, 0.3))
+def test_an_estimated_background_changes_nothing_of_an_object(seed: int, relief_error: float) -> None:
+    view = replace(sphere_view(), relief_error=relief_error)
+    noise = np.random.default_rng(seed).normal(0, 0.3, view.limit.shape)
+    other = replace(view, limit=(view.limit * np.exp(noise)).astype(np.float32))
+    edge = cube_edge(view)
+    field = ball_field(edge, metric_crop_from_latent(view, edge), CENTRE, RADIUS)
+    np.testing.assert_array_equal(refine(field, view, edge, 32).values, refine(field, other, edge, 32).values)

@@ -13,6 +13,7 @@ from scenegen.scene.layout import Floor
 from scenegen.scene.placement import (
     fit_scale,
     gap_above,
+    scale_on_floor,
     scale_touching,
     scale_touching_floor,
     surface_depth,
@@ -53,6 +54,28 @@ def test_the_floor_is_touched_exactly(factor: float) -> None:
 
 def test_nothing_below_the_horizon_touches_no_floor() -> None:
     assert scale_touching_floor(np.array([[0.0, -5.0, 1.0]]), FLOOR) is None
+
+
+@given(st.floats(0.7, 1.4), st.floats(0, 0.25), st.booleans())
+def test_no_object_stays_below_the_floor_as_far_as_its_distance_may_be_wrong(
+    factor: float, tolerance: float, resting: bool
+) -> None:
+    """It moves as a whole along its rays: up to the floor, or as near as the tolerance allows; down only to rest."""
+    vertices = SCENE.boxes[0].vertices.astype(float)
+    touching = scale_touching_floor(vertices, FLOOR)
+    assert touching is not None
+    scale = scale_on_floor(vertices, FLOOR, factor * touching, tolerance, resting)
+    assert 1 / (1 + tolerance) - 1e-9 <= scale / (factor * touching) <= 1 + tolerance + 1e-9
+    if factor > 1:
+        assert scale == pytest.approx(max(touching, factor * touching / (1 + tolerance)))
+    elif resting and 1 / factor <= 1 + tolerance:
+        assert scale == pytest.approx(touching)
+    else:
+        assert scale == factor * touching
+
+
+def test_what_never_meets_the_floor_keeps_its_distance() -> None:
+    assert scale_on_floor(np.array([[0.0, -5.0, 1.0]]), FLOOR, 2.0, 0.2, True) == 2.0
 
 
 def test_an_object_is_set_down_on_another() -> None:
