@@ -136,7 +136,7 @@ class Photo(Record):
     alpha: Artifact | None
     """PNG, 8-bit grey, where the picture came with a useful alpha channel."""
     masks: Artifact | None
-    """PNG, 16-bit ids at working size, where the user gave masks."""
+    """PNG, 16-bit ids at working size, where the user gave masks; 0 and 65535 as in `Instances`."""
     depth: Artifact | None
     """npy float32 z-depth in metres at working size, 0 where unknown, where the user gave depth."""
     width: int
@@ -163,7 +163,7 @@ class Instance(Record):
 
 class Instances(Record):
     masks: Artifact
-    """PNG, 16-bit: the id of the object each pixel shows, 0 for none."""
+    """PNG, 16-bit: the id of the object each pixel shows, 0 for background that is seen, 65535 where neither is known."""
     items: tuple[Instance, ...]
     backend: str
     licence: str

@@ -8,9 +8,10 @@ from scipy import ndimage
 from scenegen.camera import matrix4, unproject, vector
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import save_mesh
+from scenegen.ids import BACKGROUND, shows_object
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
-from scenegen.scene.background import background_depth, background_surfaces, inpainted
+from scenegen.scene.background import background_depth, background_surfaces, below_objects, inpainted, with_room
 from scenegen.scene.layout import find_floor, find_supports, world_from_camera
 from stages.stage import Stage, Work
 
@@ -23,15 +24,19 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     camera = depth.intrinsics
     floor = find_floor(z, ids, camera, config, depth.gravity, depth.uncertainty)
     points = unproject(camera, z)
-    of_interest = (ids > 0) & (z > 0) if ((ids > 0) & (z > 0)).any() else z > 0
+    of_interest = shows_object(ids) & (z > 0)
+    if not of_interest.any():
+        of_interest = z > 0
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
     behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
     # Objects leave a rim of mixed pixels around their masks; paint it out with them.
     rim = max(2, round(0.006 * max(ids.shape)))
-    clean = inpainted(image, ndimage.binary_dilation(ids > 0, iterations=rim))
+    clean = inpainted(image, ndimage.binary_dilation(ids != BACKGROUND, iterations=rim))
     surfaces = []
-    for name, mesh in background_surfaces(clean, behind, is_floor, camera, floor, config).items():
+    below = below_objects(z, ids, camera, floor, depth.uncertainty)
+    shown = with_room(behind, z, ids, camera, depth.relief_error)
+    for name, mesh in background_surfaces(clean, shown, is_floor, camera, floor, config, below).items():
         save_mesh(mesh, work.write(f"{name}.npz"))
         surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
     return Layout(

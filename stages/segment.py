@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt16
 
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SegmentConfig
+from scenegen.ids import object_ids
 from scenegen.perception import Segmentation
-from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered
+from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, without_small
 from scenegen.perception.regions import segment_regions
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
@@ -32,9 +33,9 @@ NOTHING_FOUND = (
 def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     """The objects of the photo: from the user's masks, else its alpha channel, else the configured segmenter.
 
-    Every source is cleaned alike: stray specks and small objects are dropped, tiny holes closed. Ids of the user's
-    masks stay as they are; all others become 1..n. A photo without objects is no error: `items` is then empty, and a
-    warning says so.
+    Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks
+    and tiny holes. What is dropped is unknown, not background. Ids of the user's masks stay as they are; all others become
+    1..n. A photo without objects is no error: `items` is then empty, and a warning says so.
 
     Raises:
         ScenegenError: from the segmenter.
@@ -42,7 +43,8 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     found = _find(photo, config, work)
     given = photo.masks is not None
     min_area = MIN_USER_AREA if given else round(config.min_area * photo.width * photo.height)
-    clean = clean_masks(found.ids, min_area)
+    drawn = given or photo.alpha is not None
+    clean = without_small(found.ids, min_area) if drawn else clean_masks(found.ids, min_area)
     warnings = list(found.warnings)
     if clean.dropped:
         named = ", ".join(str(number) for number in clean.dropped[:NAMED_IDS])
@@ -106,7 +108,7 @@ def _find(photo: Photo, config: SegmentConfig, work: Work) -> Segmentation:
 
 def _certain(ids: UInt16[np.ndarray, "h w"], backend: str) -> Segmentation:
     """Objects somebody has drawn."""
-    count = int(ids.max())
+    count = max(object_ids(ids), default=0)
     return Segmentation(
         ids=ids, scores=(1.0,) * count, labels=("object",) * count, backend=backend, licence="none: no weights"
     )

@@ -12,6 +12,7 @@ from scenegen.decoder.photo import UprightPhoto
 from scenegen.decoder.picture import open_picture, parsing
 from scenegen.decoder.resample import nearest
 from scenegen.errors import InputError
+from scenegen.ids import BACKGROUND, UNKNOWN
 
 MAX_OBJECTS = 254
 JPEG_FORMATS = ("JPEG", "MPO")
@@ -22,10 +23,11 @@ ROWS = 256
 
 
 def read_masks(paths: list[Path], photo: UprightPhoto) -> tuple[UInt16[np.ndarray, "h w"], list[str]]:
-    """The id of the object each pixel of the photo shows, 0 for none, at working size; and warnings.
+    """The id of the object each pixel of the photo shows, 0 for background, at working size; and warnings.
 
-    One picture holds ids: its grey value or palette index, 0 for none. In a colour picture each distinct colour is
-    an object, black or transparent is none, and ids count from 1 in order of first appearance, row by row.
+    One picture holds ids: its grey value or palette index, 0 for background. 65535 is unknown, as in the `masks.png` of a
+    scene, unless it is all that is drawn: white on black. In a colour picture each distinct colour is an object, black or
+    transparent is background, and ids count from 1 in order of first appearance, row by row.
     Several pictures show one object each, with ids from 1 in the given order. Their object is what is opaque or, in
     a picture without transparency, what is not black. Where objects overlap, the earlier one keeps the pixel.
 
@@ -54,7 +56,10 @@ def _from_ids(path: Path, photo: UprightPhoto) -> tuple[list[int], UInt16[np.nda
     if picture.mode in ("1", "L", "LA", "P", "PA", "I;16"):
         # Pillow takes no channel out of a 16-bit picture.
         values = np.asarray(picture if picture.mode == "I;16" else picture.getchannel(0)).astype(np.uint16)
-        return _distinct(values, what), nearest(values, photo.rgb.size)
+        drawn = _distinct(values, what)
+        if drawn == [UNKNOWN]:
+            values, drawn = np.minimum(values, 1), [1]
+        return [value for value in drawn if value != UNKNOWN], nearest(values, photo.rgb.size)
     rgba = np.asarray(picture.convert("RGBA"))
     colours = rgba.view("<u4")[..., 0] & 0xFFFFFF
     colours[rgba[..., 3] <= HALF] = 0
@@ -75,7 +80,7 @@ def _from_objects(paths: list[Path], photo: UprightPhoto) -> tuple[list[int], UI
             threshold = HALF if stored.format in JPEG_FORMATS else 0
             picture = _upright(stored, what, photo)
         shown = nearest(_object(picture, threshold), photo.rgb.size)
-        ids[shown & (ids == 0)] = number
+        ids[shown & (ids == BACKGROUND)] = number
     return list(range(1, len(paths) + 1)), ids
 
 

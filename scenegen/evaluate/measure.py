@@ -43,6 +43,7 @@ from scenegen.evaluate.record import (
 from scenegen.evaluate.sampling import Samples, Triangles, sample_outside, visible
 from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.render import RayCaster, render
+from scenegen.ids import object_ids
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 
@@ -52,7 +53,7 @@ MIN_PIXELS = 100
 """Correspondences a similarity is found from, at least."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MadeScene:
     """What was made of a picture."""
 
@@ -71,7 +72,7 @@ def nothing_made(camera: Intrinsics) -> MadeScene:
     return MadeScene({}, {}, np.zeros((camera.height, camera.width), np.uint16), camera)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cloud:
     """A surface as samples, with the part of it that the camera does not see."""
 
@@ -106,7 +107,7 @@ def measure_perception(
     """Scores of masks, depth and camera, at working size; what is true is resampled to it (nearest).
 
     Args:
-        ids: found objects, 0 for none.
+        ids: found objects.
         depth: estimated z-depth, 0 where unknown.
         camera: assumed or estimated.
         true_ids: true objects, of any size; None where they are not known.
@@ -114,7 +115,7 @@ def measure_perception(
         true_camera: None where it is not known.
     """
     size = ids.shape[1], ids.shape[0]
-    found, labelled, precision, recall, mean = len(np.unique(ids[ids > 0])), None, None, None, None
+    found, labelled, precision, recall, mean = len(object_ids(ids)), None, None, None, None
     if true_ids is not None:
         made, true, ious = mask_ious(ids, nearest(true_ids, size))
         pairs = hungarian(ious, 0.0)
@@ -136,7 +137,7 @@ def measure_perception(
 
 def nothing_seen(true_ids: Integer[np.ndarray, "h w"] | None) -> PerceptionScores:
     """Scores of a picture in which nothing was found, its true objects given where they are known."""
-    labelled = None if true_ids is None else len(np.unique(true_ids[true_ids > 0]))
+    labelled = None if true_ids is None else len(object_ids(true_ids))
     missed = 0.0 if labelled else None
     return PerceptionScores(
         found=0,

@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from scenegen.evaluate.record import DepthScores, Penetration, PrecisionRecall, SurfaceScores
 from scenegen.evaluate.sampling import Triangles
+from scenegen.ids import shows_object
 
 MATCHED_IOU = 0.25
 """Visible masks that overlap less are not of the same object."""
@@ -87,14 +88,14 @@ def extents_error(made: Float[np.ndarray, "n d"], true: Float[np.ndarray, "m d"]
 def mask_ious(
     made: Integer[np.ndarray, "h w"], true: Integer[np.ndarray, "h w"]
 ) -> tuple[list[int], list[int], Float[np.ndarray, "m t"]]:
-    """Ids of the made and of the true objects, ascending, and the IoU of every pair. Id 0 is no object."""
+    """Ids of the made and of the true objects, ascending, and the IoU of every pair."""
     made_ids, made_index = np.unique(made, return_inverse=True)
     true_ids, true_index = np.unique(true, return_inverse=True)
     shape = (len(made_ids), len(true_ids))
     common = np.bincount(made_index.ravel() * shape[1] + true_index.ravel(), minlength=shape[0] * shape[1])
     common = common.reshape(shape)
     unions = common.sum(axis=1, keepdims=True) + common.sum(axis=0, keepdims=True) - common
-    rows, columns = made_ids > 0, true_ids > 0
+    rows, columns = shows_object(made_ids), shows_object(true_ids)
     ious = (common / unions)[np.ix_(rows, columns)]
     return made_ids[rows].tolist(), true_ids[columns].tolist(), ious
 

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped, UInt8
 from scipy import ndimage
 
+from scenegen.ids import object_ids, shows_object
+
 GOLDEN_ANGLE = 0.381966
 DEPTH_PERCENTILES = (1, 99)
 DIFFERENCE_RANGE = 128
@@ -40,7 +42,7 @@ def paint_masks(photo: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w
     """The photo greyed and paled, each object tinted and outlined in its colour."""
     grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     painted = (0.55 * grey + 0.45 * 255).astype(np.uint8)
-    for object_id in _present(ids):
+    for object_id in object_ids(ids):
         mask = ids == object_id
         painted[mask] = np.round(0.5 * photo[mask] + 0.5 * np.array(object_color(object_id))).astype(np.uint8)
     return paint_outlines(painted, ids)
@@ -50,7 +52,7 @@ def paint_outlines(picture: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray,
     """`picture` with the outline of every object in its colour, on a white one that shows on any ground."""
     painted = np.ascontiguousarray(picture).copy()
     thickness = max(1, round(max(ids.shape) / 640))
-    for object_id in _present(ids):
+    for object_id in object_ids(ids):
         mask = (ids == object_id).astype(np.uint8)
         outlines, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(painted, outlines, -1, (255, 255, 255), thickness + 2, cv2.LINE_AA)
@@ -61,7 +63,9 @@ def paint_outlines(picture: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray,
 def label_places(ids: Integer[np.ndarray, "h w"]) -> dict[int, tuple[float, float]]:
     """Where to write each object's id, (u, v) in pixels: the point of its mask farthest from the mask's edge."""
     places = {}
-    for object_id, window in enumerate(ndimage.find_objects(ids.astype(np.int32)), start=1):
+    for object_id, window in enumerate(
+        ndimage.find_objects(np.where(shows_object(ids), ids, 0).astype(np.int32)), start=1
+    ):
         if window is not None:
             inside = ndimage.distance_transform_edt(np.pad(ids[window] == object_id, 1))[1:-1, 1:-1]
             v, u = np.unravel_index(int(inside.argmax()), inside.shape)
@@ -124,10 +128,6 @@ def data_uri(picture: UInt8[np.ndarray, "h w c"], kind: Literal["jpeg", "png"]) 
     if not written:
         raise ValueError(f"`picture` is {picture.dtype} {picture.shape}; it must be 8-bit RGB, or RGBA as PNG.")
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
-
-
-def _present(ids: Integer[np.ndarray, "h w"]) -> list[int]:
-    return [int(value) for value in np.unique(ids) if value > 0]
 
 
 def _viridis(levels: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segmentation:
     """The separate objects of a photo."""
 
     ids: UInt16[np.ndarray, "h w"]
-    """Id of the object each pixel shows, 0 for none."""
+    """Id of the object each pixel shows, with `BACKGROUND` and `UNKNOWN` of `scenegen.ids`."""
     scores: tuple[float, ...]
     """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`, also where an id is left out."""
     labels: tuple[str, ...]
@@ -24,7 +24,7 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DepthEstimate:
     """How far away everything in a photo is."""
 

@@ -22,6 +22,7 @@ from jaxtyping import Float32, Integer, UInt8, UInt16
 
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
+from scenegen.ids import shows_object
 from scenegen.models import digest_of
 from scenegen.networks import loaded
 from scenegen.perception import DepthEstimate, Segmentation
@@ -67,7 +68,7 @@ RELIEF_ERROR = 0.17
 itself has 0.16; the network gives about a sixth of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Perception:
     """What the network says of one photo, on cells of its working copy."""
 
@@ -88,7 +89,7 @@ class Perception:
     """Unit vector of gravity in the camera's frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """One object as the network groups it."""
 
@@ -123,7 +124,7 @@ def estimate_depth_embedded(
 
     Args:
         image: sRGB.
-        ids: id of the object each pixel shows, 0 for none.
+        ids: id of the object each pixel shows.
         config: says the scale.
         runtime: device.
 
@@ -137,7 +138,7 @@ def estimate_depth_embedded(
         raise InputError(f"`ids` is {ids.shape[1]}x{ids.shape[0]}; it must be {width}x{height}, the photo's size.")
     perception = perceive(image, runtime)
     relative = np.exp(enlarged_by_object(perception.log_depth, ids))
-    shown = ids > 0
+    shown = shows_object(ids)
     scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
     return DepthEstimate(
         depth=(relative * scale).astype(np.float32),

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from scenegen.camera import rays
 from scenegen.config import GroundConfig
+from scenegen.ids import BACKGROUND, shows_object
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
 from scenegen.remarks import note
@@ -41,13 +42,14 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
     point lies behind the ground or the backdrop.
 
     Args:
-        ids: id of the object each pixel shows, 0 for none, of the camera's size.
+        ids: id of the object each pixel shows, of the camera's size.
         camera: of the photo.
         config: height and pitch of the camera, and how far away the backdrop is (horizontally).
     """
     room = room_depth(camera, config)
     z = room.copy()
-    windows = {index + 1: window for index, window in enumerate(ndimage.find_objects(ids.astype(np.int32))) if window}
+    objects = np.where(shows_object(ids), ids, BACKGROUND).astype(np.int32)
+    windows = {index + 1: window for index, window in enumerate(ndimage.find_objects(objects)) if window}
     placed: set[int] = set()
     # What carries others reaches further down in the picture, so it has its depth before they ask for it.
     for number in sorted(windows, key=lambda number: (-windows[number][0].stop, number)):
@@ -142,12 +144,12 @@ def _contact(
     columns += window[1].start
     below = np.minimum(rows + 1, ids.shape[0] - 1)
     under = ids[below, columns]
-    others, counts = np.unique(under[(under != 0) & (under != number)], return_counts=True)
+    others, counts = np.unique(under[shows_object(under) & (under != number)], return_counts=True)
     if len(others):
         carrier = int(others[counts.argmax()])
         if counts.max() > len(columns) / 2 and carrier in placed:
             return float(np.median(forward[below, columns][under == carrier]))
     # Where the object is its own lower neighbour, the picture's border cuts it off.
-    free = (under == 0) | (under == number)
+    free = (under == BACKGROUND) | (under == number)
     grounded = free if free.any() else np.ones_like(free)
     return float(np.percentile(room_forward[rows, columns][grounded], CONTACT_PERCENTILE))

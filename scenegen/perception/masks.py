@@ -11,16 +11,17 @@ from jaxtyping import Bool, UInt8, UInt16
 from scipy import ndimage
 from skimage.segmentation import watershed
 
+from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
+
 SPECK_SHARE = 0.01
 """A component below this share of its object is a stray speck; a hole below it is a tiny one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Masks:
     """Objects that are fit for the later stages."""
 
     ids: UInt16[np.ndarray, "h w"]
-    """Id of the object each pixel shows, 0 for none."""
     dropped: tuple[int, ...]
     """Ids of the objects that were too small."""
 
@@ -28,37 +29,42 @@ class Masks:
 def clean_masks(ids: UInt16[np.ndarray, "h w"], min_area: int) -> Masks:
     """Drops stray specks, then objects below `min_area` pixels, then closes tiny holes. Ids stay as they are.
 
-    A hole is closed only where it shows no other object.
+    What is dropped becomes unknown. A hole is closed only where it shows no other object.
     """
     clean = ids.copy()
     for number, window in _windows(ids):
-        clean[window][_specks(ids[window] == number)] = 0
-    areas = np.bincount(clean.ravel(), minlength=int(ids.max()) + 1)
-    small = (areas < min_area) & (np.bincount(ids.ravel()) > 0)
-    small[0] = False
-    clean[small[clean]] = 0
+        clean[window][_specks(ids[window] == number)] = UNKNOWN
+    clean = without_small(clean, min_area).ids
     for number, window in _windows(clean):
         view = clean[window]
-        view[_tiny_holes(view == number) & (view == 0)] = number
-    return Masks(clean, tuple(np.flatnonzero(small).tolist()))
+        view[_tiny_holes(view == number) & ~shows_object(view)] = number
+    return Masks(clean, tuple(sorted(set(object_ids(ids)) - set(object_ids(clean)))))
+
+
+def without_small(ids: UInt16[np.ndarray, "h w"], min_area: int) -> Masks:
+    """Drops the objects below `min_area` pixels, which become unknown; leaves all others as they are."""
+    small = tuple(number for number, _, area in boxes_and_areas(ids) if area < min_area)
+    return Masks(np.where(np.isin(ids, small), np.uint16(UNKNOWN), ids), small)
 
 
 def renumbered(ids: UInt16[np.ndarray, "h w"]) -> tuple[UInt16[np.ndarray, "h w"], tuple[int, ...]]:
     """The id picture with ids 1..n in the old order, and the old id of each."""
-    present = np.unique(ids[ids > 0])
-    table = np.zeros(int(ids.max()) + 1, dtype=np.uint16)
+    present = object_ids(ids)
+    table = np.zeros(UNKNOWN + 1, dtype=np.uint16)
+    table[UNKNOWN] = UNKNOWN
     table[present] = np.arange(1, len(present) + 1)
-    return table[ids], tuple(present.tolist())
+    return table[ids], tuple(present)
 
 
 def alpha_components(alpha: UInt8[np.ndarray, "h w"], max_objects: int) -> UInt16[np.ndarray, "h w"]:
     """The connected parts of what is more than half opaque (`alpha` above 127), as ids 1..n, the largest first.
 
-    Parts beyond the `max_objects` largest are left out.
+    Parts beyond the `max_objects` largest are unknown.
     """
     _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 127).astype(np.uint8), connectivity=8)
     largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:max_objects]
-    table = np.zeros(len(stats), dtype=np.uint16)
+    table = np.full(len(stats), UNKNOWN, dtype=np.uint16)
+    table[0] = BACKGROUND
     table[largest] = np.arange(1, len(largest) + 1)
     return table[labels]
 
@@ -89,8 +95,8 @@ def boxes_and_areas(ids: UInt16[np.ndarray, "h w"]) -> Iterator[tuple[int, tuple
 
 
 def _windows(ids: UInt16[np.ndarray, "h w"]) -> Iterator[tuple[int, tuple[slice, slice]]]:
-    """Every id present, with its bounding box."""
-    for index, window in enumerate(ndimage.find_objects(ids)):
+    """Every object present, with its bounding box."""
+    for index, window in enumerate(ndimage.find_objects(np.where(shows_object(ids), ids, BACKGROUND))):
         if window is not None:
             yield index + 1, window
 

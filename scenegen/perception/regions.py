@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from scenegen.config import RegionsConfig
+from scenegen.ids import UNKNOWN
 from scenegen.perception import Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.superpixels import Adjacency, adjacency, saliency, superpixels, weighted_lab
@@ -70,7 +71,7 @@ CARRIED = 0.5
 """Share of an object's outline that a surface it lies on has around it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tree:
     """Regions: first the superpixels, then every merge."""
 
@@ -106,8 +107,10 @@ def segment_regions(image: UInt8[np.ndarray, "h w 3"], config: RegionsConfig) ->
     value = _values(graph, members, probability, config.min_area)
     taken = _prefer_patches(_best_cut(tree, value), members, value, first_patch=len(tree.members))
     taken = _without_surfaces(graph, members, taken)
-    taken = sorted(taken, key=lambda region: -probability[region])[: config.max_objects]
+    taken = sorted(taken, key=lambda region: -probability[region])
     id_of = np.zeros(len(graph.area), dtype=np.uint16)
+    id_of[members[taken].any(axis=0)] = UNKNOWN
+    taken = taken[: config.max_objects]
     for number, region in enumerate(taken, start=1):
         id_of[members[region]] = number
     ids = id_of[labels]

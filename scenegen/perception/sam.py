@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt16
 
 from scenegen.config import SamConfig
 from scenegen.errors import UsageError, WeightsError
+from scenegen.ids import UNKNOWN
 from scenegen.models import MODELS, check_digest, digest_of, locate, registered
 from scenegen.networks import loaded
 from scenegen.perception import Segmentation
@@ -100,7 +101,7 @@ def segment_sam(
             f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept (segment.max_objects)."
         )
         order = order[: config.max_objects]
-        ids[ids > config.max_objects] = 0
+        ids[ids > config.max_objects] = UNKNOWN
     return Segmentation(
         ids=ids,
         scores=tuple(float(np.clip(scores[index], 0, 1)) for index in order),

@@ -18,6 +18,7 @@ from jaxtyping import Float, Integer
 from scipy.spatial import cKDTree
 
 from scenegen.geometry.mesh import TexturedMesh
+from scenegen.ids import shows_object
 
 CAMERA = "camera"
 TOUCHING = 0.03
@@ -49,7 +50,7 @@ def occlusions(
         a = np.moveaxis(ids, axis, 0)
         z = np.moveaxis(depth, axis, 0)
         first, second, z_first, z_second = a[:-1], a[1:], z[:-1], z[1:]
-        border = (first != second) & (first > 0) & (second > 0) & (z_first > 0) & (z_second > 0)
+        border = (first != second) & shows_object(first) & shows_object(second) & (z_first > 0) & (z_second > 0)
         pairs = np.stack([first[border], second[border]], axis=1).astype(int)
         steps = (z_second - z_first)[border]
         for pair in np.unique(pairs, axis=0):

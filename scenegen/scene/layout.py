@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import depth_normals, fit_plane
+from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
 from scenegen.records import Intrinsics, Support, Vector
 from scenegen.remarks import note
 
@@ -20,7 +21,7 @@ MOST_BENT = 0.08
 """Largest share of the depth by which an estimated depth may leave a plane and still be it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Floor:
     """The plane n . X + offset = 0 in the camera frame, n a unit vector that points up; the camera is above it."""
 
@@ -58,9 +59,9 @@ def find_floor(
     up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
     most = config.max_tilt_deg if gravity is None else config.max_slope_deg
     points = unproject(camera, depth)
-    seen = (ids == 0) & (depth > 0)
+    seen = (ids == BACKGROUND) & (depth > 0)
     background = points[seen]
-    objects = [points[(ids == i) & (depth > 0)] for i in np.unique(ids[ids > 0])]
+    objects = [points[(ids == i) & (depth > 0)] for i in object_ids(ids)]
     objects = [cloud for cloud in objects if len(cloud) >= 16]
     chosen = np.linspace(0, len(background) - 1, min(MAX_POINTS, len(background))).astype(int)
     rest, normals = background[chosen], depth_normals(depth, camera)[seen][chosen]
@@ -154,7 +155,7 @@ def find_supports(
     heights = floor.heights(points)
     step = max(2, round(0.006 * max(ids.shape)))
     supports: list[Support] = []
-    for child in (int(i) for i in np.unique(ids[ids > 0])):
+    for child in object_ids(ids):
         mask = ids == child
         known = mask & (depth > 0)
         if not known.any():
@@ -168,7 +169,7 @@ def find_supports(
         shares = {
             int(parent): float(np.mean(same_depth & (neighbour == parent)))
             for parent in np.unique(neighbour)
-            if parent != child
+            if parent not in (child, UNKNOWN)
         }
         low = float(np.percentile(heights[known], 2))
         parent = max((i for i in shares if i > 0), key=lambda i: shares[i], default=FLOOR)
@@ -183,13 +184,15 @@ def support_depth(
 ) -> Float[np.ndarray, "h w"]:
     """z-depth at which every ray meets the level plane that the object of `mask`, standing on another, rests on.
 
-    That plane lies at the height of the object's lowest visible points; infinite where nothing is known.
+    That plane lies at the height of the object's lowest visible points, but never before a visible one; infinite where
+    nothing is known.
     """
     known = mask & (depth > 0)
     if not known.any():
         return np.full(mask.shape, np.inf)
     height = float(np.percentile(floor.heights(unproject(camera, depth)[known]), 1))
-    return Floor(floor.normal, floor.offset - height, floor.source).depth(rays(camera))
+    plane = Floor(floor.normal, floor.offset - height, floor.source).depth(rays(camera))
+    return np.maximum(plane, np.where(known, depth, 0))
 
 
 def _lower_outline(

@@ -7,18 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, snap_to_edges
+from scenegen.ids import UNKNOWN, object_ids, shows_object
+from scenegen.perception.masks import (
+    alpha_components,
+    boxes_and_areas,
+    clean_masks,
+    renumbered,
+    snap_to_edges,
+    without_small,
+)
 
 
 def blank(height: int = 60, width: int = 80) -> np.ndarray:
     return np.zeros((height, width), dtype=np.uint16)
 
 
-def test_stray_specks_go_and_the_object_stays() -> None:
+def test_stray_specks_become_unknown_and_the_object_stays() -> None:
     ids = blank()
     ids[10:40, 10:40] = 7
     expected = ids.copy()
     ids[50:52, 70:74] = 7  # 8 pixels, below 1 % of 908
+    expected[50:52, 70:74] = UNKNOWN
     clean = clean_masks(ids, min_area=64)
     assert (clean.ids == expected).all()
     assert clean.dropped == ()
@@ -31,14 +40,32 @@ def test_a_second_part_that_is_no_speck_stays() -> None:
     assert (clean_masks(ids, min_area=64).ids == ids).all()
 
 
-def test_small_objects_are_dropped_and_named() -> None:
+def test_small_objects_become_unknown_and_are_named() -> None:
     ids = blank()
     ids[10:40, 10:40] = 3
     ids[50:57, 50:59] = 9  # 63 pixels
     ids[50:58, 70:78] = 12  # 64 pixels
+    for clean in (clean_masks(ids, min_area=64), without_small(ids, min_area=64)):
+        assert clean.dropped == (9,)
+        assert object_ids(clean.ids) == [3, 12]
+        np.testing.assert_array_equal(clean.ids == UNKNOWN, ids == 9)
+
+
+def test_what_is_unknown_fills_a_hole_and_is_no_object() -> None:
+    ids = blank()
+    ids[5:45, 5:45] = 1
+    ids[10:12, 10:12] = 2  # too small to be an object, and inside another
     clean = clean_masks(ids, min_area=64)
-    assert clean.dropped == (9,)
-    assert set(np.unique(clean.ids)) == {0, 3, 12}
+    assert clean.dropped == (2,)
+    assert (clean.ids[5:45, 5:45] == 1).all()
+    assert list(boxes_and_areas(np.full((4, 5), UNKNOWN, np.uint16))) == []
+    assert renumbered(np.array([[0, 7, UNKNOWN]], np.uint16))[0].tolist() == [[0, 1, UNKNOWN]]
+
+
+def test_an_object_of_specks_only_is_dropped_and_named() -> None:
+    ids = blank()
+    ids[::4, ::4] = 5  # 300 pixels, none beside another
+    assert clean_masks(ids, min_area=64).dropped == (5,)
 
 
 def test_tiny_holes_close_but_real_ones_and_other_objects_stay() -> None:
@@ -80,7 +107,8 @@ def test_alpha_gives_the_largest_parts_first() -> None:
     ids = alpha_components(alpha, max_objects=2)
     assert (ids[20:50, 20:50] == 1).all()
     assert (ids[2:12, 2:12] == 2).all()
-    assert np.count_nonzero(ids) == 900 + 100
+    assert (ids[55:58, 2:5] == UNKNOWN).all()
+    assert np.count_nonzero(ids) == 900 + 100 + 9
 
 
 def test_boxes_are_tight_and_exclusive() -> None:
@@ -123,12 +151,11 @@ def test_a_thin_object_survives_snapping() -> None:
 @given(arrays(np.uint16, (24, 30), elements=st.sampled_from([0, 1, 2, 900])), st.integers(1, 60))
 def test_invariants_of_cleaning(ids: np.ndarray, min_area: int) -> None:
     clean = clean_masks(ids, min_area)
-    left = set(np.unique(clean.ids)) - {0}
-    assert left | set(clean.dropped) == set(np.unique(ids)) - {0}
+    left = set(object_ids(clean.ids))
+    assert left | set(clean.dropped) == set(object_ids(ids))
     assert not left & set(clean.dropped)
     areas = [area for _, _, area in boxes_and_areas(clean.ids)]
     assert all(area >= min_area for area in areas)
-    assert sum(areas) == np.count_nonzero(clean.ids)
-    # Nothing changes hands: a pixel keeps its object, loses it, or is filled.
-    both = (ids > 0) & (clean.ids > 0)
-    assert both.sum() == 0 or (np.isin(clean.ids[both], list(left))).all()
+    assert sum(areas) == np.count_nonzero(shows_object(clean.ids))
+    # What showed an object never becomes background.
+    assert (clean.ids[ids > 0] > 0).all()

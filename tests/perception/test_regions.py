@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scenegen.config import RegionsConfig
+from scenegen.ids import UNKNOWN
 from scenegen.perception.regions import objectness, segment_regions
 from scenegen.perception.superpixels import adjacency, saliency, superpixels, weighted_lab
 
@@ -112,7 +113,7 @@ def test_a_plain_picture_and_a_carpet_show_nothing() -> None:
 
 def test_the_limits_of_the_configuration_hold() -> None:
     image, truth = table_scene()
-    assert set(np.unique(segment_regions(image, RegionsConfig(max_objects=2)).ids)) == {0, 1, 2}
+    assert set(np.unique(segment_regions(image, RegionsConfig(max_objects=2)).ids)) == {0, 1, 2, UNKNOWN}
     ball = np.count_nonzero(truth == 1) / truth.size
     large = segment_regions(image, RegionsConfig(min_area=0.95 * ball))
     smallest = min(np.count_nonzero(large.ids == number) for number in range(1, len(large.scores) + 1))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig, SegmentConfig
+from scenegen.ids import UNKNOWN, shows_object
 from scenegen.perception import Segmentation, embedded
 from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
@@ -55,7 +56,7 @@ def run(store: Store, given: Photo, config: SegmentConfig) -> tuple[Instances, n
     ids = read_png(store.path(record.masks))
     assert ids.dtype == np.uint16
     assert ids.shape == (HEIGHT, WIDTH)
-    assert sum(item.area for item in record.items) == np.count_nonzero(ids)
+    assert sum(item.area for item in record.items) == np.count_nonzero(shows_object(ids))
     return record, ids
 
 
@@ -81,7 +82,32 @@ def test_small_user_objects_are_named(store: Store) -> None:
     record, ids = run(store, photo(store, masks=masks), RegionsConfig())
     assert [item.id for item in record.items] == [2]
     assert record.warnings == ("dropped 1 object(s) smaller than 64 pixels (ids 5 of the given masks).",)
-    assert not (ids == 5).any()
+    np.testing.assert_array_equal(ids == UNKNOWN, masks == 5)
+
+
+def test_what_the_user_has_drawn_keeps_its_fragments_and_holes(store: Store) -> None:
+    masks = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    masks[20:60, 30:70] = 2
+    masks[40:42, 40:42] = 0
+    masks[80:82, 100:104] = 2  # below 1 % of the object
+    _, ids = run(store, photo(store, masks=masks), RegionsConfig())
+    np.testing.assert_array_equal(ids, masks)
+    alpha = np.where(masks == 2, 255, 0).astype(np.uint8)
+    _, ids = run(store, photo(store, alpha=alpha), RegionsConfig())
+    np.testing.assert_array_equal(ids > 0, masks > 0)
+    assert (ids[80:82, 100:104] == UNKNOWN).all()  # an object of its own, too small to be made
+
+
+def test_a_segmenters_stray_fragments_are_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    found[20:60, 30:70] = 1
+    found[80:82, 100:104] = 1
+    made = Segmentation(found, scores=(0.9,), labels=("cup",), backend="sam", licence="L")
+    monkeypatch.setattr("scenegen.perception.sam.segment_sam", lambda *_: made)
+    monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
+    record, ids = run(store, photo(store), SamConfig())
+    assert [item.area for item in record.items] == [1600]
+    np.testing.assert_array_equal(ids == UNKNOWN, (found == 1) & (np.arange(HEIGHT)[:, None] > 70))
 
 
 def test_alpha_wins_over_the_segmenter(store: Store) -> None:

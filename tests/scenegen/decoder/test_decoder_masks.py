@@ -13,6 +13,7 @@ from scenegen.decoder.masks import MAX_OBJECTS, ROWS, _distinct, read_masks
 from scenegen.decoder.photo import UprightPhoto
 from scenegen.decoder.resample import nearest
 from scenegen.errors import InputError
+from scenegen.ids import UNKNOWN
 
 RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
 
@@ -47,9 +48,21 @@ def test_grey_values_are_ids(tmp_path):
 
 
 def test_16_bit_values_are_ids(tmp_path):
-    path = save(tmp_path / "m.png", boxes(0, left=300, right=65535))
+    path = save(tmp_path / "m.png", boxes(0, left=300, right=65534))
     ids, _ = read_masks([path], photo_of(30, 20))
-    np.testing.assert_array_equal(ids, boxes(0, left=300, right=65535))
+    np.testing.assert_array_equal(ids, boxes(0, left=300, right=65534))
+
+
+def test_unknown_stays_unknown_so_that_the_masks_of_a_scene_can_be_given_back(tmp_path):
+    path = save(tmp_path / "m.png", boxes(0, left=300, right=UNKNOWN))
+    ids, warnings = read_masks([path], photo_of(30, 20))
+    np.testing.assert_array_equal(ids, boxes(0, left=300, right=UNKNOWN))
+    assert warnings == []
+
+
+def test_white_on_black_in_16_bits_is_one_object(tmp_path):
+    path = save(tmp_path / "m.png", boxes(0, left=65535))
+    np.testing.assert_array_equal(read_masks([path], photo_of(30, 20))[0], boxes(0, left=1))
 
 
 def test_one_bit_is_one_object(tmp_path):
