@@ -141,7 +141,7 @@ class Shown:
     """Longest side of the true object's box in its own frame, metres."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rendered:
     """A shape as the crop camera sees it: all of it, whatever stands before it."""
 

@@ -44,7 +44,7 @@ STEREO_FOCAL, STEREO_SHIFT = 994.978, 31.086
 """Of the motorcycle pair as scikit-image ships it, in pixels: focal length, and difference of the principal points."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """A picture and what is known of it."""
 
@@ -58,7 +58,7 @@ class Sample:
     """Unit vector of gravity, camera frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Seen:
     """What a back-end says."""
 

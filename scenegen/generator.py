@@ -12,7 +12,7 @@ from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import CropCamera, SelfCheck
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectView:
     """Everything known of one object. Pictures are [s, s], as its crop camera sees them."""
 
@@ -32,7 +32,7 @@ class ObjectView:
     pixels does not count."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """A closed surface in the crop camera's frame, counter-clockwise seen from outside. Its scale is arbitrary."""
 

@@ -12,7 +12,7 @@ SMALLEST = 1e-4
 """Residuals count as no smaller than this share of the targets' spread: weights stay finite."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Similarity:
     """X -> scale R X + t."""
 

@@ -75,7 +75,7 @@ class _Scene(_Lenient):
     objects: tuple[_Object, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrueScene:
     """Everything that is known of a rendered picture."""
 

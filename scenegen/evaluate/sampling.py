@@ -23,7 +23,7 @@ MAX_DRAWS = 10
 """How many times as many samples are drawn as are wanted, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Triangles:
     """A triangle mesh."""
 
@@ -31,7 +31,7 @@ class Triangles:
     faces: Int[np.ndarray, "f 3"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Points on a surface."""
 

@@ -16,7 +16,7 @@ THINNEST_M = 0.001
 """A sheet has no volume: its hull is made this much thicker."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """A solid, in the frame of the mesh it was made from."""
 

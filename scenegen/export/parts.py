@@ -33,7 +33,7 @@ LARGEST = 2**63 - 1
 Fact = str | int | float | bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One mesh of the scene that can be picked, moved and replaced by itself."""
 
@@ -49,7 +49,7 @@ class Part:
     """Provenance and scores, written beside the part."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PartScene:
     """A scene ready to be written. The world frame is `scenegen.camera`'s: metres, Y up."""
 

@@ -53,7 +53,7 @@ INTRINSICS_SOURCES = {
 FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was seen"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """What the page is made of."""
 

@@ -21,7 +21,7 @@ SHORTEST = 0.05
 """Least distance from the camera to that part, in edges, however wide the crop's field of view."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
     """Signed distance to a surface, negative inside, in cube edges."""
 
@@ -70,7 +70,7 @@ def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, 
     return np.diag([edge, edge, edge, 1.0]) @ crop_from_latent(view.crop)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SeenCells:
     """The cells of a grid over the cube, and where the crop shows them."""
 

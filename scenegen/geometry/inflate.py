@@ -37,7 +37,7 @@ MARCH = 160
 """Steps of three quarters of a cell along each ray."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Thickness:
     """Where each ray of a coarse crop, with a margin of one cell all round, enters and leaves the object."""
 

@@ -36,7 +36,7 @@ EDGE_SHARE = 0.25
 or two wide, so that a hole 16 texels across has a quarter of its texels there, and a larger one fewer."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TexturedMesh:
     """Triangles with one UV atlas. Counter-clockwise seen from outside (right-handed frame)."""
 

@@ -23,7 +23,7 @@ BEYOND = 1e-4
 """How far behind a hole a ray goes on, as a share of its distance: past the surface that has the hole."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hits:
     """The first triangle each ray meets."""
 
@@ -34,7 +34,7 @@ class Hits:
     barycentric: Float32[np.ndarray, "n 3"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Picture:
     """A rendered view."""
 

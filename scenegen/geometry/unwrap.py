@@ -35,7 +35,7 @@ CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.S
 """Ends of a child that its own code brings about."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Atlas:
     """A mesh with its seams cut."""
 

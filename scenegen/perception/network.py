@@ -61,7 +61,7 @@ class PerceptionSettings:
     """Dimensions of the embedding beyond the picture's two."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What the network says of a batch of pictures; h and w are a quarter of theirs."""
 

@@ -29,7 +29,7 @@ NEAR = 0.25
 """Reach of the contrast of a superpixel, as a share of the longer side (Zhu et al., section 4.1)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adjacency:
     """Superpixels and the borders between them."""
 

@@ -22,7 +22,7 @@ from scenegen.pixal3d.rotary import rotate
 NORM_EPS = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Items:
     """Which tokens of a batch belong to which of its items."""
 

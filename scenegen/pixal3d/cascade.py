@@ -18,7 +18,7 @@ COARSEST, STEP = 1024, 128
 """Resolutions are tried in these steps down to the coarsest, which is taken at any size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FineVoxels:
     """Where the fine shape latent has its voxels."""
 

@@ -92,7 +92,7 @@ class CompactSettings:
         return CHANNELS * self.patch**3 + sum(self.trunk_channels) + 3 * self.colour_patch**3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """What is known of `b` objects, as the network takes it."""
 
@@ -135,7 +135,7 @@ def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Eviden
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """What the flow is given, for `n` tokens of `b` objects."""
 

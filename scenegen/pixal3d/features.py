@@ -50,7 +50,7 @@ class ExtractorSettings:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageFeatures:
     """What the image network makes of `v` pictures of each of `b` objects; any settings of that image size can use it."""
 

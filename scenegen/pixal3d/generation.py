@@ -32,7 +32,7 @@ UPSAMPLINGS = 4
 """Subdivisions of a coarse latent voxel that say where the fine ones are."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Generated:
     """A decoded object in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
 
@@ -56,7 +56,7 @@ Observer = Callable[[str, Mapping[str, Tensor]], None]
 """Told each stage's name and results as they are there. What it raises ends the generation: so it is cancelled."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """What the photo says, for one grid."""
 

@@ -88,7 +88,7 @@ class SparseResBlockC2S3d(nn.Module):
         return h + channel_to_space(feats, mask).repeat_interleave(self.repeats, dim=1), children
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Decoded:
     """What a sparse decoder makes of a latent."""
 

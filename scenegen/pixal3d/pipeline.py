@@ -78,7 +78,7 @@ CENTRED = 1e-3
 """How far, in picture widths, a principal point may be off the middle, and the two focal lengths apart."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GeneratedObject:
     """An object that was generated from its crop, checked against the crop's mask."""
 
@@ -102,7 +102,7 @@ class GeneratedObject:
         return transform(self.crop_from_latent, self.generated.vertices.cpu().double().numpy())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GeneratedFromViews:
     """An object that was generated from several pictures, checked against the object's silhouette in each."""
 

@@ -26,7 +26,7 @@ LEGACY_SHIFT = 0.5
 DEPTH_EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cameras:
     """The cameras of `b` objects, each seen in `v` pictures. One picture an object is `v` = 1."""
 

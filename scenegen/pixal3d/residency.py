@@ -135,7 +135,7 @@ ReadTensor = Callable[[int, str], Tensor]
 """A tensor of a block as it is stored, by the block's index and the name within it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Slot:
     """Room for the weights of one block."""
 

@@ -57,7 +57,7 @@ class SamplerSettings:
                 raise UsageError(f"`{name}` is {getattr(self, name)}; allowed: {allowed}.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """What is known after one step."""
 

@@ -38,7 +38,7 @@ ATTEMPTS = SEEDS + len(FOV_FACTORS)
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surface:
     """A mesh in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
 

@@ -27,7 +27,7 @@ TAPS = tuple(itertools.product((-1, 0, 1), repeat=3))
 CENTRE = len(TAPS) // 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoordinateIndex:
     """Finds the row of a coordinate among n coordinates of d columns."""
 
@@ -72,7 +72,7 @@ class CoordinateIndex:
         return torch.where(inside & (self.keys[place] == key), self.rows[place], -1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NeighbourMap:
     """Where the neighbours of each voxel stand."""
 

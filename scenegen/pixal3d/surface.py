@@ -41,7 +41,7 @@ SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
 """The two ways to cut a quad: between its corners 0 and 2, or 1 and 3."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DualGrid:
     """A surface as a flexible dual grid: one vertex a voxel, and which edges of the grid the surface crosses."""
 
@@ -60,7 +60,7 @@ class DualGrid:
         return DualGrid(self.coords[mine], self.dual_vertices[mine], self.intersected[mine], self.split_weight[mine])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CleanSurface:
     """A triangle mesh, a manifold with or without boundary, counter-clockwise seen from outside."""
 

@@ -23,7 +23,7 @@ SKIP = 1e-5
 """Step off a surface before a ray goes on, as a share of the mesh's size."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Loops:
     """The boundary of a mesh, as closed loops of half-edges without mate."""
 

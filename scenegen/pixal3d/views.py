@@ -21,7 +21,7 @@ RIGID = 1e-3
 LARGEST_SIDE = 8192
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """One of several pictures of an object. The first of them is the front: the object comes out upright in it."""
 

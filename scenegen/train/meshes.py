@@ -29,7 +29,7 @@ CREASE_COS = float(np.cos(np.radians(40)))
 """Cosine of the angle between a triangle and the surface around its corner beyond which the edge is sharp."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColoredMesh:
     """Triangles with a colour per vertex, Y up, in the file's own units. Either side may be the outer one."""
 

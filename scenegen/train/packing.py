@@ -28,7 +28,7 @@ PLANES = 3
 """Bytes of an integer; each is stored apart from the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Triangles:
     """Triangles with a colour per vertex."""
 

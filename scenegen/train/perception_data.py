@@ -29,7 +29,7 @@ TALL_SHARE = 0.3
 """Of the batches that show portrait pictures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainingScene:
     """One picture and what is true of it."""
 
@@ -44,7 +44,7 @@ class TrainingScene:
     """Unit vector of gravity in the camera's frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One picture as the network is shown it; the dense targets have a cell per `STRIDE` pixels."""
 
@@ -58,7 +58,7 @@ class Sample:
     down: Float32[np.ndarray, "3"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VariedCamera:
     """Another camera at a scene's place."""
 

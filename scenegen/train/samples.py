@@ -48,7 +48,7 @@ FLAT = 0.17
 QUANTUM = 127.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Samples as small integers, in the memory of one device."""
 
@@ -277,7 +277,7 @@ def prepared(cache: Path) -> list[Path]:
     return paths
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Samples as the network takes them."""
 

@@ -27,7 +27,7 @@ BOUNCE = 0.35
 """Light that comes back from an occluder, as a share of the open sky's."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Texture:
     """Colour of a flat surface: two colours in a pattern, and noise over it."""
 
@@ -70,7 +70,7 @@ class Texture:
         return np.clip(albedo * (1 + self.contrast * noise[:, None]), 0.005, 0.95).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Surface:
     """A flat background: a rectangle, or a whole plane where `half` is infinite."""
 
@@ -106,7 +106,7 @@ class Surface:
         return (points - self.centre.astype(np.float32)) @ axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Body:
     """A mesh somewhere in the world."""
 
@@ -156,7 +156,7 @@ class Body:
         return ((along > 0) & ((apart - radius**2) * square < along**2)) | inside
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Light:
     """One lamp far away, and the sky."""
 
@@ -179,7 +179,7 @@ class Setting:
     light: Light
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What each ray meets first."""
 
@@ -322,7 +322,7 @@ def lit(
     return (seen.albedo * light_in + highlight[:, None] * light.lamp).astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exposure:
     """What a camera adds to the light."""
 

@@ -45,7 +45,7 @@ AROUND = 3
 """Cells to either side that have a say in where an unseen hollow ends."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solid:
     """Signed distance and colour around one mesh, sampled on a box of equal cells in the mesh's own frame."""
 
@@ -200,7 +200,7 @@ def _sides(mesh: ColoredMesh, outside: _Outside, reach: float) -> tuple[Bool[np.
     return ~(above | below).any(axis=1), (above & below).any(axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Nearest:
     """The nearest surface at every sample of a grid."""
 

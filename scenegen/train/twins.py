@@ -59,7 +59,7 @@ OCTAVES = 5
 """Of the sines that say where something is; the finest turns half round from one image token to the next."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Condition:
     """What the flow is given of `b` objects, for `n` voxels each."""
 

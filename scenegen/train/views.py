@@ -49,7 +49,7 @@ SUBPIXELS = np.array([[-3, -1], [1, -3], [3, 1], [-1, 3]]) / 8
 NEIGHBOURS = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """One training view and its ground truth."""
 
@@ -62,7 +62,7 @@ class View:
     """Share of the object's whole silhouette that is seen, 0..1."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Camera:
     """Where a picture is taken from."""
 

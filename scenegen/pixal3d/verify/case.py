@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One file: inputs, weights and outputs of one module of the reference."""
 
