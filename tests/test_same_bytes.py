@@ -52,7 +52,7 @@ class Circumstances:
 ROWS = {
     "one thread": Circumstances(),
     "three threads, two jobs, a busy machine": Circumstances(threads=3, jobs=2, loaded=True),
-    "processes": Circumstances(threads=2, jobs=2, isolated=True),
+    "a process of its own": Circumstances(threads=2, isolated=True),
 }
 
 
