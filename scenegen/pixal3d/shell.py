@@ -64,7 +64,7 @@ def _band_cells(
     for level in range(levels, -1, -1):
         size = cell * 2**level
         centres = (cells + 0.5) * size - resolution * cell / 2
-        distance = closest_points(vertices, faces, centres).distance
+        distance = closest_points(vertices, faces, centres, within=band * cell + REACH * size).distance
         cells = cells[np.abs(distance - band * cell) < REACH * size]
         if level:
             cells = (2 * cells[:, None] + CORNERS.astype(np.int32)).reshape(-1, 3)

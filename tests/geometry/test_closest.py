@@ -54,6 +54,17 @@ def test_winding_and_order_do_not_matter() -> None:
     np.testing.assert_allclose(points, other, atol=1e-4)
 
 
+def test_what_is_farther_than_asked_for_is_not_searched() -> None:
+    mesh = trimesh.util.concatenate([trimesh.creation.icosphere(3), trimesh.creation.box(extents=(4, 0.1, 0.1))])
+    queries = np.random.default_rng(5).uniform(-2, 2, (500, 3))
+    vertices, faces = np.asarray(mesh.vertices), np.asarray(mesh.faces, np.int32)
+    everywhere, near = closest_points(vertices, faces, queries), closest_points(vertices, faces, queries, within=0.3)
+    inside = everywhere.distance <= 0.3
+    assert 0 < inside.sum() < 500
+    np.testing.assert_array_equal(near.distance, np.where(inside, everywhere.distance, np.inf))
+    np.testing.assert_array_equal(near.points[inside], everywhere.points[inside])
+
+
 def test_triangles_without_area_are_segments_and_points() -> None:
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0.5, 0, 0], [5, 5, 5]], float)
     faces = np.array([[0, 1, 2], [3, 3, 3]], np.int32)
