@@ -20,7 +20,7 @@ from scenegen.documents import read_json
 from scenegen.entry import ENTRY, DamagedError, parse_entry
 from scenegen.export.manifest import MANIFEST
 from scenegen.records import artifacts
-from scenegen.store import INPUTS, UNPUSHED, Store
+from scenegen.store import INPUTS, PRUNING, UNPUSHED, Store
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def prune(store: Store, max_bytes: int | None = None, dry_run: bool = False) -> 
     Raises:
         ResourceError: if the disk cannot be written.
     """
-    with store.staging() as trash, store.lock():
+    with store.staging() as trash, store.lock(PRUNING):
         since = store.running_since()
         goes = expendable(list_stored(store), max_bytes, math.inf if since is None else since - CLOCK_MARGIN_S)
         if not dry_run:

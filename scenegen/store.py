@@ -41,6 +41,8 @@ STAGING = "staging"
 LEASES = "leases"
 RUNNING = "run-"
 """What the names of the leases of running jobs begin with; the time at which the job began follows."""
+PRUNING = "prune.lock"
+"""Lock that is held while it is decided what can go, and while a job shows that it begins."""
 UNPUSHED = "unpushed"
 INPUTS = "input"
 MAX_INPUT_BYTES = 1 << 30
@@ -180,10 +182,10 @@ class Store:
             os.close(handle)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Waits until no other thread or process holds this store's lock; a process that dies gives it back."""
+    def lock(self, name: str = "lock") -> Iterator[None]:
+        """Waits until no other thread or process holds a lock of this store; a process that dies gives it back."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("w") as file:
+        with (self.root / name).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
@@ -198,7 +200,7 @@ class Store:
     def in_use(self) -> Iterator[None]:
         """Shows that a job reads from this store, so that nothing the job has found is removed (`scenegen.prune`)."""
         with contextlib.ExitStack() as running:
-            with disk_errors(self.root), self.lock():
+            with disk_errors(self.root), self.lock(PRUNING):
                 name = f"{LEASES}/{RUNNING}{time.time():.0f}-{uuid.uuid4().hex}"
                 running.enter_context(held(self._here, name, self._lease_times))
             yield

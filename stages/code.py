@@ -123,7 +123,9 @@ def _state(folders: tuple[Path, ...]) -> str:
     for folder in folders:
         for parent, _, names in os.walk(folder):
             for name in names:
-                if not name.endswith(".pyc"):
+                if name.endswith(".pyc"):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # somebody's temporary file
                     status = os.stat(f"{parent}/{name}")  # noqa: PTH116 (at every start: must be quick)
                     found.append((parent, name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()

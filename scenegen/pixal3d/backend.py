@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scenegen import networks
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
 from scenegen.generator import MadeObject, ObjectView
@@ -227,8 +228,13 @@ def residency_for(device: torch.device) -> Residency:
 
 @contextlib.contextmanager
 def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
-    """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out."""
+    """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out.
+
+    A graphics card too small for all of its networks has no room for those of other stages either: they are loaded again.
+    """
     with _lock:
+        if opening.device.startswith("cuda") and opening.residency != "resident":
+            networks.release()
         if opening not in _loaded:
             release()
             _loaded[opening] = Pixal3DPipeline.from_pretrained(

@@ -13,7 +13,7 @@ import torch
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
-from scenegen import digest
+from scenegen import digest, networks
 from scenegen.camera import rays
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.digest import sha256_file
@@ -24,10 +24,11 @@ from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.simplify import is_closed, volume
 from scenegen.models import MODELS
 from scenegen.pixal3d import backend
-from scenegen.pixal3d.backend import generate_pixal3d, loaded, pixal3d_weights, plan, residency_for, textured
+from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for, textured
 from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline, crop_from_latent
 from scenegen.pixal3d.projection import fov_from_focal
+from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.selfcheck import Quality
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.runtime import Runtime
@@ -338,3 +339,19 @@ def test_weights_are_known_by_revision_or_by_content(
     assert len(read) == once + 1
     with pytest.raises(WeightsError, match=r"pipeline\.json"):
         pixal3d_weights(config(checkpoint=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("device", "residency", "kept"),
+    [("cuda:0", "staged", False), ("cuda:0", "resident", True), ("cpu", "staged", True)],
+)
+def test_a_small_card_is_cleared_of_other_networks(
+    monkeypatch: pytest.MonkeyPatch, device: str, residency: Residency, kept: bool
+) -> None:
+    monkeypatch.setattr(backend, "_loaded", {})
+    monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: None)
+    networks.release()
+    network = networks.loaded("sam", list)
+    with loaded(Opening(Path("x"), None, None, device, residency, "released")):
+        pass
+    assert (networks.loaded("sam", list) is network) == kept
