@@ -299,6 +299,16 @@ class Scores(Record):
     """Decibels, over the pixels where the rendered object meets its mask."""
 
 
+class Topology(Record):
+    """How a mesh hangs together, vertices at one place taken for one."""
+
+    closed: bool
+    """Whether it has no boundary and so encloses a volume."""
+    pieces: int
+    genus: int | None
+    """Handles of all pieces: 0 for balls, 1 for a ring. None where the mesh is open."""
+
+
 class PlacedObject(Record):
     """One object in the scene. Its mesh is metric, gravity-aligned, with its origin at the centre of its base."""
 
@@ -316,6 +326,8 @@ class PlacedObject(Record):
     seed: int
     score: float
     scores: Scores
+    topology: Topology | None = None
+    """None in scenes made before it was measured."""
 
 
 class Scene(Record):

@@ -16,6 +16,7 @@ from scenegen.config import ComposeConfig
 from scenegen.errors import ObjectError
 from scenegen.faults import about_object, ends_photo
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
+from scenegen.geometry.solid import topology
 from scenegen.png import read_png
 from scenegen.records import (
     Depth,
@@ -210,6 +211,7 @@ def _member(
         seed=item.seed,
         score=next(instance.score for instance in instances.items if instance.id == item.id),
         scores=scores,
+        topology=topology(world.vertices, world.faces),
     )
 
 

@@ -71,6 +71,7 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
         "score": placed.score,
         "support": placed.support,
         **placed.scores.model_dump(),
+        **(placed.topology.model_dump() if placed.topology else {}),
     }
     return {name: value for name, value in facts.items() if value is not None}
 

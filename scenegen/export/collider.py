@@ -9,6 +9,8 @@ import trimesh
 from jaxtyping import Float32, Float64, Int32
 from scipy.spatial import ConvexHull
 
+from scenegen.geometry.solid import is_closed, welded
+
 MAX_HULL_VERTICES = 64
 """What PhysX takes in one convex hull."""
 
@@ -28,16 +30,17 @@ class Body:
     centre_of_mass: Float64[np.ndarray, "3"]
     """At uniform density."""
     closed: bool
-    """Whether volume and centre are the mesh's own; otherwise the mesh has holes and they are its hull's."""
+    """Whether volume and centre are the mesh's own; otherwise it has holes or faces turned inwards, and they are its hull's."""
 
 
 def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Body:
-    """The body of a mesh (metres). Vertices split by UV seams count as one."""
+    """The body of a mesh (metres). Vertices at one place count as one; solids that touch in an edge are closed."""
     points = _thickened(vertices.astype(np.float64))
     corners = few_corners(points[ConvexHull(points).vertices], MAX_HULL_VERTICES)
     hull = trimesh.convex.convex_hull(corners)
-    mesh = trimesh.Trimesh(vertices, faces, process=True)
-    closed = bool(mesh.is_volume)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    _, place = welded(vertices)
+    closed = is_closed(place[faces]) and bool(mesh.volume > 0)
     solid = mesh if closed else hull
     return Body(
         hull.vertices.astype(np.float32), hull.faces.astype(np.int32), float(solid.volume), solid.center_mass, closed

@@ -38,6 +38,7 @@ from scenegen.records import (
     PlacedObject,
     Scene,
     Timings,
+    Topology,
 )
 from scenegen.remarks import NOTE, is_note
 
@@ -300,7 +301,8 @@ def objects(findings: Findings) -> str:
         for column in COLUMNS
     )
     plain = "".join(
-        f'<th scope="col" role="columnheader">{title}</th>' for title in ("Stands on", "Made by", "Make it again")
+        f'<th scope="col" role="columnheader">{title}</th>'
+        for title in ("Mesh", "Stands on", "Made by", "Make it again")
     )
     rows = "".join(_row(item, placed, findings) for item in placed)
     body = (
@@ -408,12 +410,24 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         '<td role="cell" class="name"><button type="button" class="pick" aria-pressed="false">'
         f'<svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="6" '
         f'fill="rgb({red},{green},{blue})"/></svg><span>{item.id} {escape(names[item.id])}</span></button></td>'
-        f'{cells}<td role="cell" data-label="Stands on">{escape(support)}</td>'
+        f'{cells}<td role="cell" data-label="Mesh">{_mesh(item.topology)}</td>'
+        f'<td role="cell" data-label="Stands on">{escape(support)}</td>'
         f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, '
         f'<span class="seed">seed {item.seed}</span></span></td>'
         f'<td role="cell" class="command"><div>{_command(findings.photo, item)}<button type="button" class="copy" '
         f'aria-label="Copy the command for object {item.id}">Copy</button></div></td></tr>'
     )
+
+
+def _mesh(topology: Topology | None) -> str:
+    """How a mesh hangs together, in words."""
+    if topology is None:
+        return '<span title="not measured">-</span>'
+    pieces = f"{topology.pieces} piece{'' if topology.pieces == 1 else 's'}"
+    if topology.genus is None:
+        return f"open, {pieces}"
+    handles = f", {topology.genus} handle{'' if topology.genus == 1 else 's'}" if topology.genus else ""
+    return f"closed, {pieces}{handles}"
 
 
 def _measured(column: Column, item: PlacedObject, placed: Sequence[PlacedObject]) -> str:

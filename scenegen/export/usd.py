@@ -30,6 +30,7 @@ from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
 from scenegen.export.collider import Body, body
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
+from scenegen.geometry.solid import welded
 from scenegen.png import write_png
 from scenegen.remarks import note
 
@@ -247,9 +248,11 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | Non
     stage.SetDefaultPrim(stage.GetPrimAtPath(root))
     UsdGeom.Scope.Define(stage, f"{root}/geo")
     UsdGeom.Scope.Define(stage, f"{root}/mtl")
-    shown = _define_mesh(stage, f"{root}/geo/render", mesh.vertices, mesh.faces)
-    st = mesh.uv * [1, -1] + [0, 1]  # USD counts rows of a picture from the bottom
-    UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.vertex).Set(
+    points, place = welded(mesh.vertices)
+    shown = _define_mesh(stage, f"{root}/geo/render", points, place[mesh.faces])
+    # Texture coordinates belong to the corners of faces, so that a seam does not open the surface.
+    st = mesh.uv[mesh.faces.ravel()] * [1, -1] + [0, 1]  # USD counts rows of a picture from the bottom
+    UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying).Set(
         Vt.Vec2fArray.FromNumpy(st.astype(np.float32))
     )
     material = _define_material(stage, f"{root}/mtl/material", mesh)

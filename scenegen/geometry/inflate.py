@@ -22,7 +22,8 @@ from scenegen.config import InflateConfig
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.fill import nearest_known
-from scenegen.geometry.simplify import simplify, volume
+from scenegen.geometry.simplify import simplify
+from scenegen.geometry.solid import volume
 
 LEVELS = 25
 """Samples of the implicit function across the thickness."""

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, Integer, UInt8
 
-from scenegen.geometry.simplify import is_closed
+from scenegen.geometry.solid import is_closed, welded
 
 FLATNESS = 1e-7
 """Height of a triangle over its longest edge below which float32 vertices cannot tell its side."""
@@ -53,7 +53,10 @@ class TexturedMesh:
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> TexturedMesh:
         """The mesh under an affine map; faces are turned around where the map mirrors."""
-        vertices = (self.vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32)
+        # Written out, because a matrix product may round copies of one vertex differently, which opens seams.
+        x, y, z = (self.vertices[:, axis, None].astype(np.float64) for axis in range(3))
+        turned = x * matrix[:3, 0] + y * matrix[:3, 1] + z * matrix[:3, 2]
+        vertices = (turned + matrix[:3, 3]).astype(np.float32)
         mirrored = np.linalg.det(matrix[:3, :3]) < 0
         return replace(self, vertices=vertices, faces=self.faces[:, ::-1].copy() if mirrored else self.faces)
 
@@ -106,8 +109,8 @@ def has_area(mesh: TexturedMesh) -> Bool[np.ndarray, "f"]:
 
 def is_watertight(mesh: TexturedMesh) -> bool:
     """Whether the surface has no boundary; vertices split by UV seams count as one."""
-    _, welded = np.unique(mesh.vertices, axis=0, return_inverse=True)
-    return is_closed(welded.reshape(-1)[mesh.faces].astype(np.int32))
+    _, place = welded(mesh.vertices)
+    return is_closed(place[mesh.faces])
 
 
 def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:
@@ -175,11 +178,11 @@ def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, 
     """Unit normals, area-weighted over the faces that meet at a position (vertices split by UV seams count as one)."""
     corners = vertices[faces].astype(np.float64)
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    _, welded = np.unique(vertices, axis=0, return_inverse=True)
-    sums = np.zeros((int(welded.max(initial=-1)) + 1, 3))
+    points, place = welded(vertices)
+    sums = np.zeros((len(points), 3))
     for corner in range(3):
-        np.add.at(sums, welded[faces[:, corner]], face_normals)
+        np.add.at(sums, place[faces[:, corner]], face_normals)
     length = np.linalg.norm(sums, axis=1, keepdims=True)
     sums = np.where(length > 1e-20, sums / np.maximum(length, 1e-20), [0.0, 0.0, 1.0])
-    normals = sums[welded].astype(np.float32)
+    normals = sums[place].astype(np.float32)
     return normals / np.linalg.norm(normals, axis=1, keepdims=True)

@@ -29,16 +29,18 @@ from scenegen.geometry.field import (
     surface,
 )
 from scenegen.geometry.fill import continued_as_planes, nearest_known
+from scenegen.geometry.pieces import whole
 from scenegen.geometry.render import RayCaster
 
-SKIN, THINNEST = 2.5, 0.6
-"""Least thickness behind the visible surface, in cells of the refined grid, where there is room for it and where not."""
+SKIN, THINNEST = 2.5, 1.0
+"""Least thickness behind the visible surface, in cells of the refined grid, where there is room for it and where not: a sheet
+thinner than a cell would have holes."""
+STEP = 3.0
+"""Cells: where the visible surface steps back by no more it has no gap; by more, one part of the object hides another."""
 IN_FRONT = 0.02
 """Share of its distance by which something beside the object must be nearer to count as hiding it."""
 RIM = 0.012
 """Share of the crop's side along the mask's outline where depth is not trusted: it mixes with what is behind."""
-SPECK = 0.02
-"""Smallest piece of an object that is not seen, as a share of its largest."""
 FAR = 1e6
 """Metres; stands for no limit."""
 TRUSTED = 0.08
@@ -82,37 +84,33 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     limit = at(background, order=0)
     value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
+    step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - at(front)
     thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
-    skin = np.maximum(np.maximum(-behind, behind - thickness), -at(outline_distance(inside)) * pixel)
+    outline = -at(outline_distance(inside)) * pixel
+    skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, STEP * cell)), outline)
     value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
-    value = np.maximum(value, np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z))
-    value = np.maximum(value, -at(outline_distance(inside | hidden)) * pixel)
-    return Field(without_cavities(without_specks((value / edge).astype(np.float32), skin < 0)))
+    closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z)
+    closed = np.maximum(closed, -at(outline_distance(inside | hidden)) * pixel)
+    value = np.maximum(value, closed)
+    parts, _ = ndimage.label(inside, np.ones((3, 3)))
+    return Field(
+        whole(
+            (value / edge).astype(np.float32),
+            part=np.where(skin < 0, at(parts.astype(np.float32), order=0), 0).astype(np.int32),
+            room=(closed < 0) & (z < limit),
+            steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
+        )
+    )
 
 
-def without_specks(
-    value: Float32[np.ndarray, "r r r"], seen: Bool[np.ndarray, "r r r"]
-) -> Float32[np.ndarray, "r r r"]:
-    """The signed distance with small pieces of the inside, below `SPECK` of the largest, turned to outside.
-
-    Pieces with cells that are `seen` stay: the photo shows them.
-    """
-    pieces, count = ndimage.label(value < 0)
-    if count < 2:
-        return value
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    small = sizes < SPECK * sizes.max()
-    small[np.unique(pieces[seen])] = False
-    small[0] = False
-    return np.where(small[pieces], np.abs(value), value)
-
-
-def without_cavities(value: Float32[np.ndarray, "r r r"]) -> Float32[np.ndarray, "r r r"]:
-    """The signed distance with what is enclosed by the inside turned to inside: no photo shows it."""
-    enclosed = ndimage.binary_fill_holes(value < 0) & (value >= 0)
-    return np.where(enclosed, -np.maximum(np.abs(value), 1e-4), value).astype(np.float32)
+def _farthest_near(
+    front: Float32[np.ndarray, "s s"], inside: Bool[np.ndarray, "s s"], cell: float
+) -> Float32[np.ndarray, "s s"]:
+    """The farthest depth of the visible surface within a cell of each pixel; a cell spans `cell` pixels at a depth of 1."""
+    reach = max(1, int(np.ceil(cell / front[inside].min())))
+    farthest = cv2.dilate(np.where(inside, front, 0).astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1)))
+    return np.maximum(front, farthest)
 
 
 def refined_mesh(shape: Shape, view: ObjectView, resolution: int) -> Shape:

@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from scenegen.errors import InputError
-from scenegen.geometry.simplify import is_closed, simplify, within_budget
-from scenegen.pixal3d.sparse import CoordinateIndex
-from scenegen.pixal3d.topology import (
+from scenegen.geometry.outside import turned_outwards
+from scenegen.geometry.simplify import simplify, within_budget
+from scenegen.geometry.solid import is_closed
+from scenegen.geometry.topology import (
     boundary_loops,
     capped,
     mates,
@@ -25,8 +26,8 @@ from scenegen.pixal3d.topology import (
     proper_faces,
     split_vertices,
     turned_alike,
-    turned_outwards,
 )
+from scenegen.pixal3d.sparse import CoordinateIndex
 from scenegen.remarks import note
 
 logger = logging.getLogger(__name__)

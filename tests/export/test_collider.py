@@ -5,6 +5,7 @@ import pytest
 import trimesh
 
 from scenegen.export.collider import MAX_HULL_VERTICES, THINNEST_M, body
+from scenegen.geometry.mesh import joined
 
 
 def arrays(solid: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +33,29 @@ def test_a_concave_solid_keeps_its_own_volume() -> None:
     solid = body(*arrays(trimesh.creation.annulus(0.5, 1.0, 1.0)))
     assert solid.closed
     assert solid.volume == pytest.approx(np.pi * 0.75, rel=0.01)
+
+
+@pytest.mark.parametrize("shift", [(1, 1, 0), (1, 1, 1)], ids=["edge", "corner"])
+def test_solids_that_touch_are_closed(shift: tuple[int, int, int]) -> None:
+    """With an edge of four faces the mesh still encloses a volume, which is less than its hull's."""
+    vertices, faces = arrays(trimesh.creation.box((1, 1, 1)))
+    solid = body(*joined([vertices, vertices + np.float32(shift)], [faces, faces]))
+    assert solid.closed
+    assert solid.volume == pytest.approx(2)
+    np.testing.assert_allclose(solid.centre_of_mass, np.array(shift) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mesh", "volume"),
+    [
+        (trimesh.creation.torus(1, 0.3, 96, 48), 2 * np.pi**2 * 0.3**2),
+        (trimesh.creation.icosphere(4), 4 / 3 * np.pi),
+        (trimesh.creation.cone(0.5, 2, sections=96), np.pi * 0.25 * 2 / 3),
+    ],
+    ids=["ring", "ball", "cone"],
+)
+def test_volumes_are_those_of_the_closed_forms(mesh: trimesh.Trimesh, volume: float) -> None:
+    assert body(*arrays(mesh)).volume == pytest.approx(volume, rel=0.01)
 
 
 @pytest.mark.parametrize(("drop", "turn"), [(1, 0), (0, 3)], ids=["hole", "turned faces"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from export.toy_scene import varied
+from export.toy_scene import box, varied
 from PIL import Image
 from pxr import Ar, Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade
 
@@ -17,6 +17,8 @@ from scenegen.camera import project, transform
 from scenegen.errors import ExportError
 from scenegen.export.parts import GENERATOR, PartScene
 from scenegen.export.usd import validate_stage, write_usd, write_usdz
+from scenegen.geometry.mesh import TexturedMesh, joined
+from scenegen.geometry.solid import is_closed, welded
 
 DENSITY = 500.0
 
@@ -84,7 +86,7 @@ def test_the_exported_camera_sees_every_vertex_at_its_pixel(part_scene: PartScen
     clip_from_world = np.array(camera.frustum.ComputeViewMatrix() * camera.frustum.ComputeProjectionMatrix()).T
     width, height = part_scene.intrinsics.width, part_scene.intrinsics.height
     for part in part_scene.objects:
-        world = transform(part.world_from_part, part.mesh.vertices.astype(np.float64))
+        world = transform(part.world_from_part, welded(part.mesh.vertices)[0].astype(np.float64))
         wanted = project(part_scene.intrinsics, transform(np.linalg.inv(part_scene.world_from_camera), world))
         mesh = shown_mesh(stage, part.name)
         place = np.array(UsdGeom.Xformable(mesh).ComputeLocalToWorldTransform(Usd.TimeCode.Default())).T
@@ -155,19 +157,60 @@ def test_meshes_are_what_was_given(part_scene: PartScene, folder: Path) -> None:
     stage = Usd.Stage.Open(str(folder / "scene.usd"))
     for part in part_scene.objects:
         mesh = shown_mesh(stage, part.name)
-        x, y, z = part.mesh.vertices.T
-        np.testing.assert_array_equal(np.array(mesh.GetPointsAttr().Get()), np.stack([x, -z, y], axis=-1))
-        np.testing.assert_array_equal(mesh.GetFaceVertexIndicesAttr().Get(), part.mesh.faces.ravel())
+        points, faces = np.array(mesh.GetPointsAttr().Get()), np.array(mesh.GetFaceVertexIndicesAttr().Get())
+        x, y, z = part.mesh.vertices[part.mesh.faces.ravel()].T
+        np.testing.assert_array_equal(points[faces], np.stack([x, -z, y], axis=-1))
         assert set(mesh.GetFaceVertexCountsAttr().Get()) == {3}
         assert mesh.GetSubdivisionSchemeAttr().Get() == "none"
-        st = np.array(UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st").Get())
-        np.testing.assert_allclose(st * [1, -1] + [0, 1], part.mesh.uv, atol=1e-6)
+        st = UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st")
+        assert st.GetInterpolation() == UsdGeom.Tokens.faceVarying
+        corners = part.mesh.uv[part.mesh.faces.ravel()]
+        np.testing.assert_allclose(np.array(st.Get()) * [1, -1] + [0, 1], corners, atol=1e-6)
         assert not mesh.GetDoubleSidedAttr().Get()
+        assert mesh.GetNormalsInterpolation() == UsdGeom.Tokens.vertex
         np.testing.assert_allclose(np.linalg.norm(mesh.GetNormalsAttr().Get(), axis=1), 1, atol=1e-6)
         for boundable in (mesh, UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{part.name}/geo/collider"))):
             points = np.array(boundable.GetPointsAttr().Get())
             extent = np.array(boundable.GetExtentAttr().Get())
             np.testing.assert_array_equal(extent, [points.min(axis=0), points.max(axis=0)])
+
+
+def cut_open(mesh: TexturedMesh) -> TexturedMesh:
+    """With a seam along every edge."""
+    corners = mesh.faces.ravel()
+    faces = np.arange(len(corners), dtype=np.int32).reshape(-1, 3)
+    return replace(mesh, vertices=mesh.vertices[corners], faces=faces, uv=mesh.uv[corners])
+
+
+@pytest.mark.parametrize("file", ["scene.usd", "scene.usdz"])
+def test_meshes_are_closed_as_they_are_written(part_scene: PartScene, tmp_path: Path, file: str) -> None:
+    """Seams split the vertices of `TexturedMesh`, and no point of the USD mesh; normals stand on the faces around a point."""
+    seamed = replace(part_scene, objects=tuple(replace(part, mesh=cut_open(part.mesh)) for part in part_scene.objects))
+    written(tmp_path, seamed)
+    stage = Usd.Stage.Open(str(tmp_path / file))
+    for part in seamed.objects:
+        assert not is_closed(part.mesh.faces)
+        mesh = shown_mesh(stage, part.name)
+        points = np.array(mesh.GetPointsAttr().Get())
+        faces = np.array(mesh.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3)
+        assert is_closed(faces)
+        assert len(np.unique(points, axis=0)) == len(points)
+        normals = np.array(mesh.GetNormalsAttr().Get())
+        outwards = np.cross(points[faces[:, 1]] - points[faces[:, 0]], points[faces[:, 2]] - points[faces[:, 0]])
+        assert (np.einsum("fcd,fd->fc", normals[faces], outwards) > 0).all()
+
+
+def test_solids_that_touch_have_their_own_mass(part_scene: PartScene, tmp_path: Path) -> None:
+    """Two boxes that share an edge: the hull of both would be half as heavy again."""
+    first = box((0.2, 0.3, 0.4), (200, 10, 10))
+    vertices, faces = joined([first.vertices, first.vertices + np.float32([0.2, 0.3, 0])], [first.faces, first.faces])
+    both = replace(first, vertices=vertices, faces=faces, uv=np.concatenate([first.uv, first.uv]))
+    part, *others = part_scene.objects
+    files = write_usd(tmp_path, replace(part_scene, objects=(replace(part, mesh=both), *others)), DENSITY)
+    assert files.warnings == ()
+    stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
+    mass = UsdPhysics.MassAPI(stage.GetPrimAtPath(f"/scene/objects/{part.name}")).GetMassAttr().Get()
+    assert mass == pytest.approx(2 * 0.2 * 0.3 * 0.4 * DENSITY, rel=1e-5)
 
 
 def test_materials_show_the_texture_beside_them(part_scene: PartScene, folder: Path) -> None:

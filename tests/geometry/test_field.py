@@ -19,7 +19,7 @@ from scenegen.geometry.field import (
     placed,
     surface,
 )
-from scenegen.geometry.simplify import is_closed, volume
+from scenegen.geometry.solid import is_closed, volume
 from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_view
 
 

@@ -14,7 +14,7 @@ from scenegen.errors import InputError
 from scenegen.generator import ObjectView
 from scenegen.geometry.inflate import inflate, poisson_profile
 from scenegen.geometry.render import RayCaster
-from scenegen.geometry.simplify import is_closed, volume
+from scenegen.geometry.solid import is_closed, volume
 from scenegen.records import CropCamera
 
 SIZE = 256

@@ -19,7 +19,7 @@ from scenegen.geometry.mesh import (
     save_mesh,
     vertex_normals,
 )
-from scenegen.geometry.simplify import volume
+from scenegen.geometry.solid import volume
 
 
 def ball() -> TexturedMesh:

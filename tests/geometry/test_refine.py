@@ -21,11 +21,10 @@ from scenegen.geometry.refine import (
     refined_mesh,
     unseen,
     visible_front,
-    without_cavities,
-    without_specks,
 )
 from scenegen.geometry.render import RayCaster
-from scenegen.geometry.simplify import is_closed
+from scenegen.geometry.solid import is_closed, topology
+from scenegen.records import Topology
 from scenegen.scene.scoring import intersection_over_union
 from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_depth, sphere_view
 
@@ -148,30 +147,35 @@ def test_what_is_seen_exists_even_if_nothing_was_generated() -> None:
     assert intersection_over_union(seen, view.mask > 0.5) > 0.95
 
 
-def test_small_pieces_are_dropped_unless_they_are_seen() -> None:
-    cells = cell_centres(48)
-    body, arm, speck, chip = (
-        (np.linalg.norm(cells - np.float32(centre), axis=-1) - radius).astype(np.float32)
-        for centre, radius in (
-            ((0.1, 0, 0), 0.25),
-            ((-0.35, -0.3, 0), 0.12),
-            ((-0.4, 0.4, 0.4), 0.04),
-            ((0.4, 0.4, 0), 0.04),
-        )
-    )
-    whole = np.minimum.reduce([body, arm, speck, chip])
-    cleaned = without_specks(whole, chip < 0)
-    np.testing.assert_array_equal(cleaned < 0, (body < 0) | (arm < 0) | (chip < 0))
-    np.testing.assert_array_equal(without_specks(body, chip < 0), body)
+def test_a_visible_surface_with_a_step_hangs_together() -> None:
+    """Nothing was generated, and the depth jumps by a few cells, or by many: what is seen is one piece without handles."""
+    view = sphere_view()
+    edge = cube_edge(view)
+    left = np.arange(SIDE)[None, :] < SIDE // 2
+    for cells in (4, 20):
+        depth = np.where(left, np.float32(1.5), np.float32(1.5 + cells * edge / RESOLUTION))
+        stepped = replace(view, depth=np.where(view.mask > 0.5, depth, view.depth).astype(np.float32))
+        edge = cube_edge(stepped)
+        vertices, faces = surface(refine(Field(np.ones((16, 16, 16), np.float32)), stepped, edge, RESOLUTION))
+        assert topology(vertices, faces) == Topology(closed=True, pieces=1, genus=0)
 
 
-def test_what_is_enclosed_is_filled_and_what_is_open_is_not() -> None:
-    cells = cell_centres(32)
-    radius = np.linalg.norm(cells, axis=-1)
-    shell = (np.abs(radius - 0.3) - 0.08).astype(np.float32)
-    np.testing.assert_array_equal(without_cavities(shell) < 0, radius < 0.38)
-    cup = np.where((np.abs(cells[..., 0]) < 0.08) & (np.abs(cells[..., 1]) < 0.08) & (cells[..., 2] > 0), 0.05, shell)
-    np.testing.assert_array_equal(without_cavities(cup.astype(np.float32)), cup.astype(np.float32))
+def test_a_thin_sheet_before_the_background_has_no_holes() -> None:
+    view = sphere_view()
+    slope = np.linspace(-0.3, 0.3, SIDE, dtype=np.float32)
+    depth = np.where(view.mask > 0.5, 1.5 + slope[:, None] + 0.5 * slope[None, :], view.depth).astype(np.float32)
+    sheet = replace(view, depth=depth, limit=depth)
+    vertices, faces = surface(refine(Field(np.ones((16, 16, 16), np.float32)), sheet, cube_edge(sheet), RESOLUTION))
+    assert topology(vertices, faces) == Topology(closed=True, pieces=1, genus=0)
+
+
+def test_each_part_of_the_mask_has_a_piece() -> None:
+    view = sphere_view()
+    middle = np.abs(np.arange(SIDE) - SIDE / 2) < 4
+    parted = replace(view, mask=np.where(middle[None, :], 0, view.mask).astype(np.float32), limit=view.depth * 0 + 1.6)
+    edge = cube_edge(parted)
+    vertices, faces = surface(refine(Field(np.ones((16, 16, 16), np.float32)), parted, edge, RESOLUTION))
+    assert topology(vertices, faces) == Topology(closed=True, pieces=2, genus=0)
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0, 40.0])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.geometry.simplify import is_closed, simplify, volume
+from scenegen.geometry.simplify import simplify
+from scenegen.geometry.solid import is_closed, volume
 
 
 def ball(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +59,8 @@ def test_closed_means_every_edge_is_met() -> None:
     assert is_closed(faces)
     assert not is_closed(faces[1:])
     assert not is_closed(np.concatenate([faces[1:], faces[:1, ::-1]]))  # one face turned around
-    assert not is_closed(np.concatenate([faces, faces]))  # four faces an edge
+    assert is_closed(np.concatenate([faces, faces]))  # four faces an edge
+    assert not is_closed(np.concatenate([faces, faces[:1]]))
     assert not is_closed(np.zeros((0, 3), dtype=np.int32))
 
 

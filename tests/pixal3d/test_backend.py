@@ -21,7 +21,7 @@ from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
 from scenegen.generator import ObjectView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
-from scenegen.geometry.simplify import is_closed, volume
+from scenegen.geometry.solid import is_closed, volume
 from scenegen.models import MODELS
 from scenegen.pixal3d import backend
 from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for, textured

@@ -17,7 +17,7 @@ from scenegen.errors import WeightsError
 from scenegen.generator import MadeObject, ObjectView
 from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
-from scenegen.geometry.simplify import is_closed
+from scenegen.geometry.solid import is_closed
 from scenegen.perception.network import Trunk
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings

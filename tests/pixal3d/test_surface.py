@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenegen.errors import InputError
-from scenegen.geometry.simplify import is_closed, volume
+from scenegen.geometry.solid import is_closed, volume
 from scenegen.pixal3d.surface import QUADS, DualGrid, clean_surface, dual_grid_to_mesh, simplify_open
 
 
@@ -124,7 +124,9 @@ def test_any_solid_of_cells_comes_out_closed_with_its_volume(seed: int, share: f
     shuffled = np.random.default_rng(seed).permutation(len(faces))
     clean = clean_surface(vertices, faces[shuffled], max_faces=10**6, min_piece=0)
     assert clean.closed
-    assert volume(clean.vertices, clean.faces) == pytest.approx(solid.sum() / 8**3, rel=1e-5)
+    assert volume(clean.vertices, clean.faces) == pytest.approx(
+        solid.sum() / 8**3, rel=0.01
+    )  # what touches is drawn apart
 
 
 def test_a_cavity_faces_inwards() -> None:

@@ -13,15 +13,6 @@ from jaxtyping import Bool, Float, Float32, Int, Int32, Int64
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from scenegen.geometry.render import RayCaster
-
-VOTES = 64
-"""Faces of a patch that are asked which of their sides is outside."""
-MOST_CROSSINGS = 32
-"""Surfaces a ray is followed through."""
-SKIP = 1e-5
-"""Step off a surface before a ray goes on, as a share of the mesh's size."""
-
 
 @dataclass(frozen=True, eq=False)
 class Loops:
@@ -56,41 +47,18 @@ def turned_alike(
         - **one_sided**: patches that stay as they are.
     """
     count = len(faces)
-    start, end = _half_edges(faces)
+    start, end = half_edges(faces)
     order, group = _grouped(start, end)
     single = np.flatnonzero(np.diff(group, append=len(order)) == 2)
     a, b = order[group[single]], order[group[single] + 1]
     same_way = start[a] == start[b]
     rows = np.concatenate([a // 3, a // 3 + count])
     columns = np.concatenate([b // 3 + count * same_way, b // 3 + count * ~same_way])
-    _, half = _components(rows, columns, 2 * count)
+    _, half = components(rows, columns, 2 * count)
     upright, turned = half[:count], half[count:]
     faces = np.where((turned < upright)[:, None], faces[:, ::-1], faces)
     _, patch = np.unique(np.minimum(upright, turned), return_inverse=True)
     return faces, patch.astype(np.int32), len(np.unique(patch[upright == turned]))
-
-
-def turned_outwards(
-    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], patch: Int32[np.ndarray, "f"]
-) -> Int32[np.ndarray, "f 3"]:
-    """Turns whole patches so that their normals point out of the solid.
-
-    Some faces of each patch send a ray from either side. A ray that leaves through an even number of surfaces began outside; the
-    side with more such rays becomes the front. Right for closed surfaces and those inside them, a fair guess for open ones.
-    """
-    corners = vertices[faces].astype(np.float64)
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(normals, axis=1)
-    chosen = _sample_patches(patch, area)
-    size = float(np.ptp(vertices[faces.ravel()], axis=0).max())
-    rng = np.random.default_rng(0)
-    # One hemisphere of directions about each normal; the way back is the same ray from the other side.
-    direction = normals[chosen] / area[chosen, None] + 0.6 * _unit(rng.standard_normal((len(chosen), 3)))
-    origin = corners[chosen].mean(axis=1)
-    caster = RayCaster(vertices, faces)
-    outside = [_crossings(caster, origin, sign * _unit(direction), SKIP * size) % 2 == 0 for sign in (1, -1)]
-    votes = np.bincount(patch[chosen], outside[0].astype(float) - outside[1], minlength=int(patch.max()) + 1)
-    return np.where((votes < 0)[patch][:, None], faces[:, ::-1], faces)
 
 
 def mates(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Int64[np.ndarray, "h"]:
@@ -99,7 +67,7 @@ def mates(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -
     Mates run in opposite directions. Where more than two faces meet at an edge, those are joined that have solid between them: of
     the faces in their order around the edge, each whose normal looks back with the next one if its normal looks on.
     """
-    start, end = _half_edges(faces)
+    start, end = half_edges(faces)
     order, group = _grouped(start, end)
     size = np.diff(group, append=len(order))
     crowd = np.repeat(size > 2, size)  # of the half-edges in `order`
@@ -128,7 +96,7 @@ def split_vertices(
     """
     a = np.flatnonzero(mate >= 0)
     # A half-edge starts at its own corner; its mate starts at the other end, where the next corner of its face is.
-    count, fan = _components(a, _next(mate[a]), 3 * len(faces))
+    count, fan = components(a, _next(mate[a]), 3 * len(faces))
     position = np.zeros(count, dtype=np.int64)
     position[fan] = faces.ravel()
     return _divided(vertices[position], fan.astype(np.int32).reshape(-1, 3), mate)
@@ -137,24 +105,24 @@ def split_vertices(
 def pieces(mate: Int64[np.ndarray, "h"]) -> tuple[int, Int32[np.ndarray, "f"]]:
     """How many pieces of joined faces there are, and which each face belongs to."""
     a = np.flatnonzero(mate >= 0)
-    return _components(a // 3, mate[a] // 3, len(mate) // 3)
+    return components(a // 3, mate[a] // 3, len(mate) // 3)
 
 
 def boundary_loops(faces: Int32[np.ndarray, "f 3"], mate: Int64[np.ndarray, "h"]) -> Loops:
     """The boundary of a manifold: each of its vertices begins exactly one half-edge without mate."""
-    half_edges = np.flatnonzero(mate < 0)
-    start, end = (part[half_edges] for part in _half_edges(faces))
+    free = np.flatnonzero(mate < 0)
+    start, end = (part[free] for part in half_edges(faces))
     _, local = np.unique(np.concatenate([start, end]), return_inverse=True)
     begins, ends = local[: len(start)], local[len(start) :]
-    count, loop = _components(begins, ends, int(local.max(initial=-1)) + 1)
-    return Loops(half_edges, loop[begins], count)
+    count, loop = components(begins, ends, int(local.max(initial=-1)) + 1)
+    return Loops(free, loop[begins], count)
 
 
 def perimeters(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], loops: Loops
 ) -> Float[np.ndarray, "loops"]:
     """Length of each loop."""
-    start, end = (part[loops.half_edges] for part in _half_edges(faces))
+    start, end = (part[loops.half_edges] for part in half_edges(faces))
     length = np.linalg.norm(vertices[end] - vertices[start], axis=1).astype(np.float64)
     result = np.zeros(loops.count)
     np.add.at(result, loops.loop, length)
@@ -170,7 +138,7 @@ def capped(
     """The mesh with the chosen loops closed by fans about their centroids; vertices and faces added come last."""
     length = np.bincount(loops.loop, minlength=loops.count)
     mine = chosen[loops.loop]
-    start, end = (part[loops.half_edges[mine]] for part in _half_edges(faces))
+    start, end = (part[loops.half_edges[mine]] for part in half_edges(faces))
     loop = loops.loop[mine]
     centroid = np.stack([np.bincount(loop, vertices[start, axis], minlength=loops.count) for axis in range(3)], axis=1)
     centroid = centroid[chosen] / length[chosen, None]
@@ -183,7 +151,7 @@ def _divided(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], mate: Int64[np.ndarray, "h"]
 ) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"]]:
     """Divides the faces at edges of more than two faces; the new faces come last."""
-    start, end = _half_edges(faces)
+    start, end = half_edges(faces)
     order, group = _grouped(start, end)
     size = np.diff(group, append=len(order))
     crowded = np.zeros(len(mate), dtype=bool)
@@ -212,7 +180,7 @@ def _divided(
     )
 
 
-def _half_edges(faces: Int32[np.ndarray, "f 3"]) -> tuple[Int64[np.ndarray, "h"], Int64[np.ndarray, "h"]]:
+def half_edges(faces: Int32[np.ndarray, "f 3"]) -> tuple[Int64[np.ndarray, "h"], Int64[np.ndarray, "h"]]:
     """Start and end vertex of each half-edge."""
     return faces.ravel().astype(np.int64), faces[:, [1, 2, 0]].ravel().astype(np.int64)
 
@@ -232,7 +200,7 @@ def _grouped(
     return order, np.flatnonzero(np.diff(sorted_key, prepend=-1))
 
 
-def _components(
+def components(
     rows: Int[np.ndarray, "n"], columns: Int[np.ndarray, "n"], count: int
 ) -> tuple[int, Int32[np.ndarray, "count"]]:
     """Connected components of a graph, numbered in the order of their first nodes."""
@@ -254,35 +222,6 @@ def _angles(
     second = np.cross(axis, first)
     arm = vertices[tip] - low
     return np.arctan2((arm * second).sum(axis=1), (arm * first).sum(axis=1))
-
-
-def _sample_patches(patch: Int32[np.ndarray, "f"], area: Float[np.ndarray, "f"]) -> Int64[np.ndarray, "n"]:
-    """Up to `VOTES` faces of each patch, evenly spread over its faces in their order; none without area."""
-    order = np.argsort(patch, kind="stable")
-    order = order[area[order] > 0]
-    start = np.flatnonzero(np.diff(patch[order], prepend=-1))
-    size = np.diff(start, append=len(order))
-    taken = np.minimum(size, VOTES)
-    rank = np.arange(taken.sum()) - np.repeat(np.cumsum(taken) - taken, taken)
-    return order[np.repeat(start, taken) + rank * np.repeat(size, taken) // np.repeat(taken, taken)]
-
-
-def _crossings(
-    caster: RayCaster, origin: Float[np.ndarray, "n 3"], direction: Float[np.ndarray, "n 3"], skip: float
-) -> Int64[np.ndarray, "n"]:
-    """Surfaces each ray goes through, the one it starts on not counted; no more than `MOST_CROSSINGS`."""
-    crossings = np.zeros(len(origin), dtype=np.int64)
-    active = np.arange(len(origin))
-    at = origin + skip * direction
-    for _ in range(MOST_CROSSINGS):
-        if not len(active):
-            break
-        distance = caster.cast(at, direction[active]).distance
-        hit = np.isfinite(distance)
-        active = active[hit]
-        crossings[active] += 1
-        at = at[hit] + (distance[hit, None] + skip) * direction[active]
-    return crossings
 
 
 def _unit(vectors: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
