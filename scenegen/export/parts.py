@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
 from scenegen.errors import ExportError
-from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area
+from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
 from scenegen.records import Intrinsics
 
 GENERATOR = f"scenegen {__version__}"
@@ -65,6 +65,8 @@ class PartScene:
 
 def prepared(scene: PartScene) -> PartScene:
     """The scene as it can be written: checked, without triangles that have no area and vertices that none uses.
+
+    Where a closed mesh would be open without them, it keeps its triangles without area.
 
     A base colour keeps its fourth channel only where `alpha_mode` is not `OPAQUE`.
 
@@ -131,6 +133,8 @@ def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
     except ValueError as error:
         raise ExportError(f"{name}: {error}.") from error
     faces = mesh.faces[has_area(mesh)]
+    if is_watertight(mesh) and not is_watertight(replace(mesh, faces=faces)):
+        faces = mesh.faces  # a sliver between larger faces: without it there would be a gap
     used, renumbered = np.unique(faces, return_inverse=True)
     return replace(
         mesh,

@@ -35,8 +35,9 @@ from scenegen.geometry.render import RayCaster
 SKIN, THINNEST = 2.5, 1.0
 """Least thickness behind the visible surface, in cells of the refined grid, where there is room for it and where not: a sheet
 thinner than a cell would have holes."""
-STEP = 3.0
-"""Cells: where the visible surface steps back by no more it has no gap; by more, one part of the object hides another."""
+STEP, GENERATED_STEP = 3.0, 6.0
+"""Cells: where the visible surface steps back by no more it has no gap; by more, one part of the object hides another. The second
+is for a generated surface, which has few cells and is continued at its rim."""
 IN_FRONT = 0.02
 """Share of its distance by which something beside the object must be nearer to count as hiding it."""
 RIM = 0.012
@@ -78,6 +79,7 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     cell = edge / resolution
     bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
     background = np.where(bounded, view.limit, FAR).astype(np.float32)
+    longest_step = (STEP if view.relief_error <= TRUSTED else GENERATED_STEP) * cell
     behind = z - at(front)
 
     value = field.at(latent, order=3) * np.float32(edge)
@@ -87,7 +89,7 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - at(front)
     thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
     outline = -at(outline_distance(inside)) * pixel
-    skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, STEP * cell)), outline)
+    skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
     value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from scenegen.errors import ExportError
 from scenegen.export.parts import Part, PartScene, from_pose, pose, prepared
+from scenegen.geometry.mesh import is_watertight
 
 
 def with_object(scene: PartScene, part: Part) -> PartScene:
@@ -56,6 +57,20 @@ def test_names_must_be_safe_and_unique(part_scene: PartScene, name: str) -> None
 def test_facts_must_fit_both_formats(part_scene: PartScene, value: float) -> None:
     with pytest.raises(ExportError, match="the fact seed is"):
         prepared(with_object(part_scene, replace(part_scene.objects[0], facts={"seed": value})))
+
+
+def test_a_sliver_that_closes_a_mesh_is_kept(part_scene: PartScene) -> None:
+    """The first face is cut in two at the middle of an edge; towards the neighbour a triangle without area fills the gap."""
+    part = part_scene.objects[0]
+    a, b, c = part.mesh.faces[0]
+    middle = len(part.mesh.vertices)
+    cut = replace(
+        part.mesh,
+        vertices=np.concatenate([part.mesh.vertices, part.mesh.vertices[[a, b]].mean(axis=0, keepdims=True)]),
+        uv=np.concatenate([part.mesh.uv, part.mesh.uv[[a, b]].mean(axis=0, keepdims=True)]),
+        faces=np.concatenate([[[a, middle, c], [middle, b, c], [a, b, middle]], part.mesh.faces[1:]]).astype(np.int32),
+    )
+    assert is_watertight(prepared(with_object(part_scene, replace(part, mesh=cut))).objects[0].mesh)
 
 
 def test_triangles_without_area_and_lonely_vertices_are_dropped(part_scene: PartScene) -> None:

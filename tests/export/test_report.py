@@ -27,6 +27,7 @@ from scenegen.export import report
 from scenegen.export.glb import read_glb
 from scenegen.geometry.render import render
 from scenegen.png import read_png
+from scenegen.records import Topology
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages.report import REPORT
@@ -175,6 +176,23 @@ def test_the_worst_value_of_a_column_is_marked(findings: report.Findings) -> Non
         ("", "", "0.50"), ("", "fair", "0.800"), (" worst", "poor", "20.0%"), ("", "fair", "20.0 dB"),
     ]  # fmt: skip
     assert table.count("not measured") == 1
+
+
+@pytest.mark.parametrize(
+    ("topology", "words"),
+    [
+        (Topology(closed=True, pieces=1, genus=0), "closed, 1 piece"),
+        (Topology(closed=True, pieces=2, genus=1), "closed, 2 pieces, 1 handle"),
+        (Topology(closed=False, pieces=1, genus=None), "open, 1 piece"),
+        (None, "-"),
+    ],
+)
+def test_how_a_mesh_hangs_together_is_in_the_row(
+    findings: report.Findings, topology: Topology | None, words: str
+) -> None:
+    placed = tuple(item.model_copy(update={"topology": topology}) for item in findings.scene.objects)
+    texts = Reader(report.objects(replace(findings, scene=findings.scene.model_copy(update={"objects": placed})))).texts
+    assert texts.count(words) >= len(placed)
 
 
 def test_support_seed_and_back_end_are_in_the_row(findings: report.Findings) -> None:

@@ -19,6 +19,7 @@ from scenegen.export.parts import GENERATOR, PartScene
 from scenegen.export.usd import validate_stage, write_usd, write_usdz
 from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.solid import is_closed, welded
+from scenegen.remarks import note
 
 DENSITY = 500.0
 
@@ -301,7 +302,7 @@ def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, 
     box = part_scene.objects[0]
     opened = replace(box, mesh=replace(box.mesh, faces=box.mesh.faces[1:]))
     files = write_usd(tmp_path, replace(part_scene, objects=(opened,)), DENSITY)
-    assert files.warnings == ("obj_01_box: the mesh is not closed; its mass is that of its convex hull.",)
+    assert files.warnings == (note("obj_01_box: the mesh is not closed; its mass is that of its convex hull."),)
     stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
     prim = stage.GetPrimAtPath("/scene/objects/obj_01_box")
     assert prim.GetCustomDataByKey("scenegen:mass_from") == "convex hull"

@@ -31,6 +31,7 @@ from scenegen.records import (
     StageTiming,
     Surface,
     Timings,
+    Topology,
 )
 from scenegen.scene.scoring import score_objects
 from scenegen.store import Store
@@ -289,6 +290,7 @@ def _placed(store: Store, folder: Path, object_id: int, scores: Scores) -> Place
         seed=object_id - 1,
         score=0.9 - 0.05 * object_id,
         scores=scores,
+        topology=Topology(closed=True, pieces=1, genus=0),
     )
 
 

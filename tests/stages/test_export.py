@@ -15,7 +15,7 @@ from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.glb import read_glb
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
-from scenegen.records import Artifact, Export, Intrinsics, Photo, PlacedObject, Scene, Scores, Surface
+from scenegen.records import Artifact, Export, Intrinsics, Photo, PlacedObject, Scene, Scores, Surface, Topology
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages.export import EXPORT
@@ -86,6 +86,7 @@ def scene(store: Store, tmp_path: Path) -> Scene:
             seed=object_id,
             score=0.75,
             scores=Scores(silhouette_iou=0.9, depth_error=depth_error, colour_psnr=None),
+            topology=Topology(closed=True, pieces=1, genus=0),
         )
 
     return Scene(
@@ -127,6 +128,9 @@ def test_the_glb_holds_the_scene_in_the_world_frame(store: Store, photo: Photo, 
         "score": 0.75,
         "support": 0,
         "silhouette_iou": 0.9,
+        "closed": True,
+        "pieces": 1,
+        "genus": 0,
         "depth_error": 0.02,
     }
     assert "depth_error" not in second.facts
