@@ -42,7 +42,7 @@ def read_masks(paths: list[Path], photo: UprightPhoto) -> tuple[UInt16[np.ndarra
     expected, ids = _from_ids(paths[0], photo) if len(paths) == 1 else _from_objects(paths, photo)
     lost = sorted(set(expected) - set(np.unique(ids).tolist()))
     if len(lost) == len(expected):
-        raise InputError("`masks` marks no object: no pixel of one is left at working size. Mark at least one.")
+        raise InputError("`masks` marks no object that keeps a pixel at working size. Mark at least one.")
     return ids, [f"masks: no pixel is left of object {', '.join(map(str, lost))} at working size"] if lost else []
 
 
