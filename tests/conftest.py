@@ -11,9 +11,11 @@ import pytest
 import standins
 from standins import STAGES, Bench
 
-# How long an example takes is the machine's business.
-hypothesis.settings.register_profile("default-without-deadline", deadline=None)
-hypothesis.settings.load_profile("default-without-deadline")
+# How long an example takes, and drawing it, is the machine's business.
+hypothesis.settings.register_profile(
+    "any-machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture

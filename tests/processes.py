@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-GIVE_UP_S = 60.0
+GIVE_UP_S = 300.0
 """Far longer than anything here takes; a process still there has not been ended."""
 
 

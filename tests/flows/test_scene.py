@@ -20,6 +20,9 @@ from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
 from scenegen.records import Source
 
+PATIENCE_S = 300.0
+"""For the server to hear of what has ended: hundreds of times what it takes on an idle machine."""
+
 pytestmark = pytest.mark.slow
 
 HERE = Making(isolate=False)
@@ -48,10 +51,8 @@ def task_runs() -> Counter[str]:
 
 def settled(expected: Counter[str]) -> Counter[str]:
     """The completed task runs, once they are as many as expected: the server hears of them with some delay."""
-    for _ in range(100):
-        found = task_runs()
-        if found.total() >= expected.total():
-            break
+    end = time.monotonic() + PATIENCE_S
+    while (found := task_runs()).total() < expected.total() and time.monotonic() < end:
         time.sleep(0.1)
     return found
 

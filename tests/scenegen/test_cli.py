@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import has_ended
 
 from scenegen import __version__, cli, progress
 from scenegen.config import load_config, preset_names
@@ -423,20 +423,7 @@ def test_interrupted(number: signal.Signals, waits: str) -> None:
     assert process.stderr.read() == f"ERROR: {cli.INTERRUPTED}\n"
     process.stdout.close()
     process.stderr.close()
-    assert not any(_alive(child) for child in children)
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that waits for its parent to notice its end does not."""
-    for _ in range(50):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return False
-        if state == "Z":
-            return False
-        time.sleep(0.05)
-    return True
+    assert all(has_ended(child) for child in children)
 
 
 def test_module_runs() -> None:

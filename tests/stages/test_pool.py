@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import has_ended
 
 from scenegen.progress import log_photo, logged_stage
 from stages.pool import Ended, run_in_children
@@ -50,18 +51,6 @@ def talk(task: str) -> str:
         logging.getLogger("stages.stub").info("for %s", "the ears")
         logging.getLogger("stages.stub").debug("for nobody")
     return task
-
-
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def run(tasks: list[Any], work: Any, **options: Any) -> list[Ended[Any, Any]]:
@@ -107,7 +96,7 @@ def test_children_that_die_hang_or_leave(tmp_path: Path) -> None:
     tries = [len((tmp_path / str(i)).read_text().split()) for i in range(6)]
     assert tries == [2, 1, 2, 1, 2, 1]
     hung = [int((tmp_path / "3").read_text()), int((tmp_path / "3.sleeper").read_text())]
-    assert all(gone(pid) for pid in hung)
+    assert all(has_ended(pid) for pid in hung)
 
 
 def test_closing_kills_the_children_and_theirs(tmp_path: Path) -> None:
@@ -118,7 +107,7 @@ def test_closing_kills_the_children_and_theirs(tmp_path: Path) -> None:
         while not (sleeper.exists() and sleeper.read_text()):
             time.sleep(0.02)
     pids = [int((tmp_path / name).read_text()) for name in ("0", "1", "1.sleeper")]
-    assert all(gone(pid) for pid in pids)
+    assert all(has_ended(pid) for pid in pids)
 
 
 def test_an_idle_child_that_was_killed_is_replaced() -> None:
@@ -126,7 +115,7 @@ def test_an_idle_child_that_was_killed_is_replaced() -> None:
         first = next(ends).result
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        assert gone(first)
+        assert has_ended(first)
         assert [end.reason for end in ends] == ["", ""]
 
 
@@ -156,7 +145,7 @@ if __name__ == '__main__':
             time.sleep(0.02)
         parent.kill()
         parent.wait()
-    assert all(gone(int((tmp_path / name).read_text())) for name in names)
+    assert all(has_ended(int((tmp_path / name).read_text())) for name in names)
 
 
 def test_what_a_child_logs_comes_here(caplog: pytest.LogCaptureFixture) -> None:
