@@ -59,8 +59,9 @@ def verify(out: str = "out", /) -> int:
     from scenegen.prune import list_stored, remove_damaged
 
     store = _open(out, "verify")
-    damaged = remove_damaged(store)
-    _say(f"{out}: {len(list_stored(store))} stored results are whole, {len(damaged)} were damaged and are removed")
+    total, damaged = len(list_stored(store)), remove_damaged(store)
+    gone = "; the others are removed" if damaged else ""
+    _say(f"{out}: {total - len(damaged)} of {total} stored results are whole{gone}")
     return ResourceError.exit_code if damaged else EXIT_DONE
 
 
@@ -74,11 +75,14 @@ def prune(out: str = "out", /, *, max_size: str | None = None, dry_run: bool = F
             second run of one whose results are gone makes it anew.
         dry_run: Only say what would be removed.
     """
+    from scenegen.prune import list_stored
     from scenegen.prune import prune as remove
 
     limit = None if max_size is None else parse_size(max_size)
-    gone = remove(_open(out, "prune"), limit, dry_run)
-    _say(f"{out}: {len(gone)} stored results, {_text(_bytes(gone))}, {'would be' if dry_run else 'were'} removed")
+    store = _open(out, "prune")
+    total, gone = len(list_stored(store)), remove(store, limit, dry_run)
+    did = "would remove" if dry_run else "removed"
+    _say(f"{out}: {did} {len(gone)} of {total} stored results, {_text(_bytes(gone))}")
     return EXIT_DONE
 
 

@@ -183,7 +183,7 @@ def test_damage_is_found_and_removed(
     (photo,) = [item.path for item in list_stored(filled) if item.stage == "input" and item.needed]
     photo.write_text("eno")
     assert main(["store", "verify", out]) == 5
-    assert "2 were damaged and are removed" in capsys.readouterr().out
+    assert "4 of 6 stored results are whole; the others are removed" in capsys.readouterr().out
     assert left(filled) == KEYS[1:]
     assert main(["store", "verify", out]) == 0
 
@@ -195,9 +195,9 @@ def test_the_command(filled: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines["draw"][:3] == ["4", "4.0", "MB"]
     assert lines["all"][0] == "6"
     assert main(["store", "prune", out, "--dry-run"]) == 0
-    assert "3 stored results, 2.0 MB, would be removed" in capsys.readouterr().out
+    assert "would remove 3 of 6 stored results, 2.0 MB" in capsys.readouterr().out
     assert main(["store", "prune", out, "--max-size", "1.5M"]) == 0
-    assert "were removed" in capsys.readouterr().out
+    assert "removed 4 of 6 stored results, 3.0 MB" in capsys.readouterr().out
     assert len(left(filled)) == 1
     for command in (["verify"], ["prune"]):
         assert main(["store", *command, "s3://bucket/out"]) == 2
