@@ -140,7 +140,7 @@ def test_notices_a_damaged_store(out: Path) -> None:
     publish_contents(out, OLD)
     store, files, manifest = make(out, NEW)
     store.path(files[0][1]).write_bytes(b"flipp")  # of the same size
-    with pytest.raises(ResourceError, match="is damaged"):
+    with pytest.raises(ResourceError, match="was damaged"):
         publish(store, out / "photo", files, manifest)
     assert without_manifest(out / "photo") == OLD
 
