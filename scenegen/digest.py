@@ -100,7 +100,7 @@ def _recall(path: Path, now: Identity) -> str | None:
     try:
         known = json.loads(_record(path).read_text(encoding="utf-8"))
         return str(known["sha256"]) if known["identity"] == list(now) else None
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from scenegen.documents import parse_json
 from scenegen.errors import ScenegenError
 from scenegen.folder import Folder
 
@@ -134,7 +135,7 @@ def _content(token: str, beat: int) -> bytes:
 def _owner(content: bytes | None) -> dict[str, object]:
     """What a lease says; nothing where it is gone, half-written or not ours."""
     try:
-        values = json.loads(content or b"{}")
+        values = parse_json(content or b"{}")
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

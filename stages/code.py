@@ -104,7 +104,7 @@ def _remembered(function: str, folders: Mapping[str, Path]) -> Code:
         known = dict(stored["code"]) if stored["state"] == state else {}
         digest, packages = known[function]
         return Code(str(digest), tuple(packages))  # type: ignore[arg-type]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         code = _sources(tuple(folders.items())).code(function, *ALWAYS)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:

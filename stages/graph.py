@@ -148,18 +148,18 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
         raise limit from errors[0].__cause__
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
 
-    def whole(made: Objects) -> tuple[Outcome[Scene], Outcome[Export], Outcome[Report]]:
-        scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
-        export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
-        times = timings((photo, instances, depth, layout, *objects, scene, export))
-        given = (*perceived, layout.record, scene.record, export.record, times)
-        return scene, export, submit(REPORT, *given, config=config.report).result()
-
     while True:
+        reached: Stage[Any] = COMPOSE
         try:
-            scene, export, report = whole(made)
+            scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
+            reached = EXPORT
+            export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
+            reached = REPORT
+            times = timings((photo, instances, depth, layout, *objects, scene, export))
+            given = (*perceived, layout.record, scene.record, export.record, times)
+            report = submit(REPORT, *given, config=config.report).result()
         except ObjectError as error:
-            made = _without(made, error)
+            made = _without(made, reached, error)
         else:
             return SceneRun(source, config, photo, instances, depth, layout, tuple(objects), scene, export, report)
 
@@ -172,9 +172,9 @@ def _left_out(stage: str, object_id: int, error: BaseException) -> Failure:
     return Failure(stage=stage, object=object_id, error=text)
 
 
-def _without(made: Objects, error: ObjectError) -> Objects:
-    """`made` without the object of `error`. Nothing of a scene that has failed is in the store, so that the next run tries
-    the object again.
+def _without(made: Objects, stage: Stage[Any], error: ObjectError) -> Objects:
+    """`made` without the object that `stage` cannot go on with. What has failed is not in the store, so that the next run
+    tries the object again.
 
     Raises:
         ObjectError: `error` itself, if there is no such object.
@@ -182,7 +182,7 @@ def _without(made: Objects, error: ObjectError) -> Objects:
     items = tuple(item for item in made.items if item.id != error.object_id)
     if len(items) == len(made.items):
         raise error
-    failure = _left_out(COMPOSE.name, error.object_id, error.__cause__ or error)
+    failure = _left_out(stage.name, error.object_id, error.__cause__ or error)
     return Objects(items=items, failures=(*made.failures, failure))
 
 

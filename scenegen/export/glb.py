@@ -20,7 +20,7 @@ from jaxtyping import Shaped, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, camera_matrix
 from scenegen.errors import ExportError
-from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, from_pose, pose, prepared
+from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, from_pose, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, is_watertight, vertex_normals
 from scenegen.records import Intrinsics
 
@@ -54,6 +54,7 @@ def write_glb(path: Path, scene: PartScene) -> None:
 
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
     """
     scene = prepared(scene)
     document = _Document()
@@ -97,7 +98,11 @@ class _Document:
         """A node over `parts`; None without any, because the validator calls an empty node a mistake."""
         if not parts:
             return None
-        return self.add("nodes", {"name": name, "children": [self._part(part, double_sided) for part in parts]})
+        children = []
+        for part in parts:
+            with about_part(part):
+                children.append(self._part(part, double_sided))
+        return self.add("nodes", {"name": name, "children": children})
 
     def camera(self, scene: PartScene) -> int:
         """The node of the photo's camera."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
 from scenegen.errors import ExportError
+from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
 from scenegen.records import Intrinsics
 
@@ -61,6 +63,12 @@ class PartScene:
     """Rigid."""
     facts: Mapping[str, Fact]
     """Provenance of the whole."""
+
+
+def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
+    """What the block raises is the fault of the object that `part` is, see `scenegen.faults.about_object`; a background
+    surface is no object."""
+    return about_object(int(part.facts["id"])) if "id" in part.facts else contextlib.nullcontext()
 
 
 def prepared(scene: PartScene) -> PartScene:

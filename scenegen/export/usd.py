@@ -28,7 +28,7 @@ from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdSh
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
 from scenegen.export.collider import Body, body
-from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, pose, prepared
+from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
 from scenegen.png import write_png
@@ -66,16 +66,18 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
 
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
     """
     scene = prepared(scene)
     names = ["scene.usd"]
     warnings = []
     for part in scene.objects:
-        mesh = part.mesh.transformed(USD_FROM_WORLD)
-        solid = body(mesh.vertices, mesh.faces)
-        if not solid.closed:
-            warnings.append(note(f"{part.name}: the mesh is not closed; its mass is that of its convex hull."))
-        names += _write_component(folder, "objects", part, solid, solid.volume * density)
+        with about_part(part):
+            mesh = part.mesh.transformed(USD_FROM_WORLD)
+            solid = body(mesh.vertices, mesh.faces)
+            if not solid.closed:
+                warnings.append(note(f"{part.name}: the mesh is not closed; its mass is that of its convex hull."))
+            names += _write_component(folder, "objects", part, solid, solid.volume * density)
     for part in scene.background:
         names += _write_component(folder, "background", part, None, 0.0)
     stage = _new_stage(Sdf.Layer.CreateNew(str(folder / "scene.usd"), args={"format": "usda"}))
