@@ -12,6 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +21,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Integer, UInt8, UInt16
 
+from scenegen.camera import intrinsics_from_fov
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
-from scenegen.ids import shows_object
+from scenegen.ids import UNKNOWN, shows_object
 from scenegen.models import digest_of
 from scenegen.networks import loaded
 from scenegen.perception import DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
-from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, log_focal
+from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
+from scenegen.perception.objects import FoundObject, find_objects
+from scenegen.perception.relief import look_again
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
@@ -37,7 +41,7 @@ from scenegen.weights.file import read_weights
 logger = logging.getLogger(__name__)
 
 NAME = "embedded perception network"
-LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
+LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite2, Apache-2.0)"
 
 WEIGHTS = PERCEPTION
 
@@ -45,17 +49,11 @@ WORKING_SIDE = 384
 """Longer side of the copy the network sees, in pixels."""
 KEPT = 4
 """Photos whose outcome is kept."""
-
-OBJECT = 0.5
-"""Probability of showing an object above which a cell may belong to one."""
-SEED = 0.6
-"""Seeds below this start no object; this and `FRESH` gave the best F-score on held-out training scenes."""
-NEAR = 0.5
-"""Nearness to a centre above which a cell belongs to it; what the loss draws the line at."""
-FRESH = 0.7
-"""Share of a new object that must not belong to earlier ones."""
-MIN_CELLS = 4
-"""Smallest object the network was taught to group, in cells."""
+SURE = 0.45
+"""Objects found with a lower score are left out; this gave the best F-score on held-out photographs."""
+NAMED = 0.4
+"""Objects are called what fits best, if that is at least so likely."""
+UNNAMED = "object"
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
@@ -64,19 +62,15 @@ RIM_TRUST = 1e-4
 SMOOTHING = 2.0
 """Standard deviation in cells of what an object's depth is averaged over."""
 RELIEF_ERROR = 0.17
-"""Measured on held-out renders, 147 objects: median error of the depth across an object, as a share of its width. The relief
-itself has 0.16; the network gives about a sixth of it."""
+"""Of the depth across an object that no crop shows whole, as a share of its width: the relief itself has 0.16."""
 
 
 @dataclass(frozen=True, eq=False)
 class Perception:
     """What the network says of one photo, on cells of its working copy."""
 
-    object_probability: Float32[np.ndarray, "h w"]
-    seed: Float32[np.ndarray, "h w"]
-    """0..1, high near the middle of an object's embeddings."""
-    embedding: Float32[np.ndarray, "h w e"]
-    log_precision: Float32[np.ndarray, "h w"]
+    prediction: Prediction
+    """Of one picture, on the network's device: what prompts are answered from."""
     log_depth: Float32[np.ndarray, "h w"]
     """Natural logarithm of the z-depth, up to a constant."""
     log_error: Float32[np.ndarray, "h w"]
@@ -89,17 +83,6 @@ class Perception:
     """Unit vector of gravity in the camera's frame."""
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """One object as the network groups it."""
-
-    centre: Float32[np.ndarray, "e"]
-    precision: float
-    score: float
-    """0..1."""
-    cells: int
-
-
 def segment_embedded(
     image: UInt8[np.ndarray, "h w 3"], config: EmbeddedSegmentConfig, runtime: Runtime
 ) -> Segmentation:
@@ -110,11 +93,21 @@ def segment_embedded(
         ResourceError: where the device is absent or its memory full.
     """
     perception = perceive(image, runtime)
-    ids, scores = instances(perception, image.shape[0], image.shape[1], config.min_area, config.max_objects)
+    network = network_of(runtime)
+    with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
+        found = find_objects(network, perception.prediction, SURE)
+    ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     scale = max(image.shape[:2]) / WORKING_SIDE
     if scale > 1:
         ids = snap_to_edges(image, ids, reach=int(np.ceil(2 * scale)))
-    return Segmentation(ids=ids, scores=scores, labels=("object",) * len(scores), backend=NAME, licence=LICENCE)
+    nouns = network.settings.nouns
+    return Segmentation(
+        ids=ids,
+        scores=tuple(round(each.score, 4) for each in kept),
+        labels=tuple(nouns[each.noun] if each.noun_confidence >= NAMED else UNNAMED for each in kept),
+        backend=NAME,
+        licence=LICENCE,
+    )
 
 
 def estimate_depth_embedded(
@@ -137,7 +130,16 @@ def estimate_depth_embedded(
     if ids.shape != (height, width):
         raise InputError(f"`ids` is {ids.shape[1]}x{ids.shape[0]}; it must be {width}x{height}, the photo's size.")
     perception = perceive(image, runtime)
-    relative = np.exp(enlarged_by_object(perception.log_depth, ids))
+    network = network_of(runtime)
+    log_depth = enlarged_by_object(perception.log_depth, ids)
+    errors = []
+    camera = intrinsics_from_fov(width, height, perception.fov_x_deg)
+    with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
+        for number, relief in look_again(network, image, ids, camera):
+            mask = ids == number
+            log_depth[mask] = log_depth[mask].mean() + relief.log_depth
+            errors.append(relief.error)
+    relative = np.exp(log_depth)
     shown = shows_object(ids)
     scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
     return DepthEstimate(
@@ -145,7 +147,7 @@ def estimate_depth_embedded(
         metric=False,
         # Of a Laplace distribution the standard deviation is the root of two times its scale.
         uncertainty=float(np.sqrt(2) * np.exp(np.median(perception.log_error))),
-        relief_error=RELIEF_ERROR,
+        relief_error=float(np.median(errors)) if errors else RELIEF_ERROR,
         backend=NAME,
         licence=LICENCE,
         warnings=(
@@ -169,11 +171,16 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
         if key not in _kept:
             device = torch_device(runtime)
             with device_memory(device):
-                _kept[key] = observe(_network(WEIGHTS, str(device)), image, WORKING_SIDE)
+                _kept[key] = observe(network_of(runtime), image, WORKING_SIDE)
         _kept.move_to_end(key)
         while len(_kept) > KEPT:
             _kept.popitem(last=False)
         return _kept[key]
+
+
+def network_of(runtime: Runtime) -> PerceptionNetwork:
+    """The package's network on the device of `runtime`; loaded once a process."""
+    return _network(WEIGHTS, str(torch_device(runtime)))
 
 
 def load_network(path: Path) -> PerceptionNetwork:
@@ -198,72 +205,34 @@ def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side:
         prediction = network(pictures)
         mean, error = log_focal(prediction.focal_logits)
     focal = float(mean.exp()[0]) * max(height, width)
-    down = prediction.down[0].cpu().numpy()
-
-    def plane(values: torch.Tensor) -> Float32[np.ndarray, "h w"]:
-        return values[0].float().cpu().numpy()
-
     return Perception(
-        object_probability=plane(prediction.object_logit.sigmoid()),
-        seed=plane(prediction.seed_logit.sigmoid()),
-        embedding=np.ascontiguousarray(prediction.embedding[0].float().cpu().numpy().transpose(1, 2, 0)),
-        log_precision=plane(prediction.log_precision),
-        log_depth=plane(prediction.log_depth),
-        log_error=plane(prediction.log_error),
+        prediction=prediction,
+        log_depth=prediction.log_depth[0].float().cpu().numpy(),
+        log_error=prediction.log_error[0].float().cpu().numpy(),
         fov_x_deg=float(np.degrees(2 * np.arctan(width / (2 * focal)))),
         log_focal_error=float(error[0]),
-        down=down,
+        down=prediction.down[0].cpu().numpy(),
     )
 
 
-def instances(
-    perception: Perception, height: int, width: int, min_area: float, max_objects: int
-) -> tuple[UInt16[np.ndarray, "h w"], tuple[float, ...]]:
-    """Ids at the photo's size, the surest object first, and the objects' scores."""
-    cells = perception.seed.size
-    found = [group for group in groups(perception) if group.cells >= min_area * cells][:max_objects]
-    size = (width, height)
-    best = np.full((height, width), NEAR, np.float32)
+def drawn(
+    found: Sequence[FoundObject], height: int, width: int, min_area: float, max_objects: int
+) -> tuple[UInt16[np.ndarray, "h w"], list[FoundObject]]:
+    """Ids at the photo's size, the surest object first, and the objects that got one.
+
+    What is smaller than `min_area` of the picture gets none, nor what is beyond `max_objects`: there the ids are `UNKNOWN`.
+    """
+    large = [each for each in found if np.count_nonzero(each.probability > 0.5) >= min_area * each.probability.size]
+    kept = large[:max_objects]
+    best = np.full((height, width), 0.5, np.float32)
     ids = np.zeros((height, width), np.uint16)
-    for number, group in enumerate(found, start=1):
+    for number, each in enumerate([*kept, *(each for each in found if each not in kept)], start=1):
         # Enlarged before it is compared, so that outlines are smooth.
-        near = cv2.resize(nearness(perception.embedding, group), size, interpolation=cv2.INTER_LINEAR)
-        nearer = near > best
-        best[nearer] = near[nearer]
-        ids[nearer] = number
-    probability = cv2.resize(perception.object_probability, size, interpolation=cv2.INTER_LINEAR)
-    ids[probability <= OBJECT] = 0
-    return ids, tuple(round(group.score, 4) for group in found)
-
-
-def groups(perception: Perception) -> list[Group]:
-    """The objects, the surest first: around the best seed left, what is near it is one object, and is left no more."""
-    embedding, seed = perception.embedding, perception.seed
-    open_cells = perception.object_probability > OBJECT
-    left = open_cells.copy()
-    found = []
-    while True:
-        candidates = np.where(left, seed, 0)
-        start = np.unravel_index(int(candidates.argmax()), seed.shape)
-        if candidates[start] < SEED:
-            break
-        first = Group(embedding[start], float(np.exp(perception.log_precision[start])), 0.0, 0)
-        near = (nearness(embedding, first) > NEAR) & open_cells
-        fresh = near & left
-        left &= ~near
-        left[start] = False
-        cells = int(fresh.sum())
-        if cells < MIN_CELLS or cells < FRESH * near.sum():
-            continue
-        found.append(
-            Group(
-                centre=embedding[fresh].mean(axis=0),
-                precision=float(np.exp(perception.log_precision[fresh].mean())),
-                score=float((seed * perception.object_probability)[fresh].mean()),
-                cells=cells,
-            )
-        )
-    return sorted(found, key=lambda group: -group.score)
+        probability = cv2.resize(each.probability, (width, height), interpolation=cv2.INTER_LINEAR)
+        likelier = probability > best
+        best[likelier] = probability[likelier]
+        ids[likelier] = number if number <= len(kept) else UNKNOWN
+    return ids, kept
 
 
 def enlarged_by_object(
@@ -287,11 +256,6 @@ def enlarged_by_object(
         share = cv2.resize(known, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask]
         enlarged[mask] = cv2.resize(known * mean, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask] / share
     return enlarged
-
-
-def nearness(embedding: Float32[np.ndarray, "h w e"], group: Group) -> Float32[np.ndarray, "h w"]:
-    """How near each cell is to the middle of a group: 1 there, and `NEAR` where the loss draws the line."""
-    return np.exp(-group.precision * np.square(embedding - group.centre).sum(axis=-1))
 
 
 _lock = threading.Lock()

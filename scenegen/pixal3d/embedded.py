@@ -19,7 +19,7 @@ from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
 from scenegen.models import digest_of
 from scenegen.networks import loaded
-from scenegen.perception.network import Trunk
+from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
 from scenegen.progress import tell_progress
 from scenegen.remarks import note

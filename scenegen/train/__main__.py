@@ -16,6 +16,7 @@ app.command("scenegen.train.perception:train", name="perception")
 app.command("scenegen.train.generator:train", name="generator")
 app.command("scenegen.train.scenes:make_scenes", name="scenes")
 app.command("scenegen.train.meshes:pack_meshes", name="pack-meshes")
+app.command("scenegen.train.pack:pack_pictures", name="pack-pictures")
 
 
 def main() -> int:

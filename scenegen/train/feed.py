@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import queue
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count
-from multiprocessing.queues import Queue
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Integer
 from torch import Tensor
 
-from scenegen.errors import InputError, ResourceError
+from scenegen.errors import InputError
 from scenegen.pixal3d.compact import CompactSettings
 from scenegen.train.meshes import MeshFolder
+from scenegen.train.processes import Stream, stream
 from scenegen.train.samples import Samples, samples_of, stacked
 
 logger = logging.getLogger(__name__)
@@ -29,8 +26,6 @@ WAITING = 64
 """Views that are rendered ahead of the training, at most."""
 FRESH = 2000
 """Views of a process after which it stretches all meshes anew."""
-PATIENCE = 5.0
-"""Seconds after which either side looks whether the other is still there."""
 SEEDS = 1_000_000
 """Between the first seeds of two views to judge by: more than one can use up."""
 
@@ -66,74 +61,14 @@ class Order:
     """No view to learn from is like one of another seed."""
 
 
-class Feed:
-    """The processes' side of a training: what they have made, as it comes."""
-
-    def __init__(self, made: Queue[Made], processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
-        self._made = made
-        self._processes = processes
-
-    def get(self, wait: bool) -> Made | None:
-        """The next view, or None where none is ready.
-
-        Args:
-            wait: for up to `PATIENCE` seconds.
-
-        Raises:
-            ResourceError: where all processes have ended.
-        """
-        try:
-            return self._made.get(timeout=PATIENCE) if wait else self._made.get_nowait()
-        except queue.Empty:
-            if not any(process.is_alive() for process in self._processes):
-                codes = sorted({str(process.exitcode) for process in self._processes})
-                raise ResourceError(
-                    f"the processes that render have ended (exit codes {', '.join(codes)}); they say why above. "
-                    "Most often memory is short: take fewer `workers`."
-                ) from None
-            return None
-
-
-@contextmanager
-def feed(order: Order, workers: int) -> Iterator[Feed]:
+def feed(order: Order, workers: int) -> AbstractContextManager[Stream[Made]]:
     """`workers` processes that render until the block ends."""
-    context = multiprocessing.get_context("spawn")
-    made: Queue[Made] = context.Queue(WAITING)
-    processes = [
-        context.Process(target=_render, args=(order, number, workers, made), daemon=True, name=f"render {number}")
-        for number in range(workers)
-    ]
-    try:
-        for process in processes:
-            process.start()
-        yield Feed(made, processes)
-    finally:
-        for process in processes:
-            if process.is_alive():
-                process.terminate()
-        for process in processes:
-            if process.pid is not None:
-                process.join(PATIENCE)
-        made.close()
-        made.cancel_join_thread()
+    return stream(views, [(order, number, workers) for number in range(workers)], WAITING)
 
 
-def _render(order: Order, number: int, workers: int, made: Queue[Made]) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    for view in _views(order, number, workers):
-        while True:
-            try:
-                made.put(view, timeout=PATIENCE)
-                break
-            except queue.Full:
-                parent = multiprocessing.parent_process()
-                if parent is not None and not parent.is_alive():
-                    return
-
-
-def _views(order: Order, number: int, workers: int) -> Iterator[Made]:
+def views(order: Order, number: int, workers: int) -> Iterator[Made]:
     """What process `number` of `workers` makes."""
+    torch.set_num_threads(1)
     for index in range(number, order.judged, workers):
         for seed in count(index * SEEDS):
             try:

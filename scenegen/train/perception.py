@@ -1,12 +1,14 @@
-"""Training of the perception network on one folder of scenes or several, on the CPU, for a given time."""
+"""Training of the perception network on folders of scenes and photographs, for a given time, on a CPU or a graphics card."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,76 +16,84 @@ import cv2
 import numpy as np
 import torch
 from cyclopts import Parameter
-from jaxtyping import Float, Integer
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
 
 from scenegen.errors import InputError, UsageError
-from scenegen.perception.embedded import enlarged_by_object, instances, observe
-from scenegen.perception.network import PerceptionNetwork
+from scenegen.perception.network import STRIDE, PerceptionNetwork, PerceptionSettings
+from scenegen.perception.nouns import NOUNS
 from scenegen.train.imagenet import imagenet_file, load_imagenet
-from scenegen.train.perception_data import (
-    MILLIMETRE,
-    TALL_SHARE,
-    Sample,
-    TrainingScene,
-    read_scenes,
-    vary,
-    vary_camera,
+from scenegen.train.perception_losses import (
+    answer_losses,
+    focal_label,
+    mean_of,
+    object_relief,
+    picture_losses,
+    relief_losses,
 )
-from scenegen.train.perception_losses import focal_label, losses
-from scenegen.weights.file import write_weights
+from scenegen.train.pictures import TrainingPicture, read_pictures
+from scenegen.train.pool import Batch, Pool
+from scenegen.train.prompting import corrected, first_questions
+from scenegen.train.rendering import rendering
+from scenegen.train.variation import greyed, with_other_tone, with_pasted
+from scenegen.weights.file import read_weights, write_weights
 
 logger = logging.getLogger(__name__)
 
-SIZES = ((256, 192), (320, 256), (384, 288))
-"""Longer and shorter sides of the pictures trained on: photos come at several scales, and are often enlarged or reduced."""
-BATCH = 8
+SIZES = ((320, 256), (384, 288), (384, 288), (448, 320))
+"""Longer and shorter sides of the pictures trained on: photos come at several scales."""
+TALL_SHARE = 0.3
+"""Of the batches that show portrait pictures."""
+PHOTO_SIDE, SCENE_SIDE = 448, 384
+"""Sides of the canvases pictures are kept on."""
+CROP_SIDE = 192
+MIXTURE = {"photographs": 0.55, "measured": 0.1, "scenes": 0.35}
+"""Shares of a batch. Measured are the photographs whose depth or focal length is known."""
+VIEW_SHARE = 0.6
+"""Of the crops that show rendered single objects, where there are any; the others are cut from scenes and photographs."""
+RENDERED = 12000
+"""Rendered pictures kept; the newest replace the oldest."""
+OBJECTS, BACKGROUND = 10, 5
+"""Prompts for each picture."""
 RATE = 1e-3
 """Largest learning rate of what is new; it falls along a cosine over the time given."""
-TRUNK_RATE = 2e-4
-WARM_STEPS = 60
-FROZEN_BLOCKS = 5
-"""First blocks of the trunk that stay as they are: edges and textures of photos, which renders would only narrow."""
+TRUNK_RATE = 2.5e-4
+WARM_STEPS = 200
+DECAY = 0.05
 AVERAGING = 0.998
 """Decay of the averaged weights, which are those that are kept."""
 WEIGHTS = {
     "depth": 0.5,
     "gradient": 2.0,
-    "sky": 0.5,
+    "sky": 0.3,
+    "within": 3.0,
     "object": 1.0,
-    "group": 1.0,
-    "seed": 1.0,
-    "spread": 0.1,
-    "focal": 0.2,
+    "dice": 2.0,
+    "mask": 5.0,
+    "fit": 1.0,
+    "there": 0.7,
+    "noun": 0.3,
+    "focal": 0.7,
     "down": 2.0,
+    "relief": 0.5,
+    "relief_gradient": 3.0,
+    "relief_shape": 1.0,
+    "normal": 1.0,
 }
-PRIOR_DRAWS = 4
-"""Cameras drawn per scene to see which focal lengths are frequent."""
+CORRECTION = 0.5
+"""Weight of an answer after a correcting click, against the first answer."""
+HELD_OUT = 12
+"""One in so many groups of pictures is held out."""
+AT_ONCE = 12
+"""Rendered pictures taken at a time, so that no step waits long for them."""
+PRIOR_DRAWS = 40
 RAREST_BIN = 0.003
-CHECK_MINUTES = 5.0
-HELD_OUT = 40
-"""Scenes of the first folder that are not trained on."""
-MIN_AREA = 0.002
-MAX_OBJECTS = 64
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well the network does on scenes it was not trained on."""
-
-    precision: float
-    """Share of the objects it finds that match a true one at an IoU above 0.5."""
-    recall: float
-    abs_rel: float
-    """Mean relative error of the depth after one scale per picture, mean over pictures."""
-    delta: float
-    """Share of the pixels within a factor of 1.25 of the truth."""
-    fov_error_deg: float
-    down_error_deg: float
-
-    @property
-    def total(self) -> float:
-        """What the best weights are chosen by."""
-        return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-9) + self.delta - self.abs_rel
+HELD_OUT_BATCHES = 6
+TOLD_EARLY = (1, 10, 100)
+"""Steps after which the log says how fast it goes."""
+REFUSED = 50
+"""Steps in a row that are not finite after which a training gives up."""
 
 
 def train(
@@ -91,67 +101,194 @@ def train(
     data: Annotated[list[Path], Parameter(consume_multiple=True)],
     minutes: float,
     out: Path,
+    meshes: Path | None = None,
+    workers: int = 0,
     checkpoint: Path | None = None,
-    init: Path | None = None,
+    start: Path | None = None,
     rate: float = 1.0,
+    batch: int = 8,
+    crops: int = 8,
+    device: str = "cpu",
     threads: int = 2,
     bfloat16: bool = False,
+    every: float = 240.0,
+    free: bool = False,
     seed: int = 0,
 ) -> None:
     """Train the perception network.
 
-    It starts from ImageNet weights, from `init`, or where an earlier training stopped.
+    It starts from ImageNet weights, from `start`, or where an earlier training stopped.
 
     Parameters
     ----------
     data
-        Folders of scenes; see `scenegen.train.perception_data`. Scenes of the first are held out to choose the best weights.
+        Folders or archives of scenes and photographs; see `scenegen.train.pictures`.
     minutes
-        How long, over all resumed runs together.
+        How long, over all resumed runs together, all preparation counted in.
     out
-        The safetensors file for the best weights (half precision).
+        The safetensors file for the averaged weights (half precision).
+    meshes
+        Meshes to render more pictures of while training.
+    workers
+        Processes that render them.
     checkpoint
         File the state of the training is kept in, and resumed from if it is there. Default: beside `out`.
-    init
-        A checkpoint whose weights to start from.
+    start
+        Weights of an earlier training to begin with; without them only the trunk has learned anything.
     rate
         Factor on the learning rates.
+    batch
+        Pictures a step.
+    crops
+        Crops of single objects a step.
+    device
+        `cpu`, or `cuda`.
     threads
-        Of torch.
+        Of torch on the CPU.
     bfloat16
-        Compute the convolutions so: twice as fast on CPUs that have it.
+        Compute in bfloat16 where it does no harm: twice as fast where it is built in.
+    every
+        Seconds between checkpoints.
+    free
+        Leave out photographs whose licence forbids commercial use or changes, or is not stated.
     seed
-        Of the order and the variation of the scenes.
+        Of all that is random.
     """
+    began = time.monotonic()
     if minutes <= 0:
         raise UsageError(f"`minutes` is {minutes}; it must be positive.")
+    if workers and meshes is None:
+        raise UsageError("`workers` render `meshes`; give both.")
     torch.set_num_threads(threads)
-    torch.manual_seed(seed)
     cv2.setNumThreads(1)
-    scenes = [read_scenes(folder) for folder in data]
-    held_out, trained = split(scenes[0])
-    trained += [scene for more in scenes[1:] for scene in more]
-    logger.info("%d scenes to train on, %d held out", len(trained), len(held_out))
-    state = checkpoint or out.with_suffix(".pt")
-    prior = focal_prior(trained, np.random.default_rng(seed))
-    training = Training(init, state, rate, prior, bfloat16=bfloat16)
-    batches = varied_batches(trained, np.random.default_rng([seed, training.step]))
-    recent: list[dict[str, float]] = []
-    last_check = time.monotonic()
-    while training.minutes < minutes:
-        begin = time.monotonic()
-        recent.append(training.advance(next(batches), minutes))
-        training.minutes += (time.monotonic() - begin) / 60
-        if time.monotonic() - last_check > 60 * CHECK_MINUTES or training.minutes >= minutes:
-            means = {name: float(np.mean([terms[name] for terms in recent])) for name in recent[0]}
-            score = evaluate(training.averaged, held_out)
-            logger.info("%.1f min, step %d: %s", training.minutes, training.step, _text(means))
-            logger.info("held out: %s", _text({"total": score.total, **asdict(score)}))
-            if score.total > training.best:
-                training.best = score.total
-                write_weights(training.averaged, training.averaged.settings, out, step=str(training.step))
-            training.save(state)
-            recent, last_check = [], time.monotonic()
+    training_device = torch.device(device)
+    if training_device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    with rendering(meshes, workers, seed) as source:
+        trained, held_out = split(read_all(data), free=free)
+        pools = Pools(trained, training_device, rendered=workers > 0)
+        check = Pools(held_out, training_device, rendered=False)
+        logger.info("%d pictures to train on, %d held out", len(trained), len(held_out))
+        state = checkpoint or out.with_suffix(".pt")
+        training = Training(start, state, rate, pools.focal_prior(), training_device, bfloat16=bfloat16, seed=seed)
+        recent: list[dict[str, Tensor]] = []
+        last_check = time.monotonic()
+        earlier = training.minutes
+        while training.minutes < minutes:
+            for picture in source.ready(AT_ONCE):
+                pools.add_rendered(picture)
+            recent.append(training.advance(pools, batch, crops, minutes))
+            if len(recent) in TOLD_EARLY:
+                logger.info("step %d after %.1f minutes", training.step, training.minutes)
+            training.minutes = earlier + (time.monotonic() - began) / 60
+            if time.monotonic() - last_check > every or training.minutes >= minutes:
+                means = {name: float(torch.stack([terms[name] for terms in recent]).mean()) for name in recent[0]}
+                logger.info(
+                    "%.1f min, step %d, %d rendered: %s", training.minutes, training.step, pools.rendered, _text(means)
+                )
+                logger.info("held out: %s", _text(training.held_out(check, batch, crops)))
+                write_weights(training.averaged, training.averaged.settings, out)
+                training.save(state)
+                recent, last_check = [], time.monotonic()
+
+
+def read_all(data: Sequence[Path]) -> list[TrainingPicture]:
+    """The pictures of every folder."""
+    with ThreadPoolExecutor() as threads:
+        return [picture for pictures in threads.map(read_pictures, data) for picture in pictures]
+
+
+def split(
+    pictures: Sequence[TrainingPicture], *, free: bool = False
+) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
+    """Those to train on, and those held out; pictures marked `test` are neither.
+
+    Raises:
+        InputError: where nothing is left to train on or to hold out.
+    """
+    usable = [picture for picture in pictures if picture.split == "train" and (not free or allows_all(picture.licence))]
+    held_out = [picture for picture in usable if zlib.crc32(picture.group.encode()) % HELD_OUT == 0]
+    trained = [picture for picture in usable if zlib.crc32(picture.group.encode()) % HELD_OUT != 0]
+    if not trained or not held_out:
+        raise InputError(f"`data` has {len(usable)} pictures, too few to train on some and hold out others.")
+    return trained, held_out
+
+
+def allows_all(licence: str) -> bool:
+    """Whether a licence as stated allows commercial use and changes. Renders of this project's own meshes have none."""
+    text = licence.lower()
+    if any(word in text for word in ("nc", "nd", "research", "non-commercial", "not stated", "no terms", "no licence")):
+        return False
+    return not text or any(word in text for word in ("cc by", "cc0", "mit", "bsd", "apache", "no known", "free to use"))
+
+
+class Pools:
+    """The pictures on the device, by what they are good for."""
+
+    def __init__(self, pictures: Sequence[TrainingPicture], device: torch.device, *, rendered: bool) -> None:
+        scenes = [picture for picture in pictures if picture.down is not None]
+        photographs = [picture for picture in pictures if picture.down is None]
+        measured = [picture for picture in photographs if picture.log_depth is not None or picture.camera is not None]
+        self.whole: dict[str, Pool] = {}
+        sources = {
+            "photographs": (photographs, PHOTO_SIDE, 0),
+            "measured": (measured, PHOTO_SIDE, 0),
+            "scenes": (scenes, SCENE_SIDE, RENDERED if rendered else 0),
+        }
+        for name, (members, side, more) in sources.items():
+            if members or more:
+                self.whole[name] = pool = Pool(len(members) + more, side, device)
+                for picture in members:
+                    pool.add(picture)
+        self.views = Pool(2 * RENDERED if rendered else 1, CROP_SIDE, device)
+        self.rendered = 0
+
+    def add_rendered(self, picture: TrainingPicture) -> None:
+        """A composed scene, or a view of a single object: the latter has no gravity."""
+        (self.views if picture.down is None else self.whole["scenes"]).add(picture)
+        self.rendered += 1
+
+    def batch(self, count: int) -> Batch:
+        """Whole pictures of one random size."""
+        longer, shorter = SIZES[int(torch.randint(len(SIZES), ()))]
+        width, height = (shorter, longer) if torch.rand(()) < TALL_SHARE else (longer, shorter)
+        present = {name: MIXTURE[name] for name, pool in self.whole.items() if len(pool)}
+        parts = []
+        left, weight = count, sum(present.values())
+        for name, share in present.items():
+            some = left if share == weight else int(left * share / weight + float(torch.rand(())))
+            left, weight = left - some, weight - share
+            if some:
+                parts.append(self.whole[name].draw(some, width, height))
+        return Batch.joined(parts)
+
+    def crops(self, count: int) -> tuple[Batch, Float[Tensor, "b"]]:
+        """Crops of single objects, and their focal lengths over their sides."""
+        views = round(VIEW_SHARE * count) if len(self.views) >= count else 0
+        deep = [name for name, pool in self.whole.items() if name != "photographs" and bool(pool.depth_known.any())]
+        # Scenes come last. Where depth is known of no picture, crops teach nothing.
+        main = deep[-1] if deep else next(iter(self.whole))
+        shares = {main: count - views}
+        if len(deep) > 1:
+            shares[deep[0]] = (count - views) // 5
+            shares[main] -= shares[deep[0]]
+        drawn = [self.whole[name].crops(some, CROP_SIDE) for name, some in shares.items() if some]
+        if views:
+            drawn.append(self.views.crops(views, CROP_SIDE))
+        return Batch.joined([part for part, _ in drawn]), torch.cat([focal for _, focal in drawn])
+
+    def focal_prior(self) -> Float[Tensor, "bins"]:
+        """Logarithm of how frequent the bins of the focal length are among drawn pictures; none is taken to be very rare."""
+        longer, shorter = SIZES[0]
+        shares = []
+        for name, pool in self.whole.items():
+            known = pool.focal_known[: len(pool)].nonzero()[:, 0]
+            if len(known):
+                _, focal = pool.view_cameras(known.repeat(PRIOR_DRAWS), longer, shorter)
+                shares.append(MIXTURE[name] * len(known) / len(pool) * focal_label((focal / longer).log()).mean(0))
+        total = torch.stack(shares).sum(0) if shares else torch.ones(len(focal_label(torch.zeros(1))[0]))
+        return (total / total.sum()).clamp(min=RAREST_BIN).log()
 
 
 class Training:
@@ -159,70 +296,137 @@ class Training:
 
     def __init__(
         self,
-        init: Path | None,
+        start: Path | None,
         resume: Path,
         rate: float,
-        focal_prior: Float[np.ndarray, "bins"],
+        focal_prior: Float[Tensor, "bins"],
+        device: torch.device,
         *,
         bfloat16: bool = False,
+        seed: int = 0,
+        settings: PerceptionSettings = PerceptionSettings(nouns=NOUNS),
     ) -> None:
-        self.network = PerceptionNetwork()
-        self.averaged = PerceptionNetwork().requires_grad_(False).eval()
-        self.focal_prior = torch.from_numpy(focal_prior.astype(np.float32))
-        self.bfloat16 = bfloat16
-        self.step = 0
-        self.minutes = 0.0
-        self.best = -np.inf
+        torch.manual_seed(seed)
         state = _read(resume) if resume.exists() else None
-        if state is None and init is None:
-            load_imagenet(self.network.trunk, imagenet_file())
-        elif state is None and init is not None:
-            self.network.load_state_dict(_read(init)["averaged"])
+        if start is not None:
+            self.network = read_weights(start, PerceptionNetwork, settings).train()
+            if self.network.settings.nouns != settings.nouns:
+                raise InputError(
+                    f"`start` {start} has other nouns than this version; start from ImageNet weights instead."
+                )
+        else:
+            self.network = PerceptionNetwork(settings)
+        self.focal_prior = focal_prior
+        self.device, self.bfloat16, self.seed = device, bfloat16, seed
+        # On graphics cards cuDNN takes minutes to begin with convolutions of single channels in the other layout.
+        self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+        self.step, self.minutes, self.refused = 0, 0.0, 0
+        if state is None and start is None:
+            load_imagenet(self.network.trunk, imagenet_file(settings.trunk))
+        self.network.to(device, memory_format=self.layout)
+        self.averaged = PerceptionNetwork(self.network.settings).requires_grad_(False).eval().to(device)
         self.averaged.load_state_dict(self.network.state_dict())
-        self.network.to(memory_format=torch.channels_last)
-        frozen = [self.network.trunk.stem, *self.network.trunk.blocks[:FROZEN_BLOCKS]]
-        for module in frozen:
-            module.requires_grad_(False)
-        trunk = [value for value in self.network.trunk.parameters() if value.requires_grad]
+        trunk = list(self.network.trunk.parameters())
         rest = [value for name, value in self.network.named_parameters() if not name.startswith("trunk.")]
         self.rates = (TRUNK_RATE * rate, RATE * rate)
-        self.optimizer = torch.optim.AdamW([{"params": trunk}, {"params": rest}], weight_decay=1e-3)
+        self.optimizer = torch.optim.AdamW(
+            [{"params": trunk}, {"params": rest}], weight_decay=DECAY, fused=device.type == "cuda"
+        )
         if state is not None:
-            self.network.load_state_dict(state["network"])
-            self.averaged.load_state_dict(state["averaged"])
+            try:
+                self.network.load_state_dict(state["network"])
+                self.averaged.load_state_dict(state["averaged"])
+            except RuntimeError as error:
+                raise InputError(
+                    f"{resume} is of another network; give its `start`, or remove it to start afresh."
+                ) from error
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.minutes, self.best = state["step"], state["minutes"], state["best"]
+            self.step, self.minutes = state["step"], state["minutes"]
             logger.info("resumed at step %d, %.1f minutes", self.step, self.minutes)
 
-    def advance(self, batch: Sequence[Sample], minutes: float) -> dict[str, float]:
+    def advance(self, pools: Pools, pictures: int, crops: int, minutes: float) -> dict[str, Tensor]:
         """One step of the optimiser, at the learning rate of the moment. Returns the loss terms."""
         share = min(self.minutes / minutes, 1.0)
-        factor = min(1.0, (self.step + 1) / WARM_STEPS) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * share)))
+        factor = min(1.0, (self.step + 1) / WARM_STEPS) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * share)))
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = float(rate * factor)  # a plain number: numpy's are refused when a checkpoint is read
-        pictures = torch.from_numpy(np.stack([sample.image for sample in batch])).permute(0, 3, 1, 2).float() / 255
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            prediction = self.network(pictures.contiguous(memory_format=torch.channels_last))
-        terms = losses(
-            prediction,
-            torch.from_numpy(np.stack([sample.ids for sample in batch])),
-            torch.from_numpy(np.stack([sample.log_depth for sample in batch])),
-            torch.tensor([sample.log_focal for sample in batch], dtype=torch.float32),
-            torch.from_numpy(np.stack([sample.down for sample in batch])),
-            self.focal_prior,
-        )
-        total = sum((WEIGHTS[name] * term for name, term in terms.items()), torch.zeros(()))
+        torch.manual_seed(self.seed * 1_000_003 + self.step)  # so that a resumed training does not repeat itself
         self.optimizer.zero_grad(set_to_none=True)
+        terms = self.terms(self.network, pools, pictures, crops, varied=True)
+        total = torch.stack([WEIGHTS[name] * term for name, term in terms.items()]).sum()
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
-        self.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 3.0)
         self.step += 1
+        if norm.isfinite():
+            self.optimizer.step()
+            self.refused = 0
+        else:
+            self.refused += 1
+            if self.refused > REFUSED:
+                raise InputError(f"{REFUSED} steps in a row were not finite; start afresh with a lower `rate`.")
         # Early on the average follows closely, so that it forgets where it started.
         decay = min(AVERAGING, self.step / (self.step + 20))
         with torch.no_grad():
-            for mean, value in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(value, 1 - decay)
-        return {name: float(term.detach()) for name, term in terms.items()}
+            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
+        return {name: term.detach() for name, term in terms.items()}
+
+    def terms(
+        self, network: PerceptionNetwork, pools: Pools, pictures: int, crops: int, *, varied: bool
+    ) -> dict[str, Tensor]:
+        """The loss terms of a random batch."""
+        terms = self.picture_terms(network, pools, pictures, varied=varied)
+        batch, focal = pools.crops(crops)
+        if varied:
+            batch = replace(batch, images=with_other_tone(batch.images))
+        shown = greyed(batch)
+        with self.autocast():
+            prediction = network(shown.contiguous(memory_format=self.layout))
+        return {**terms, **relief_losses(prediction, batch, focal, STRIDE / CROP_SIDE)}
+
+    def picture_terms(
+        self, network: PerceptionNetwork, pools: Pools, pictures: int, *, varied: bool
+    ) -> dict[str, Tensor]:
+        """Those of whole pictures and prompts."""
+        batch = pools.batch(pictures)
+        if varied:
+            batch = with_pasted(with_pasted(batch, 0), 1)
+            batch = replace(batch, images=with_other_tone(batch.images))
+        with self.autocast():
+            prediction = network(batch.images.contiguous(memory_format=self.layout))
+        terms = picture_losses(prediction, batch, self.focal_prior)
+        questions = first_questions(batch, OBJECTS, BACKGROUND)
+        terms["within"] = object_relief(prediction.log_depth, batch.log_depth, questions.targets[:, :OBJECTS])
+        rounds = []
+        for repeat in range(3):
+            with self.autocast():
+                answers = network.decoder(prediction.features, questions.prompts)
+            rounds.append(
+                answer_losses(answers, questions.targets, questions.known, questions.present, questions.nouns)
+            )
+            if repeat == 0:
+                there = functional.binary_cross_entropy_with_logits(
+                    answers.object_logit, questions.present.float(), reduction="none"
+                )
+                terms["there"] = mean_of(there, questions.present | questions.background)
+            questions = corrected(questions, answers.logits, OBJECTS)
+        for name in rounds[0]:
+            terms[name] = rounds[0][name] + CORRECTION * sum(each[name] for each in rounds[1:])
+        return terms
+
+    def held_out(self, pools: Pools, pictures: int, crops: int) -> dict[str, float]:
+        """Mean loss terms of the averaged network on pictures it was not trained on; always the same draws."""
+        kept = torch.get_rng_state()
+        rounds = []
+        for index in range(HELD_OUT_BATCHES):
+            torch.manual_seed(index)
+            with torch.no_grad():
+                rounds.append(self.terms(self.averaged, pools, pictures, crops, varied=False))
+        torch.set_rng_state(kept)
+        return {name: float(torch.stack([each[name] for each in rounds]).mean()) for name in rounds[0]}
+
+    def autocast(self) -> torch.autocast:
+        """Where bfloat16 does no harm."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def save(self, path: Path) -> None:
         """Writes everything a resumed training needs; an interruption leaves the earlier file."""
@@ -232,94 +436,11 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "minutes": self.minutes,
-            "best": self.best,
         }
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(path)
-
-
-def split(scenes: Sequence[TrainingScene]) -> tuple[list[TrainingScene], list[TrainingScene]]:
-    """Scenes held out, evenly spread over the folder, and the others.
-
-    Raises:
-        InputError: for fewer than two scenes.
-    """
-    if len(scenes) < 2:
-        raise InputError(f"`data` has {len(scenes)} scene; at least two are needed, one of them to hold out.")
-    every = max(2, len(scenes) // HELD_OUT)
-    return list(scenes[::every]), [scene for index, scene in enumerate(scenes) if index % every]
-
-
-def varied_batches(scenes: Sequence[TrainingScene], rng: np.random.Generator) -> Iterator[list[Sample]]:
-    """Batches without end: every scene once per round, in any order, varied."""
-    order: list[int] = []
-    while True:
-        longer, shorter = SIZES[rng.integers(len(SIZES))]
-        width, height = (shorter, longer) if rng.random() < TALL_SHARE else (longer, shorter)
-        while len(order) < BATCH:
-            order += rng.permutation(len(scenes)).tolist()
-        yield [vary(scenes[index], width, height, rng) for index in order[:BATCH]]
-        order = order[BATCH:]
-
-
-def focal_prior(scenes: Sequence[TrainingScene], rng: np.random.Generator) -> Float[np.ndarray, "bins"]:
-    """Logarithm of how frequent the bins of the focal length are among varied scenes; none is taken to be very rare."""
-    width, height = SIZES[0]
-    focals = [vary_camera(scene, width, height, rng).focal for scene in scenes for _ in range(PRIOR_DRAWS)]
-    share = focal_label(torch.log(torch.tensor(focals) / width)).mean(dim=0)
-    return np.log(np.maximum(share.numpy(), RAREST_BIN))
-
-
-def evaluate(network: PerceptionNetwork, scenes: Sequence[TrainingScene]) -> Score:
-    """The network on whole scenes, as photos are treated but for the snapping to edges."""
-    counts = np.zeros(3, int)
-    errors, deltas, fovs, downs = [], [], [], []
-    for scene in scenes:
-        height, width = scene.ids.shape
-        perception = observe(network, scene.image, max(height, width))
-        ids, _ = instances(perception, height, width, MIN_AREA, MAX_OBJECTS)
-        counts += matches(ids, scene.ids, MIN_AREA)
-        error, delta = depth_errors(enlarged_by_object(perception.log_depth, ids), scene.depth_mm * MILLIMETRE)
-        errors.append(error)
-        deltas.append(delta)
-        fov = np.degrees(2 * np.arctan(width / (2 * scene.camera[0, 0])))
-        fovs.append(abs(perception.fov_x_deg - fov))
-        downs.append(np.degrees(np.arccos(np.clip(perception.down @ scene.down, -1, 1))))
-    found, true, both = counts.tolist()
-    return Score(
-        precision=both / max(found, 1),
-        recall=both / max(true, 1),
-        abs_rel=float(np.mean(errors)),
-        delta=float(np.mean(deltas)),
-        fov_error_deg=float(np.mean(fovs)),
-        down_error_deg=float(np.mean(downs)),
-    )
-
-
-def matches(
-    ids: Integer[np.ndarray, "h w"], true_ids: Integer[np.ndarray, "h w"], min_area: float
-) -> tuple[int, int, int]:
-    """How many objects are found, how many there are, and how many pairs agree at an IoU above 0.5 (so each at most once).
-
-    True objects below `min_area` of the picture are not counted, nor is what is found there.
-    """
-    table = np.zeros((int(ids.max()) + 1, int(true_ids.max()) + 1), int)
-    np.add.at(table, (ids.ravel(), true_ids.ravel()), 1)
-    ours, theirs = table.sum(1)[1:], table.sum(0)[1:]
-    iou = table[1:, 1:] / np.maximum(ours[:, None] + theirs[None] - table[1:, 1:], 1)
-    counted = theirs >= min_area * ids.size
-    matched = iou > 0.5
-    excused = matched[:, ~counted].any(1)
-    return int(((ours > 0) & ~excused).sum()), int(counted.sum()), int(matched[:, counted].sum())
-
-
-def depth_errors(log_depth: Float[np.ndarray, "h w"], depth: Float[np.ndarray, "h w"]) -> tuple[float, float]:
-    """AbsRel and the share within a factor of 1.25, after the median ratio; pixels without a depth (0) do not count."""
-    valid = depth > 0
-    ratio = np.exp(log_depth[valid]) / depth[valid]
-    ratio /= np.median(ratio)
-    return float(np.abs(ratio - 1).mean()), float((np.maximum(ratio, 1 / ratio) < 1.25).mean())
 
 
 def _read(path: Path) -> dict[str, Any]:

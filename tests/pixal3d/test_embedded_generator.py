@@ -18,7 +18,7 @@ from scenegen.generator import MadeObject, ObjectView
 from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed
-from scenegen.perception.network import Trunk
+from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings
 from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, load_generator

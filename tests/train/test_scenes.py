@@ -13,7 +13,7 @@ from scenegen.errors import UsageError
 from scenegen.train import scenes
 from scenegen.train.materials import resting
 from scenegen.train.meshes import MeshFolder, mesh_folder
-from scenegen.train.perception_data import read_scenes
+from scenegen.train.pictures import read_pictures
 from scenegen.train.scenes import compose, dropped, make_scenes
 from scenegen.train.views import moved
 
@@ -107,14 +107,16 @@ def test_scenes_are_written_once_and_read_back(folder: Path, tmp_path: Path) -> 
     make_scenes(meshes=folder, out=tmp_path, count=2, first=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000003", "000004"]
     scene = compose(mesh_folder(folder), 3)
-    read = read_scenes(tmp_path)[0]
+    read = read_pictures(tmp_path)[0]
     assert (read.image == scene.image).all()
     assert (read.ids == scene.ids).all()
     known = scene.depth < scenes.MAX_DEPTH_M
-    assert np.abs(read.depth_mm / 1000 - scene.depth)[known].max() < 0.001
-    assert not read.depth_mm[~known].any()
+    assert read.log_depth is not None
+    assert read.camera is not None
+    assert np.abs(np.exp(read.log_depth) - scene.depth)[known].max() < 0.001
+    assert (read.log_depth[~known] == np.inf).all()
     assert np.allclose(read.down, -scene.camera.camera_from_world[:3, 1])
-    assert np.allclose(read.camera[0, 0], scene.camera.intrinsics.fx)
+    assert np.allclose(read.camera[0], scene.camera.intrinsics.fx)
     stamp = (tmp_path / "000003" / "image.png").stat().st_mtime_ns
     make_scenes(meshes=folder, out=tmp_path, count=3, first=3)
     assert (tmp_path / "000003" / "image.png").stat().st_mtime_ns == stamp

@@ -1,0 +1,198 @@
+"""Ten minutes of a graphics card: both embedded networks, trained side by side on a bare machine.
+
+    python benchmarks/gpu.py pack --photographs DIR --scenes DIR --meshes DIR --wheels DIR --out PACK
+    cat PACK.?? | tar x && python benchmarks/gpu.py run --minutes 9 --out OUT       on the machine
+    python benchmarks/gpu.py join OUT                                              afterwards
+
+The archive, cut into parts that are easily carried, holds the code, reduced photographs and scenes, the meshes, the ImageNet
+weights to start from, and wheels of what the machine lacks (they are used where they lie; nothing is installed). `run` renders
+more pictures on the processor's cores while it trains, and leaves the newest weights in OUT, in parts of at most 15 MB, as it
+goes: whatever ends it early, the last ones are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE = ("scenegen", "stages", "benchmarks", "configs")
+PART = 15_000_000
+"""Bytes of the parts of the weights."""
+CARRIED = 40_000_000
+"""Bytes of the parts of the archive."""
+NETWORKS = ("perception", "generator")
+POLL_S = 5.0
+TRY = ("--batch", 64, "--pool", 2000, "--judged", 12, "--least", 32)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    pack = commands.add_parser("pack")
+    for name in ("photographs", "scenes", "meshes", "wheels", "out"):
+        pack.add_argument(f"--{name}", type=Path, required=True)
+    run = commands.add_parser("run")
+    run.add_argument("--minutes", type=float, required=True, help="all preparation counted in")
+    run.add_argument("--out", type=Path, required=True)
+    run.add_argument("--device", default="cuda")
+    run.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="rendering processes")
+    run.add_argument("--batch", type=int, default=48)
+    run.add_argument("--crops", type=int, default=64)
+    run.add_argument("--generator", type=Path, help="weights the generator is trained on from; default: the package's")
+    run.add_argument("--cache", type=Path, help="folder for signed distances, to be used again")
+    run.add_argument("--tried", action="store_true", help="a short try: the generator begins with few samples")
+    run.add_argument("--float32", action="store_true", help="train the perception network without bfloat16")
+    run.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    commands.add_parser("join").add_argument("out", type=Path)
+    options = parser.parse_args()
+    if options.command == "pack":
+        return make_archive(options)
+    if options.command == "join":
+        return join(options.out)
+    return train(options)
+
+
+def make_archive(options: argparse.Namespace) -> int:
+    """Everything the machine needs, as one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        for name in ("photographs", "scenes"):
+            packed("pack-pictures", "data", getattr(options, name), data / f"{name}.zip")
+        packed("pack-meshes", "meshes", options.meshes, data / "meshes.bin")
+        pack_trunk(data / "trunk")
+        whole = data / "archive.tar"
+        with tarfile.open(whole, "w") as archive:
+            for name in CODE:
+                archive.add(ROOT / name, name, filter=wanted)
+            for name in ("photographs.zip", "scenes.zip", "meshes.bin", "trunk"):
+                archive.add(data / name, f"data/{name}")
+            archive.add(options.wheels, "wheels")
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        copy_parts(whole, options.out.parent, options.out.name, CARRIED)
+        print(f"{options.out}: {whole.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def packed(command: str, option: str, source: Path, out: Path) -> None:
+    """Packs a folder; what is packed already is copied."""
+    if source.is_file():
+        shutil.copy(source, out)
+        return
+    trainer = [sys.executable, "-m", "scenegen.train", command]
+    subprocess.run([*trainer, f"--{option}", source, "--out", out], cwd=ROOT, check=True)
+
+
+def wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """The code without what is compiled, and without weights."""
+    return None if "__pycache__" in entry.name or entry.name.endswith(".safetensors") else entry
+
+
+def pack_trunk(folder: Path) -> None:
+    """The package of the trunk's ImageNet weights, its convolutions in half precision and without its classifier."""
+    import torch
+
+    from scenegen.train.imagenet import CLASSIFIER, PACKAGE, imagenet_file
+
+    variant = "lite2"
+    released = torch.load(imagenet_file(variant), map_location="cpu", weights_only=True)
+    kept = {
+        name: value.half() if value.ndim == 4 else value
+        for name, value in released.items()
+        if not name.startswith(CLASSIFIER)
+    }
+    package = folder / PACKAGE.format(variant=variant)
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    torch.save(kept, package / "models" / f"{variant}.pth")
+
+
+def train(options: argparse.Namespace) -> int:
+    """Both trainings at once; their weights and logs are copied out as they appear."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix="scenegen-gpu-"))
+    site = work / "site"
+    for wheel in sorted((ROOT / "wheels").glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{site}:{ROOT / 'data' / 'trunk'}",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    data = ROOT / "data"
+    share = 2 * options.workers // 5
+    arguments = {
+        "perception": [
+            *("--data", data / "photographs.zip", data / "scenes.zip"),
+            *("--batch", options.batch, "--crops", options.crops),
+            *([] if options.float32 else ["--bfloat16"]),
+            *("--workers", options.workers - share),
+        ],
+        "generator": [
+            *("--workers", max(1, share), "--cache", options.cache or work / "solids"),
+            *("--start", options.generator or ROOT / "scenegen/weights/generator.safetensors"),
+            *(TRY if options.tried else ("--batch", 64, "--pool", 40_000, "--judged", 192)),
+            *("--rate", 1e-3, "--conditions", 2, "--reuse", 16),
+        ],
+    }
+    running = {}
+    for name in options.networks:
+        command = [
+            *(sys.executable, "-m", "scenegen.train", name),
+            *("--meshes", data / "meshes.bin", "--device", options.device, "--minutes", options.minutes),
+            *("--every", 15 if options.tried else 90, "--out", work / f"{name}.safetensors"),
+            *arguments[name],
+        ]
+        log = (options.out / f"{name}.log").open("w")
+        running[name] = subprocess.Popen(
+            [str(part) for part in command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    copied: dict[str, float] = {}
+    while True:
+        ended = all(process.poll() is not None for process in running.values())
+        for name in options.networks:
+            weights = work / f"{name}.safetensors"
+            if weights.exists() and weights.stat().st_mtime != copied.get(name):
+                copied[name] = weights.stat().st_mtime
+                copy_parts(weights, options.out, weights.name, PART)
+        if ended:
+            break
+        time.sleep(POLL_S)
+    for name, process in running.items():
+        print(f"== {name}: exit {process.returncode}")
+        print((options.out / f"{name}.log").read_text()[-3000:])
+    shutil.rmtree(work, ignore_errors=True)
+    return max(process.returncode for process in running.values())
+
+
+def copy_parts(file: Path, out: Path, name: str, size: int) -> None:
+    """Copies a file in parts, each of which appears whole."""
+    content = file.read_bytes()
+    for number, start in enumerate(range(0, len(content), size)):
+        partial = out / "partial"
+        partial.write_bytes(content[start : start + size])
+        partial.replace(out / f"{name}.{number:02}")
+
+
+def join(out: Path) -> int:
+    """Puts the parts together."""
+    for name in NETWORKS:
+        parts = sorted(out.glob(f"{name}.safetensors.??"))
+        if parts:
+            (out / f"{name}.safetensors").write_bytes(b"".join(part.read_bytes() for part in parts))
+            print(out / f"{name}.safetensors")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
