@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
-from scenegen.camera import rays, resized
+from scenegen.camera import latent_distance, rays, resized
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.field import (
@@ -44,7 +44,7 @@ RIM = 0.012
 """Share of the crop's side along the mask's outline where depth is not trusted: it mixes with what is behind."""
 FAR = 1e6
 """Metres; stands for no limit."""
-TRUSTED = 0.08
+TRUSTED = 0.15
 """Largest error of the depth across an object, as a share of its width, at which its visible surface is drawn to the depth.
 Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
 MEASURED = 0.02
@@ -74,9 +74,11 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     inside = view.mask > 0.5
     seen_front = visible_front(view)
     front = seen_front if view.relief_error <= TRUSTED else generated_front(field, view, edge)
+    cell = edge / resolution
+    # Depth that reaches beyond the cube is drawn at its far side, so that no visible part is lost.
+    front = np.minimum(front, (latent_distance(view.crop) + 0.5) * np.float32(edge) - (SKIN + 1) * np.float32(cell))
     hidden = unseen(view, seen_front)
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
-    cell = edge / resolution
     bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
     background = np.where(bounded, view.limit, FAR).astype(np.float32)
     longest_step = (STEP if view.relief_error <= TRUSTED else GENERATED_STEP) * cell

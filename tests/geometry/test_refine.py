@@ -169,6 +169,19 @@ def test_a_thin_sheet_before_the_background_has_no_holes() -> None:
     assert topology(vertices, faces) == Topology(closed=True, pieces=1, genus=0)
 
 
+def test_what_lies_deeper_than_the_cube_is_still_seen() -> None:
+    """A slope that ends far behind the cube covers its mask nearly as well; the cube is narrower than the view there."""
+    view = sphere_view()
+    slope = np.broadcast_to(np.linspace(6.0, 1.5, SIDE, dtype=np.float32)[:, None], (SIDE, SIDE))
+    view = replace(view, depth=slope.copy(), limit=np.zeros_like(view.limit))
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    vertices, faces = surface(refine(Field(np.ones((32, 32, 32), np.float32)), view, edge, RESOLUTION))
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(placed(vertices, matrix), faces).cast(np.zeros_like(directions), directions)
+    assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.85
+
+
 def test_each_part_of_the_mask_has_a_piece() -> None:
     view = sphere_view()
     middle = np.abs(np.arange(SIDE) - SIDE / 2) < 4
