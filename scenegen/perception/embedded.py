@@ -55,6 +55,8 @@ things."""
 NAMED = 0.4
 """Objects are called what fits best, if that is at least so likely."""
 UNNAMED = "object"
+FARTHEST = 4.0
+"""Logarithm of the largest depth over the picture's median."""
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
@@ -140,7 +142,8 @@ def estimate_depth_embedded(
             mask = ids == number
             log_depth[mask] = log_depth[mask].mean() + relief.log_depth
             errors.append(relief.error)
-    relative = np.exp(log_depth)
+    # Of the sky the network says no more than that it is far.
+    relative = np.exp(np.minimum(log_depth - np.median(log_depth), FARTHEST))
     shown = shows_object(ids)
     scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
     return DepthEstimate(
