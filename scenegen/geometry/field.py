@@ -12,8 +12,6 @@ from skimage.measure import marching_cubes
 from scenegen.camera import crop_from_latent, latent_distance, project, transform
 from scenegen.errors import InputError
 from scenegen.generator import ObjectView
-from scenegen.geometry.closest import closest_points
-from scenegen.geometry.render import RayCaster
 
 NEAREST = 0.42
 """Share of the edge in front of the cube's centre at which the nearest visible part lies: most room is behind it."""
@@ -109,30 +107,6 @@ def surface(field: Field) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray,
     vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
     # Index 1 of the padded grid is the centre of the first cell.
     return ((vertices - 0.5) / resolution - 0.5).astype(np.float32), np.ascontiguousarray(faces, dtype=np.int32)
-
-
-def mesh_field(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], resolution: int) -> Field:
-    """The signed distance to a closed mesh in the latent frame.
-
-    Sides are told by parity: along a line in z, every crossing of the surface changes the side. Lines run through the centres
-    of the cells, a millionth beside them, so that none meets an edge of a mesh on the grid.
-    """
-    centres = cell_centres(resolution)
-    nearest = closest_points(vertices, faces, centres.reshape(-1, 3))
-    lines = centres[:, :, 0].reshape(-1, 3) + np.array([1.3e-6, 0.7e-6, 0], dtype=np.float32)
-    start = np.float32(min(vertices[:, 2].min(), -0.5) - 1)
-    caster = RayCaster(vertices, faces)
-    inside = np.zeros((len(lines), resolution), dtype=bool)
-    under_way, reached = np.arange(len(lines)), np.full(len(lines), start)
-    while len(under_way):
-        origins = np.concatenate([lines[under_way, :2], reached[:, None]], axis=1)
-        hits = caster.cast(origins, np.broadcast_to([0.0, 0.0, 1.0], origins.shape))
-        hit = np.isfinite(hits.distance)
-        under_way, reached = under_way[hit], reached[hit] + hits.distance[hit]
-        inside[under_way] ^= centres[0, 0, :, 2] > reached[:, None]
-        reached = reached + np.float32(1e-5)
-    distance = nearest.distance.reshape(inside.shape)
-    return Field(np.where(inside, -distance, distance).reshape(3 * (resolution,)).astype(np.float32))
 
 
 def placed(

@@ -16,13 +16,10 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from scenegen.camera import latent_distance, rays, resized
-from scenegen.errors import InputError
-from scenegen.generator import ObjectView, Shape
+from scenegen.generator import ObjectView
 from scenegen.geometry.field import (
     Field,
     cell_centres,
-    cube_edge,
-    mesh_field,
     metric_crop_from_latent,
     placed,
     seen_cells,
@@ -115,37 +112,6 @@ def _farthest_near(
     reach = max(1, int(np.ceil(cell / front[inside].min())))
     farthest = cv2.dilate(np.where(inside, front, 0).astype(np.float32), np.ones((2 * reach + 1, 2 * reach + 1)))
     return np.maximum(front, farthest)
-
-
-def refined_mesh(shape: Shape, view: ObjectView, resolution: int) -> Shape:
-    """A generated mesh, whoever made it, in agreement with the pixels, in metres: `refine` after any other generator.
-
-    Its scale is fitted to the depth first, which moves no pixel. Of what reaches beyond the cube of `cube_edge` nothing is
-    left.
-
-    Args:
-        shape: a closed mesh in the crop camera's frame, of any scale.
-        view: what the photo shows of the object.
-        resolution: cells along the edge of the cube.
-
-    Raises:
-        InputError: where mesh and mask have no pixel in common, or nothing is left.
-    """
-    hits = RayCaster(shape.vertices, shape.faces).cast(
-        np.zeros((view.mask.size, 3)), rays(view.crop.intrinsics).reshape(-1, 3)
-    )
-    made = hits.distance.reshape(view.mask.shape)
-    both = (view.mask > 0.5) & (view.depth > 0) & np.isfinite(made)
-    if not both.any():
-        raise InputError(
-            "the generated mesh covers no pixel of the object's mask with a known depth; try another `seed`."
-        )
-    scale = np.median(view.depth[both] / made[both])
-    edge = cube_edge(view)
-    matrix = metric_crop_from_latent(view, edge)
-    latent = placed((scale * shape.vertices).astype(np.float32), np.linalg.inv(matrix))
-    vertices, faces = surface(refine(mesh_field(latent, shape.faces, resolution), view, edge, resolution))
-    return Shape(placed(vertices, matrix), faces, shape.warnings)
 
 
 def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import trimesh
 
 from scenegen.camera import project
 from scenegen.errors import InputError
@@ -14,7 +13,6 @@ from scenegen.geometry.field import (
     Field,
     cell_centres,
     cube_edge,
-    mesh_field,
     metric_crop_from_latent,
     placed,
     surface,
@@ -68,26 +66,3 @@ def test_a_view_without_depth_is_refused() -> None:
     with pytest.raises(InputError, match="depth"):
         cube_edge(replace(view, depth=np.zeros_like(view.depth)))
     assert view.depth.max() == WALL
-
-
-def test_the_field_of_a_mesh_is_its_signed_distance() -> None:
-    sphere = trimesh.creation.icosphere(4, radius=0.3)
-    field = mesh_field(np.asarray(sphere.vertices, np.float32), np.asarray(sphere.faces, np.int32), 20)
-    expected = np.linalg.norm(cell_centres(20), axis=-1) - 0.3
-    np.testing.assert_allclose(field.values, expected, atol=2e-3)
-
-
-def test_the_inside_of_a_hollow_mesh_is_its_wall() -> None:
-    wall = trimesh.util.concatenate(
-        [trimesh.creation.icosphere(3, radius=0.4), trimesh.creation.icosphere(3, radius=0.2)]
-    )
-    field = mesh_field(np.asarray(wall.vertices, np.float32), np.asarray(wall.faces, np.int32), 16)
-    radius = np.linalg.norm(cell_centres(16), axis=-1)
-    clear = (np.abs(radius - 0.4) > 0.01) & (np.abs(radius - 0.2) > 0.01)
-    np.testing.assert_array_equal((field.values < 0)[clear], ((radius < 0.4) & (radius > 0.2))[clear])
-
-
-def test_a_box_on_the_grid_has_the_same_inside_as_its_mesh() -> None:
-    box = trimesh.creation.box(extents=(0.5, 0.5, 0.5))  # faces, edges and diagonals run through or between the centres
-    field = mesh_field(np.asarray(box.vertices, np.float32), np.asarray(box.faces, np.int32), 8)
-    np.testing.assert_array_equal(field.values < 0, np.abs(cell_centres(8)).max(axis=-1) < 0.25)

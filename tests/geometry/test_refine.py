@@ -6,19 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenegen.camera import rays
-from scenegen.errors import InputError
-from scenegen.generator import Shape
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.refine import (
     MEASURED,
     outline_distance,
     refine,
-    refined_mesh,
     unseen,
     visible_front,
 )
@@ -189,32 +185,6 @@ def test_each_part_of_the_mask_has_a_piece() -> None:
     edge = cube_edge(parted)
     vertices, faces = surface(refine(Field(np.ones((16, 16, 16), np.float32)), parted, edge, RESOLUTION))
     assert topology(vertices, faces) == Topology(closed=True, pieces=2, genus=0)
-
-
-@pytest.mark.parametrize("scale", [0.01, 1.0, 40.0])
-def test_any_generators_mesh_is_refined_whatever_its_scale(scale: float) -> None:
-    view = sphere_view()
-    wrong = trimesh.creation.icosphere(4, radius=0.8)
-    shape = Shape(
-        (scale * (np.asarray(wrong.vertices) + CENTRE)).astype(np.float32), np.asarray(wrong.faces, np.int32), ("kept",)
-    )
-    refined = refined_mesh(shape, view, RESOLUTION)
-    assert is_closed(refined.faces)
-    assert refined.warnings == ("kept",)
-    directions = rays(view.crop.intrinsics).reshape(-1, 3)
-    hits = RayCaster(refined.vertices, refined.faces).cast(np.zeros_like(directions), directions)
-    assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.96
-    inner = outline_distance(view.mask > 0.5) > 8
-    assert np.abs(hits.distance.reshape(SIDE, SIDE)[inner] - view.depth[inner]).mean() < 0.02
-
-
-def test_a_mesh_beside_the_mask_is_refused() -> None:
-    ball = trimesh.creation.icosphere(2, radius=0.1)
-    shape = Shape(
-        (np.asarray(ball.vertices) + np.array([3, 0, 1])).astype(np.float32), np.asarray(ball.faces, np.int32)
-    )
-    with pytest.raises(InputError, match="no pixel"):
-        refined_mesh(shape, sphere_view(), 32)
 
 
 def test_outline_distance_is_measured_to_the_line_between_pixels() -> None:
