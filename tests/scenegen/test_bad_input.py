@@ -70,7 +70,7 @@ def test_the_good_photo_beside_them_is_made(
     assert main([str(folder), "-o", str(tmp_path / "out"), *SMALL]) == 6
     assert (tmp_path / "out" / "good" / "scene.glb").is_file()
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".scenegen", "good"}
-    assert "good: 2 objects" in capsys.readouterr().out
+    assert "good/report.html: 2 objects" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "P", "L", "I;16"])
