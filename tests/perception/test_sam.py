@@ -248,7 +248,7 @@ def test_prompts_for_the_same_object_share_its_pixels(results: dict) -> None:
         ("point outside", "UsageError", 2, ["`segment.points`", "128x96"]),
         ("no cuda", "ResourceError", 5, ["cuda:63", "--device auto"]),
         ("bad device", "UsageError", 2, ["abacus", "allowed"]),
-        ("memory", "ResourceError", 5, ["out of memory on cpu", "--device cpu"]),
+        ("memory", "LimitError", 5, ["out of memory on cpu", "--device cpu"]),
     ],
 )
 def test_what_cannot_work_is_refused_in_words(results: dict, name: str, error: str, code: int, words: list) -> None:
