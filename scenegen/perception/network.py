@@ -88,7 +88,7 @@ class Prediction:
     features: Features
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Features:
     """What prompts are answered from."""
 
@@ -101,7 +101,7 @@ class Features:
     """The trunk's last output, for names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompts:
     """Questions about a batch of pictures: n of each, of at most p points."""
 
@@ -111,7 +111,7 @@ class Prompts:
     """`INSIDE` and so on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answers:
     """One mask for each prompt."""
 
