@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import time
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from torch.nn import functional
 from scenegen.errors import InputError, UsageError
 from scenegen.perception.network import STRIDE, PerceptionNetwork, PerceptionSettings
 from scenegen.perception.nouns import NOUNS
+from scenegen.perception.relief import SIDE as CROP_SIDE
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.perception_losses import (
     answer_losses,
@@ -47,7 +49,6 @@ TALL_SHARE = 0.3
 """Of the batches that show portrait pictures."""
 PHOTO_SIDE, SCENE_SIDE = 448, 384
 """Sides of the canvases pictures are kept on."""
-CROP_SIDE = 192
 MIXTURE = {"photographs": 0.55, "measured": 0.1, "scenes": 0.35}
 """Shares of a batch. Measured are the photographs whose depth or focal length is known."""
 VIEW_SHARE = 0.6
@@ -218,7 +219,8 @@ def split(
 def allows_all(licence: str) -> bool:
     """Whether a licence as stated allows commercial use and changes. Renders of this project's own meshes have none."""
     text = licence.lower()
-    if any(word in text for word in ("nc", "nd", "research", "non-commercial", "not stated", "no terms", "no licence")):
+    refused = ("research", "non-commercial", "not stated", "no terms", "no licence")
+    if {"nc", "nd"} & set(re.split(r"\W+", text)) or any(word in text for word in refused):
         return False
     return not text or any(word in text for word in ("cc by", "cc0", "mit", "bsd", "apache", "no known", "free to use"))
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from scenegen.perception.network import STRIDE, places
+from scenegen.perception.network import PHOTO_FOCAL, STRIDE, places
 from scenegen.train.pictures import IGNORED, TrainingPicture
 
 ZOOM = (0.75, 1.9)
@@ -25,8 +25,6 @@ ZOOM = (0.75, 1.9)
 ROLL_DEG = 8.0
 PAN = 0.12
 """Share of the picture the view may turn beyond what the zoom leaves free."""
-ASSUMED_FOCAL = 0.866
-"""Focal length over the longer side of pictures whose own is unknown; their view is turned as if it were this."""
 CROP_MARGIN = (1.08, 1.7)
 """Side of a crop over that of its object's box."""
 LEAST_CELLS = 60
@@ -91,7 +89,7 @@ class Pool:
             self.log_depth[at, :height, :width] = torch.from_numpy(picture.log_depth).to(self.device, torch.float16)
         self.depth_known[at] = picture.log_depth is not None
         self.shapes[at] = torch.tensor([height, width])
-        focal = ASSUMED_FOCAL * max(height, width)
+        focal = PHOTO_FOCAL * max(height, width)  # as of a photo nobody knows anything of, where its own is unknown
         camera = (focal, focal, width / 2, height / 2) if picture.camera is None else picture.camera
         self.cameras[at] = torch.tensor(np.asarray(camera, np.float32))
         self.focal_known[at] = picture.camera is not None

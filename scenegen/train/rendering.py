@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from scenegen.errors import InputError
+from scenegen.perception.relief import SIDE as CROP_SIDE
 from scenegen.train.meshes import MeshFolder, mesh_folder
 from scenegen.train.pictures import TrainingPicture
 from scenegen.train.processes import Stream, stream
@@ -20,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 VIEWS_PER_SCENE = 3
 """A view takes a fifth of the time of a scene."""
-CROP_SIDE = 192
 WAITING = 32
 """Pictures that may wait to be taken."""
 

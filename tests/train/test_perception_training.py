@@ -277,6 +277,7 @@ def test_groups_are_held_out_whole_and_tests_are_neither() -> None:
         ("CC0", True),
         ("MIT", True),
         ("Apache-2.0", True),
+        ("Apache-2.0 licence file, and notices", True),
         ("no known restrictions", True),
         ("CC BY-NC 4.0", False),
         ("CC BY-ND 2.0", False),

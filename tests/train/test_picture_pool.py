@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from jaxtyping import Float
 from torch import Tensor
 
-from scenegen.perception.network import STRIDE, places
+from scenegen.perception.network import PHOTO_FOCAL, STRIDE, places
 from scenegen.train.pictures import TrainingPicture
-from scenegen.train.pool import ASSUMED_FOCAL, CROP_MARGIN, Batch, Pool, reduced, rotations
+from scenegen.train.pool import CROP_MARGIN, Batch, Pool, reduced, rotations
 from tests.train.pictured import CAMERA, CUP, DOWN, FOCAL, HEIGHT, NORMAL, OFFSET, WIDTH, made_picture, plane_depth
 
 CPU = torch.device("cpu")
@@ -136,7 +136,7 @@ def test_what_is_unknown_of_a_picture_stays_unknown() -> None:
     ids = np.full((HEIGHT, WIDTH), 255, np.uint8)
     batch = seen(
         pool_of(made_picture(ids=ids, log_depth=None, camera=None, down=None, exhaustive=False, nouns={})),
-        STRAIGHT, ASSUMED_FOCAL * WIDTH, WIDTH, HEIGHT, mirrored=False,
+        STRAIGHT, PHOTO_FOCAL * WIDTH, WIDTH, HEIGHT, mirrored=False,
     )  # fmt: skip
     assert (batch.ids == -1).all()
     assert (batch.log_depth == -math.inf).all()
