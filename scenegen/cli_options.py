@@ -131,10 +131,13 @@ class ConfigOptions:
     """YAML file laid over the preset."""
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
     """One setting, as a.b=c; may be repeated."""
+    export: str | None = None
+    """More formats to write, separated by commas: obj, ply, stl, and objects for one GLB per object."""
 
     def load(self, named: dict[str, Any] | None = None) -> Config:
         """The resolved configuration, the `named` options laid over it."""
         from scenegen.config import DEFAULT_PRESET, load_config
 
         preset = DEFAULT_PRESET if self.preset is None else self.preset
-        return load_config(preset, self.config, [*self.set_, named or {}])
+        formats = {} if self.export is None else {"export": {"formats": self.export.split(",")}}
+        return load_config(preset, self.config, [*self.set_, formats, named or {}])

@@ -256,8 +256,10 @@ class ObjectSettings(Settings):
 
 
 class ExportConfig(Settings):
-    """GLB and USD."""
+    """GLB and USD, and the formats that are written beside them."""
 
+    formats: tuple[Literal["obj", "ply", "stl", "objects"], ...] = ()
+    """Beside the others: OBJ with MTL and textures, PLY, STL, and one GLB for each object."""
     usdz: bool = True
     density_kg_m3: float = Field(400.0, ge=0.1, le=30_000)
     """Density assumed for the mass of an object: between those of aerogel and of osmium."""

@@ -40,6 +40,7 @@ from scenegen.scene.graph import (
     object_name,
     occlusions,
     relate,
+    support_graph,
     to_json,
 )
 from scenegen.scene.layout import FLOOR, Floor
@@ -136,12 +137,10 @@ def compose(
 
 
 def _supporters_first(items: tuple[ObjectMesh, ...], layout: Layout) -> list[ObjectMesh]:
-    parents = {support.child: support.parent for support in layout.supports}
-
-    def level(object_id: int) -> int:
-        return 0 if object_id not in parents or parents[object_id] == FLOOR else 1 + level(parents[object_id])
-
-    return sorted(items, key=lambda item: (level(item.id), item.id))
+    """By how many objects stand between each and the floor, then by id."""
+    stands = support_graph((support.parent, support.child) for support in layout.supports)
+    level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
+    return sorted(items, key=lambda item: (level[item.id], item.id))
 
 
 def _place(

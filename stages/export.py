@@ -8,6 +8,7 @@ import numpy as np
 
 from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
+from scenegen.export.formats import EXPORTERS
 from scenegen.export.glb import read_glb, write_glb
 from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
@@ -16,7 +17,7 @@ from stages.stage import Stage, Work
 
 
 def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> Export:
-    """The exported files: `scene.glb`, `scene.usd` with its components, `scene.usdz` if asked for, `scene_graph.json`.
+    """The exported files: `scene.glb`, `scene.usd` with its components, `scene_graph.json`, and the formats asked for.
 
     Raises:
         ExportError: if a mesh cannot be exported, or a written file fails its validation.
@@ -31,13 +32,15 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     if config.usdz:
         write_usdz(work.write("scene.usdz"), parts, work.folder)
         names.append("scene.usdz")
+    for chosen in config.formats:
+        names += [path.relative_to(work.folder).as_posix() for path in EXPORTERS[chosen](parts, work.folder)]
     findings = glb_findings(parts, read_glb(work.folder / "scene.glb"))
     for name in names:
         if name in ("scene.usd", "scene.usdz"):
             findings += [f"{name}: {finding}" for finding in validate_stage(work.folder / name)]
     if findings:
         raise ExportError(f"the exported scene failed its validation: {' '.join(findings)}")
-    return Export(files=tuple((name, work.artifact(name)) for name in sorted(names)), warnings=usd.warnings)
+    return Export(files=tuple((name, work.artifact(name)) for name in sorted(set(names))), warnings=usd.warnings)
 
 
 def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:

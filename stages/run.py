@@ -11,6 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+import networkx as nx
+
 from scenegen.config import MAX_SEED, Config, DepthSettings, ObjectConfig, Settings
 from scenegen.destination import check_path
 from scenegen.digest import sha256_file
@@ -32,6 +34,7 @@ from scenegen.models.local import locate_all
 from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
+from scenegen.scene.graph import support_graph
 from scenegen.store import STORE, Store
 from stages.depth import DEPTH
 from stages.generate import GENERATE
@@ -125,6 +128,10 @@ def regenerate(
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
     kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
+    stands = support_graph((placed.support, placed.id) for placed in manifest.objects)
+    if object_id in stands and (above := nx.descendants(stands, object_id)):
+        listed = ", ".join(str(other) for other in sorted(above))
+        logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)
     with store.in_use():
         return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
 

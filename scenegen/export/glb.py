@@ -11,6 +11,7 @@ import json
 import math
 import struct
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ def write_glb(path: Path, scene: PartScene) -> None:
     path.write_bytes(document.packed())
 
 
+def write_object(path: Path, part: Part) -> None:
+    """Writes one prepared object by itself, in its own frame (the same object gives the same bytes).
+
+    Raises:
+        ExportError: if its texture cannot be encoded.
+    """
+    document = _Document()
+    node = document.part(replace(part, world_from_part=np.eye(4)), double_sided=False)
+    document.add("scenes", {"name": part.name, "nodes": [node]})
+    path.write_bytes(document.packed())
+
+
 def read_glb(path: Path) -> PartScene:
     """Reads a scene that `write_glb` wrote. Textures come back as they were embedded, which may be as JPEG.
 
@@ -101,7 +114,7 @@ class _Document:
         children = []
         for part in parts:
             with about_part(part):
-                children.append(self._part(part, double_sided))
+                children.append(self.part(part, double_sided))
         return self.add("nodes", {"name": name, "children": children})
 
     def camera(self, scene: PartScene) -> int:
@@ -130,7 +143,8 @@ class _Document:
             chunks += _chunk(BINARY_CHUNK, bytes(self._binary), b"\0")
         return struct.pack("<4sII", MAGIC, 2, 12 + len(chunks)) + chunks
 
-    def _part(self, part: Part, double_sided: bool) -> int:
+    def part(self, part: Part, double_sided: bool) -> int:
+        """The node of a part, with its mesh and material."""
         mesh = part.mesh
         index_type = "<u2" if len(mesh.vertices) <= MAX_SHORT_INDEX_VERTICES else "<u4"
         primitive = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import networkx as nx
@@ -39,6 +39,20 @@ def relate(graph: nx.DiGraph, source: str, target: str, relation: str, evidence:
         raise KeyError(f"`{source}` and `{target}` must both be nodes before they can be related")
     relations = graph.edges[source, target]["relations"] if graph.has_edge(source, target) else {}
     graph.add_edge(source, target, relations={**relations, relation: dict(evidence)})
+
+
+def support_graph(supports: Iterable[tuple[int, int]]) -> nx.DiGraph:
+    """Which objects stand on which, by their ids.
+
+    Args:
+        supports: (supporter, supported) pairs; the floor is 0.
+
+    Example:
+        >>> stack = support_graph([(0, 1), (1, 2), (2, 3)])
+        >>> sorted(nx.descendants(stack, 1))
+        [2, 3]
+    """
+    return nx.DiGraph(supports)
 
 
 def occlusions(

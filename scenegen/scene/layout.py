@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
@@ -13,6 +14,7 @@ from scenegen.geometry.planes import depth_normals, fit_plane
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
 from scenegen.records import Intrinsics, Support, Vector
 from scenegen.remarks import note
+from scenegen.scene.graph import support_graph
 
 MAX_POINTS = 20_000
 MAX_PLANES = 4
@@ -176,7 +178,7 @@ def find_supports(
         on_other = low > 0.12 * size and shares.get(parent, 0.0) > max(0.25, shares.get(FLOOR, 0.0))
         chosen = parent if on_other else FLOOR
         supports.append(Support(child=child, parent=chosen, contact_share=round(shares.get(chosen, 0.0), 4)))
-    return _without_cycles(supports)
+    return without_cycles(supports)
 
 
 def support_depth(
@@ -213,14 +215,11 @@ def _lower_outline(
     return (inner, columns), (rows + step, columns)
 
 
-def _without_cycles(supports: list[Support]) -> tuple[Support, ...]:
+def without_cycles(supports: list[Support]) -> tuple[Support, ...]:
     """Breaks circles of objects that would support each other, at the weakest contact."""
     by_child = {support.child: support for support in supports}
-    for child in sorted(by_child, key=lambda i: by_child[i].contact_share):
-        seen, current = {child}, by_child[child].parent
-        while current != FLOOR and current not in seen:
-            seen.add(current)
-            current = by_child[current].parent if current in by_child else FLOOR
-        if current == child:
-            by_child[child] = Support(child=child, parent=FLOOR, contact_share=0.0)
-    return tuple(by_child[i] for i in sorted(by_child))
+    # Every object has one supporter, so no two circles share an object.
+    for circle in nx.simple_cycles(support_graph((support.parent, support.child) for support in supports)):
+        weakest = min(circle, key=lambda child: (by_child[child].contact_share, child))
+        by_child[weakest] = Support(child=weakest, parent=FLOOR, contact_share=0.0)
+    return tuple(by_child[child] for child in sorted(by_child))

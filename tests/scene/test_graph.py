@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rooms import DESK, room
 
-from scenegen.scene.graph import closeness, containment, from_json, object_name, occlusions, relate, to_json
+from scenegen.scene.graph import (
+    closeness,
+    containment,
+    from_json,
+    object_name,
+    occlusions,
+    relate,
+    support_graph,
+    to_json,
+)
 
 
 @given(st.integers(1, 99), st.text(max_size=80))
@@ -63,3 +72,9 @@ def test_closeness_and_containment() -> None:
     assert distance > 0.3
     assert containment(world[2], world[1]) == pytest.approx(0, abs=0.51)  # its base lies in the lid's plane
     assert containment(world[1], world[1]) == 1
+
+
+def test_supports_are_a_graph() -> None:
+    stack = support_graph([(0, 1), (1, 2), (0, 3), (2, 4)])
+    assert nx.descendants(stack, 1) == {2, 4}
+    assert [sorted(level) for level in nx.topological_generations(stack)] == [[0], [1, 3], [2], [4]]

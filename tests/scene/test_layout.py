@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import cv2
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,9 @@ from rooms import DESK, room
 from scenegen.camera import rays, transform, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.render import render
+from scenegen.records import Support
 from scenegen.scene.background import background_depth, background_surfaces, continued, inpainted
-from scenegen.scene.layout import Floor, find_floor, find_supports, world_from_camera
+from scenegen.scene.layout import FLOOR, Floor, find_floor, find_supports, without_cycles, world_from_camera
 
 CONFIG = LayoutConfig()
 
@@ -117,6 +119,25 @@ def test_supports_are_read_off_the_picture() -> None:
     found = {support.child: support for support in find_supports(scene.depth, scene.ids, scene.camera, floor)}
     assert [found[i].parent for i in (1, 2, 3)] == [0, 0, 2]
     assert all(support.contact_share > 0.5 for support in found.values())
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.floats(0, 1)), min_size=1, max_size=8))
+def test_only_the_weakest_contact_of_a_circle_is_broken(drawn: list[tuple[int, float]]) -> None:
+    supports = [
+        Support(child=child, parent=parent % (len(drawn) + 1), contact_share=share)
+        for child, (parent, share) in enumerate(drawn, start=1)
+        if parent % (len(drawn) + 1) != child
+    ]
+    circles = list(nx.simple_cycles(nx.DiGraph((support.parent, support.child) for support in supports)))
+    share = {support.child: support.contact_share for support in supports}
+    found = without_cycles(supports)
+    assert nx.is_directed_acyclic_graph(nx.DiGraph((support.parent, support.child) for support in found))
+    moved = {support.child for support, before in zip(found, supports, strict=True) if support != before}
+    assert len(moved) == len(circles)
+    for circle in circles:
+        (broken,) = moved & set(circle)
+        assert share[broken] == min(share[child] for child in circle)
+    assert all(support.parent == FLOOR for support in found if support.child in moved)
 
 
 def test_an_object_behind_another_stands_on_the_floor() -> None:

@@ -144,6 +144,21 @@ def test_the_package_is_made_only_when_asked_for(store: Store, photo: Photo, sce
     assert "scene.usdz" not in dict(exported(store, photo, scene, ExportConfig(usdz=False)).files)
 
 
+def test_formats_are_written_when_asked_for(store: Store, photo: Photo, scene: Scene) -> None:
+    files = dict(
+        exported(store, photo, scene, ExportConfig(usdz=False, formats=("obj", "ply", "stl", "objects"))).files
+    )
+    assert set(files) >= {
+        "obj/scene.obj",
+        "obj/scene.mtl",
+        "scene.ply",
+        "scene.stl",
+        "objects/obj_01_box/obj_01_box.glb",
+    }
+    for artifact in files.values():
+        assert store.path(artifact).stat().st_size == artifact.bytes
+
+
 def test_a_scene_without_objects_is_exported(store: Store, photo: Photo, scene: Scene) -> None:
     files = dict(exported(store, photo, scene.model_copy(update={"objects": ()})).files)
     assert read_glb(store.path(files["scene.glb"])).objects == ()

@@ -161,6 +161,19 @@ def test_regenerate_refuses(bench: Any, photo: Path, tmp_path: Path) -> None:
             again(folder, 1)
 
 
+def test_regenerate_says_what_stands_on_the_object(
+    bench: Any, photo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(photo, tmp_path)
+    path = tmp_path / "photo" / "manifest.json"
+    values = json.loads(path.read_text())
+    values["objects"][1]["support"], values["objects"][2]["support"] = 1, 2
+    path.write_text(json.dumps(values))
+    with caplog.at_level("INFO", logger="stages"):
+        again(tmp_path / "photo", 1)
+    assert "on object 1 stand 2, 3: they stay where they are" in caplog.text
+
+
 def test_regenerate_names_the_file_the_store_has_lost(bench: Any, photo: Path, tmp_path: Path) -> None:
     run(photo, tmp_path)
     stored = next((tmp_path / ".scenegen" / "input").rglob("*.jpg"))

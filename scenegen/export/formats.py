@@ -1,0 +1,160 @@
+"""Formats written on request beside GLB and USD: OBJ, PLY, STL, and a GLB for each object.
+
+Each exporter is a function `(scene, folder) -> files`: it writes into an existing folder and returns the paths it wrote. The
+same scene gives the same bytes. OBJ, PLY and STL are in the world frame: metres, Y up, the floor at height 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from scenegen.export.glb import write_object
+from scenegen.export.parts import GENERATOR, Part, PartScene, about_part, prepared
+
+if TYPE_CHECKING:
+    import trimesh
+
+Exporter = Callable[[PartScene, Path], list[Path]]
+"""Writes a scene into a folder. Returns the files."""
+
+
+def write_obj(scene: PartScene, folder: Path) -> list[Path]:
+    """Writes `obj/scene.obj`, its `scene.mtl` and a PNG texture for each part, the background included.
+
+    Args:
+        scene: what to write.
+        folder: an existing folder.
+
+    Returns:
+        The files, the OBJ first.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
+    """
+    from trimesh import Scene
+    from trimesh.exchange.obj import export_obj
+
+    scene = prepared(scene)
+    meshes = {part.name: as_trimesh(part) for part in (*scene.objects, *scene.background)}
+    text, beside = export_obj(Scene(meshes), return_texture=True, mtl_name="scene.mtl", header=GENERATOR)
+    inner = folder / "obj"
+    inner.mkdir(exist_ok=True)
+    for name, content in {"scene.obj": text.encode(), **beside}.items():
+        (inner / name).write_bytes(content)
+    return [inner / name for name in ("scene.obj", *sorted(beside))]
+
+
+def write_ply(scene: PartScene, folder: Path) -> list[Path]:
+    """Writes `scene.ply`, binary: every part as one mesh, coloured per vertex, since PLY has no textures of its own.
+
+    Args:
+        scene: what to write.
+        folder: an existing folder.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
+    """
+    import trimesh
+    from trimesh.exchange.ply import export_ply
+
+    scene = prepared(scene)
+    coloured = []
+    for part in (*scene.objects, *scene.background):
+        mesh = as_trimesh(part)
+        mesh.visual = mesh.visual.to_color()
+        coloured.append(mesh)
+    path = folder / "scene.ply"
+    path.write_bytes(export_ply(trimesh.util.concatenate(coloured)))
+    return [path]
+
+
+def write_stl(scene: PartScene, folder: Path) -> list[Path]:
+    """Writes `scene.stl`, binary: the objects as one mesh, without the background and without colours. The numbers are metres.
+
+    Args:
+        scene: what to write.
+        folder: an existing folder.
+
+    Returns:
+        The file; nothing for a scene without objects.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
+    """
+    import trimesh
+    from trimesh.exchange.stl import export_stl
+
+    scene = prepared(scene)
+    if not scene.objects:
+        return []
+    path = folder / "scene.stl"
+    path.write_bytes(export_stl(trimesh.util.concatenate([as_trimesh(part) for part in scene.objects])))
+    return [path]
+
+
+def write_objects(scene: PartScene, folder: Path) -> list[Path]:
+    """Writes `objects/<name>/<name>.glb` for each object: its own frame, metres, Y up, the origin at the centre of its base.
+
+    Args:
+        scene: what to write.
+        folder: an existing folder.
+
+    Raises:
+        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ObjectError: if one of the objects cannot be written.
+    """
+    written = []
+    for part in prepared(scene).objects:
+        path = folder / "objects" / part.name / f"{part.name}.glb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with about_part(part):
+            write_object(path, part)
+        written.append(path)
+    return written
+
+
+EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
+    {"obj": write_obj, "ply": write_ply, "stl": write_stl, "objects": write_objects}
+)
+"""By the names that `export.formats` takes."""
+
+
+def as_trimesh(part: Part) -> trimesh.Trimesh:
+    """A part as a `trimesh.Trimesh` in the world frame (metres, Y up), with its base colour as texture and its name in
+    `metadata["name"]`. Vertices stay split along the seams of the texture.
+
+    Raises:
+        ObjectError: if `part` is an object that cannot be converted.
+    """
+    import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    with about_part(part):
+        mesh = part.mesh.transformed(part.world_from_part)
+        packed = mesh.metallic_roughness
+        material = PBRMaterial(
+            name=part.name,
+            baseColorTexture=Image.fromarray(mesh.base_color),
+            metallicRoughnessTexture=None if packed is None else Image.fromarray(packed),
+            metallicFactor=mesh.metallic if packed is None else 1.0,
+            roughnessFactor=mesh.roughness if packed is None else 1.0,
+        )
+        # trimesh counts v from the bottom, glTF from the top.
+        upright = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], axis=1)
+        return trimesh.Trimesh(
+            mesh.vertices,
+            mesh.faces,
+            visual=TextureVisuals(uv=upright, material=material),
+            metadata={"name": part.name},
+            process=False,
+        )
