@@ -47,9 +47,8 @@ def main() -> int:
     run.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="rendering processes")
     run.add_argument("--batch", type=int, default=48)
     run.add_argument("--crops", type=int, default=64)
-    run.add_argument(
-        "--generator", type=Path, help="weights the generator is trained on from, carried beside the archive"
-    )
+    for name in NETWORKS:
+        run.add_argument(f"--{name}", type=Path, help="weights to go on from, carried beside the archive")
     run.add_argument("--cache", type=Path, help="folder for signed distances, to be used again")
     run.add_argument("--tried", action="store_true", help="a short try: the generator begins with few samples")
     run.add_argument("--float32", action="store_true", help="train the perception network without bfloat16")
@@ -132,16 +131,17 @@ def train(options: argparse.Namespace) -> int:
         "OPENBLAS_NUM_THREADS": "1",
     }
     data = ROOT / "data"
-    share = 2 * options.workers // 5
+    share = 2 * options.workers // 5 if len(options.networks) > 1 else 0
     arguments = {
         "perception": [
             *("--data", data / "photographs.zip", data / "scenes.zip"),
             *("--batch", options.batch, "--crops", options.crops),
             *([] if options.float32 else ["--bfloat16"]),
             *("--workers", options.workers - share),
+            *(("--start", options.perception) if options.perception else ()),
         ],
         "generator": [
-            *("--workers", max(1, share), "--cache", options.cache or work / "solids"),
+            *("--workers", share or options.workers, "--cache", options.cache or work / "solids"),
             *(("--start", options.generator) if options.generator else ()),
             *(TRY if options.tried else ("--batch", 64, "--pool", 40_000, "--judged", 192)),
             *("--rate", 1e-3, "--conditions", 2, "--reuse", 16),

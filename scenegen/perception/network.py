@@ -42,6 +42,8 @@ PLACE_TERMS = 6
 """Of a quadratic function of the place in the picture: 1, x, y, xx, xy, yy."""
 WAVES = 16
 """Frequencies of the encoding of a place, per axis."""
+DROPPED, DROPPED_FOR_NAMES = 0.1, 0.3
+"""Shares of the values dropped while training: in the transformer blocks, and of what names are told from."""
 INSIDE, OUTSIDE, CORNER_LOW, CORNER_HIGH, ABSENT = range(5)
 """Kinds of a prompt's points. A box is its corners of least and of greatest x and y."""
 
@@ -181,7 +183,7 @@ class FeedForward(nn.Sequential):
     """Two linear maps with a GELU between."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(DROPPED))
 
 
 class ContextBlock(nn.Module):
@@ -332,7 +334,7 @@ class PromptDecoder(nn.Module):
             weight = functional.interpolate(share, size=values.shape[2:], mode="area").flatten(2) + 1e-6
             mean = torch.einsum("bnp,bcp->bnc", weight / weight.sum(2, keepdim=True), values.flatten(2).float())
             pooled.append(mean.to(answer.dtype))
-        x = torch.cat(pooled, dim=-1)
+        x = functional.dropout(torch.cat(pooled, dim=-1), DROPPED_FOR_NAMES, self.training)
         return self.noun(x).float()
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 STEM = 32
+SKIPPED = 0.1
+"""Chance with which the last block is left out for a picture while training; for earlier ones it is proportionally less."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,12 @@ class SamePadConv(nn.Conv2d):
 class InvertedResidual(nn.Module):
     """Widens by a 1x1 convolution, convolves each channel, narrows; beside the identity where shapes allow."""
 
-    def __init__(self, channels: int, out_channels: int, expansion: int, kernel: int, stride: int) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, expansion: int, kernel: int, stride: int, skipped: float = 0.0
+    ) -> None:
         super().__init__()
         wide = channels * expansion
+        self.skipped = skipped
         self.expand = SamePadConv(channels, wide, 1) if expansion > 1 else None
         self.depthwise = SamePadConv(wide, wide, kernel, stride, groups=wide)
         self.project = SamePadConv(wide, out_channels, 1)
@@ -92,7 +97,12 @@ class InvertedResidual(nn.Module):
         """One block."""
         h = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
         h = self.project(functional.relu6(self.depthwise(h), inplace=True))
-        return x + h if self.residual else h
+        if not self.residual:
+            return h
+        if self.training and self.skipped:
+            # Stochastic depth (Huang et al. 2016, arXiv:1603.09382).
+            h = h * (torch.rand(len(h), 1, 1, 1, device=h.device) >= self.skipped) / (1 - self.skipped)
+        return x + h
 
 
 class Trunk(nn.Module):
@@ -102,11 +112,14 @@ class Trunk(nn.Module):
         super().__init__()
         self.taps = variant.taps
         self.stem = SamePadConv(3, STEM, 3, 2)
-        blocks = []
+        blocks: list[InvertedResidual] = []
         channels = STEM
+        total = sum(count for *_, count in variant.blocks)
         for expansion, kernel, stride, out_channels, count in variant.blocks:
             for index in range(count):
-                blocks.append(InvertedResidual(channels, out_channels, expansion, kernel, stride if index == 0 else 1))
+                skipped = SKIPPED * len(blocks) / total
+                step = stride if index == 0 else 1
+                blocks.append(InvertedResidual(channels, out_channels, expansion, kernel, step, skipped))
                 channels = out_channels
         self.blocks = nn.ModuleList(blocks)
 

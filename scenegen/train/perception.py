@@ -376,6 +376,13 @@ class Training:
         self, network: PerceptionNetwork, pools: Pools, pictures: int, crops: int, *, varied: bool
     ) -> dict[str, Tensor]:
         """The loss terms of a random batch."""
+        # Within one outer context weights are converted once, not at every use.
+        with self.autocast(), torch.autocast(self.device.type, enabled=False):
+            return self._terms(network, pools, pictures, crops, varied=varied)
+
+    def _terms(
+        self, network: PerceptionNetwork, pools: Pools, pictures: int, crops: int, *, varied: bool
+    ) -> dict[str, Tensor]:
         terms = self.picture_terms(network, pools, pictures, varied=varied)
         batch, focal = pools.crops(crops)
         if varied:
