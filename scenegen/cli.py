@@ -8,9 +8,7 @@ import json
 import logging
 import math
 import multiprocessing
-import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +35,7 @@ from scenegen.progress import log_photo, logging_to_stderr, watching
 from scenegen.redaction import redacted
 from scenegen.siblings import check_sibling
 from scenegen.spelling import did_you_mean
+from scenegen.system.processes import kill_descendants
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -566,18 +565,7 @@ def kill_children() -> None:
     """Kills every process this one has started, with theirs."""
     for child in multiprocessing.active_children():
         child.kill()
-    for pid in _descendants(os.getpid()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _descendants(pid: int) -> list[int]:
-    """Processes started by process `pid`, at any depth; none where the system has no /proc."""
-    children: list[int] = []
-    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            children += [int(word) for word in listing.read_text().split()]
-    return children + [deeper for child in children for deeper in _descendants(child)]
+    kill_descendants()
 
 
 @contextlib.contextmanager

@@ -26,6 +26,8 @@ from scenegen.progress import STYLES
 from scenegen.redaction import redacted, redacted_url
 from scenegen.runtime import Runtime
 from scenegen.store import flush
+from scenegen.system.memory import total_memory
+from scenegen.system.processes import ending
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -88,6 +90,7 @@ def examine(out: str, runtime: Runtime) -> list[Check]:
         check_fastapi(),
         *(check_import(module) for module in NATIVE),
         check_machine(),
+        check_limits(),
         *(check_bucket(out) if is_url(out) else (check_disk(local_path(out)), check_writing(local_path(out)))),
         *check_models(runtime),
         check_cuda(),
@@ -170,20 +173,34 @@ def import_error(module: str) -> str | None:
     if done.returncode == 0:
         return None
     lines = done.stderr.strip().splitlines()
-    return lines[-1] if lines else f"the import ended with {done.returncode}"
+    return lines[-1] if lines else f"the import ended with {ending(done.returncode)}"
 
 
 def check_machine() -> Check:
     """Cores and memory."""
     cores = os.cpu_count() or 1
-    try:
-        gigabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (AttributeError, ValueError, OSError):
+    memory = total_memory()
+    if memory is None:
         return Check("machine", "ok", f"{cores} cores, memory unknown")
+    gigabytes = memory / 1e9
     detail = f"{cores} cores, {gigabytes:.1f} GB"
     if gigabytes >= MIN_MEMORY_GB:
         return Check("machine", "ok", detail)
     return Check("machine", "warn", detail, "use --jobs 1 and a smaller read.max_side")
+
+
+def check_limits() -> Check:
+    """Whether this system can limit the memory and the time of the process that decodes the user's files."""
+    code = "import sys; sys.path.append(sys.argv[1]); from scenegen.system.limits import limit_process; "
+    code += f"print(*limit_process({IMPORT_TIMEOUT_S}, 2**36), sep=' and ')"
+    command = [sys.executable, "-P", "-c", code, str(Path(__file__).parents[1])]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=True)
+    except subprocess.SubprocessError as error:
+        return Check("limits", "warn", f"no process can be started to try them: {error}", "run scenegen doctor again")
+    if missing := done.stdout.strip():
+        return Check("limits", "warn", f"this system cannot limit {missing} of the decoder", "use only files you trust")
+    return Check("limits", "ok", "memory and CPU time of the decoder are limited")
 
 
 def check_disk(out: Path) -> Check:

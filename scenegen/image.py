@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scenegen.errors import InputError
+from scenegen.system.processes import ending
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def _crash(request: Request, code: int, errors: str) -> str:
     """The message for a child that died."""
     logger.debug("the decoder of %s ended with %d:\n%s", request.name, code, errors)
     if code < 0:
-        reason = f"the decoder was killed ({signal.Signals(-code).name})"
+        reason = f"the decoder was killed ({ending(code)})"
     else:
         reason = f"the decoder failed ({(errors.strip().splitlines() or ['without a word'])[-1]})"
     return (

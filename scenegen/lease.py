@@ -22,6 +22,7 @@ from typing import TypeVar
 from scenegen.documents import parse_json
 from scenegen.errors import ScenegenError
 from scenegen.folder import Folder
+from scenegen.system.processes import is_running
 
 logger = logging.getLogger(__name__)
 
@@ -151,12 +152,8 @@ def is_gone(content: bytes) -> bool:
     pid = owner.get("pid")
     if owner.get("host") != socket.gethostname() or not isinstance(pid, int) or pid <= 0:
         return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not is_running(pid):
         return True
-    except (PermissionError, OverflowError):
-        pass
     started = _started(pid)
     return None not in (started, owner.get("started")) and started != owner.get("started")
 
@@ -165,8 +162,8 @@ def _started(pid: int) -> str | None:
     """When a process of this machine was started, in ticks since the boot that is named; None where nothing tells."""
     try:
         # The name of the program, in parentheses, may hold anything.
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, IndexError):
         return None
     return f"{boot} {ticks}"

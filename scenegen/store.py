@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import re
 import shutil
 import stat
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -30,6 +30,7 @@ from scenegen.errors import InputError, ResourceError, ScenegenError
 from scenegen.folder import Folder, LocalFolder, RemoteFolder
 from scenegen.lease import LeaseTimes, held, is_gone, lease
 from scenegen.records import Artifact, Record, artifacts
+from scenegen.system.locks import folder_locked, lock, lock_folder
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +110,13 @@ def disk_refusal(error: Exception) -> int | None:
 
 
 def flush(path: Path) -> None:
-    """Forces a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Forces a file or folder to the disk; on Windows, which does that for folders itself, a file."""
+    if sys.platform == "win32":
+        if path.is_dir():
+            return
+        handle = os.open(path, os.O_RDWR)
+    else:
+        handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -179,14 +185,15 @@ class Store:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
 
     @contextlib.contextmanager
     def lock(self, name: str = "lock") -> Iterator[None]:
         """Waits until no other thread or process holds a lock of this store; a process that dies gives it back."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / name).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with (self.root / name).open("a", encoding="ascii") as file:
+            lock(file)
             yield
 
     @contextlib.contextmanager
@@ -420,19 +427,17 @@ def _is_old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > ABANDONED_AFTER_S
 
 
-def _claimed(parent: Path) -> tuple[Path, int]:
+def _claimed(parent: Path) -> tuple[Path, int | None]:
     """A fresh folder that `_unclaimed` does not give away while the handle is open: however this process ends, it is
     closed, and no other has to know which processes live."""
     while True:
         folder = parent / uuid.uuid4().hex
         folder.mkdir(parents=True)
         try:
-            handle = os.open(folder, os.O_RDONLY)
+            handle = lock_folder(folder)
         except FileNotFoundError:
             continue
-        with contextlib.suppress(OSError):  # where folders cannot be locked, age decides
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        if folder.exists():
+        if handle is None or folder.exists():
             return folder, handle
         # Swept between its making and its locking.
         os.close(handle)
@@ -441,17 +446,8 @@ def _claimed(parent: Path) -> tuple[Path, int]:
 @contextlib.contextmanager
 def _unclaimed(folder: Path) -> Iterator[bool]:
     """Whether no process has `folder` claimed; while the block runs, none can."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-        except OSError:
-            yield _is_old(folder)
-    finally:
-        os.close(handle)
+    with folder_locked(folder) as locked:
+        yield _is_old(folder) if locked is None else locked
 
 
 def entry_folder(stage: str, key: str) -> str:

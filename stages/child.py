@@ -25,11 +25,11 @@ from typing import Any
 from scenegen.config import Settings
 from scenegen.errors import ScenegenError
 from scenegen.faults import described, is_device_failure, is_out_of_memory
-from scenegen.lifeline import end_with_parent
 from scenegen.progress import progress_to, say_place
 from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from scenegen.system.processes import end_with_parent
 from scenegen.threads import one_blas_thread
 from stages.slot import device_slot
 from stages.stage import Work
@@ -107,7 +107,7 @@ def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> Non
     """
     end_with_parent()
     with contextlib.suppress(OSError):
-        OOM_SCORE.write_text(OOM_FIRST)
+        OOM_SCORE.write_text(OOM_FIRST, encoding="ascii")
     os.set_inheritable(handle, False)
     connection, sending = Connection(handle), threading.Lock()
 

@@ -109,7 +109,8 @@ def _remembered(function: str, folders: Mapping[str, Path]) -> Code:
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({"state": state, "code": {**known, function: [code.digest, code.packages]}}))
+        text = json.dumps({"state": state, "code": {**known, function: [code.digest, code.packages]}})
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         logger.debug("the digest of the code is not remembered: %s", error)

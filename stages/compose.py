@@ -124,7 +124,7 @@ def compose(
                 in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
                 members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
     graph = _graph(members, placed, in_world, ids, z, layout)
-    work.write("scene_graph.json").write_text(to_json(graph))
+    work.write("scene_graph.json").write_text(to_json(graph), encoding="utf-8")
     return Scene(
         graph=work.artifact("scene_graph.json"),
         intrinsics=layout.intrinsics,

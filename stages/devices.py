@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from scenegen.errors import ResourceError
+from scenegen.errors import ResourceError, UsageError
 from scenegen.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def process_devices(
     runtime: Runtime, weights: Mapping[str, Mapping[str, str]], isolate: bool, at_once: int
 ) -> tuple[str, ...]:
     """The devices on which a run's stages get a process of their own, one for each object made at once; none where
-    threads of this process make them, as they do on the CPU.
+    threads of this process make them, as they do on the CPU, and on Windows always.
 
     A graphics card has one process: it keeps the weights, can be killed, and gives all its memory back then.
 
@@ -76,7 +76,14 @@ def process_devices(
         weights: those in use, by stage; without any, no graphics card has anything to do.
         isolate: processes on the CPU as well.
         at_once: objects made at once there.
+
+    Raises:
+        UsageError: for `isolate` on Windows.
     """
+    if sys.platform == "win32":
+        if isolate:
+            raise UsageError("`--isolate` needs Linux or macOS; this is Windows. Run without it.")
+        return ()
     names = devices(runtime) if any(weights.values()) else ["cpu"]
     if names != ["cpu"]:
         return tuple(names)

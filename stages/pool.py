@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections import deque
@@ -15,8 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from scenegen.lifeline import kill_with
 from scenegen.progress import OWN_LOGGERS
+from scenegen.system.processes import ending, kill_group, kill_with, lead_group
 from stages.child import forward_logs
 
 T = TypeVar("T")
@@ -161,19 +159,18 @@ class _Child:
         """Kills the child with its group, also where only the group is left. Returns how the child ended."""
         pid = self.process.pid
         if pid is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+            kill_group(pid)
         self.process.kill()
         self.process.join()
         code = self.process.exitcode
         self.connection.close()
         self.process.close()
-        return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return "no exit code" if code is None else ending(code)
 
 
 def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], levels: Mapping[str, int]) -> None:
     """The child: works on what it is given until its parent is gone."""
-    os.setpgid(0, 0)
+    lead_group()
     parent = multiprocessing.parent_process()
     assert parent is not None
     kill_with(parent.sentinel)

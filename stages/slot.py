@@ -1,13 +1,12 @@
 """One process at a time on a device: a lock file per device, in the user's runtime folder.
 
-The operating system holds the lock (flock) and takes it back when the process that has it ends, however it ends.
+The operating system holds the lock and takes it back when the process that has it ends, however it ends.
 Processes of other users, and of other containers, have their own runtime folder and are not seen.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from typing import IO
 from platformdirs import user_runtime_path
 
 from scenegen.errors import ResourceError, UsageError
+from scenegen.system.locks import try_lock, unlock
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +36,13 @@ class Slot:
     device: str
     """The device it is of."""
     queue: IO[str]
-    """Who waits for a slot of the same device shares a lock on it."""
+    """One of those who wait for a slot of the same device has it locked."""
 
     def wanted(self) -> bool:
         """Whether another process waits for it."""
-        try:
-            fcntl.flock(self.queue, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(self.queue):
             return True
-        fcntl.flock(self.queue, fcntl.LOCK_UN)
+        unlock(self.queue)
         return False
 
 
@@ -74,13 +72,13 @@ def device_slot(*devices: str, cpu_slots: int | None = None) -> Iterator[Slot]:
         place = _first_free(files)
         if place is None:
             logger.info("%s is in use by %s; waiting", ", ".join(devices), _holders(files))
-            for slot in slots:
-                fcntl.flock(slot.queue, fcntl.LOCK_SH)
+            queues, ours = {slot.queue for slot in slots}, set[IO[str]]()
             while place is None:
+                ours |= {queue for queue in queues - ours if try_lock(queue)}
                 time.sleep(POLL_S)
                 place = _first_free(files)
-            for slot in slots:
-                fcntl.flock(slot.queue, fcntl.LOCK_UN)
+            for queue in ours:
+                unlock(queue)
             logger.info("%s is free now", slots[place].device)
         held = files[place]
         held.truncate(0)
@@ -129,7 +127,7 @@ def _card(index: int) -> str:
 def _opened(path: Path) -> IO[str]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path.open("a+")
+        return path.open("a+", encoding="ascii")
     except OSError as error:
         raise ResourceError(
             f"the lock file {path} cannot be opened: {error.strerror}; set XDG_RUNTIME_DIR to a folder you may write to."
@@ -139,8 +137,7 @@ def _opened(path: Path) -> IO[str]:
 def _first_free(files: Sequence[IO[str]]) -> int | None:
     """Place of the first of `files` that no other process has locked, now locked; None where all are."""
     for place, file in enumerate(files):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(file):
             return place
     return None
 

@@ -10,10 +10,8 @@ import contextlib
 import json
 import logging
 import math
-import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -28,11 +26,12 @@ from queue import LifoQueue
 from typing import TypeVar, cast
 
 from scenegen.config import Settings
-from scenegen.errors import CrashError, LimitError, TransientError
+from scenegen.errors import CrashError, LimitError, ResourceError, TransientError
 from scenegen.faults import described, is_device_lost
 from scenegen.progress import OWN_LOGGERS, tell_progress
 from scenegen.records import Photo, Record, Source, artifacts
 from scenegen.runtime import MAX_ECONOMY
+from scenegen.system.processes import KILLED, ending, kill_group
 from stages.child import Busy, Done, GaveWay, Job, Message, Raised, Ready
 from stages.stage import Stage, Work
 
@@ -72,16 +71,12 @@ class Died:
     """How many processes the system has killed for lack of memory meanwhile, None where it does not tell."""
 
     def __str__(self) -> str:
-        if self.code >= 0:
-            return f"its process ended with code {self.code}"
-        # Not every real-time signal has a name.
-        name = next((known.name for known in signal.Signals if known == -self.code), f"signal {-self.code}")
-        return f"its process was killed by {name}"
+        return f"its process {'was killed by' if self.code < 0 else 'ended with'} {ending(self.code)}"
 
     @property
     def out_of_memory(self) -> bool:
         """Whether it was, or may have been, the system's out-of-memory killer."""
-        return self.code == -signal.SIGKILL and self.oom_kills != 0
+        return self.code == KILLED and self.oom_kills != 0
 
 
 Reply = Done | Raised | Died
@@ -234,6 +229,11 @@ class DeviceWorker:
         return self._receive(child, context, self._timeout_s)
 
     def _start(self) -> Child:
+        if sys.platform == "win32":
+            raise ResourceError(
+                "stages cannot run in processes of their own on Windows, which does not hand a connection on to them; "
+                "run without --isolate."
+            )
         ours, theirs = Pipe()
         levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
         given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "devices": self._devices}
@@ -323,7 +323,7 @@ def _is_spent(reply: Reply) -> bool:
 def oom_kills() -> int | None:
     """How many processes Linux has killed for lack of memory since it started, None where it does not tell."""
     try:
-        lines = VMSTAT.read_text().splitlines()
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
@@ -331,9 +331,7 @@ def oom_kills() -> int | None:
 
 def _signal(child: Child) -> None:
     """Kills the group of `child`, the processes it has started included."""
-    # The group may be gone already; macOS says so by PermissionError.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.process.pid, signal.SIGKILL)
+    kill_group(child.process.pid)
 
 
 def _end(child: Child) -> int:
@@ -343,7 +341,7 @@ def _end(child: Child) -> int:
         return child.process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         logger.warning("process %d cannot be killed: its driver hangs; it is left behind", child.process.pid)
-        return -signal.SIGKILL
+        return KILLED
 
 
 def _empty(folder: Path) -> None:

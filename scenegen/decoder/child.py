@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
 import math
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +17,8 @@ from scenegen.decoder.photo import read_photo
 from scenegen.decoder.picture import refuse_bombs
 from scenegen.errors import InputError
 from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request
+from scenegen.remarks import note
+from scenegen.system.limits import limit_process
 
 # Three times as fast as the default, for a few per cent of size.
 COMPRESS_LEVEL = 1
@@ -33,34 +34,28 @@ def main() -> None:
     pipe = os.dup(1)
     os.dup2(2, 1)
     request = Request(**json.load(sys.stdin))
-    limit_resources(request.max_memory_mb, request.timeout_s)
+    # The parent keeps the time too; the CPU limit ends a child whose parent was killed.
+    missing = limit_process(math.ceil(request.timeout_s) + 1, request.max_memory_mb * 2**20)
     refuse_bombs(request.max_pixels)
-    with os.fdopen(pipe, "w") as stdout:
-        json.dump(answer(request), stdout)
+    with os.fdopen(pipe, "w", encoding="utf-8") as stdout:
+        json.dump(answer(request, missing), stdout)
 
 
-def limit_resources(max_memory_mb: int, timeout_s: float) -> None:
-    """Bounds the address space and the CPU time of this process, where the system can.
+def answer(request: Request, missing: tuple[str, ...] = ()) -> dict[str, object]:
+    """Decodes what `request` asks for, and turns the failures of files and system into answers.
 
-    The parent keeps the time too; the CPU limit ends a child whose parent was killed.
+    Args:
+        request: what to decode.
+        missing: limits that this system could not set, which a note tells.
     """
     try:
-        import resource
-    except ImportError:  # Windows
-        return
-    limits = {resource.RLIMIT_AS: max_memory_mb * 2**20, resource.RLIMIT_CPU: math.ceil(timeout_s) + 1}
-    for kind, value in limits.items():
-        _, hard = resource.getrlimit(kind)
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        # macOS refuses to limit the address space; the limits of pixels and time remain.
-        with contextlib.suppress(ValueError):
-            resource.setrlimit(kind, (soft, hard))
-
-
-def answer(request: Request) -> dict[str, object]:
-    """Decodes what `request` asks for, and turns the failures of files and system into answers."""
-    try:
-        return {"decoded": asdict(decode(request))}
+        decoded = decode(request)
+        if missing:
+            text = (
+                f"this system cannot limit {' and '.join(missing)} of the decoder; it limits pixels and waiting time."
+            )
+            decoded = replace(decoded, warnings=(*decoded.warnings, note(text)))
+        return {"decoded": asdict(decoded)}
     except InputError as error:
         return {"refused": str(error)}
     except OSError as error:

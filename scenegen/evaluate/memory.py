@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,18 +49,21 @@ def peak_memory() -> Iterator[Peak]:
 
 
 def _give_back() -> None:
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(ctypes.c_size_t(0))
 
 
 def _tree_bytes(pid: int) -> int | None:
+    if sys.platform == "win32":
+        return None
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     except (OSError, IndexError, ValueError):
         return None
     total = pages * os.sysconf("SC_PAGE_SIZE")
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):
-            total += sum(_tree_bytes(int(child)) or 0 for child in listing.read_text().split())
+            total += sum(_tree_bytes(int(child)) or 0 for child in listing.read_text(encoding="ascii").split())
     return total

@@ -19,6 +19,8 @@ from jaxtyping import Float, Float32, Int32, UInt32
 
 from scenegen.errors import CrashError, LimitError, TransientError
 from scenegen.remarks import note
+from scenegen.system.limits import limit_process
+from scenegen.system.processes import child_lifeline, end_with, ending
 
 CHILD = """
 import sys
@@ -31,8 +33,11 @@ MOST_FACES = 200_000
 """Above, xatlas takes many minutes: its time grows faster than the number of faces."""
 REFUSED = 3
 """Exit code of a child in which xatlas has raised an error."""
-CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL})
-"""Ends of a child that its own code brings about."""
+CRASHES = frozenset(
+    {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL}
+    | {0xC0000005, 0xC00000FD, 0xC0000409, 0xC000001D, 0xC0000094}
+)
+"""Exit codes of a child that its own code brings about: signals, and what Windows has in place of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +67,12 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
     child = _xatlas_child(vertices, faces, texels, timeout_s)
     reason = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
     if child.returncode in CRASHES:
-        return _plain(faces, f"crashed ({signal.Signals(-child.returncode).name})")
+        return _plain(faces, f"crashed ({ending(child.returncode)})")
     if child.returncode == REFUSED:
         return _plain(faces, f"failed ({reason})")
     if child.returncode:
         raise CrashError(
-            f"UV unwrapping ended with code {child.returncode} ({reason}); perhaps memory was short. Run again."
+            f"UV unwrapping ended with {ending(child.returncode)} ({reason}); perhaps memory was short. Run again."
         )
     with np.load(io.BytesIO(child.stdout), allow_pickle=False) as data:
         atlas = Atlas(data["source"], data["faces"], data["uv"])
@@ -80,19 +85,14 @@ def _xatlas_child(
     """`answer` in a process of its own, which ends with this one."""
     mesh = io.BytesIO()
     np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
-    lifeline, held = os.pipe()
     cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
-    command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2]), str(lifeline), str(cpu_s)]
+    command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2])]
     try:
-        return subprocess.run(
-            command,
-            input=mesh.getbuffer(),
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-            pass_fds=[lifeline],
-            start_new_session=True,
-        )
+        with child_lifeline() as (lifeline, options):
+            words = [*command, str(lifeline), str(cpu_s)]
+            return subprocess.run(
+                words, input=mesh.getbuffer(), capture_output=True, timeout=timeout_s, check=False, **options
+            )
     except subprocess.TimeoutExpired as error:
         raise LimitError(
             f"UV unwrapping of {len(faces)} faces did not end in {timeout_s:g} s; lower generate.max_faces, or raise "
@@ -102,9 +102,6 @@ def _xatlas_child(
         raise TransientError(
             f"no process can be started for UV unwrapping: {error.strerror}; free memory or stop other processes."
         ) from error
-    finally:
-        os.close(lifeline)
-        os.close(held)
 
 
 def _plain(faces: Int32[np.ndarray, "f 3"], problem: str) -> Atlas:
@@ -143,16 +140,11 @@ def answer(lifeline: int, cpu_s: int) -> None:
     """The child process's work: from a mesh (npz) on stdin to its atlas (npz) on stdout.
 
     Args:
-        lifeline: pipe of which the parent holds the other end.
-        cpu_s: most seconds of CPU time, of all threads together. They end the child where the lifeline cannot.
+        lifeline: from the parent's `child_lifeline`.
+        cpu_s: most seconds of CPU time, of all threads together. They end the child if the lifeline cannot.
     """
-    import resource
-
-    from scenegen.lifeline import kill_with
-
-    kill_with(lifeline)
-    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s if hard == resource.RLIM_INFINITY else min(cpu_s, hard), hard))
+    end_with(lifeline)
+    limit_process(cpu_s)
     # What native code prints must not come between.
     stdout = os.dup(1)
     os.dup2(2, 1)

@@ -78,7 +78,7 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
     verified = {"model": name, "repo": model.repo, "revision": model.revision, "files": files}
     part = folder / f"{VERIFIED}.part"
     with writing(folder):
-        part.write_text(json.dumps(verified, indent=1, sort_keys=True))
+        part.write_text(json.dumps(verified, indent=1, sort_keys=True), encoding="utf-8")
     put(part, folder / VERIFIED)
     logger.info("%s: verified in %s", name, folder)
     return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +36,7 @@ from scenegen.pixal3d.weights import Precision, config_file, tensor_file
 from scenegen.progress import tell_progress
 from scenegen.records import SelfCheck, digest_json
 from scenegen.runtime import Runtime
+from scenegen.system.memory import total_memory
 from scenegen.torch_env import RELEASED_THREADS, torch_device, torch_threads
 
 logger = logging.getLogger(__name__)
@@ -222,8 +222,8 @@ def residency_for(device: torch.device) -> Residency:
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory
         return "resident" if room >= RESIDENT_GIB * GIB else "staged" if room >= STAGED_GIB * GIB else "streamed"
-    room = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "staged" if room >= STAGED_GIB * GIB else "streamed"
+    room = total_memory()
+    return "staged" if room is not None and room >= STAGED_GIB * GIB else "streamed"
 
 
 @contextlib.contextmanager

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
+
+from scenegen.system.memory import resident_peak
 
 logger = logging.getLogger(__name__)
 
@@ -60,12 +59,3 @@ class UsageMeter:
         )
         self._stages.append(usage)
         logger.info("%s: %.1f s, peak %.2f GiB (%s)", name, usage.seconds, peak / 2**30, usage.peak_of)
-
-
-def resident_peak() -> int:
-    """The largest resident set of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux `getrusage` still counts the process that started this one
-        return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

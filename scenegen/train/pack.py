@@ -55,7 +55,7 @@ def pack_pictures(*, data: Path, out: Path, side: int = 448) -> None:
             writer.writerows(rows)
             archive.writestr(INDEX, table.getvalue())
             if (data / LABELS).is_file():
-                archive.writestr(LABELS, (data / LABELS).read_text())
+                archive.writestr(LABELS, (data / LABELS).read_text(encoding="utf-8"))
     logger.info("%s: %d pictures, %.1f MB", out, len(names), out.stat().st_size / 1e6)
 
 
@@ -63,7 +63,7 @@ def _photographs(index: Path) -> list[dict[str, str]]:
     """The rows of the photographs to train on; none where the folder holds scenes."""
     if not index.is_file():
         return []
-    with index.open(newline="") as file:
+    with index.open(newline="", encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if "masks" in row and row["split"] == "train"]
 
 
@@ -85,7 +85,7 @@ def _reduced(folder: Path, side: int) -> Iterator[tuple[str, bytes]]:
             yield f"{folder.name}/{name}", _encoded(".png", values, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     camera = folder / "camera.json"
     if camera.is_file():
-        known = json.loads(camera.read_text())
+        known = json.loads(camera.read_text(encoding="utf-8"))
         for key in ("fx", "cx"):
             known[key] *= size[0] / width
         for key in ("fy", "cy"):
@@ -96,7 +96,7 @@ def _reduced(folder: Path, side: int) -> Iterator[tuple[str, bytes]]:
         )
     described = folder / "scene.json"
     if described.is_file():
-        objects = json.loads(described.read_text()).get("objects", [])
+        objects = json.loads(described.read_text(encoding="utf-8")).get("objects", [])
         names = [{key: each[key] for key in ("id", "category")} for each in objects]
         yield f"{folder.name}/scene.json", json.dumps({"objects": names}).encode()
 

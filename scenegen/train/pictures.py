@@ -70,7 +70,7 @@ def read_pictures(source: Path) -> list[TrainingPicture]:
     try:
         tree: Tree = zipfile.Path(source) if source.suffix == ".zip" else source
         index = tree / INDEX
-        photographs = index.is_file() and "masks" in index.read_text().partition("\n")[0].split(",")
+        photographs = index.is_file() and "masks" in index.read_text(encoding="utf-8").partition("\n")[0].split(",")
         found = list(_photographs(tree) if photographs else _scenes(tree))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise InputError(f"`data` {source} is missing, damaged, or of another layout ({error!r}).") from error
@@ -83,7 +83,7 @@ def _photographs(tree: Tree) -> Iterator[TrainingPicture]:
     nouns: dict[str, dict[int, int]] = defaultdict(dict)
     labels = tree / LABELS
     if labels.is_file():
-        for row in csv.DictReader(labels.read_text().splitlines()):
+        for row in csv.DictReader(labels.read_text(encoding="utf-8").splitlines()):
             number = noun_number(row["category"])
             if number >= 0:
                 nouns[row["name"]][int(row["id"])] = number
@@ -119,14 +119,14 @@ def _photographs(tree: Tree) -> Iterator[TrainingPicture]:
         )
 
     with ThreadPoolExecutor() as threads:
-        yield from threads.map(photograph, csv.DictReader((tree / INDEX).read_text().splitlines()))
+        yield from threads.map(photograph, csv.DictReader((tree / INDEX).read_text(encoding="utf-8").splitlines()))
 
 
 def _scenes(tree: Tree) -> Iterator[TrainingPicture]:
     def scene(folder: Tree) -> TrainingPicture:
-        camera = json.loads((folder / "camera.json").read_text())
+        camera = json.loads((folder / "camera.json").read_text(encoding="utf-8"))
         described = folder / "scene.json"
-        objects = json.loads(described.read_text()).get("objects", []) if described.is_file() else []
+        objects = json.loads(described.read_text(encoding="utf-8")).get("objects", []) if described.is_file() else []
         numbers = {int(each["id"]): noun_number(each["category"]) for each in objects}
         depth = read_picture(folder / "depth.png", cv2.IMREAD_UNCHANGED) * np.float32(MILLIMETRE)
         world_from_camera = np.array(camera["camera_to_world"], float)

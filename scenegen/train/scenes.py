@@ -136,8 +136,8 @@ def write_scene(scene: Composed, folder: Path) -> None:
         cv2.imwrite(str(partial / name), picture)
     intrinsics = scene.camera.intrinsics.model_dump()
     pose = np.linalg.inv(scene.camera.camera_from_world).tolist()
-    (partial / "scene.json").write_text(json.dumps({"kind": scene.kind}))
-    (partial / "camera.json").write_text(json.dumps({**intrinsics, "camera_to_world": pose}))
+    (partial / "scene.json").write_text(json.dumps({"kind": scene.kind}), encoding="utf-8")
+    (partial / "camera.json").write_text(json.dumps({**intrinsics, "camera_to_world": pose}), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -109,8 +108,8 @@ def test_an_atlas_of_another_mesh_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
     ("child", "timeout_s", "said"),
     [
         ("import time; time.sleep(60)", 0.5, "did not end in 0.5 s"),
-        ("import os; os.kill(os.getpid(), 9)", 60, "code -9"),
-        ("import os; os.kill(os.getpid(), 15)", 60, "code -15"),
+        ("import os; os.kill(os.getpid(), 9)", 60, "SIGKILL"),
+        ("import os; os.kill(os.getpid(), 15)", 60, "SIGTERM"),
         ("raise MemoryError", 60, r"code 1 \(MemoryError\)"),
         ("import no_such_module", 60, "no_such_module"),
     ],
@@ -149,7 +148,7 @@ unwrap.answer(int(sys.argv[2]), {cpu_s})
 
 def test_the_child_has_a_limit_of_cpu_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHILD", BUSY.format(busy="while True: pass", cpu_s=1))
-    with pytest.raises(CrashError, match=f"code {-signal.SIGXCPU}"):
+    with pytest.raises(CrashError, match="SIGXCPU"):
         unwrap(*ball(), 512, 60)
 
 

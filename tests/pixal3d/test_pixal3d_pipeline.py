@@ -39,11 +39,11 @@ from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.selfcheck import SEED_STEP
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
-from scenegen.pixal3d.usage import resident_peak
 from scenegen.pixal3d.views import View, cameras_of_views, read_views
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
+from scenegen.system.memory import resident_peak
 
 DINO_WEIGHTS, NAF_WEIGHTS = "dinov3/model.safetensors", "naf/model.safetensors"
 FOV = 0.7

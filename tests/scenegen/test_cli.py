@@ -386,18 +386,19 @@ STUCK = """
 import subprocess, sys, time
 import scenegen.__main__ as entry
 import scenegen.cli as cli
+from scenegen.system.processes import descendants
 
 sleep = "import time; time.sleep(900)"
 parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '{sleep}']); time.sleep(900)"
 
 def stuck(waits: bool):
     child = subprocess.Popen([sys.executable, "-c", parent])
-    while not cli._descendants(child.pid):
+    while not descendants(child.pid):
         time.sleep(0.01)
     executor = cli.ThreadPoolExecutor(1)
     try:
         future = executor.submit(time.sleep, 99)
-        print(child.pid, *cli._descendants(child.pid), flush=True)
+        print(child.pid, *descendants(child.pid), flush=True)
         future.result()
     finally:
         executor.shutdown(wait=waits)

@@ -80,7 +80,7 @@ def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_imports(broken: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_import("json").state == "ok"
     crashed = doctor.check_import("crashing")
-    assert (crashed.state, crashed.detail) == ("fail", "the import ended with -11")
+    assert (crashed.state, crashed.detail) == ("fail", "the import ended with SIGSEGV")
     assert "No module named 'nowhere'" in doctor.check_import("nowhere").detail
     lacking = doctor.check_import("lacking")
     assert lacking.state == "fail"

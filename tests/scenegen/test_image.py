@@ -169,7 +169,7 @@ def test_the_child_limits_itself():
     resource = pytest.importorskip("resource")
     code = (
         "import json, resource, sys; sys.path.append(sys.argv[1]);"
-        "from scenegen.decoder.child import limit_resources; limit_resources(300, 6.5);"
+        "from scenegen.system.limits import limit_process; assert limit_process(8, 300 * 2**20) == ();"
         "print(json.dumps([resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)]))"
     )
     child = subprocess.run([sys.executable, "-P", "-c", code, ROOT], capture_output=True, check=True)

@@ -90,7 +90,7 @@ def test_children_that_die_hang_or_leave(tmp_path: Path) -> None:
     assert sorted(ended) == sorted(orders)
     for order in ("good", "fine", "die once"):
         assert (ended[order].result, ended[order].reason) == (order, "")
-    assert "died 2 times (signal 9)" in ended["die"].reason
+    assert "died 2 times (SIGKILL)" in ended["die"].reason
     assert "died 2 times (exit code 3)" in ended["exit"].reason
     assert f"longer than {timeout_s} s" in ended["hang"].reason
     tries = [len((tmp_path / str(i)).read_text().split()) for i in range(6)]

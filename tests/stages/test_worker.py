@@ -100,7 +100,7 @@ def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("trick", "message"),
     [
-        ("leave", "process ended with code 3 on cpu, twice"),
+        ("leave", "process ended with exit code 3 on cpu, twice"),
         ("abort", "process was killed by SIGTERM on cpu, twice"),
         ("killed", "process was killed by SIGKILL on cpu, twice"),
         ("out of memory", r"process was killed by SIGKILL on cpu, also with less memory \(economy 2\)"),
@@ -244,7 +244,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, way: signal.Signals) -> 
 
 
 def test_a_parent_that_ended_early_is_noticed() -> None:
-    code = "from scenegen.lifeline import end_with_parent; import time; end_with_parent(); time.sleep(600)"
+    code = "from scenegen.system.processes import end_with_parent; import time; end_with_parent(); time.sleep(600)"
     process = subprocess.run(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, process_group=0, timeout=GIVE_UP_S, check=False
     )
