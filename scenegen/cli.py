@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from scenegen import __version__
-from scenegen.cli_options import ConfigOptions, LogOptions, RunOptions, SceneRunOptions, refuse_with_ray
+from scenegen.cli_options import (
+    ConfigOptions,
+    LogOptions,
+    PromptOptions,
+    RunOptions,
+    SceneRunOptions,
+    refuse_with_ray,
+)
 from scenegen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -82,6 +89,7 @@ def scene(
     out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
     config_options: ConfigOptions = ConfigOptions(),
     masks: Path | None = None,
+    prompt_options: PromptOptions = PromptOptions(),
     depth: Path | None = None,
     fov: float | None = None,
     seed: int | None = None,
@@ -112,6 +120,9 @@ def scene(
     if seed is not None:
         named["seed"] = seed
     config = config_options.load(named)
+    if prompts := prompt_options.settings():
+        _check_prompted(config, masks, single)
+        config = config_options.load({**named, "segment": prompts})
     log_skipped(found.skipped)
     codes = [InputError.exit_code for item in found.skipped if item.failed]
     todo: list[Inputs] = []
@@ -126,6 +137,19 @@ def scene(
     if todo:
         codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(found.photos) > 1)
     return overall(codes)
+
+
+def _check_prompted(config: Config, masks: Path | None, single: bool) -> None:
+    """Refuses prompts that nobody would answer."""
+    if not hasattr(config.segment, "points"):
+        raise UsageError(
+            f"--box and --point need a segmenter that answers prompts; {config.segment.method!r} does not. Use --preset "
+            "embedded or pixal3d."
+        )
+    if masks is not None:
+        raise UsageError("--masks and --box or --point contradict each other; drop one of them.")
+    if not single:
+        raise UsageError("--box and --point are pixels of one photo; give one photo.")
 
 
 def _refuse_command(words: list[str]) -> None:
@@ -156,7 +180,8 @@ def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: Sce
     runtime = run_options.runtime()
     # A PNG or WebP may bring its masks in its alpha channel.
     opaque = any(inputs.photo.suffix.lower() not in (".png", ".webp") for inputs in todo)
-    segments = opaque and any(not inputs.masks for inputs in todo)
+    prompted = getattr(config.segment, "boxes", ()) or getattr(config.segment, "points", ())
+    segments = (opaque or bool(prompted)) and any(not inputs.masks for inputs in todo)
     measures = any(inputs.depth is None for inputs in todo)
     require_models(config, runtime, segments, measures, generates=run_options.ray is None)
     check_folder(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import re
 from pathlib import Path
@@ -141,3 +142,38 @@ class ConfigOptions:
         preset = DEFAULT_PRESET if self.preset is None else self.preset
         formats = {} if self.export is None else {"export": {"formats": self.export.split(",")}}
         return load_config(preset, self.config, [*self.set_, formats, named or {}])
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
+class PromptOptions:
+    """Which objects to make, and no others. In pixels of the photo, turned upright; the top-left corner is 0,0."""
+
+    box: tuple[str, ...] = ()
+    """An object by the box around it: x0,y0,x1,y1. May be repeated."""
+    point: tuple[str, ...] = ()
+    """An object by a click on it: x,y. By several: "x,y x,y,0", where 0 marks a click beside the object. May be repeated."""
+
+    def settings(self) -> dict[str, Any]:
+        """The same as settings of the segmenter; empty where there are none.
+
+        Raises:
+            UsageError: for a text that is no prompt.
+        """
+        boxes = [_numbers(text, "box", "x0,y0,x1,y1", (4,)) for text in self.box]
+        spelling = 'x,y or "x,y x,y,0"'
+        points = [[_numbers(click, "point", spelling, (2, 3)) for click in text.split()] for text in self.point]
+        if not all(points):
+            raise UsageError(f"`point` is empty; give {spelling}.")
+        return {name: values for name, values in (("boxes", boxes), ("points", points)) if values}
+
+
+def _numbers(text: str, option: str, spelling: str, counts: tuple[int, ...]) -> list[float]:
+    """The comma-separated numbers of an option; whole ones as integers."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts or not all(map(math.isfinite, values)):
+        raise UsageError(f"`{option}` has {text[:80]!r}; give {spelling}, in pixels.")
+    return [int(value) if value.is_integer() else value for value in values]

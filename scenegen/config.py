@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from scenegen.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from scenegen.errors import UsageError, one_line
@@ -62,6 +62,34 @@ class ReadConfig(Settings):
     """Metres per unit of a 16-bit PNG depth map. `.npy` and `.exr` are in metres."""
 
 
+MAX_PROMPTS = 254
+
+
+def _clicks(value: Any) -> Any:
+    """Each object's clicks in full: one click stands for an object of its own, and is inside where it does not say."""
+    if not isinstance(value, list | tuple):
+        return value
+    objects = [[entry] if _is_click(entry) else entry for entry in value]
+    return [
+        [[*click, 1] if _is_click(click) and len(click) == 2 else click for click in clicks]
+        if isinstance(clicks, list | tuple)
+        else clicks
+        for clicks in objects
+    ]
+
+
+def _is_click(value: Any) -> bool:
+    return isinstance(value, list | tuple) and bool(value) and not isinstance(value[0], list | tuple)
+
+
+Boxes = Annotated[tuple[tuple[Pixel, Pixel, Pixel, Pixel], ...], Field(max_length=MAX_PROMPTS)]
+"""Prompts, one object each: x0, y0, x1, y1 in pixels of the photo as given, turned upright."""
+Clicks = Annotated[tuple[tuple[Pixel, Pixel, Literal[0, 1]], ...], Field(min_length=1)]
+Points = Annotated[tuple[Clicks, ...], BeforeValidator(_clicks), Field(max_length=MAX_PROMPTS)]
+"""Prompts, one object each: its clicks, x and y in pixels of the photo as given, turned upright, and 1 inside the object or 0
+outside. A click inside may leave out the 1, and an object of one click the brackets: [[20, 30], [[80, 40], [95, 40, 0]]]."""
+
+
 class RegionsConfig(Settings):
     """Superpixels, merged into regions and scored as foreground. Needs no weights."""
 
@@ -81,10 +109,8 @@ class SamConfig(Settings):
     """A local `.pth` or `.safetensors`; without it, the registered checkpoint of `model` is used."""
     sha256: Digest | None = None
     """Digest the local checkpoint must have; a `.pth` needs one unless it is a registered file."""
-    boxes: tuple[tuple[Pixel, Pixel, Pixel, Pixel], ...] = ()
-    """Prompts: x0, y0, x1, y1 in photo pixels at working size, one object each."""
-    points: tuple[tuple[Pixel, Pixel], ...] = ()
-    """Prompts: u, v in photo pixels at working size, one object each."""
+    boxes: Boxes = ()
+    points: Points = ()
     points_per_side: int = Field(32, ge=2, le=128)
     min_iou: float = Field(0.88, ge=0, le=1)
     min_stability: float = Field(0.95, ge=0, le=1)
@@ -97,9 +123,13 @@ class EmbeddedSegmentConfig(Settings):
     """The perception network whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
+    boxes: Boxes = ()
+    points: Points = ()
     min_area: Share = 0.002
     """Smallest object, as a share of the picture."""
     max_objects: int = Field(24, ge=1, le=254)
+    min_label_confidence: float = Field(0.4, ge=0, le=1)
+    """Objects are called what fits best, if that is at least so likely; else `object`."""
 
 
 SegmentConfig = Annotated[RegionsConfig | EmbeddedSegmentConfig | SamConfig, Field(discriminator="method")]

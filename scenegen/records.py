@@ -124,6 +124,8 @@ class Source(Record):
     photo: Artifact
     masks: tuple[Artifact, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
+    mask_labels: tuple[Shown, ...] = ()
+    """What the object of each of several pictures is called; empty where nobody says."""
     depth: Artifact | None = None
 
 
@@ -137,11 +139,14 @@ class Photo(Record):
     """PNG, 8-bit grey, where the picture came with a useful alpha channel."""
     masks: Artifact | None
     """PNG, 16-bit ids at working size, where the user gave masks; 0 and 65535 as in `Instances`."""
+    mask_labels: tuple[Shown, ...] = ()
+    """As in `Source`: of id 1, id 2 and so on."""
     depth: Artifact | None
     """npy float32 z-depth in metres at working size, 0 where unknown, where the user gave depth."""
     width: int
     height: int
     original_width: int
+    """Of the photo as given, turned upright."""
     original_height: int
     focal_35mm: float | None
     """Equivalent focal length in millimetres on a 36 x 24 mm frame, from EXIF."""
@@ -153,6 +158,9 @@ class Instance(Record):
 
     id: int
     label: str
+    """`object` where nothing is likely enough."""
+    label_confidence: float | None = None
+    """How likely the label is right, 0..1; None where it was given, or is `object`."""
     score: float
     """How sure the segmenter is, 0..1."""
     box: tuple[int, int, int, int]
@@ -249,6 +257,8 @@ class ObjectMesh(Record):
 
     id: int
     label: str
+    label_confidence: float | None = None
+    """As in `Instance`."""
     mesh: Artifact
     """npz of a `TexturedMesh`, crop-camera frame, arbitrary scale: X_camera = s R^T X, s found when composing."""
     crop: CropCamera
@@ -315,6 +325,8 @@ class PlacedObject(Record):
     id: int
     name: str
     label: str
+    label_confidence: float | None = None
+    """As in `Instance`."""
     mesh: Artifact
     world_from_object: Matrix4
     scale: Scale

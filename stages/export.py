@@ -68,6 +68,7 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
     """What is written beside an object; a score that is not known is left out."""
     facts: dict[str, Fact | None] = {
         "id": placed.id,
+        "label_confidence": placed.label_confidence,
         "backend": placed.backend,
         "licence": placed.licence,
         "seed": placed.seed,

@@ -62,9 +62,11 @@ def generate(
     made = make_object(view, config, work.runtime)
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
+    instance = next(item for item in instances.items if item.id == object_id)
     return ObjectMesh(
         id=object_id,
-        label=next(item.label for item in instances.items if item.id == object_id),
+        label=instance.label,
+        label_confidence=instance.label_confidence,
         mesh=work.artifact("mesh.npz"),
         crop=view.crop,
         backend=made.backend,

@@ -33,6 +33,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
         image=work.artifact(IMAGE),
         alpha=work.artifact(ALPHA) if decoded.alpha else None,
         masks=work.artifact(MASKS) if source.masks else None,
+        mask_labels=source.mask_labels,
         depth=None if source.depth is None else work.artifact(DEPTH),
         width=decoded.width,
         height=decoded.height,

@@ -29,6 +29,7 @@ from scenegen.export.manifest import (
     read_manifest,
 )
 from scenegen.inputs import Inputs, is_safe_name
+from scenegen.mask_labels import mask_labels
 from scenegen.models import MODELS
 from scenegen.models.local import locate_all
 from scenegen.progress import Event, State, Watch, progress_to
@@ -83,6 +84,7 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
             name=inputs.name,
             photo=store.ingest(inputs.photo),
             masks=tuple(store.ingest(path) for path in inputs.masks),
+            mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
             depth=None if inputs.depth is None else store.ingest(inputs.depth),
         )
         return _make(source, _given(inputs), config, Kept(), store.root.parent / inputs.name, store, runtime, submit)

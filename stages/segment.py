@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import UInt16
+from jaxtyping import UInt8, UInt16
 
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SegmentConfig
+from scenegen.errors import UsageError
 from scenegen.ids import object_ids
-from scenegen.perception import Segmentation
+from scenegen.perception import UNNAMED, Segmentation
 from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, without_small
+from scenegen.perception.prompts import Prompt, configured_prompts
 from scenegen.perception.regions import segment_regions
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
@@ -19,7 +21,7 @@ from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
 
 MIN_USER_AREA = 64
-"""Smallest object of the user's masks, in pixels: less has no shape."""
+"""Smallest object that the user has drawn or pointed at, in pixels: less has no shape."""
 
 NAMED_IDS = 10
 """How many dropped objects a warning names."""
@@ -31,19 +33,25 @@ NOTHING_FOUND = (
 
 
 def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
-    """The objects of the photo: from the user's masks, else its alpha channel, else the configured segmenter.
+    """The objects of the photo: from the user's masks, else those the prompts point at, else its alpha channel, else the
+    configured segmenter. Where there are prompts, there is nothing but their objects.
+
+    Masks that the user has named keep their names; the embedded network names the others where it is the segmenter.
 
     Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks
     and tiny holes. What is dropped is unknown, not background. Ids of the user's masks stay as they are; all others become
     1..n. A photo without objects is no error: `items` is then empty, and a warning says so.
 
     Raises:
+        UsageError: for prompts beside masks, or outside the photo.
         ScenegenError: from the segmenter.
     """
-    found = _find(photo, config, work)
+    prompts = _prompts(photo, config)
+    found = _find(photo, prompts, config, work)
     given = photo.masks is not None
-    min_area = MIN_USER_AREA if given else round(config.min_area * photo.width * photo.height)
-    drawn = given or photo.alpha is not None
+    meant = given or bool(prompts)
+    min_area = MIN_USER_AREA if meant else round(config.min_area * photo.width * photo.height)
+    drawn = given or (photo.alpha is not None and not prompts)
     clean = without_small(found.ids, min_area) if drawn else clean_masks(found.ids, min_area)
     warnings = list(found.warnings)
     if clean.dropped:
@@ -51,7 +59,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
         more = ", ..." if len(clean.dropped) > NAMED_IDS else ""
         which = f" (ids {named}{more} of the given masks)" if given else ""
         text = f"dropped {len(clean.dropped)} object(s) smaller than {min_area} pixels{which}."
-        warnings.append(text if given else note(text))
+        warnings.append(text if meant else note(text))
     ids, origins = renumbered(clean.ids)
     origin_of = dict(enumerate(origins, start=1))
     if given:
@@ -60,6 +68,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
         Instance(
             id=number,
             label=found.labels[origin_of[number] - 1],
+            label_confidence=found.label_confidences[origin_of[number] - 1],
             score=found.scores[origin_of[number] - 1],
             box=box,
             area=area,
@@ -89,28 +98,75 @@ def segment_weights(config: SegmentConfig) -> Mapping[str, str]:
     return sam_weights(config)
 
 
-def _find(photo: Photo, config: SegmentConfig, work: Work) -> Segmentation:
-    if photo.masks is not None:
-        return _certain(read_png(work.read(photo.masks)), "user masks")
-    if photo.alpha is not None:
-        return _certain(alpha_components(read_png(work.read(photo.alpha)), config.max_objects), "alpha channel")
+def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
+    """What the configuration points at, in pixels at working size.
+
+    Raises:
+        UsageError: for prompts beside masks, or outside the photo.
+    """
+    if isinstance(config, RegionsConfig):
+        return ()
+    given = photo.original_width, photo.original_height
+    prompts = configured_prompts(config.boxes, config.points, given)
+    if prompts and photo.masks is not None:
+        raise UsageError(
+            "`segment.boxes` and `segment.points` ask for objects, and the photo comes with masks of its own; give prompts "
+            "or masks."
+        )
+    return tuple(prompt.scaled(photo.width / given[0], photo.height / given[1]) for prompt in prompts)
+
+
+def _find(photo: Photo, prompts: tuple[Prompt, ...], config: SegmentConfig, work: Work) -> Segmentation:
     image = read_png(work.read(photo.image))
+    if photo.masks is not None:
+        return _certain(read_png(work.read(photo.masks)), image, photo.mask_labels, "user masks", config, work)
+    if photo.alpha is not None and not prompts:
+        ids = alpha_components(read_png(work.read(photo.alpha)), config.max_objects)
+        return _certain(ids, image, (), "alpha channel", config, work)
     if isinstance(config, RegionsConfig):
         return segment_regions(image, config)
     if isinstance(config, EmbeddedSegmentConfig):
         from scenegen.perception.embedded import segment_embedded
+        from scenegen.perception.prompted import segment_prompted
 
+        if prompts:
+            return segment_prompted(image, prompts, config, work.runtime)
         return segment_embedded(image, config, work.runtime)
     from scenegen.perception.sam import segment_sam
 
-    return segment_sam(image, config, work.runtime)
+    return segment_sam(image, config, work.runtime, prompts)
 
 
-def _certain(ids: UInt16[np.ndarray, "h w"], backend: str) -> Segmentation:
-    """Objects somebody has drawn."""
-    count = max(object_ids(ids), default=0)
+def _certain(
+    ids: UInt16[np.ndarray, "h w"],
+    image: UInt8[np.ndarray, "h w 3"],
+    given: tuple[str, ...],
+    backend: str,
+    config: SegmentConfig,
+    work: Work,
+) -> Segmentation:
+    """Objects somebody has drawn; `given` are their names by id, empty where nobody says."""
+    numbers = object_ids(ids)
+    count = max(numbers, default=0)
+    named: dict[int, tuple[str, float | None]] = {
+        number: (label, None) for number, label in enumerate(given, start=1) if label
+    }
+    unnamed = [number for number in numbers if number not in named]
+    licence = "none: no weights"
+    if unnamed and isinstance(config, EmbeddedSegmentConfig):
+        from scenegen.perception.embedded import LICENCE, NAME
+        from scenegen.perception.prompted import name_objects
+
+        named |= name_objects(image, ids, unnamed, config, work.runtime)
+        backend, licence = f"{backend}, named by the {NAME}", LICENCE
+    labels = [named.get(number, (UNNAMED, None)) for number in range(1, count + 1)]
     return Segmentation(
-        ids=ids, scores=(1.0,) * count, labels=("object",) * count, backend=backend, licence="none: no weights"
+        ids=ids,
+        scores=(1.0,) * count,
+        labels=tuple(label for label, _ in labels),
+        label_confidences=tuple(confidence for _, confidence in labels),
+        backend=backend,
+        licence=licence,
     )
 
 

@@ -409,7 +409,7 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         f'<td role="cell" class="thumbnail">{thumbnail}</td>'
         '<td role="cell" class="name"><button type="button" class="pick" aria-pressed="false">'
         f'<svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="6" '
-        f'fill="rgb({red},{green},{blue})"/></svg><span>{item.id} {escape(names[item.id])}</span></button></td>'
+        f'fill="rgb({red},{green},{blue})"/></svg><span>{item.id} {escape(names[item.id])}</span></button>{_sureness(item)}</td>'
         f'{cells}<td role="cell" data-label="Mesh">{_mesh(item.topology)}</td>'
         f'<td role="cell" data-label="Stands on">{escape(support)}</td>'
         f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, '
@@ -417,6 +417,13 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         f'<td role="cell" class="command"><div>{_command(findings.photo, item)}<button type="button" class="copy" '
         f'aria-label="Copy the command for object {item.id}">Copy</button></div></td></tr>'
     )
+
+
+def _sureness(item: PlacedObject) -> str:
+    """How likely the label is right, where it is estimated."""
+    if item.label_confidence is None:
+        return ""
+    return f'<p class="note" title="how likely the label is right">{item.label_confidence:.0%} sure</p>'
 
 
 def _mesh(topology: Topology | None) -> str:

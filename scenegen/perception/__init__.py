@@ -8,6 +8,9 @@ from typing import Protocol
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
+UNNAMED = "object"
+"""What an object is called where no name is likely enough."""
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -18,7 +21,9 @@ class Segmentation:
     scores: tuple[float, ...]
     """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`, also where an id is left out."""
     labels: tuple[str, ...]
-    """What each object is called, in the order of `scores`."""
+    """What each object is called, in the order of `scores`; `UNNAMED` where nobody knows."""
+    label_confidences: tuple[float | None, ...]
+    """How likely each of them is right, 0..1; None where it was given, or nothing is called so."""
     backend: str
     licence: str
     warnings: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.models import digest_of
 from scenegen.networks import loaded
-from scenegen.perception import DepthEstimate, Segmentation
+from scenegen.perception import UNNAMED, DepthEstimate, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
 from scenegen.perception.objects import FoundObject, find_objects
@@ -52,9 +52,6 @@ KEPT = 4
 SURE = 0.5
 """Objects found with a lower score are left out. On held-out photographs 0.35 to 0.45 find a little more, but also more pieces of
 things."""
-NAMED = 0.4
-"""Objects are called what fits best, if that is at least so likely."""
-UNNAMED = "object"
 FARTHEST = 4.0
 """Logarithm of the largest depth over the picture's median."""
 
@@ -100,17 +97,27 @@ def segment_embedded(
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
         found = find_objects(network, perception.prediction, SURE)
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
-    scale = max(image.shape[:2]) / WORKING_SIDE
-    if scale > 1:
-        ids = snap_to_edges(image, ids, reach=int(np.ceil(2 * scale)))
     nouns = network.settings.nouns
+    named = [called(nouns[each.noun], each.noun_confidence, config) for each in kept]
     return Segmentation(
-        ids=ids,
+        ids=snapped(image, ids),
         scores=tuple(round(each.score, 4) for each in kept),
-        labels=tuple(nouns[each.noun] if each.noun_confidence >= NAMED else UNNAMED for each in kept),
+        labels=tuple(label for label, _ in named),
+        label_confidences=tuple(confidence for _, confidence in named),
         backend=NAME,
         licence=LICENCE,
     )
+
+
+def called(noun: str, confidence: float, config: EmbeddedSegmentConfig) -> tuple[str, float | None]:
+    """A label and how likely it is right: `noun` where that is likely enough, else `UNNAMED`."""
+    return (noun, round(confidence, 4)) if confidence >= config.min_label_confidence else (UNNAMED, None)
+
+
+def snapped(image: UInt8[np.ndarray, "h w 3"], ids: UInt16[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """`ids` with their outlines at the photo's edges, as far as the network's cells are coarser than the photo."""
+    scale = max(image.shape[:2]) / WORKING_SIDE
+    return snap_to_edges(image, ids, reach=int(np.ceil(2 * scale))) if scale > 1 else ids
 
 
 def estimate_depth_embedded(

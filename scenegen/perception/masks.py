@@ -69,6 +69,23 @@ def alpha_components(alpha: UInt8[np.ndarray, "h w"], max_objects: int) -> UInt1
     return table[labels]
 
 
+def paint(masks: Bool[np.ndarray, "n h w"]) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:
+    """One id per pixel, smaller masks on top.
+
+    Returns:
+        The ids, 1..m in the order of `masks`, and the index in `masks` of each. Masks of which nothing is to be seen have no
+        id.
+    """
+    count = len(masks)
+    top = np.full(masks.shape[1:], count)
+    for index in np.argsort(-masks.sum((1, 2)), kind="stable"):
+        top[masks[index]] = index
+    order = [index for index in np.unique(top).tolist() if index < count]
+    number = np.zeros(count + 1, np.uint16)
+    number[order] = np.arange(1, len(order) + 1)
+    return number[top], order
+
+
 def snap_to_edges(
     image: UInt8[np.ndarray, "h w 3"], ids: UInt16[np.ndarray, "h w"], reach: int
 ) -> UInt16[np.ndarray, "h w"]:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, UInt8, UInt16
 
-from scenegen.errors import InputError
-from scenegen.perception.embedded import network_of, perceive
-from scenegen.perception.network import CORNER_HIGH, CORNER_LOW, INSIDE, OUTSIDE, Prompts
+from scenegen.config import EmbeddedSegmentConfig
+from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception.embedded import LICENCE, NAME, called, network_of, perceive, snapped
+from scenegen.perception.masks import boxes_and_areas
+from scenegen.perception.network import (
+    CORNER_HIGH,
+    CORNER_LOW,
+    INSIDE,
+    OUTSIDE,
+    Answers,
+    PerceptionNetwork,
+    Prediction,
+    Prompts,
+)
+from scenegen.perception.prompts import Prompt, answered, check_prompt
 from scenegen.runtime import Runtime
 from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_threads
 
-
-@dataclass(frozen=True)
-class Prompt:
-    """What says which object is meant. All in the photo's pixels: u right, v down."""
-
-    inside: tuple[tuple[float, float], ...] = ()
-    outside: tuple[tuple[float, float], ...] = ()
-    box: tuple[float, float, float, float] | None = None
-    """u0, v0, u1, v1."""
+SAME_OBJECT = 0.5
+"""IoU from which an answer is about the object that was asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,38 +47,20 @@ def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) 
     """The object that `prompt` means. The photo is looked at once; further prompts about it are quick.
 
     Raises:
-        InputError: where the prompt has neither a click inside nor a box, lies outside the photo, or its box has no area.
+        UsageError: where the prompt has neither a click inside nor a box, lies outside the photo, or its box has no area.
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
+
+    Example: two clicks, the second of which takes something away.
+
+        made = answer(image, Prompt(inside=((320, 240),), outside=((400, 250),)), Runtime())
+        made.mask, made.noun, made.noun_confidence
     """
     height, width = image.shape[:2]
-    corners = () if prompt.box is None else (prompt.box[:2], prompt.box[2:])
-    points = [*prompt.inside, *corners, *prompt.outside]
-    if not prompt.inside and prompt.box is None:
-        raise InputError("`prompt` has neither a click inside the object nor a box; give one.")
-    if not all(0 <= u <= width and 0 <= v <= height for u, v in points):
-        raise InputError(f"`prompt` lies outside the photo, which is {width}x{height}: {prompt}.")
-    if prompt.box is not None and not (prompt.box[0] < prompt.box[2] and prompt.box[1] < prompt.box[3]):
-        raise InputError(
-            f"`prompt` has a box without area: {prompt.box}; give u0, v0, u1, v1 with u0 < u1 and v0 < v1."
-        )
-    kinds = [INSIDE] * len(prompt.inside) + [CORNER_LOW, CORNER_HIGH][: len(corners)] + [OUTSIDE] * len(prompt.outside)
-    prediction = perceive(image, runtime).prediction
+    check_prompt(prompt, width, height)
     network = network_of(runtime)
-    device = prediction.log_depth.device
-    rows, columns = prediction.log_depth.shape[1:]
-    # The network's copy of the photo has sides that are multiples of its strides: the two scales differ a little.
-    size = np.array([columns, rows]) / max(columns, rows)
-    places = (np.array(points) / [width, height] - 0.5) * size
-    with torch.inference_mode(), torch_threads(COMPACT_THREADS), device_memory(device):
-        answers = network.decoder(
-            prediction.features,
-            Prompts(
-                torch.tensor(places, dtype=torch.float32, device=device)[None, None],
-                torch.tensor(kinds, device=device)[None, None],
-            ),
-        )
-        nouns = answers.nouns[0, 0].softmax(0)
+    answers = _ask(network, perceive(image, runtime).prediction, prompt, width, height)
+    nouns = answers.nouns[0, 0].softmax(0)
     logits = cv2.resize(answers.logits[0, 0].float().cpu().numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
     return PromptedObject(
         mask=logits > 0,
@@ -80,3 +68,72 @@ def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) 
         noun=network.settings.nouns[int(nouns.argmax())],
         noun_confidence=float(nouns.max()),
     )
+
+
+def segment_prompted(
+    image: UInt8[np.ndarray, "h w 3"], prompts: Sequence[Prompt], config: EmbeddedSegmentConfig, runtime: Runtime
+) -> Segmentation:
+    """One object for each prompt, in their order.
+
+    Raises:
+        UsageError: as `answer`.
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    made = [answer(image, prompt, runtime) for prompt in prompts]
+    named = [called(each.noun, each.noun_confidence, config) for each in made]
+    found = answered(
+        masks=np.stack([each.mask for each in made]),
+        scores=[round(each.score, 4) for each in made],
+        labels=[label for label, _ in named],
+        label_confidences=[confidence for _, confidence in named],
+        backend=NAME,
+        licence=LICENCE,
+    )
+    return replace(found, ids=snapped(image, found.ids))
+
+
+def name_objects(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: UInt16[np.ndarray, "h w"],
+    numbers: Sequence[int],
+    config: EmbeddedSegmentConfig,
+    runtime: Runtime,
+) -> dict[int, tuple[str, float | None]]:
+    """What the objects `numbers` of somebody's masks are called, by id: a label, and how likely it is right.
+
+    Each is asked about by its box; the name is that of the answer, where the answer is about the same object.
+
+    Raises:
+        WeightsError: where the package's weights are missing or damaged.
+        ResourceError: where the device is absent or its memory full.
+    """
+    named: dict[int, tuple[str, float | None]] = {}
+    for number, (x0, y0, x1, y1), area in boxes_and_areas(ids):
+        if number not in numbers:
+            continue
+        made = answer(image, Prompt(box=(x0, y0, x1, y1)), runtime)
+        both = np.count_nonzero(made.mask & (ids == number))
+        same = both >= SAME_OBJECT * (area + np.count_nonzero(made.mask) - both)
+        named[number] = called(made.noun, made.noun_confidence, config) if same else (UNNAMED, None)
+    return named
+
+
+def _ask(network: PerceptionNetwork, prediction: Prediction, prompt: Prompt, width: int, height: int) -> Answers:
+    """The network's answer to a prompt about a photo of this size."""
+    corners = () if prompt.box is None else (prompt.box[:2], prompt.box[2:])
+    points = [*prompt.inside, *corners, *prompt.outside]
+    kinds = [INSIDE] * len(prompt.inside) + [CORNER_LOW, CORNER_HIGH][: len(corners)] + [OUTSIDE] * len(prompt.outside)
+    device = prediction.log_depth.device
+    rows, columns = prediction.log_depth.shape[1:]
+    # The network's copy of the photo has sides that are multiples of its strides: the two scales differ a little.
+    size = np.array([columns, rows]) / max(columns, rows)
+    places = (np.array(points) / [width, height] - 0.5) * size
+    with torch.inference_mode(), torch_threads(COMPACT_THREADS), device_memory(device):
+        return network.decoder(
+            prediction.features,
+            Prompts(
+                torch.tensor(places, dtype=torch.float32, device=device)[None, None],
+                torch.tensor(kinds, device=device)[None, None],
+            ),
+        )

@@ -21,7 +21,7 @@ from scipy.spatial.distance import cdist
 
 from scenegen.config import RegionsConfig
 from scenegen.ids import UNKNOWN
-from scenegen.perception import Segmentation
+from scenegen.perception import UNNAMED, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.superpixels import Adjacency, adjacency, saliency, superpixels, weighted_lab
 
@@ -120,7 +120,8 @@ def segment_regions(image: UInt8[np.ndarray, "h w 3"], config: RegionsConfig) ->
     return Segmentation(
         ids=ids,
         scores=tuple(round(float(probability[region]), 4) for region in taken),
-        labels=("object",) * len(taken),
+        labels=(UNNAMED,) * len(taken),
+        label_confidences=(None,) * len(taken),
         backend="regions (superpixel merging)",
         licence="none: no weights",
     )

@@ -7,7 +7,7 @@ how that is decided.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt16
 
 from scenegen.config import SamConfig
-from scenegen.errors import UsageError, WeightsError
+from scenegen.errors import WeightsError
 from scenegen.ids import UNKNOWN
 from scenegen.models import MODELS, check_digest, digest_of, locate, registered
 from scenegen.networks import loaded
-from scenegen.perception import Segmentation
+from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception.masks import paint
+from scenegen.perception.prompts import Prompt, answered
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import (
@@ -56,33 +58,32 @@ def segment_sam(
     image: UInt8[np.ndarray, "h w 3"],
     config: SamConfig,
     runtime: Runtime,
+    prompts: Sequence[Prompt] = (),
     build: Callable[[str], Any] = build_network,
 ) -> Segmentation:
     """The objects of a photo.
 
-    With prompts, every box and every point gives one object: the best of SAM's three proposals by its own estimate.
-    Without, the automatic masks are reduced by `resolve_overlaps`, and the largest `max_objects` are kept.
+    With prompts, each gives one object: the best of SAM's three proposals by its own estimate. Without, the automatic masks
+    are reduced by `resolve_overlaps`, and the largest `max_objects` are kept.
 
     Args:
         image: sRGB.
-        config: model, prompts and thresholds.
+        config: model and thresholds.
         runtime: device and models folder. The network is never used.
+        prompts: in pixels of `image`.
         build: from the model's name to the network the checkpoint is loaded into.
 
     Raises:
-        UsageError: for a prompt outside the picture.
         WeightsError: where weights or packages are missing, damaged or of another kind.
         ResourceError: where the device is absent or its memory full.
     """
-    _check_prompts(config, *image.shape[:2])
     path, licence = _checkpoint(config, runtime)
-    prompted = bool(config.boxes or config.points)
     warnings: list[str] = []
     with full_packages():
         import segment_anything  # noqa: F401  (fails here, not in the middle)
         import torch
     device = torch_device(runtime)
-    if device.type == "mps" and not prompted:
+    if device.type == "mps" and not prompts:
         device = torch.device("cpu")
         warnings.append(
             note("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
@@ -92,11 +93,14 @@ def segment_sam(
             ("sam", config.model, build, digest_of(path), path.suffix, str(device)),
             lambda: _network(config.model, build, path, device),
         )
-        masks, scores = _prompted(network, image, config) if prompted else _automatic(network, image, config)
-    ids, order = paint(masks) if prompted else resolve_overlaps(masks, scores, config.min_area, config.max_area)
-    if prompted and len(order) < len(masks):
-        warnings.append(f"segment: {len(masks) - len(order)} of {len(masks)} prompts gave no pixels of their own.")
-    if not prompted and len(order) > config.max_objects:
+        masks, scores = _prompted(network, image, prompts) if prompts else _automatic(network, image, config)
+    scores = np.clip(scores, 0, 1)
+    backend = f"sam-{config.model}"
+    if prompts:
+        unnamed = (UNNAMED,) * len(masks), (None,) * len(masks)
+        return answered(masks, scores.tolist(), *unnamed, backend, licence)
+    ids, order = resolve_overlaps(masks, scores, config.min_area, config.max_area)
+    if len(order) > config.max_objects:
         warnings.append(
             f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept (segment.max_objects)."
         )
@@ -104,9 +108,10 @@ def segment_sam(
         ids[ids > config.max_objects] = UNKNOWN
     return Segmentation(
         ids=ids,
-        scores=tuple(float(np.clip(scores[index], 0, 1)) for index in order),
-        labels=("object",) * len(order),
-        backend=f"sam-{config.model}",
+        scores=tuple(scores[order].tolist()),
+        labels=(UNNAMED,) * len(order),
+        label_confidences=(None,) * len(order),
+        backend=backend,
         licence=licence,
         warnings=tuple(warnings),
     )
@@ -172,25 +177,10 @@ def resolve_overlaps(
         if not any(is_part(index, whole) for whole in kept):
             kept.append(index)
     ids, order = paint(masks[kept])
-    return ids, [kept[place] for place in order]
-
-
-def paint(masks: Bool[np.ndarray, "n h w"]) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:
-    """One id per pixel, smaller masks on top.
-
-    Returns:
-        The ids, 1..m by descending visible area, and the index in `masks` of each. Masks of which nothing is to be seen
-        have no id.
-    """
-    count = len(masks)
-    top = np.full(masks.shape[1:], count)
-    for index in np.argsort(-masks.sum((1, 2)), kind="stable"):
-        top[masks[index]] = index
-    visible = np.bincount(top.ravel(), minlength=count + 1)[:count]
-    order = [index for index in np.argsort(-visible, kind="stable").tolist() if visible[index]]
-    number = np.zeros(count + 1, np.uint16)
-    number[order] = np.arange(1, len(order) + 1)
-    return number[top], order
+    ranks = np.argsort(-np.bincount(ids.ravel(), minlength=len(order) + 1)[1:], kind="stable")
+    number = np.zeros(len(order) + 1, np.uint16)
+    number[1 + ranks] = np.arange(1, len(order) + 1)
+    return number[ids], [kept[order[rank]] for rank in ranks.tolist()]
 
 
 def _is_background(mask: Bool[np.ndarray, "h w"]) -> bool:
@@ -208,33 +198,25 @@ def _intersections(masks: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n n"]:
     return shared
 
 
-def _check_prompts(config: SamConfig, height: int, width: int) -> None:
-    for u0, v0, u1, v1 in config.boxes:
-        if not (0 <= u0 < u1 <= width and 0 <= v0 < v1 <= height):
-            raise UsageError(
-                f"`segment.boxes` has {(u0, v0, u1, v1)}; a box is x0 < x1, y0 < y1 inside the picture of "
-                f"{width}x{height} pixels (working size)."
-            )
-    for u, v in config.points:
-        if not (0 <= u <= width and 0 <= v <= height):
-            raise UsageError(
-                f"`segment.points` has {(u, v)}; a point lies in the picture of {width}x{height} pixels (working size)."
-            )
-
-
 def _prompted(
-    network: Any, image: UInt8[np.ndarray, "h w 3"], config: SamConfig
+    network: Any, image: UInt8[np.ndarray, "h w 3"], prompts: Sequence[Prompt]
 ) -> tuple[Bool[np.ndarray, "n h w"], Float[np.ndarray, " n"]]:
-    """The best proposal for each box, then for each point."""
+    """The best proposal for each prompt."""
     from segment_anything import SamPredictor
 
     predictor = SamPredictor(network)
     predictor.set_image(image)
-    boxes = [predictor.predict(box=np.array(box)) for box in config.boxes]
-    points = [predictor.predict(point_coords=np.array([point]), point_labels=np.array([1])) for point in config.points]
-    proposals = [(masks, scores, int(scores.argmax())) for masks, scores, _ in boxes + points]
-    masks = np.stack([masks[best] for masks, _, best in proposals])
-    return masks, np.array([scores[best] for _, scores, best in proposals], float)
+    best_masks, best_scores = [], []
+    for prompt in prompts:
+        clicks = [*prompt.inside, *prompt.outside]
+        masks, scores, _ = predictor.predict(
+            point_coords=np.array(clicks) if clicks else None,
+            point_labels=np.repeat([1, 0], [len(prompt.inside), len(prompt.outside)]) if clicks else None,
+            box=None if prompt.box is None else np.array(prompt.box),
+        )
+        best_masks.append(masks[scores.argmax()])
+        best_scores.append(scores.max())
+    return np.stack(best_masks), np.array(best_scores, float)
 
 
 def _automatic(

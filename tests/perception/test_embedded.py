@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError, WeightsError
 from scenegen.ids import UNKNOWN, object_ids
-from scenegen.perception import embedded
+from scenegen.perception import UNNAMED, embedded
 from scenegen.perception.embedded import (
     drawn,
     enlarged_by_object,
@@ -261,10 +261,11 @@ def test_the_second_look_gives_an_object_its_relief_and_leaves_its_distance(monk
 @pytest.mark.usefixtures("installed")
 def test_objects_have_names_where_these_are_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = sure_of(two_boxes())
-    unnamed = replace(second, noun=1, noun_confidence=embedded.NAMED - 0.01)
+    unnamed = replace(second, noun=1, noun_confidence=EmbeddedSegmentConfig().min_label_confidence - 0.01)
     monkeypatch.setattr(embedded, "find_objects", lambda *_: [first, unnamed])
     made = segment_embedded(photo(), EmbeddedSegmentConfig(), Runtime(device="cpu"))
-    assert made.labels == (TINY.nouns[0], embedded.UNNAMED)
+    assert made.labels == (TINY.nouns[0], UNNAMED)
+    assert made.label_confidences == (pytest.approx(first.noun_confidence), None)
     assert made.scores == (0.8, 0.7)
     assert set(np.unique(made.ids)) == {0, 1, 2}
 

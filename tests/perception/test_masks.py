@@ -12,6 +12,7 @@ from scenegen.perception.masks import (
     alpha_components,
     boxes_and_areas,
     clean_masks,
+    paint,
     renumbered,
     snap_to_edges,
     without_small,
@@ -159,3 +160,15 @@ def test_invariants_of_cleaning(ids: np.ndarray, min_area: int) -> None:
     assert sum(areas) == np.count_nonzero(shows_object(clean.ids))
     # What showed an object never becomes background.
     assert (clean.ids[ids > 0] > 0).all()
+
+
+@given(arrays(bool, st.tuples(st.integers(0, 6), st.just(9), st.just(11))))
+def test_paint_gives_each_pixel_its_smallest_mask_in_the_order_given(masks: np.ndarray) -> None:
+    ids, order = paint(masks)
+    np.testing.assert_array_equal(ids > 0, masks.any(0))
+    assert order == sorted(set(order))
+    assert object_ids(ids) == list(range(1, len(order) + 1))
+    for v, u in np.argwhere(ids > 0):
+        shown = order[ids[v, u] - 1]
+        assert masks[shown, v, u]
+        assert masks[shown].sum() == min(mask.sum() for mask in masks if mask[v, u])

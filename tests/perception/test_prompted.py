@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scenegen.errors import InputError
+from scenegen.config import EmbeddedSegmentConfig
 from scenegen.perception import embedded, prompted
 from scenegen.perception.network import (
     CORNER_HIGH,
@@ -22,7 +22,8 @@ from scenegen.perception.network import (
     Prompts,
     places,
 )
-from scenegen.perception.prompted import Prompt, PromptedObject, answer
+from scenegen.perception.prompted import PromptedObject, answer, name_objects, segment_prompted
+from scenegen.perception.prompts import Prompt
 from scenegen.runtime import Runtime
 from tests.perception.said import Scripted, said
 
@@ -50,12 +51,11 @@ def by_place(shape: tuple[int, int], prompts: Prompts) -> Answers:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """Asks about a grey photo of a size; notes the prompts."""
+def scripted(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """Gives grey photos of a size, about which the network answers by place; the network is `scripted.network`."""
     monkeypatch.setattr(embedded, "_kept", OrderedDict())
 
-    def ask(size: tuple[int, int], prompt: Prompt) -> tuple[PromptedObject, Prompts]:
-        image = np.full((*size, 3), 128, np.uint8)
+    def photo(size: tuple[int, int]) -> np.ndarray:
         shapes: list[tuple[int, int]] = []
 
         def noted(pictures: Tensor) -> Prediction:
@@ -63,12 +63,22 @@ def asked(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
             shapes.append(tuple(prediction.log_depth.shape[1:]))  # type: ignore[arg-type]
             return prediction
 
-        network = Scripted(seen=noted, answer=lambda prompts: by_place(shapes[-1], prompts))
+        photo.network = Scripted(seen=noted, answer=lambda prompts: by_place(shapes[-1], prompts))  # type: ignore[attr-defined]
         embedded._kept.clear()
-        monkeypatch.setattr(embedded, "network_of", lambda runtime: network)
-        monkeypatch.setattr(prompted, "network_of", lambda runtime: network)
-        made = answer(image, prompt, Runtime(device="cpu"))
-        return made, network.decoder.asked[-1]
+        monkeypatch.setattr(embedded, "network_of", lambda runtime: photo.network)  # type: ignore[attr-defined]
+        monkeypatch.setattr(prompted, "network_of", lambda runtime: photo.network)  # type: ignore[attr-defined]
+        return np.full((*size, 3), 128, np.uint8)
+
+    return photo
+
+
+@pytest.fixture
+def asked(scripted):  # type: ignore[no-untyped-def]
+    """Asks about a grey photo of a size; notes the prompts."""
+
+    def ask(size: tuple[int, int], prompt: Prompt) -> tuple[PromptedObject, Prompts]:
+        made = answer(scripted(size), prompt, Runtime(device="cpu"))
+        return made, scripted.network.decoder.asked[-1]
 
     return ask
 
@@ -116,19 +126,29 @@ def test_a_click_outside_takes_away(asked) -> None:  # type: ignore[no-untyped-d
     assert not less.mask[40, 70]
 
 
-@pytest.mark.parametrize(
-    ("prompt", "said_of_it"),
-    [
-        (Prompt(), "neither a click inside the object nor a box"),
-        (Prompt(outside=((5, 5),)), "neither a click inside the object nor a box"),
-        (Prompt(inside=((130.5, 5),)), "outside the photo, which is 130x90"),
-        (Prompt(inside=((5, 5),), outside=((5, -1),)), "outside the photo"),
-        (Prompt(inside=((float("nan"), 5),)), "outside the photo"),
-        (Prompt(box=(10, 10, 131, 20)), "outside the photo"),
-        (Prompt(box=(30, 10, 20, 40)), "box"),
-        (Prompt(box=(30, 10, 40, 10)), "box"),
-    ],
-)
-def test_prompts_that_mean_nothing_are_refused(asked, prompt: Prompt, said_of_it: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InputError, match=said_of_it):
-        asked((90, 130), prompt)
+def test_prompts_make_their_objects_and_no_others(scripted) -> None:  # type: ignore[no-untyped-def]
+    image = scripted((96, 128))
+    prompts = (Prompt(box=(10, 10, 60, 50)), Prompt(inside=((100, 70),)), Prompt(inside=((100, 70),)))
+    found = segment_prompted(image, prompts, EmbeddedSegmentConfig(), Runtime(device="cpu"))
+    assert np.unique(found.ids).tolist() == [0, 1, 2]
+    assert found.ids[30, 30] == 1
+    assert found.ids[70, 100] == 2
+    assert "prompt 2 of 3" in found.warnings[0] or "prompt 3 of 3" in found.warnings[0]
+    assert found.labels == ("cup", "cup")
+    assert found.label_confidences == pytest.approx([1 / (1 + np.exp(-3))] * 2, abs=1e-4)
+    strict = EmbeddedSegmentConfig(min_label_confidence=0.99)
+    unsure = segment_prompted(image, prompts[:1], strict, Runtime(device="cpu"))
+    assert (unsure.labels, unsure.label_confidences) == (("object",), (None,))
+
+
+def test_given_masks_are_named_by_answers_about_the_same_object(scripted) -> None:  # type: ignore[no-untyped-def]
+    """The answer to a box fills it: the disc does so too, the frame does not."""
+    image = scripted((96, 128))
+    rows, columns = np.mgrid[:96, :128]
+    ids = np.zeros((96, 128), np.uint16)
+    ids[(rows - 30) ** 2 + (columns - 30) ** 2 < 20**2] = 4
+    ids[50:90, 60:120] = 9
+    ids[55:85, 65:115] = 0
+    named = name_objects(image, ids, [4, 9], EmbeddedSegmentConfig(), Runtime(device="cpu"))
+    assert named == {4: ("cup", pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)), 9: ("object", None)}
+    assert name_objects(image, ids, [9], EmbeddedSegmentConfig(), Runtime(device="cpu")).keys() == {9}

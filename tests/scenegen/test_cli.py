@@ -87,6 +87,15 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["batch", "x", "--timeout", "inf"], "finite"),
         (["batch", "x", "--timeout", "nan"], "finite"),
         (["a.jpg", "--fov", "nan"], "finite number"),
+        (["a.jpg", "--box", "1,2,3"], "give x0,y0,x1,y1"),
+        (["a.jpg", "--box", "1,2,3,inf"], "give x0,y0,x1,y1"),
+        (["a.jpg", "--point", "10"], 'give x,y or "x,y x,y,0"'),
+        (["a.jpg", "--point", "10,20 a,b"], "'a,b'"),
+        (["a.jpg", "--point", "10,20,2"], "segment.points"),
+        (["a.jpg", "--point", " "], "empty"),
+        (["a.jpg", "--point", "1,2", "--masks", "m.png"], "--masks and --box or --point contradict"),
+        (["a.jpg", "b.jpg", "--point", "1,2"], "give one photo"),
+        (["a.jpg", "--point", "1,2", "--preset", "training-free"], "--preset embedded or pixal3d"),
         (["a.jpg", "--preset", ""], "an argument is empty"),
         (["a.jpg", "--preset="], "--preset= is empty"),
         ([""], "an argument is empty"),
@@ -211,6 +220,22 @@ def test_names_that_collide(bench: Any, tmp_path: Path, capsys: pytest.CaptureFi
     assert "is taken" in capsys.readouterr().err
     given = {name: read_manifest(tmp_path / "out" / name).given.photo for name in ("A", "a-2", "a-3")}
     assert given == {"A": "A.webp", "a-2": "a.jpg", "a-3": "a.png"}
+
+
+def test_prompts_become_settings_of_the_segmenter(bench: Any, photo: Path, tmp_path: Path) -> None:
+    words = ["--box", "1,2,30,40", "--point", "5,6", "--point", "7,8.5 9,10,0", "--box", "0,0,9,9"]
+    assert command(photo, "-o", tmp_path / "out", *words) == 0
+    segment = read_manifest(tmp_path / "out" / "photo").config.segment
+    assert segment.boxes == ((1, 2, 30, 40), (0, 0, 9, 9))
+    assert segment.points == (((5, 6, 1),), ((7, 8.5, 1), (9, 10, 0)))
+
+
+def test_mask_pictures_bring_the_names_of_their_objects(bench: Any, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    for name in ("01_coffee_mug.png", "02.png"):
+        (tmp_path / "masks" / name).write_text(name)
+    assert command(photo, "-o", tmp_path / "out", "--masks", tmp_path / "masks") == 0
+    assert read_manifest(tmp_path / "out" / "photo").source.mask_labels == ("coffee mug", "")
 
 
 def test_masks_of_several_photos(bench: Any, tmp_path: Path) -> None:

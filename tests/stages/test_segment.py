@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig, SegmentConfig
+from scenegen.errors import UsageError
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.perception import Segmentation, embedded
+from scenegen.perception.prompts import Prompt
 from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
 from scenegen.runtime import Runtime
@@ -34,7 +36,12 @@ def stored(store: Store, name: str, picture: np.ndarray) -> Artifact:
 
 
 def photo(
-    store: Store, image: np.ndarray | None = None, alpha: np.ndarray | None = None, masks: np.ndarray | None = None
+    store: Store,
+    image: np.ndarray | None = None,
+    alpha: np.ndarray | None = None,
+    masks: np.ndarray | None = None,
+    mask_labels: tuple[str, ...] = (),
+    enlarged: int = 1,
 ) -> Photo:
     plain = np.full((HEIGHT, WIDTH, 3), 170, dtype=np.uint8)
     return Photo(
@@ -42,11 +49,12 @@ def photo(
         image=stored(store, "image.png", plain if image is None else image),
         alpha=None if alpha is None else stored(store, "alpha.png", alpha),
         masks=None if masks is None else stored(store, "masks.png", masks),
+        mask_labels=mask_labels,
         depth=None,
         width=WIDTH,
         height=HEIGHT,
-        original_width=WIDTH,
-        original_height=HEIGHT,
+        original_width=WIDTH * enlarged,
+        original_height=HEIGHT * enlarged,
         focal_35mm=None,
     )
 
@@ -102,7 +110,7 @@ def test_a_segmenters_stray_fragments_are_unknown(store: Store, monkeypatch: pyt
     found = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
     found[20:60, 30:70] = 1
     found[80:82, 100:104] = 1
-    made = Segmentation(found, scores=(0.9,), labels=("cup",), backend="sam", licence="L")
+    made = Segmentation(found, scores=(0.9,), labels=("cup",), label_confidences=(None,), backend="sam", licence="L")
     monkeypatch.setattr("scenegen.perception.sam.segment_sam", lambda *_: made)
     monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
     record, ids = run(store, photo(store), SamConfig())
@@ -148,16 +156,26 @@ def test_scores_and_labels_follow_their_objects_through_cleaning(store: Store, m
     ids[20:60, 30:70] = 2
     ids[70:110, 30:70] = 3
 
-    def segmenter(image: np.ndarray, config: SamConfig, runtime: Runtime) -> Segmentation:
+    def segmenter(image: np.ndarray, config: SamConfig, runtime: Runtime, prompts: tuple[Prompt, ...]) -> Segmentation:
         assert image.shape == (HEIGHT, WIDTH, 3)
+        assert prompts == ()
         return Segmentation(
-            ids, scores=(0.1, 0.7, 0.9), labels=("crumb", "cup", "pan"), backend="sam", licence="L", warnings=("slow",)
+            ids,
+            scores=(0.1, 0.7, 0.9),
+            labels=("crumb", "cup", "pan"),
+            label_confidences=(0.6, 0.8, None),
+            backend="sam",
+            licence="L",
+            warnings=("slow",),
         )
 
     monkeypatch.setattr("scenegen.perception.sam.segment_sam", segmenter)
     monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
     record, _ = run(store, photo(store), SamConfig())
-    assert [(item.id, item.label, item.score) for item in record.items] == [(1, "cup", 0.7), (2, "pan", 0.9)]
+    assert [(item.id, item.label, item.label_confidence, item.score) for item in record.items] == [
+        (1, "cup", 0.8, 0.7),
+        (2, "pan", None, 0.9),
+    ]
     assert record.warnings == ("slow", "note: dropped 1 object(s) smaller than 38 pixels.")
     assert (record.backend, record.licence) == ("sam", "L")
 
@@ -191,3 +209,81 @@ def test_the_embedded_network_finds_boxes_on_a_floor(store: Store) -> None:
         ious = [np.count_nonzero((ids == i.id) & true) / np.count_nonzero((ids == i.id) | true) for i in record.items]
         assert max(ious) > 0.7
     assert SEGMENT.weights(EmbeddedSegmentConfig()) == perception_weights()
+
+
+def boxes_of_floor() -> np.ndarray:
+    """A red and a blue box on a plain ground."""
+    image = np.full((HEIGHT, WIDTH, 3), (150, 140, 130), dtype=np.uint8)
+    image[40:90, 20:60] = (180, 40, 40)
+    image[50:90, 100:140] = (40, 40, 180)
+    return image
+
+
+def test_prompts_are_pixels_of_the_photo_as_given_and_nothing_else_is_made(store: Store) -> None:
+    alpha = np.full((HEIGHT, WIDTH), 255, dtype=np.uint8)
+    alpha[0] = 0
+    given = photo(store, image=boxes_of_floor(), alpha=alpha, enlarged=4)
+    config = EmbeddedSegmentConfig(boxes=[(380, 190, 570, 370)], points=[[(160, 260), (470, 280, 0)]])
+    record, ids = run(store, given, config)
+    assert record.backend == embedded.NAME
+    assert [item.id for item in record.items] == [1, 2]
+    for number, true in ((1, np.s_[50:90, 100:140]), (2, np.s_[40:90, 20:60])):
+        mask = np.zeros((HEIGHT, WIDTH), bool)
+        mask[true] = True
+        assert np.count_nonzero((ids == number) & mask) > 0.6 * np.count_nonzero((ids == number) | mask)
+
+
+def test_prompts_reach_sam_at_working_size(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def segmenter(image: np.ndarray, config: SamConfig, runtime: Runtime, prompts: tuple[Prompt, ...]) -> Segmentation:
+        assert prompts == (Prompt(box=(10, 20, 30, 40)), Prompt(inside=((50, 60),), outside=((70, 80),)))
+        ids = np.zeros((HEIGHT, WIDTH), np.uint16)
+        ids[20:28, 10:18] = 1  # as small as what the user has drawn may be
+        ids[60:67, 50:57] = 2
+        return Segmentation(ids, (0.9, 0.9), ("object",) * 2, (None,) * 2, backend="sam", licence="L")
+
+    monkeypatch.setattr("scenegen.perception.sam.segment_sam", segmenter)
+    monkeypatch.setattr("scenegen.perception.sam.sam_weights", lambda config: {"sam": "1"})
+    config = SamConfig(boxes=[(20, 40, 60, 80)], points=[[(100, 120), (140, 160, 0)]])
+    record, _ = run(store, photo(store, enlarged=2), config)
+    assert [item.area for item in record.items] == [64]
+    assert record.warnings == ("dropped 1 object(s) smaller than 64 pixels.",)
+
+
+def test_prompts_outside_the_photo_or_beside_masks_are_refused(store: Store) -> None:
+    config = EmbeddedSegmentConfig(points=[(WIDTH + 1, 5)])
+    with pytest.raises(UsageError, match=f"outside the photo of {WIDTH}x{HEIGHT} pixels"):
+        run(store, photo(store), config)
+    with pytest.raises(UsageError, match="give prompts or masks"):
+        run(store, photo(store, masks=np.ones((HEIGHT, WIDTH), np.uint16), enlarged=2), config)
+
+
+def test_named_masks_keep_their_names_and_the_network_names_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
+    for number in (1, 2, 4):
+        masks[20:60, 30 * number : 30 * number + 20] = number
+    given = photo(store, masks=masks, mask_labels=("coffee mug", "", ""))
+    record, _ = run(store, given, RegionsConfig())
+    assert [(item.label, item.label_confidence) for item in record.items] == [
+        ("coffee mug", None),
+        ("object", None),
+        ("object", None),
+    ]
+    assert record.backend == "user masks"
+    asked: list[list[int]] = []
+
+    def name(image: np.ndarray, ids: np.ndarray, numbers: list[int], *_: object) -> dict[int, tuple[str, float | None]]:
+        asked.append(numbers)
+        return {2: ("bowl", 0.75), 4: ("object", None)}
+
+    monkeypatch.setattr("scenegen.perception.prompted.name_objects", name)
+    record, _ = run(store, given, EmbeddedSegmentConfig())
+    assert asked == [[2, 4]]
+    assert [(item.id, item.label, item.label_confidence) for item in record.items] == [
+        (1, "coffee mug", None),
+        (2, "bowl", 0.75),
+        (4, "object", None),
+    ]
+    assert record.backend == f"user masks, named by the {embedded.NAME}"
+    assert "Apache-2.0" in record.licence
