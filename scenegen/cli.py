@@ -505,6 +505,22 @@ def presets() -> int:
     return EXIT_DONE
 
 
+@config_app.command
+def backends() -> int:
+    """Print every back-end: what it is, its `method`, what it gives, the licence of its weights, and the package it is from."""
+    from rich.table import Column, Table
+
+    from scenegen.registry import OWN, PORTS
+
+    table = Table(Column("back-end", no_wrap=True), "method", "gives", "licence", "from", box=None)
+    for port in PORTS:
+        for backend in port.usable():
+            gives = ", ".join(backend.gives)
+            table.add_row(port.noun, backend.name, gives, backend.licence, backend.provider or OWN)
+    _show(table)
+    return EXIT_DONE
+
+
 @models_app.command(name="list")
 def list_() -> int:
     """Print every registered model, its licence, and whether it is on this machine."""

@@ -10,10 +10,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from scenegen.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from scenegen.errors import UsageError, one_line
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS
 from scenegen.spelling import did_you_mean
 
 DEFAULT_PRESET = "embedded"
@@ -90,17 +101,46 @@ Points = Annotated[tuple[Clicks, ...], BeforeValidator(_clicks), Field(max_lengt
 outside. A click inside may leave out the 1, and an object of one click the brackets: [[20, 30], [[80, 40], [95, 40, 0]]]."""
 
 
-class RegionsConfig(Settings):
+class BackendConfig(Settings):
+    """Settings of a back-end. `method`, with the back-end's name as its default, says whose."""
+
+    method: str
+
+
+class SegmenterConfig(BackendConfig):
+    """What every segmenter is asked for."""
+
+    min_area: Share = 0.002
+    """Smallest object, as a share of the picture."""
+    max_objects: int = Field(24, ge=1, le=254)
+
+    @property
+    def prompts(self) -> tuple[Boxes, Points]:
+        """What points at objects."""
+        return (), ()
+
+
+class PromptedSegmenterConfig(SegmenterConfig):
+    """Of a segmenter that can be pointed at objects. If there are prompts, it is asked for nothing else."""
+
+    boxes: Boxes = ()
+    points: Points = ()
+
+    @property
+    def prompts(self) -> tuple[Boxes, Points]:
+        """What points at objects."""
+        return self.boxes, self.points
+
+
+class RegionsConfig(SegmenterConfig):
     """Superpixels, merged into regions and scored as foreground. Needs no weights."""
 
     method: Literal["regions"] = "regions"
     superpixels: int = Field(600, ge=50, le=2000)
-    min_area: Share = 0.002
-    """Smallest object, as a share of the picture."""
     max_objects: int = Field(12, ge=1, le=254)
 
 
-class SamConfig(Settings):
+class SamConfig(PromptedSegmenterConfig):
     """segment-anything: automatic masks, or boxes and points as prompts."""
 
     method: Literal["sam"] = "sam"
@@ -109,33 +149,24 @@ class SamConfig(Settings):
     """A local `.pth` or `.safetensors`; without it, the registered checkpoint of `model` is used."""
     sha256: Digest | None = None
     """Digest the local checkpoint must have; a `.pth` needs one unless it is a registered file."""
-    boxes: Boxes = ()
-    points: Points = ()
     points_per_side: int = Field(32, ge=2, le=128)
     min_iou: float = Field(0.88, ge=0, le=1)
     min_stability: float = Field(0.95, ge=0, le=1)
-    min_area: Share = 0.002
     max_area: float = Field(0.6, gt=0, le=1)
-    max_objects: int = Field(24, ge=1, le=254)
 
 
-class EmbeddedSegmentConfig(Settings):
+class EmbeddedSegmentConfig(PromptedSegmenterConfig):
     """The perception network whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
-    boxes: Boxes = ()
-    points: Points = ()
-    min_area: Share = 0.002
-    """Smallest object, as a share of the picture."""
-    max_objects: int = Field(24, ge=1, le=254)
     min_label_confidence: float = Field(0.4, ge=0, le=1)
     """Objects are called what fits best, if that is at least so likely; else `object`."""
 
 
-SegmentConfig = Annotated[RegionsConfig | EmbeddedSegmentConfig | SamConfig, Field(discriminator="method")]
+SegmentConfig = Annotated[SerializeAsAny[SegmenterConfig], PlainValidator(SEGMENTERS.settings)]
 
 
-class GroundConfig(Settings):
+class GroundConfig(BackendConfig):
     """A ground plane seen by a camera of assumed height and pitch; objects stand where they touch it. No weights."""
 
     method: Literal["ground"] = "ground"
@@ -145,7 +176,7 @@ class GroundConfig(Settings):
     max_depth_m: Metres = 6.0
 
 
-class DepthAnythingConfig(Settings):
+class DepthAnythingConfig(BackendConfig):
     """Depth Anything V2 through transformers."""
 
     method: Literal["depth-anything"] = "depth-anything"
@@ -164,7 +195,7 @@ class DepthAnythingConfig(Settings):
         return self
 
 
-class EmbeddedDepthConfig(Settings):
+class EmbeddedDepthConfig(BackendConfig):
     """The perception network whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
@@ -172,7 +203,22 @@ class EmbeddedDepthConfig(Settings):
     """Assumed distance of the objects (of everything, where there are none): the network's depth has no scale."""
 
 
-DepthConfig = Annotated[GroundConfig | EmbeddedDepthConfig | DepthAnythingConfig, Field(discriminator="method")]
+DepthConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(DEPTH_ESTIMATORS.settings)]
+
+
+class DefaultCameraConfig(BackendConfig):
+    """Nothing is estimated."""
+
+    method: Literal["default"] = "default"
+
+
+class EmbeddedCameraConfig(BackendConfig):
+    """The perception network whose weights are part of the package. It says where down is as well."""
+
+    method: Literal["embedded"] = "embedded"
+
+
+CameraEstimatorConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(CAMERA_ESTIMATORS.settings)]
 
 
 class CameraConfig(Settings):
@@ -180,9 +226,10 @@ class CameraConfig(Settings):
 
     fov_deg: float | None = Field(None, gt=1, lt=170)
     """Horizontal field of view in degrees; without it EXIF, else `estimator`."""
-    estimator: Literal["default", "embedded"] = "default"
-    """`embedded`: the perception network, which says where down is as well. `default`: `default_fov_deg`, and no gravity."""
+    estimator: CameraEstimatorConfig = DefaultCameraConfig()
+    """A method with its settings, or the method alone."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
+    """Assumed where neither of them says."""
 
 
 class LayoutConfig(Settings):
@@ -201,7 +248,7 @@ class LayoutConfig(Settings):
     """Cells along the longer side of a background mesh."""
 
 
-class InflateConfig(Settings):
+class InflateConfig(BackendConfig):
     """A closed mesh from mask and depth, the hidden side by a thickness prior. Needs no weights."""
 
     method: Literal["inflate"] = "inflate"
@@ -214,7 +261,7 @@ class InflateConfig(Settings):
     max_faces: int = Field(5000, ge=100, le=MAX_FACES)
 
 
-class EmbeddedGeneratorConfig(Settings):
+class EmbeddedGeneratorConfig(BackendConfig):
     """The compact generator whose weights are part of the package."""
 
     method: Literal["embedded"] = "embedded"
@@ -227,7 +274,7 @@ class EmbeddedGeneratorConfig(Settings):
     max_faces: int = Field(8000, ge=100, le=MAX_FACES)
 
 
-class Pixal3DConfig(Settings):
+class Pixal3DConfig(BackendConfig):
     """The released Pixal3D."""
 
     method: Literal["pixal3d"] = "pixal3d"
@@ -249,7 +296,7 @@ class Pixal3DConfig(Settings):
     """Most tries, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
 
-GenerateConfig = Annotated[InflateConfig | EmbeddedGeneratorConfig | Pixal3DConfig, Field(discriminator="method")]
+GenerateConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(OBJECT_GENERATORS.settings)]
 
 
 class TextureConfig(Settings):
@@ -314,7 +361,7 @@ class Config(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED)
     read: ReadConfig = ReadConfig()
     segment: SegmentConfig = EmbeddedSegmentConfig()
-    camera: CameraConfig = CameraConfig(estimator="embedded")
+    camera: CameraConfig = CameraConfig(estimator=EmbeddedCameraConfig())
     depth: DepthConfig = EmbeddedDepthConfig()
     layout: LayoutConfig = LayoutConfig()
     generate: GenerateConfig = EmbeddedGeneratorConfig()
@@ -365,7 +412,7 @@ def load_config(
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         problems = [
-            f"`{_place(values, problem['loc'])}`: {one_line(problem['msg'], 200)}"
+            f"`{'.'.join(one_line(str(part), 60) for part in problem['loc'])}`: {one_line(problem['msg'], 200)}"
             + ("" if problem["type"] == "missing" else f" (received {_shown(problem['input'])})")
             + (did_you_mean(str(problem["loc"][-1]), _names()) if problem["type"] == "extra_forbidden" else "")
             for problem in found[:PROBLEMS_SHOWN]
@@ -378,7 +425,11 @@ def load_config(
 
 def _names() -> set[str]:
     """Every name of a setting."""
-    return {name for section in Settings.__subclasses__() for name in section.model_fields}
+
+    def below(section: type[Settings]) -> set[str]:
+        return {*section.model_fields}.union(*map(below, section.__subclasses__()))
+
+    return below(Settings)
 
 
 def _text(file: Path) -> str:
@@ -396,17 +447,6 @@ def _shown(value: object) -> str:
     if isinstance(value, str | int | float | None):
         return one_line(repr(value), 80)
     return f"a {type(value).__name__}"
-
-
-def _place(values: Any, location: tuple[int | str, ...]) -> str:
-    """Where in `values` a problem lies, as the user writes it: pydantic also names the method of a section."""
-    parts = []
-    for part in location:
-        if isinstance(values, Mapping) and part == values.get("method"):
-            continue
-        parts.append(one_line(str(part), 60))
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return ".".join(parts)
 
 
 def _presets() -> Any:
@@ -446,6 +486,8 @@ def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in top.items():
         below = merged.get(name)
+        if isinstance(below, str):  # a method alone
+            below = {"method": below}
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             changed = "method" in value and value["method"] != below.get("method")
             merged[name] = dict(value) if changed else _merged(below, value)

@@ -19,11 +19,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from scenegen.errors import ScenegenError
+from scenegen.errors import ScenegenError, UsageError
 from scenegen.folder import RemoteFolder, is_url, local_path
 from scenegen.models import list_models
 from scenegen.progress import STYLES
 from scenegen.redaction import redacted, redacted_url
+from scenegen.registry import OWN, PORTS
 from scenegen.runtime import Runtime
 from scenegen.store import flush
 from scenegen.system.memory import total_memory
@@ -64,8 +65,8 @@ POOLS = ("cpu", "gpu")
 GPU_LIMIT = "gpu"
 SET_UP = "make what the deployments need: python -P -m flows.setup --gpus N"
 PREFECT_TIMEOUT_S = 2
-OPTIONAL = {"transformers": "5.3", "segment-anything": "1", "prefect": "3.8.3"}
-"""The same, for packages only some presets or options need."""
+PREFECT = "3.8.3"
+"""The lowest version of Prefect that will do."""
 NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR", "torch")
 """Modules with compiled parts, which can be installed and still not import."""
 
@@ -85,9 +86,10 @@ def examine(out: str, runtime: Runtime) -> list[Check]:
     """Every check, for scenes written to the folder or URL `out`. Nothing is changed and nothing raises."""
     checks = [
         check_python(),
-        *(check_version(name, floor, required=True) for name, floor in REQUIRED.items()),
-        *(check_version(name, floor, required=False) for name, floor in OPTIONAL.items()),
+        *(check_version(name, floor) for name, floor in REQUIRED.items()),
+        check_version("prefect", PREFECT, extra="prefect"),
         check_fastapi(),
+        *check_backends(),
         *(check_import(module) for module in NATIVE),
         check_machine(),
         check_limits(),
@@ -126,18 +128,44 @@ def check_python() -> Check:
     return Check("python", "fail", found, f"use Python {'.'.join(map(str, MIN_PYTHON))} or later")
 
 
-def check_version(name: str, floor: str, required: bool) -> Check:
-    """Whether package `name` is there and not older than `floor`."""
+def check_version(name: str, floor: str, extra: str = "") -> Check:
+    """Whether package `name` is there and not older than `floor`; only who wants the `extra` must have it."""
     try:
         found = version(name)
     except PackageNotFoundError:
-        if required:
+        if not extra:
             return Check(name, "fail", "not installed", f"pip install '{name}>={floor}'")
-        extra = "prefect" if name == "prefect" else "full"
         return Check(name, "ok", f"not installed; only the `{extra}` extra needs it")
     if release(found) >= release(floor):
         return Check(name, "ok", found)
     return Check(name, "fail", f"{found} is older than {floor}", f"pip install '{name}>={floor}'")
+
+
+def check_backends() -> Iterator[Check]:
+    """The back-ends, and the packages that they need: those of scenegen together, those of other packages one by one."""
+    packages: dict[str, tuple[str, str]] = {}
+    for port in PORTS:
+        own, others = [], []
+        for name, offers in port.offers().items():
+            try:
+                backend = port.backend(name)
+            except UsageError as error:
+                fix = f"pip install --force-reinstall {offers[0].provider.partition(' ')[0] or OWN}"
+                others.append(Check(f"{port.noun} {name}", "warn", str(error), fix))
+                continue
+            for requirement in backend.packages:
+                package, _, floor = requirement.partition(">=")
+                packages[package] = (floor, backend.extra)
+            if backend.provider:
+                others.append(Check(f"{port.noun} {name}", "ok", f"from {backend.provider}"))
+            else:
+                own.append(name)
+        yield Check(
+            f"{port.noun}s", "ok" if own else "fail", ", ".join(own) or "none", "" if own else "install scenegen again"
+        )
+        yield from others
+    for package, (floor, extra) in packages.items():
+        yield check_version(package, floor, extra)
 
 
 def check_fastapi() -> Check:

@@ -1,9 +1,8 @@
-"""The `ObjectGenerator` port: from one object, seen through its crop camera, to a mesh in that camera's frame."""
+"""What an object generator is given and returns: one object, seen through its crop camera, as a mesh in that camera's frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
@@ -56,11 +55,3 @@ class MadeObject:
     check: SelfCheck | None = None
     economy: int = 0
     """Level of `Runtime.economy` that made it coarser than configured."""
-
-
-class ObjectGenerator(Protocol):
-    """Makes an object's shape. Different seeds give different hidden sides and the same visible one."""
-
-    def __call__(self, view: ObjectView, seed: int) -> Shape:
-        """Raises `InputError` where the view shows too little to make anything of."""
-        ...

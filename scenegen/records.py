@@ -185,7 +185,7 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`fov` (given), `exif`, `embedded` (the perception network), or `default`."""
+    """`fov` (given), `exif`, the name of the camera estimator, or `default` where it does not say."""
     gravity: Vector | None = None
     """Unit vector that points down, in the camera frame, where an estimator says."""
     metric: bool

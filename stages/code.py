@@ -1,9 +1,10 @@
 """The digest of the code that makes a stage's result.
 
-It is found without importing anything: from the stage's function on, every name is followed through the modules of the
-project, to functions, classes and constants, into the programs that child processes are given and to the files that lie
-beside a module. What is not referred to does not count; nor do comments, docstrings and the annotations of functions.
-Statements that a module runs when it is imported count wherever anything of it does. Of other packages the versions count.
+It is found without importing anything: from the functions of the stage and its back-ends on, every name is followed through
+the modules of the project, to functions, classes and constants, into the programs that child processes are given and to the
+files that lie beside a module. What is not referred to does not count; nor do comments, docstrings and the annotations of
+functions. Statements that a module runs when it is imported count wherever anything of it does. Of a package that a back-end
+comes from all modules count, of other packages the versions.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -30,6 +32,8 @@ from scenegen.export.manifest import PACKAGES, package_versions
 
 logger = logging.getLogger(__name__)
 
+OWN = (scenegen.__name__, stages.__name__)
+"""The packages whose functions are followed one by one."""
 ALWAYS = ("scenegen.threads:one_blas_thread",)
 """What is done around every stage and decides results too."""
 UNCOUNTED = (".py", ".pyc", ".safetensors", ".sha256")
@@ -49,24 +53,38 @@ class Code:
     """Top-level names of the other packages it imports, sorted."""
 
 
-def code_key(function: str) -> dict[str, object]:
+def code_key(*functions: str) -> dict[str, object]:
     """What the key of a stage says of its code, and of the packages that it uses.
 
     Args:
-        function: that the stage runs, as `module:qualified.name`.
+        functions: that make the result, each as `module:qualified.name`. Of one that is another package's, all of that
+            package counts, and the versions of all that it imports.
     """
-    code = _code(function)
+    code = _code(functions)
     if code is None:
         return {"version": scenegen.__version__}
     versions = package_versions()
     used = {name: versions[name] for name, module in PACKAGES.items() if module in code.packages and name in versions}
+    if any(_package(function) not in OWN for function in functions):
+        used |= _versions_of(frozenset(code.packages) - {*PACKAGES.values(), *OWN})
     return {"digest": code.digest, "packages": used}
 
 
-def _code(function: str) -> Code | None:
+def _package(function: str) -> str:
+    return function.partition(":")[0].partition(".")[0]
+
+
+@functools.cache
+def _versions_of(modules: frozenset[str]) -> Mapping[str, str]:
+    """Versions of the distributions that bring some modules."""
+    bringing = packages_distributions()
+    return {name: version(name) for module in sorted(modules) for name in bringing.get(module, ())}
+
+
+def _code(functions: tuple[str, ...]) -> Code | None:
     """None, said once, where there are no sources to read."""
     with _looking:
-        return _code_once(function)
+        return _code_once(functions)
 
 
 _looking = threading.Lock()
@@ -74,42 +92,49 @@ _looking = threading.Lock()
 
 
 @functools.cache
-def _code_once(function: str) -> Code | None:
-    module = function.partition(":")[0]
-    folders = {package.__name__: Path(package.__path__[0]) for package in (scenegen, stages)}
-    if module.partition(".")[0] in folders:
-        if all((folder / "__init__.py").is_file() for folder in folders.values()):
-            return _remembered(function, folders)
-    else:  # a stage of somebody else's
-        path = getattr(sys.modules.get(module), "__file__", None)
-        if path is not None and Path(path).is_file():
-            return Sources({**module_files(folders), module: Path(path)}).code(function, *ALWAYS)
+def _code_once(functions: tuple[str, ...]) -> Code | None:
+    places = {package.__name__: Path(package.__path__[0]) for package in (scenegen, stages)}
+    for function in functions:
+        package = _package(function)
+        if package not in places:
+            places[package] = _place(package)
+    lacking = [name for name, place in places.items() if not (place.is_file() or (place / "__init__.py").is_file())]
+    if not lacking:
+        return _remembered(functions, places)
     logger.warning(
         "%s: its sources are not installed, so results are kept by scenegen's version, %s, alone.",
-        module,
+        " and ".join(lacking),
         scenegen.__version__,
     )
     return None
 
 
-def _remembered(function: str, folders: Mapping[str, Path]) -> Code:
-    """The code of a function, from the user's cache where no file of the packages has changed since: to parse them takes
+def _place(package: str) -> Path:
+    """The folder of an imported package, or the file of a module that is none."""
+    found = sys.modules[package]
+    return Path([*getattr(found, "__path__", ()), getattr(found, "__file__", None) or package][0])
+
+
+def _remembered(functions: tuple[str, ...], places: Mapping[str, Path]) -> Code:
+    """The code of some functions, from the user's cache where no file of the packages has changed since: to parse them takes
     a second."""
-    state = _state(tuple(folders.values()))
-    name = hashlib.sha256(json.dumps([str(folder) for folder in folders.values()] + [sys.version]).encode()).hexdigest()
+    state = _state(tuple(places.values()))
+    asked = " ".join(functions)
+    name = hashlib.sha256(json.dumps([str(place) for place in places.values()] + [sys.version]).encode()).hexdigest()
     path = user_cache_path("scenegen") / "code" / f"{name[:32]}.json"
     known: dict[str, list[object]] = {}
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         known = dict(stored["code"]) if stored["state"] == state else {}
-        digest, packages = known[function]
+        digest, packages = known[asked]
         return Code(str(digest), tuple(packages))  # type: ignore[arg-type]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        code = _sources(tuple(folders.items())).code(function, *ALWAYS)
+        own = [function for function in functions if _package(function) in OWN]
+        code = _sources(tuple(places.items())).code(*own, *ALWAYS, whole={*places}.difference(OWN))
     part = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"state": state, "code": {**known, function: [code.digest, code.packages]}})
+        text = json.dumps({"state": state, "code": {**known, asked: [code.digest, code.packages]}})
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
@@ -118,31 +143,36 @@ def _remembered(function: str, folders: Mapping[str, Path]) -> Code:
 
 
 @functools.cache
-def _state(folders: tuple[Path, ...]) -> str:
+def _state(places: tuple[Path, ...]) -> str:
     """What changes whenever a file of the packages does."""
     found = []
-    for folder in folders:
-        for parent, _, names in os.walk(folder):
+    for place in places:
+        for parent, _, names in os.walk(place) if place.is_dir() else [(place.parent, [], [place.name])]:
             for name in names:
                 if name.endswith(".pyc"):
                     continue
                 with contextlib.suppress(FileNotFoundError):  # somebody's temporary file
                     status = os.stat(f"{parent}/{name}")  # noqa: PTH116 (at every start: must be quick)
-                    found.append((parent, name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+                    found.append(
+                        (str(parent), name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                    )
     return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()
 
 
 @functools.cache
-def _sources(folders: tuple[tuple[str, Path], ...]) -> Sources:
-    return Sources(module_files(dict(folders)))
+def _sources(places: tuple[tuple[str, Path], ...]) -> Sources:
+    return Sources(module_files(dict(places)))
 
 
-def module_files(folders: Mapping[str, Path]) -> dict[str, Path]:
-    """The file of every module of the packages that lie in `folders`, by name."""
+def module_files(places: Mapping[str, Path]) -> dict[str, Path]:
+    """The file of every module of the packages that lie in `places`: each a folder, or the one file of a module."""
     files = {}
-    for package, folder in folders.items():
-        for path in folder.rglob("*.py"):
-            parts = path.relative_to(folder).with_suffix("").parts
+    for package, place in places.items():
+        if place.is_file():
+            files[package] = place
+            continue
+        for path in place.rglob("*.py"):
+            parts = path.relative_to(place).with_suffix("").parts
             files[".".join((package, *(parts[:-1] if parts[-1] == "__init__" else parts)))] = path
     return files
 
@@ -164,12 +194,15 @@ class Sources:
             self._modules[name] = _parse(name, self.files[name])
         return self._modules[name]
 
-    def code(self, *functions: str) -> Code:
-        """The code that functions (`module:qualified.name`) refer to."""
+    def code(self, *functions: str, whole: Collection[str] = ()) -> Code:
+        """The code that functions (`module:qualified.name`) refer to, and that of `whole` packages."""
         search = _Search(self)
         for function in functions:
             module, _, name = function.partition(":")
             search.follow(module, name.partition(".")[0])
+        for module in sorted(self.files):
+            if _package(module) in whole:
+                search.follow(module, None)
         digest = hashlib.sha256(json.dumps(sorted(search.parts)).encode()).hexdigest()
         return Code(digest, tuple(sorted(search.others)))
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
-from scenegen.config import DepthSettings, EmbeddedDepthConfig, GroundConfig
+from scenegen.config import DepthSettings
 from scenegen.perception import DepthEstimate
-from scenegen.perception.ground import estimate_ground
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Photo, Vector
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
 from scenegen.remarks import note
-from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
 
 USER_UNCERTAINTY = 0.01
@@ -58,48 +57,33 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
     )
 
 
-def depth_weights(config: DepthSettings) -> Mapping[str, str]:
-    """Revisions of the weights the configured estimators use."""
-    weights: dict[str, str] = {}
-    if isinstance(config.depth, EmbeddedDepthConfig) or config.camera.estimator == "embedded":
-        weights.update(perception_weights())
-    if not isinstance(config.depth, GroundConfig | EmbeddedDepthConfig):
-        from scenegen.perception.depth_anything import depth_anything_weights
-
-        weights.update(depth_anything_weights(config.depth))
-    return weights
+def depth_backends(config: DepthSettings) -> tuple[Chosen[Any], ...]:
+    """The configured estimators."""
+    return DEPTH_ESTIMATORS.chosen(config.depth), CAMERA_ESTIMATORS.chosen(config.camera.estimator)
 
 
 def _camera(photo: Photo, config: DepthSettings, work: Work) -> Camera:
     """Field of view from the user, else EXIF, else the configured estimator; gravity from the estimator."""
     width, height, settings = photo.width, photo.height, config.camera
-    estimated: Camera | None = None
-    if settings.estimator == "embedded":
-        estimated = _embedded_camera(photo, work)
-    gravity = None if estimated is None else estimated.gravity
+    image = read_png(work.read(photo.image))
+    estimate = CAMERA_ESTIMATORS.of(settings.estimator).run(image, settings.estimator, work.runtime)
+    gravity = None if estimate.down is None else vector(estimate.down)
     if settings.fov_deg is not None:
         return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", gravity)
     if photo.focal_35mm is not None:
         return Camera(intrinsics_from_focal_35mm(width, height, photo.focal_35mm), "exif", gravity)
-    if estimated is not None:
-        return estimated
-    warning = note(
-        f"the photo does not say its field of view: {settings.default_fov_deg:g} degrees are assumed (horizontal); "
-        "give --fov if you know it."
+    fov, source, how = (
+        settings.default_fov_deg,
+        "default",
+        f"{settings.default_fov_deg:g} degrees are assumed (horizontal)",
     )
-    return Camera(intrinsics_from_fov(width, height, settings.default_fov_deg), "default", None, (warning,))
-
-
-def _embedded_camera(photo: Photo, work: Work) -> Camera:
-    from scenegen.perception.embedded import perceive
-
-    perception = perceive(read_png(work.read(photo.image)), work.runtime)
-    warning = note(
-        f"the photo does not say its field of view: {perception.fov_x_deg:.0f} degrees (horizontal) are estimated from "
-        f"the picture, give or take {100 * perception.log_focal_error:.0f} %; give --fov if you know it."
-    )
-    camera = intrinsics_from_fov(photo.width, photo.height, perception.fov_x_deg)
-    return Camera(camera, "embedded", vector(perception.down), (warning,))
+    if estimate.fov_x_deg is not None:
+        fov, source = estimate.fov_x_deg, settings.estimator.method
+        how = f"{fov:.0f} degrees (horizontal) are estimated from the picture"
+        if estimate.log_focal_error is not None:
+            how += f", give or take {100 * estimate.log_focal_error:.0f} %"
+    warning = note(f"the photo does not say its field of view: {how}; give --fov if you know it.")
+    return Camera(intrinsics_from_fov(width, height, fov), source, gravity, (warning,))
 
 
 def _estimate(
@@ -114,17 +98,10 @@ def _estimate(
             backend="user depth",
             licence="none: no weights",
         )
-    ids = read_png(work.read(instances.masks))
-    if isinstance(config.depth, GroundConfig):
-        return estimate_ground(ids, camera, config.depth)
-    image = read_png(work.read(photo.image))
-    if isinstance(config.depth, EmbeddedDepthConfig):
-        from scenegen.perception.embedded import estimate_depth_embedded
-
-        return estimate_depth_embedded(image, ids, config.depth, work.runtime)
-    from scenegen.perception.depth_anything import estimate_depth_anything
-
-    return estimate_depth_anything(image, camera, config.depth, work.runtime)
+    image, ids = read_png(work.read(photo.image)), read_png(work.read(instances.masks))
+    estimator = DEPTH_ESTIMATORS.of(config.depth)
+    estimate = estimator.run(image, ids, camera, config.depth, work.runtime)
+    return replace(estimate, backend=estimator.signed(estimate.backend))
 
 
-DEPTH = Stage(name="depth", record=Depth, run=depth, weights=depth_weights)
+DEPTH = Stage(name="depth", record=Depth, run=depth, backends=depth_backends)

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
-from scenegen.config import (
-    EmbeddedGeneratorConfig,
-    GenerateConfig,
-    InflateConfig,
-    ObjectSettings,
-    Pixal3DConfig,
-    TextureConfig,
-)
+from scenegen.config import ObjectSettings
 from scenegen.generator import MadeObject, ObjectView
-from scenegen.geometry.bake import textured
-from scenegen.geometry.inflate import inflate
 from scenegen.geometry.mesh import check_object, save_mesh
 from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
+from scenegen.registry import OBJECT_GENERATORS
 from scenegen.runtime import Runtime
 from scenegen.scene.layout import FLOOR, Floor, support_depth
-from scenegen.torch_env import full_packages
-from scenegen.weights import generator_weights
 from stages.stage import Stage, Work
 
-SMALLEST_CROP, LARGEST_CROP = 160, 768
-LARGEST_PIXAL3D_CROP = 1024
-"""What its image network looks at."""
+SMALLEST_CROP = 160
 
 
 def generate(
@@ -57,7 +45,7 @@ def generate(
     limit = np.load(work.read(layout.limit))
     if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
-    image, largest = read_png(work.read(photo.image)), largest_crop(config.generate)
+    image, largest = read_png(work.read(photo.image)), OBJECT_GENERATORS.of(config.generate).largest_crop
     view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, depth.relief_error, largest)
     made = make_object(view, config, work.runtime)
     check_object(made.mesh)
@@ -86,7 +74,7 @@ def object_view(
     up: Float[np.ndarray, "3"],
     camera: Intrinsics,
     relief_error: float,
-    largest: int = LARGEST_CROP,
+    largest: int,
 ) -> ObjectView:
     """The object that `mask` shows, through its crop camera, at about the photo's own resolution, at most `largest`."""
     extent = max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
@@ -103,40 +91,16 @@ def object_view(
     )
 
 
-def largest_crop(config: GenerateConfig) -> int:
-    """Most pixels along a side of the crop that the configured generator makes use of."""
-    return LARGEST_PIXAL3D_CROP if isinstance(config, Pixal3DConfig) else LARGEST_CROP
-
-
 def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
     """The object, by the configured generator."""
-    if isinstance(config.generate, InflateConfig):
-        return inflated(view, config.seed, config.generate, config.texture)
-    with full_packages():
-        from scenegen.pixal3d.backend import generate_pixal3d
-        from scenegen.pixal3d.embedded import generate_embedded
-
-    if isinstance(config.generate, EmbeddedGeneratorConfig):
-        return generate_embedded(view, config.seed, config.generate, config.texture, runtime)
-    return generate_pixal3d(view, config.seed, config.generate, config.texture, runtime)
+    generator = OBJECT_GENERATORS.of(config.generate)
+    made = generator.run(view, config.seed, config.generate, config.texture, runtime)
+    return replace(made, backend=generator.signed(made.backend))
 
 
-def generate_weights(config: ObjectSettings) -> Mapping[str, str]:
-    """Revisions of the weights the configured generator uses."""
-    if isinstance(config.generate, InflateConfig):
-        return {}
-    if isinstance(config.generate, EmbeddedGeneratorConfig):
-        return generator_weights()
-    with full_packages():
-        from scenegen.pixal3d.backend import pixal3d_weights
-
-    return pixal3d_weights(config.generate)
-
-
-def inflated(view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig) -> MadeObject:
-    """The object without weights: inflated, and the photo baked on it."""
-    mesh, warnings = textured(inflate(view, seed, config), view, texture)
-    return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
-
-
-GENERATE = Stage(name="generate", record=ObjectMesh, run=generate, weights=generate_weights)
+GENERATE = Stage(
+    name="generate",
+    record=ObjectMesh,
+    run=generate,
+    backends=lambda config: (OBJECT_GENERATORS.chosen(config.generate),),
+)

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import networkx as nx
 
-from scenegen.config import MAX_SEED, Config, DepthSettings, ObjectConfig, Settings
+from scenegen.config import MAX_SEED, Config, ObjectConfig, Settings
 from scenegen.destination import check_path
 from scenegen.digest import sha256_file
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
@@ -30,17 +30,13 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs import Inputs, is_safe_name
 from scenegen.mask_labels import mask_labels
-from scenegen.models import MODELS
-from scenegen.models.local import locate_all
+from scenegen.models.needed import require_models
 from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
 from scenegen.scene.graph import support_graph
 from scenegen.store import STORE, Store
-from stages.depth import DEPTH
-from stages.generate import GENERATE
 from stages.graph import Pending, SceneRun, Submit, image_to_scene
-from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage
 
 logger = logging.getLogger(__name__)
@@ -207,7 +203,7 @@ def _make(
         run = image_to_scene(source, config, submit, kept)
     except WeightsError:
         # A message that names all that is missing, and not only what was needed first.
-        locate_all(_models(source, config), runtime)
+        require_models(config, runtime, segments=not source.masks, measures=source.depth is None)
         raise
     return publish_scene(run, given, target, store, runtime)
 
@@ -242,24 +238,6 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
         silhouette_iou=statistics.median(ious) if ious else None,
         state=manifest.state,
     )
-
-
-def _models(source: Source, config: Config) -> list[str]:
-    """Names of the registered models that a scene of `source` needs."""
-    needed: list[tuple[Stage[Any], Settings, Settings]] = [
-        (GENERATE, config.generate, config.object_settings(object_id=0))
-    ]
-    if source.depth is None:
-        needed.insert(0, (DEPTH, config.depth, DepthSettings(depth=config.depth, camera=config.camera)))
-    if not source.masks:
-        needed.insert(0, (SEGMENT, config.segment, config.segment))
-    registered = [stage.weights(settings) for stage, chosen, settings in needed if not _is_local(chosen)]
-    return [name for weights in registered for name in weights if name in MODELS]
-
-
-def _is_local(chosen: Settings) -> bool:
-    """Whether a back-end reads its weights from a folder of the user's."""
-    return getattr(chosen, "checkpoint", None) is not None
 
 
 def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:

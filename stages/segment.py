@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8, UInt16
 
-from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SegmentConfig
+from scenegen.config import SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import object_ids
 from scenegen.perception import UNNAMED, Segmentation
 from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, without_small
 from scenegen.perception.prompts import Prompt, configured_prompts
-from scenegen.perception.regions import segment_regions
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
+from scenegen.registry import SEGMENTERS
 from scenegen.remarks import note
-from scenegen.weights import perception_weights
 from stages.stage import Stage, Work
 
 MIN_USER_AREA = 64
@@ -36,7 +35,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     """The objects of the photo: from the user's masks, else those the prompts point at, else its alpha channel, else the
     configured segmenter. Where there are prompts, there is nothing but their objects.
 
-    Masks that the user has named keep their names; the embedded network names the others where it is the segmenter.
+    Masks that the user has named keep their names; a segmenter that can name objects names the others.
 
     Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks
     and tiny holes. What is dropped is unknown, not background. Ids of the user's masks stay as they are; all others become
@@ -87,27 +86,14 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     )
 
 
-def segment_weights(config: SegmentConfig) -> Mapping[str, str]:
-    """Revisions of the weights the configured segmenter uses."""
-    if isinstance(config, RegionsConfig):
-        return {}
-    if isinstance(config, EmbeddedSegmentConfig):
-        return perception_weights()
-    from scenegen.perception.sam import sam_weights
-
-    return sam_weights(config)
-
-
 def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
     """What the configuration points at, in pixels at working size.
 
     Raises:
         UsageError: for prompts beside masks, or outside the photo.
     """
-    if isinstance(config, RegionsConfig):
-        return ()
     given = photo.original_width, photo.original_height
-    prompts = configured_prompts(config.boxes, config.points, given)
+    prompts = configured_prompts(*config.prompts, given)
     if prompts and photo.masks is not None:
         raise UsageError(
             "`segment.boxes` and `segment.points` ask for objects, and the photo comes with masks of its own; give prompts "
@@ -123,18 +109,9 @@ def _find(photo: Photo, prompts: tuple[Prompt, ...], config: SegmentConfig, work
     if photo.alpha is not None and not prompts:
         ids = alpha_components(read_png(work.read(photo.alpha)), config.max_objects)
         return _certain(ids, image, (), "alpha channel", config, work)
-    if isinstance(config, RegionsConfig):
-        return segment_regions(image, config)
-    if isinstance(config, EmbeddedSegmentConfig):
-        from scenegen.perception.embedded import segment_embedded
-        from scenegen.perception.prompted import segment_prompted
-
-        if prompts:
-            return segment_prompted(image, prompts, config, work.runtime)
-        return segment_embedded(image, config, work.runtime)
-    from scenegen.perception.sam import segment_sam
-
-    return segment_sam(image, config, work.runtime, prompts)
+    segmenter = SEGMENTERS.of(config)
+    found = segmenter.run(image, prompts, config, work.runtime)
+    return replace(found, backend=segmenter.signed(found.backend))
 
 
 def _certain(
@@ -153,12 +130,11 @@ def _certain(
     }
     unnamed = [number for number in numbers if number not in named]
     licence = "none: no weights"
-    if unnamed and isinstance(config, EmbeddedSegmentConfig):
-        from scenegen.perception.embedded import LICENCE, NAME
-        from scenegen.perception.prompted import name_objects
-
-        named |= name_objects(image, ids, unnamed, config, work.runtime)
-        backend, licence = f"{backend}, named by the {NAME}", LICENCE
+    segmenter = SEGMENTERS.of(config)
+    if unnamed and segmenter.name_objects is not None:
+        names = segmenter.name_objects(image, ids, unnamed, config, work.runtime)
+        named |= names.labels
+        backend, licence = f"{backend}, named by the {segmenter.signed(names.backend)}", names.licence
     labels = [named.get(number, (UNNAMED, None)) for number in range(1, count + 1)]
     return Segmentation(
         ids=ids,
@@ -170,4 +146,4 @@ def _certain(
     )
 
 
-SEGMENT = Stage(name="segment", record=Instances, run=segment, weights=segment_weights)
+SEGMENT = Stage(name="segment", record=Instances, run=segment, backends=lambda config: (SEGMENTERS.chosen(config),))

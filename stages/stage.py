@@ -16,6 +16,7 @@ from scenegen.config import Settings
 from scenegen.digest import sha256_file
 from scenegen.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
+from scenegen.registry import Chosen
 from scenegen.runtime import Runtime
 from scenegen.store import Store, disk_errors, entry_folder
 from scenegen.threads import one_blas_thread
@@ -74,9 +75,9 @@ def _without_words(schema: Any) -> Any:
     }
 
 
-def no_weights(config: Any) -> Mapping[str, str]:
-    """Weights of a stage that has none."""
-    return {}
+def no_backends(config: Any) -> tuple[Chosen[Any], ...]:
+    """Back-ends of a stage that uses none."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -89,27 +90,38 @@ class Stage(Generic[R]):
     name: str
     record: type[R]
     run: Callable[..., R]
-    weights: Callable[[Any], Mapping[str, str]] = no_weights
-    """From the stage's config to the revisions of the weights it uses."""
+    backends: Callable[[Any], tuple[Chosen[Any], ...]] = no_backends
+    """From the stage's config to the back-ends that it chooses. Their code and weights decide the result too."""
     code: str = ""
     """The function whose code makes the result, as `module:qualified.name`; the first `run`, whatever is put in its place."""
 
     def __post_init__(self) -> None:
         if not self.code:
-            object.__setattr__(self, "code", f"{self.run.__module__}:{self.run.__qualname__}")
+            object.__setattr__(self, "code", function_name(self.run))
+
+    def weights(self, config: Settings) -> Mapping[str, str]:
+        """Revisions of the weights that it uses."""
+        return {name: revision for chosen in self.backends(config) for name, revision in chosen.weights().items()}
 
     def key(self, inputs: tuple[Record | int, ...], config: Settings, weights: Mapping[str, str] | None = None) -> str:
         """sha256 over everything that decides the result. `weights` are looked up unless the caller has them already."""
+        backends = [chosen.backend for chosen in self.backends(config)]
         return digest_json(
             {
                 "stage": self.name,
-                "code": code_key(self.code),
+                "code": code_key(self.code, *(function_name(backend.run) for backend in backends)),
+                "providers": sorted({backend.provider for backend in backends} - {""}),
                 "record": _schema(self.record),
                 "config": config.model_dump(mode="json"),
                 "weights": dict(self.weights(config) if weights is None else weights),
                 "inputs": [value if isinstance(value, int) else value.digest() for value in inputs],
             }
         )
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """Where a function is: `module:qualified.name`."""
+    return f"{function.__module__}:{function.__qualname__}"
 
 
 @dataclass(frozen=True)

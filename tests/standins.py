@@ -17,6 +17,7 @@ from typing import Any
 
 from injected import raise_injected
 
+from scenegen.config import BackendConfig
 from scenegen.errors import InputError
 from scenegen.faults import about_object
 from scenegen.records import (
@@ -40,6 +41,7 @@ from scenegen.records import (
     Source,
     Timings,
 )
+from scenegen.registry import Backend, Chosen
 from stages.stage import Stage, Work
 
 CAMERA = Intrinsics(width=8, height=6, fx=8, fy=8, cx=4, cy=3)
@@ -249,9 +251,19 @@ def report(
     return Report(files=(("report.html", note(work, "report.html", f"{len(scene.objects)} objects")),))
 
 
+def net(*inputs: Any) -> None:
+    """Of a back-end that is never run."""
+
+
+def with_weights(revision: str) -> Callable[[Any], tuple[Chosen[Any], ...]]:
+    """The back-ends of a stage that computes with the weights `net`."""
+    backend = Backend(config=BackendConfig, run=net, gives=(), weights=lambda config: {"net": revision})
+    return lambda config: (Chosen(backend, config),)
+
+
 STAGES: tuple[Stage[Any], ...] = (
     Stage("read", Photo, read),
-    Stage("segment", Instances, segment, weights=lambda config: {"net": "revision"}),
+    Stage("segment", Instances, segment, backends=with_weights("revision")),
     Stage("depth", Depth, depth),
     Stage("layout", Layout, layout),
     Stage("generate", ObjectMesh, generate),

@@ -48,7 +48,6 @@ PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core",
 INTRINSICS_SOURCES = {
     "fov": "given",
     "exif": "from EXIF",
-    "embedded": "estimated from the picture",
     "default": "assumed",
 }
 FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was seen"}
@@ -322,7 +321,7 @@ def facts(findings: Findings) -> str:
     size = f"{photo.width} x {photo.height} pixels"
     if (photo.original_width, photo.original_height) != (photo.width, photo.height):
         size += f", from {photo.original_width} x {photo.original_height}"
-    source = INTRINSICS_SOURCES.get(depth.intrinsics_source, depth.intrinsics_source)
+    source = INTRINSICS_SOURCES.get(depth.intrinsics_source, f"estimated from the picture ({depth.intrinsics_source})")
     floor = FLOOR_SOURCES.get(findings.layout.floor_source, findings.layout.floor_source)
     rows = (
         ("Photo", size),

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from scenegen.digest import sha256_once
 from scenegen.documents import parse_json
 from scenegen.errors import WeightsError
-from scenegen.models.registry import MODELS, Model, registered
+from scenegen.models.registry import Model, all_models, registered
 from scenegen.runtime import Runtime
 
 VERIFIED = "verified.json"
@@ -33,7 +33,7 @@ class Row:
 
 def list_models(runtime: Runtime, hashes: bool = False) -> tuple[Row, ...]:
     """Every registered model with its state; `hashes` reads the files and checks their digests too."""
-    return tuple(_inspect(model, runtime.models / model.name, hashes) for model in MODELS.values())
+    return tuple(_inspect(model, runtime.models / model.name, hashes) for model in all_models().values())
 
 
 def locate(name: str, runtime: Runtime) -> Path:

@@ -1,20 +1,21 @@
-"""Which fetched weights a configuration needs, and whether they are here: without torch, before any work."""
+"""Which fetched weights and packages the chosen back-ends need, and whether they are here: without torch, before any work."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from scenegen.config import Config, DepthAnythingConfig, Pixal3DConfig, SamConfig
+from scenegen.config import Config
 from scenegen.errors import WeightsError
 from scenegen.models.local import locate_all
-from scenegen.models.pixal3d import PARTS
-from scenegen.models.registry import depth_anything_name, sam_name
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS, Chosen
 from scenegen.runtime import Runtime
 
 
 def require_models(config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True) -> None:
-    """Fails where weights or packages for a scene are missing; the message names all that are.
+    """Fails if weights or packages for a scene are missing; the message names all weights that are.
 
     Args:
         config: the configuration.
@@ -27,27 +28,40 @@ def require_models(config: Config, runtime: Runtime, segments: bool, measures: b
         WeightsError: naming the fix.
     """
     needed: list[str] = []
-    if segments and isinstance(config.segment, SamConfig):
-        _require("segment_anything")
-        needed += _fetched([sam_name(config.segment.model)], config.segment.checkpoint)
-    if measures and isinstance(config.depth, DepthAnythingConfig):
-        _require("transformers")
-        name = depth_anything_name(config.depth.variant, config.depth.size)
-        needed += _fetched([name], config.depth.checkpoint)
-    if generates and isinstance(config.generate, Pixal3DConfig):
-        needed += _fetched([*PARTS], config.generate.checkpoint)
+    for chosen in _chosen(config, segments, measures, generates):
+        _require(chosen)
+        needed += chosen.needs()
     locate_all(needed, runtime)
 
 
-def _fetched(names: list[str], checkpoint: Path | None) -> list[str]:
-    """The registered weights, unless the user has some of their own."""
+def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]:
+    """Names of registered models, unless the user has weights of their own at `checkpoint`.
+
+    Raises:
+        WeightsError: if nothing is there.
+    """
     if checkpoint is None:
         return names
     if not checkpoint.exists():
         raise WeightsError(f"`checkpoint` is {checkpoint}, where nothing is; give the path of weights.")
-    return []
+    return ()
 
 
-def _require(package: str) -> None:
-    if find_spec(package) is None:
-        raise WeightsError(f"the package {package} is missing; run `pip install 'scenegen-3d[full]'`.")
+def _chosen(config: Config, segments: bool, measures: bool, generates: bool) -> Iterator[Chosen[Any]]:
+    if segments:
+        yield SEGMENTERS.chosen(config.segment)
+    if measures:
+        yield DEPTH_ESTIMATORS.chosen(config.depth)
+    yield CAMERA_ESTIMATORS.chosen(config.camera.estimator)
+    if generates:
+        yield OBJECT_GENERATORS.chosen(config.generate)
+
+
+def _require(chosen: Chosen[Any]) -> None:
+    for requirement in chosen.backend.packages:
+        name = requirement.partition(">=")[0]
+        try:
+            version(name)
+        except PackageNotFoundError as error:
+            bringing = f"scenegen-3d[{chosen.backend.extra}]" if chosen.backend.extra else requirement
+            raise WeightsError(f"the package {name} is missing; run `pip install '{bringing}'`.") from error

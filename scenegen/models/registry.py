@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from scenegen.errors import UsageError
+from scenegen.registry import PORTS
 from scenegen.spelling import did_you_mean
 
 
@@ -55,10 +56,11 @@ def registered(name: str) -> Model:
         UsageError: where no model has that name, or it lies in no repository that has revisions.
     """
     known, at, revision = name.partition("@")
-    if known not in MODELS:
-        hint = did_you_mean(known, MODELS)
-        raise UsageError(f"`model` is {name!r}; no model has that name.{hint} Registered are: {', '.join(MODELS)}.")
-    model = MODELS[known]
+    models = MODELS if known in MODELS else all_models()
+    if known not in models:
+        hint = did_you_mean(known, models)
+        raise UsageError(f"`model` is {name!r}; no model has that name.{hint} Registered are: {', '.join(models)}.")
+    model = models[known]
     if not at:
         return model
     if model.repo is None or not re.fullmatch(r"\w[\w.-]*", revision):
@@ -67,6 +69,12 @@ def registered(name: str) -> Model:
         )
     unknown = tuple(replace(file, bytes=None, sha256=None) for file in model.files)
     return replace(model, name=name, revision=revision, files=unknown)
+
+
+def all_models() -> Mapping[str, Model]:
+    """Every registered model, by name: `MODELS`, and those that back-ends of other packages bring."""
+    brought = (model for port in PORTS for backend in port.usable() for model in backend.models)
+    return {**{model.name: model for model in brought}, **MODELS}
 
 
 def sam_name(model: str) -> str:
@@ -301,4 +309,4 @@ MODELS: Mapping[str, Model] = {
         ),
     )
 }
-"""Every registered model, by name."""
+"""The models of scenegen's own back-ends, by name."""

@@ -1,12 +1,12 @@
-"""What a segmenter and a depth estimator are, and what they return."""
+"""What segmenters, depth estimators and camera estimators return."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from jaxtyping import Float32, UInt16
 
 UNNAMED = "object"
 """What an object is called where no name is likely enough."""
@@ -29,6 +29,16 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Names:
+    """What objects are called that somebody else has drawn."""
+
+    labels: Mapping[int, tuple[str, float | None]]
+    """By id: as one of `Segmentation.labels`, and one of its `label_confidences`."""
+    backend: str
+    licence: str
+
+
 @dataclass(frozen=True, eq=False)
 class DepthEstimate:
     """How far away everything in a photo is."""
@@ -46,17 +56,13 @@ class DepthEstimate:
     warnings: tuple[str, ...] = ()
 
 
-class Segmenter(Protocol):
-    """Finds the objects of a photo."""
+@dataclass(frozen=True, eq=False)
+class CameraEstimate:
+    """What a photo says of its camera. None where it says nothing."""
 
-    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Segmentation:
-        """`image` is sRGB. Finding nothing is no error: `ids` is then all 0."""
-        ...
-
-
-class DepthEstimator(Protocol):
-    """Finds how far away everything in a photo is."""
-
-    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> DepthEstimate:
-        """`image` is sRGB; the result has its size."""
-        ...
+    fov_x_deg: float | None = None
+    """Horizontal field of view, for a centred principal point and square pixels."""
+    log_focal_error: float | None = None
+    """One standard deviation of the logarithm of the focal length."""
+    down: Float32[np.ndarray, "3"] | None = None
+    """Unit vector of gravity in the camera's frame."""

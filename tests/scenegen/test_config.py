@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
@@ -21,7 +21,9 @@ from scenegen.config import (
     MAX_ID,
     MAX_SEED,
     Config,
+    DefaultCameraConfig,
     DepthAnythingConfig,
+    EmbeddedCameraConfig,
     GroundConfig,
     ObjectConfig,
     Pixal3DConfig,
@@ -32,6 +34,7 @@ from scenegen.config import (
     preset_names,
 )
 from scenegen.errors import UsageError
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS
 
 
 def test_the_default_preset_is_the_defaults() -> None:
@@ -42,7 +45,7 @@ def test_the_training_free_preset_needs_no_weights() -> None:
     config = load_config("training-free")
     assert config.segment == RegionsConfig()
     assert config.depth == GroundConfig()
-    assert config.camera.estimator == "default"
+    assert config.camera.estimator == DefaultCameraConfig()
 
 
 @pytest.mark.parametrize("preset", preset_names())
@@ -77,6 +80,13 @@ def test_a_section_whose_method_changes_starts_afresh() -> None:
     assert load_config("pixal3d", overrides=["segment.method=regions"]).segment == RegionsConfig()
 
 
+def test_a_method_alone_stands_for_its_section() -> None:
+    config = load_config("pixal3d", overrides=["depth=ground", "depth.pitch_deg=5", "camera.estimator=default"])
+    assert config.depth == GroundConfig(pitch_deg=5)
+    assert config.camera.estimator == DefaultCameraConfig()
+    assert load_config(overrides=[{"camera": {"estimator": "embedded"}}]).camera.estimator == EmbeddedCameraConfig()
+
+
 def test_values_are_yaml() -> None:
     config = load_config(overrides=["segment={method: sam, boxes: [[1, 2, 3, 4]]}", "compose.contact=no"])
     assert isinstance(config.segment, SamConfig)
@@ -90,13 +100,19 @@ def test_values_are_yaml() -> None:
         ("nope=1", "`nope`: Extra inputs are not permitted"),
         ("generate.nope=1", r"generate\.nope`: Extra inputs"),
         ("depth.near_m=1", "near_m`: Extra inputs"),  # a setting of another method
-        ("depth.method=nope", "depth`: Input tag 'nope'"),
+        (
+            "depth.method=nope",
+            "`depth`: no depth estimator is called 'nope'. There are: depth-anything, embedded, ground",
+        ),
+        ("depth=grund", "called 'grund'. Did you mean ground?"),
+        ("depth={method: null}", "`depth`: it must name its `method`, one of: depth-anything, embedded, ground"),
+        ("camera.estimator=nope", r"`camera\.estimator`: no camera estimator is called 'nope'"),
         ("texture.unwrap_timeout_s=-1", r"greater than 0 \(received -1\)"),
         ("generate.guidance=thick", r"valid number.*\(received 'thick'\)"),
         ("seed", "must read name=value"),
         ("=1", "must read name=value"),
         ("seed=[", "not valid YAML"),
-        ("generate=3", r"\(received 3\)"),
+        ("generate=3", r"must name its `method`, one of: embedded, inflate, pixal3d \(received 3\)"),
     ],
 )
 def test_refuses(override: str, message: str) -> None:
@@ -140,16 +156,27 @@ def test_a_dump_resolves_to_itself(generate: dict[str, float], seed: int, object
 # Values that anyone may give ------------------------------------------------------------------------------------------
 
 
+PLUGGED = {
+    "segment": SEGMENTERS,
+    "depth": DEPTH_ESTIMATORS,
+    "estimator": CAMERA_ESTIMATORS,
+    "generate": OBJECT_GENERATORS,
+}
+"""By section: where its back-ends are registered."""
+
+
 def fields_of(settings: type[Settings], above: tuple[str, ...] = (), chosen: tuple[str, ...] = ()) -> Iterator[Any]:
     """Every setting: where it is, and the methods that must be chosen for it to be there."""
     for name, field in settings.model_fields.items():
-        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
-        sections = [kind for kind in kinds if issubclass(kind, Settings) and name != "objects"]
-        for section in sections:
-            method = section.model_fields["method"].default if "method" in section.model_fields else None
-            yield from fields_of(section, (*above, name), (*chosen, f"{name}.method={method}") if method else chosen)
-        if not sections:
-            yield (*above, name), chosen
+        place = (*above, name)
+        if name in PLUGGED:
+            for method in PLUGGED[name].offers():
+                config = PLUGGED[name].backend(method).config
+                yield from fields_of(config, place, (*chosen, f"{'.'.join(place)}.method={method}"))
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from fields_of(field.annotation, place, chosen)
+        elif name != "objects":
+            yield place, chosen
     if not above:
         yield ("objects", "3", "seed"), ()
 

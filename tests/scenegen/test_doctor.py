@@ -20,6 +20,7 @@ import pytest
 from scenegen import doctor
 from scenegen.folder import RemoteFolder
 from scenegen.models import MODELS
+from scenegen.registry import PORTS
 from scenegen.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +35,10 @@ def test_floors_are_those_of_the_package() -> None:
         return dict(split)
 
     assert floors(project["dependencies"]) == doctor.REQUIRED
-    optional = floors(project["optional-dependencies"]["full"] + project["optional-dependencies"]["prefect"])
-    assert optional.items() >= doctor.OPTIONAL.items()
+    extras = project["optional-dependencies"]
+    assert floors(extras["prefect"])["prefect"] == doctor.PREFECT
+    for backend in (backend for port in PORTS for backend in port.usable()):
+        assert floors([*backend.packages]).items() <= floors(extras.get(backend.extra, [])).items()
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,11 @@ def versions(monkeypatch: pytest.MonkeyPatch, **found: str) -> None:
 
 def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     versions(monkeypatch, pillow="12.3.0", torch="2.13.0+cpu", prefect="3.8.8", fastapi="0.151.0")
-    old = doctor.check_version("pillow", "13", required=True)
+    old = doctor.check_version("pillow", "13")
     assert (old.state, old.fix) == ("fail", "pip install 'pillow>=13'")
-    assert doctor.check_version("torch", "2.10", required=False).state == "ok"
-    assert doctor.check_version("numpy", "1.26", required=True).state == "fail"
-    assert doctor.check_version("transformers", "5.3", required=False).state == "ok"
+    assert doctor.check_version("torch", "2.10", extra="full").state == "ok"
+    assert doctor.check_version("numpy", "1.26").state == "fail"
+    assert doctor.check_version("transformers", "5.3", extra="full").state == "ok"
     assert doctor.check_fastapi().state == "fail"
     versions(monkeypatch, prefect="3.8.8", fastapi="0.150.0")
     assert doctor.check_fastapi().state == "ok"

@@ -19,7 +19,7 @@ import pytest
 
 import scenegen
 import stages
-from scenegen.config import load_config
+from scenegen.config import Config, DepthSettings, load_config
 from scenegen.png import write_png
 from scenegen.records import Source
 from scenegen.runtime import Runtime
@@ -27,6 +27,7 @@ from scenegen.store import Store
 from stages import code, graph
 from stages.code import Code, Sources, code_key, module_files
 from stages.graph import image_to_scene, local_submit
+from stages.stage import Stage, function_name
 
 PACKAGES = {"scenegen": Path(scenegen.__path__[0]), "stages": Path(stages.__path__[0])}
 STAGES = [
@@ -39,6 +40,7 @@ STAGES = [
     graph.EXPORT,
     graph.REPORT,
 ]
+DEFAULT = Config()
 
 
 # The project itself ---------------------------------------------------------------------------------------------------
@@ -65,7 +67,18 @@ def before(sources: Sources) -> dict[str, Code]:
 
 
 def codes(sources: Sources) -> dict[str, Code]:
-    return {stage.name: sources.code(stage.code) for stage in STAGES}
+    return {stage.name: sources.code(*functions_of(stage)) for stage in STAGES}
+
+
+def functions_of(stage: Stage[Any], config: Config = DEFAULT) -> list[str]:
+    """What its key says of its code."""
+    settings = {
+        "segment": config.segment,
+        "depth": DepthSettings(depth=config.depth, camera=config.camera),
+        "generate": config.object_settings(1),
+    }
+    chosen = stage.backends(settings[stage.name]) if stage.name in settings else ()
+    return [stage.code, *(function_name(each.backend.run) for each in chosen)]
 
 
 ALMOST_ALL = {"segment", "depth", "layout", "generate", "compose", "report"}
@@ -141,8 +154,9 @@ def test_every_function_that_a_stage_runs_is_in_its_code(tmp_path: Path, preset:
 
     def followed(stage: Any) -> Callable[..., Any]:
         search = code._Search(sources)
-        module, _, name = stage.code.partition(":")
-        search.follow(module, name)
+        for function in functions_of(stage, config):
+            module, _, name = function.partition(":")
+            search.follow(module, name)
         known = {(module, name) for module, name in search._followed}
 
         def note(frame: FrameType, event: str, argument: object) -> None:
@@ -285,7 +299,7 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """Functions whose code is looked for, as new processes would, with a cache of their own."""
     found: list[str] = []
 
-    def counted(self: Sources, function: str, *others: str) -> Code:
+    def counted(self: Sources, function: str, *others: str, whole: object = ()) -> Code:
         found.append(function)
         return Code("digest", ("numpy",))
 
@@ -297,7 +311,7 @@ def searched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 def afresh(function: str) -> Code | None:
     for remembered in (code._code_once, code._state):
         remembered.cache_clear()
-    return code._code(function)
+    return code._code((function,))
 
 
 def test_code_is_looked_for_once_until_a_file_changes(

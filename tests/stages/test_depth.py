@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from scenegen.camera import fov_x_deg
-from scenegen.config import CameraConfig, DepthAnythingConfig, DepthSettings, EmbeddedDepthConfig, GroundConfig
+from scenegen.config import (
+    CameraConfig,
+    DepthAnythingConfig,
+    DepthSettings,
+    EmbeddedCameraConfig,
+    EmbeddedDepthConfig,
+    GroundConfig,
+)
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import write_png
@@ -147,7 +154,7 @@ def test_the_key_names_the_weights(store: Store, monkeypatch: pytest.MonkeyPatch
     assert DEPTH.weights(GROUND) == {}
 
 
-EMBEDDED = DepthSettings(depth=EmbeddedDepthConfig(), camera=CameraConfig(estimator="embedded"))
+EMBEDDED = DepthSettings(depth=EmbeddedDepthConfig(), camera=CameraConfig(estimator=EmbeddedCameraConfig()))
 
 
 def test_the_embedded_network_gives_depth_camera_and_gravity(store: Store) -> None:
@@ -167,7 +174,7 @@ def test_a_known_field_of_view_wins_over_the_estimated_one_but_gravity_stays(sto
     assert record.intrinsics_source == "exif"
     assert record.gravity is not None
     assert len(record.warnings) == 1
-    given = DepthSettings(depth=GroundConfig(), camera=CameraConfig(estimator="embedded", fov_deg=40))
+    given = DepthSettings(depth=GroundConfig(), camera=CameraConfig(estimator=EmbeddedCameraConfig(), fov_deg=40))
     record, _ = run(store, photo(store), given)
     assert record.intrinsics_source == "fov"
     assert fov_x_deg(record.intrinsics) == pytest.approx(40)

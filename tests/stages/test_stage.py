@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import create_model
+from standins import with_weights
 
 from scenegen.config import Config, ObjectSettings, Settings, load_config
 from scenegen.lease import LeaseTimes
@@ -126,7 +127,7 @@ def test_log_lines_say_photo_stage_and_object(tmp_path: Path, capsys: pytest.Cap
 @given(st.integers(), st.integers(0, 5), st.sampled_from("abc"), st.text(max_size=3), st.text(max_size=3))
 def test_every_part_of_the_key_counts(value: int, factor: int, code: str, name: str, revision: str) -> None:
     def key(value: int, factor: int, code: str, name: str, revision: str) -> str:
-        stage = Stage(name, Number, times, weights=lambda config: {"net": revision})
+        stage = Stage(name, Number, times, backends=with_weights(revision))
         with mock.patch.object(stage_module, "code_key", return_value={"digest": code}):
             return stage.key((Number(value=value),), Factor(factor=factor))
 

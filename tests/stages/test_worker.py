@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import worker_stages
 from processes import GIVE_UP_S, content, has_ended
+from standins import with_weights
 from worker_stages import ADD, WRONG, Number, Sum, Task
 
 from scenegen.errors import CrashError, InputError, LimitError, ResourceError, ScenegenError, TransientError
@@ -392,7 +393,7 @@ def test_a_predicate_chooses_the_stages(tmp_path: Path) -> None:
 
 def test_only_stages_with_weights_go_to_a_card(tmp_path: Path) -> None:
     """The card is a name here: nothing asks for it."""
-    net = replace(ADD, name="net", weights=lambda config: {"net": "revision"})
+    net = replace(ADD, name="net", backends=with_weights("revision"))
     with on_devices(["cuda:0"]) as placed, ThreadPoolExecutor(1) as executor:
         submit = placed(local_submit(Store(tmp_path), Runtime(), executor))
         plain = submit(ADD, 1, config=Task(), object_id=1).result().record

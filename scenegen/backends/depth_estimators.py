@@ -1,0 +1,86 @@
+"""Depth estimators: the embedded network, a ground plane, Depth Anything V2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from scenegen.config import DepthAnythingConfig, EmbeddedDepthConfig, GroundConfig
+from scenegen.models.needed import unless_given
+from scenegen.models.registry import depth_anything_name
+from scenegen.records import Intrinsics
+from scenegen.registry import DepthEstimator
+from scenegen.runtime import Runtime
+from scenegen.weights import perception_weights
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Integer, UInt8
+
+    from scenegen.perception import DepthEstimate
+
+
+def _embedded(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: EmbeddedDepthConfig,
+    runtime: Runtime,
+) -> DepthEstimate:
+    from scenegen.perception.embedded import estimate_depth_embedded
+
+    return estimate_depth_embedded(image, ids, config, runtime)
+
+
+def _ground(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: GroundConfig,
+    runtime: Runtime,
+) -> DepthEstimate:
+    from scenegen.perception.ground import estimate_ground
+
+    return estimate_ground(ids, camera, config)
+
+
+def _depth_anything(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: DepthAnythingConfig,
+    runtime: Runtime,
+) -> DepthEstimate:
+    from scenegen.perception.depth_anything import estimate_depth_anything
+
+    return estimate_depth_anything(image, camera, config, runtime)
+
+
+def _depth_anything_weights(config: DepthAnythingConfig) -> Mapping[str, str]:
+    from scenegen.perception.depth_anything import depth_anything_weights
+
+    return depth_anything_weights(config)
+
+
+def _depth_anything_needs(config: DepthAnythingConfig) -> Sequence[str]:
+    return unless_given([depth_anything_name(config.variant, config.size)], config.checkpoint)
+
+
+EMBEDDED = DepthEstimator(
+    config=EmbeddedDepthConfig,
+    run=_embedded,
+    gives=("depth",),
+    weights=lambda config: perception_weights(),
+    licence="Apache-2.0",
+)
+GROUND = DepthEstimator(config=GroundConfig, run=_ground, gives=("depth",))
+DEPTH_ANYTHING = DepthEstimator(
+    config=DepthAnythingConfig,
+    run=_depth_anything,
+    gives=("depth", "metres"),
+    weights=_depth_anything_weights,
+    licence="Apache-2.0 (small), CC-BY-NC-4.0 (base, large)",
+    needs=_depth_anything_needs,
+    packages=("transformers>=5.3",),
+    extra="full",
+)

@@ -1,0 +1,81 @@
+"""Object generators: the embedded network, inflation, Pixal3D."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from scenegen.config import EmbeddedGeneratorConfig, InflateConfig, Pixal3DConfig, TextureConfig
+from scenegen.models.needed import unless_given
+from scenegen.models.pixal3d import PARTS
+from scenegen.registry import ObjectGenerator
+from scenegen.runtime import Runtime
+from scenegen.weights import generator_weights
+
+if TYPE_CHECKING:
+    from scenegen.generator import MadeObject, ObjectView
+
+
+def _embedded(
+    view: ObjectView, seed: int, config: EmbeddedGeneratorConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    from scenegen.torch_env import full_packages
+
+    with full_packages():
+        from scenegen.pixal3d.embedded import generate_embedded
+
+    return generate_embedded(view, seed, config, texture, runtime)
+
+
+def _inflate(
+    view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    from scenegen.generator import MadeObject
+    from scenegen.geometry.bake import textured
+    from scenegen.geometry.inflate import inflate
+
+    mesh, warnings = textured(inflate(view, seed, config), view, texture)
+    return MadeObject(mesh, config.method, "none: no weights", seed, warnings)
+
+
+def _pixal3d(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    from scenegen.torch_env import full_packages
+
+    with full_packages():
+        from scenegen.pixal3d.backend import generate_pixal3d
+
+    return generate_pixal3d(view, seed, config, texture, runtime)
+
+
+def _pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
+    from scenegen.torch_env import full_packages
+
+    with full_packages():
+        from scenegen.pixal3d.backend import pixal3d_weights
+
+    return pixal3d_weights(config)
+
+
+def _pixal3d_needs(config: Pixal3DConfig) -> Sequence[str]:
+    return unless_given(PARTS, config.checkpoint)
+
+
+EMBEDDED = ObjectGenerator(
+    config=EmbeddedGeneratorConfig,
+    run=_embedded,
+    gives=("mesh", "material"),
+    weights=lambda config: generator_weights(),
+    licence="Apache-2.0",
+)
+INFLATE = ObjectGenerator(config=InflateConfig, run=_inflate, gives=("mesh", "material"))
+PIXAL3D = ObjectGenerator(
+    config=Pixal3DConfig,
+    run=_pixal3d,
+    gives=("mesh", "material"),
+    weights=_pixal3d_weights,
+    licence="MIT (Pixal3D), DINOv3, Apache-2.0 (NAF)",
+    needs=_pixal3d_needs,
+    largest_crop=1024,
+)

@@ -1,0 +1,47 @@
+"""Back-ends as plug-ins: what one is, and how those of this package and of others are found.
+
+A package brings a back-end by an entry point whose name is the back-end's and whose object is its record:
+
+    [project.entry-points."scenegen.depth_estimators"]
+    flat = "scenegen_flat:FLAT"
+
+Entry points are read when a configuration is; what they name is imported when it is first asked for.
+"""
+
+from scenegen.registry.backend import (
+    Backend,
+    CameraEstimator,
+    Chosen,
+    DepthEstimator,
+    Gives,
+    ObjectGenerator,
+    Segmenter,
+)
+from scenegen.registry.port import (
+    CAMERA_ESTIMATORS,
+    DEPTH_ESTIMATORS,
+    OBJECT_GENERATORS,
+    OWN,
+    PORTS,
+    SEGMENTERS,
+    Offer,
+    Port,
+)
+
+__all__ = [
+    "CAMERA_ESTIMATORS",
+    "DEPTH_ESTIMATORS",
+    "OBJECT_GENERATORS",
+    "OWN",
+    "PORTS",
+    "SEGMENTERS",
+    "Backend",
+    "CameraEstimator",
+    "Chosen",
+    "DepthEstimator",
+    "Gives",
+    "ObjectGenerator",
+    "Offer",
+    "Port",
+    "Segmenter",
+]

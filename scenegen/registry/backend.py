@@ -1,0 +1,137 @@
+"""The record of a back-end: everything that the rest of the program knows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Integer, UInt8, UInt16
+
+    from scenegen.config import TextureConfig
+    from scenegen.generator import MadeObject, ObjectView
+    from scenegen.models import Model
+    from scenegen.perception import CameraEstimate, DepthEstimate, Names, Segmentation
+    from scenegen.perception.prompts import Prompt
+    from scenegen.records import Intrinsics
+    from scenegen.runtime import Runtime
+
+C = TypeVar("C", bound=BaseModel)
+"""Settings of a back-end."""
+
+Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "mesh", "material"]
+"""What a back-end can give. `metres`: its depth has a scale that is measured rather than assumed."""
+
+
+def no_weights(settings: Any) -> Mapping[str, str]:
+    """Weights of a back-end that has none."""
+    return {}
+
+
+def no_models(settings: Any) -> Sequence[str]:
+    """Fetched models of a back-end that needs none."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend(Generic[C]):
+    """One way to do one step.
+
+    What it imports is in the record's module only as far as it is quick to import: `run` imports the rest itself.
+    """
+
+    config: type[C]
+    """Its settings, a `scenegen.config.BackendConfig`. The default of their field `method` is the back-end's name."""
+    run: Callable[..., Any]
+    """What it does: a function of a module. Its result depends on its arguments, the code of its package and `weights` alone."""
+    gives: tuple[Gives, ...]
+    weights: Callable[[C], Mapping[str, str]] = no_weights
+    """Name and revision, or digest, of the weights that it computes with under some settings; without any it needs no
+    graphics card."""
+    licence: str = "none: no weights"
+    """Of the weights."""
+    models: Sequence[Model] = ()
+    """Weight files for `scenegen models` to list and fetch."""
+    needs: Callable[[C], Sequence[str]] = no_models
+    """Names of the models that must have been fetched for some settings."""
+    packages: Sequence[str] = ()
+    """Distributions that it needs besides those of its own package, as `name>=version`."""
+    extra: str = ""
+    """The extra of scenegen that brings them."""
+    provider: str = ""
+    """Name and version of the distribution that brought it; set when it is found, empty for scenegen's own."""
+
+    @property
+    def name(self) -> str:
+        """What a configuration calls it."""
+        return str(self.config.model_fields["method"].default)
+
+    def signed(self, made_by: str) -> str:
+        """What log, manifest and report say of who made something: what the back-end says, and where it comes from."""
+        return f"{made_by} ({self.provider})" if self.provider else made_by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmenter(Backend[C]):
+    """Finds the separate objects of a photo (sRGB): one for each prompt if there are any, else all. Finding none is no error.
+
+    Its settings are a `scenegen.config.SegmenterConfig`; a `PromptedSegmenterConfig` if it can be given prompts.
+    """
+
+    run: Callable[[UInt8[np.ndarray, "h w 3"], Sequence[Prompt], C, Runtime], Segmentation]
+    name_objects: (
+        Callable[[UInt8[np.ndarray, "h w 3"], UInt16[np.ndarray, "h w"], Sequence[int], C, Runtime], Names] | None
+    ) = None
+    """Says what some objects of a picture of ids are called that somebody else has drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthEstimator(Backend[C]):
+    """Finds how far away everything in a photo (sRGB) is, given the id of the object that each pixel shows, and the camera."""
+
+    run: Callable[
+        [UInt8[np.ndarray, "h w 3"], Integer[np.ndarray, "h w"], Intrinsics, C, Runtime],
+        DepthEstimate,
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraEstimator(Backend[C]):
+    """Judges field of view and gravity from a photo (sRGB)."""
+
+    run: Callable[[UInt8[np.ndarray, "h w 3"], C, Runtime], CameraEstimate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectGenerator(Backend[C]):
+    """Makes an object, with its material, from one view of it. Another seed gives another hidden side, and the same visible one.
+
+    `run` raises `InputError` if the view shows too little to make anything of.
+    """
+
+    run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject]
+    largest_crop: int = 768
+    """Most pixels along a side of the view that it makes use of."""
+
+
+B = TypeVar("B", bound=Backend[Any])
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[B]):
+    """A back-end with its settings."""
+
+    backend: B
+    settings: Any
+
+    def weights(self) -> Mapping[str, str]:
+        """Revisions of the weights it computes with."""
+        return self.backend.weights(self.settings)
+
+    def needs(self) -> Sequence[str]:
+        """Names of the models that must have been fetched."""
+        return self.backend.needs(self.settings)

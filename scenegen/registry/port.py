@@ -1,0 +1,175 @@
+"""Ports: the places where a back-end fits in, and the look-up of those that there are."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic
+
+from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
+
+import scenegen
+from scenegen.errors import UsageError, one_line
+from scenegen.registry.backend import B, CameraEstimator, Chosen, DepthEstimator, ObjectGenerator, Segmenter
+from scenegen.spelling import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+OWN = "scenegen-3d"
+"""The distribution that this package is part of."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A back-end that a distribution says it has. It is not imported yet."""
+
+    entry: EntryPoint
+    provider: str
+    """As `Backend.provider`."""
+
+    @property
+    def name(self) -> str:
+        """What a configuration calls it."""
+        return self.entry.name
+
+
+@dataclass(frozen=True)
+class Port(Generic[B]):
+    """A place for back-ends of one kind."""
+
+    group: str
+    """Of the entry points."""
+    noun: str
+    """What its back-ends are, in messages."""
+    record: type[B]
+
+    def offers(self) -> Mapping[str, Sequence[Offer]]:
+        """Those there are, by name in alphabetical order; several where distributions use the same name."""
+        return _offers().get(self.group, {})
+
+    def backend(self, name: str) -> B:
+        """The back-end of a name, imported.
+
+        Raises:
+            UsageError: if there is none or more than one, or it cannot be imported or is no back-end.
+        """
+        offers = self.offers().get(name, ())
+        if not offers:
+            known = ", ".join(self.offers()) or "none; install scenegen again"
+            hint = did_you_mean(name, self.offers())
+            raise UsageError(f"no {self.noun} is called {one_line(repr(name), 80)}.{hint} There are: {known}.")
+        if len(offers) > 1:
+            raise UsageError(
+                f"the {self.noun} {name} comes from {' and '.join(offer.provider for offer in offers)}; uninstall all but one."
+            )
+        return _loaded(self, offers[0])
+
+    def usable(self) -> Iterator[B]:
+        """Every back-end that can be imported; of the others the log says why not."""
+        for name in self.offers():
+            try:
+                yield self.backend(name)
+            except UsageError as error:
+                logger.warning("%s", error)
+
+    def of(self, settings: Any) -> B:
+        """The back-end whose settings these are."""
+        return self.backend(settings.method)
+
+    def chosen(self, settings: Any) -> Chosen[B]:
+        """The back-end whose settings these are, with them."""
+        return Chosen(self.of(settings), settings)
+
+    def settings(self, value: Any) -> Any:
+        """The settings that `value` stands for: settings, a mapping with a `method`, or a method alone. For pydantic.
+
+        Raises:
+            ValueError: if it names no back-end that can be used.
+            pydantic.ValidationError: from the back-end's own model.
+        """
+        if isinstance(value, str):
+            value = {"method": value}
+        name = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
+        if not isinstance(name, str):
+            raise PydanticCustomError(
+                "method", "it must name its `method`, one of: {known}", {"known": ", ".join(self.offers())}
+            )
+        try:
+            config: type[BaseModel] = self.backend(name).config
+        except UsageError as error:
+            raise PydanticCustomError("method", "{problem}", {"problem": str(error).rstrip(".")}) from error
+        return config.model_validate(value)
+
+
+SEGMENTERS: Port[Segmenter[Any]] = Port("scenegen.segmenters", "segmenter", Segmenter)
+DEPTH_ESTIMATORS: Port[DepthEstimator[Any]] = Port("scenegen.depth_estimators", "depth estimator", DepthEstimator)
+CAMERA_ESTIMATORS: Port[CameraEstimator[Any]] = Port("scenegen.camera_estimators", "camera estimator", CameraEstimator)
+OBJECT_GENERATORS: Port[ObjectGenerator[Any]] = Port("scenegen.generators", "generator", ObjectGenerator)
+PORTS: tuple[Port[Any], ...] = (SEGMENTERS, DEPTH_ESTIMATORS, CAMERA_ESTIMATORS, OBJECT_GENERATORS)
+
+
+@functools.cache
+def _offers() -> Mapping[str, Mapping[str, Sequence[Offer]]]:
+    """By group and name."""
+    found: dict[str, dict[str, list[Offer]]] = defaultdict(lambda: defaultdict(list))
+    for port in PORTS:
+        named = found[port.group]
+        for offer in (*_own(port.group), *_of_others(port.group)):
+            first = named[offer.name][0] if named[offer.name] else None
+            if first is None or first.provider:
+                named[offer.name].append(offer)
+            else:
+                logger.warning("%s has the %s %s too; scenegen's own is used", offer.provider, port.noun, offer.name)
+    return {group: {name: tuple(named[name]) for name in sorted(named)} for group, named in found.items()}
+
+
+def _own(group: str) -> Iterator[Offer]:
+    """Those of this package: as its metadata says, or where it is not installed, as its source says."""
+    checkout = _checkout()
+    if checkout is None:
+        found = [entry for entry in entry_points(group=group) if entry.dist is not None and entry.dist.name == OWN]
+    else:
+        found = [EntryPoint(name, value, group) for name, value in checkout.get(group, {}).items()]
+    return (Offer(entry, "") for entry in found)
+
+
+def _of_others(group: str) -> Iterator[Offer]:
+    for entry in entry_points(group=group):
+        if entry.dist is not None and entry.dist.name != OWN:
+            yield Offer(entry, f"{entry.dist.name} {entry.dist.version}")
+
+
+@functools.cache
+def _checkout() -> Mapping[str, Mapping[str, str]] | None:
+    """Entry points of the source that this package is imported from; None where it is installed."""
+    path = Path(scenegen.__file__).resolve().parents[1] / "pyproject.toml"
+    if not path.is_file():
+        return None
+    project = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    groups: Mapping[str, Mapping[str, str]] | None = project.get("entry-points", {})
+    return groups if project.get("name") == OWN else None
+
+
+@functools.cache
+def _loaded(port: Port[B], offer: Offer) -> B:
+    whose = f"the {port.noun} {offer.name}{offer.provider and f' of {offer.provider}'}"
+    try:
+        found = offer.entry.load()
+    except Exception as error:  # what a package raises when it is imported is not ours to know
+        raise UsageError(
+            f"{whose} cannot be imported: {type(error).__name__}: {one_line(str(error), 200)}. Install it again, or remove it."
+        ) from error
+    if not isinstance(found, port.record):
+        raise UsageError(
+            f"{whose} is {offer.entry.value}, a {type(found).__name__}; it must be a {port.record.__name__}."
+        )
+    if found.name != offer.name:
+        raise UsageError(f"{whose} has settings whose `method` is {found.name!r}; it must be {offer.name!r}.")
+    return replace(found, provider=offer.provider)
