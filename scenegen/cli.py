@@ -12,10 +12,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -26,7 +24,9 @@ from scenegen.cli_options import (
     PromptOptions,
     RunOptions,
     SceneRunOptions,
+    check_object,
     refuse_with_ray,
+    scene_config,
 )
 from scenegen.errors import (
     EXIT_DONE,
@@ -49,9 +49,6 @@ if TYPE_CHECKING:
 
     from scenegen.config import Config
     from scenegen.inputs import Inputs
-    from scenegen.runtime import Runtime
-    from scenegen.store import Store
-    from stages.graph import Submit
     from stages.run import Result
 
 logger = logging.getLogger(__name__)
@@ -116,13 +113,7 @@ def scene(
     check_path(out)
     _refuse_command(images)
     found, single = find_photos(images), is_single(images)
-    named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
-    if seed is not None:
-        named["seed"] = seed
-    config = config_options.load(named)
-    if prompts := prompt_options.settings():
-        _check_prompted(config, masks, single)
-        config = config_options.load({**named, "segment": prompts})
+    config = scene_config(config_options, prompt_options, masks=masks is not None, single=single, fov=fov, seed=seed)
     log_skipped(found.skipped)
     codes = [InputError.exit_code for item in found.skipped if item.failed]
     todo: list[Inputs] = []
@@ -137,19 +128,6 @@ def scene(
     if todo:
         codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(found.photos) > 1)
     return overall(codes)
-
-
-def _check_prompted(config: Config, masks: Path | None, single: bool) -> None:
-    """Refuses prompts that nobody would answer."""
-    if not hasattr(config.segment, "points"):
-        raise UsageError(
-            f"--box and --point need a segmenter that answers prompts; {config.segment.method!r} does not. Use --preset "
-            "embedded or pixal3d."
-        )
-    if masks is not None:
-        raise UsageError("--masks and --box or --point contradict each other; drop one of them.")
-    if not single:
-        raise UsageError("--box and --point are pixels of one photo; give one photo.")
 
 
 def _refuse_command(words: list[str]) -> None:
@@ -174,14 +152,12 @@ def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, singl
 def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
     """The exit code of each photo; log lines name the photo where `named` says so."""
     from scenegen.destination import check_folder
+    from scenegen.inputs import needs_segmenter
     from scenegen.models.needed import require_models
 
     start = time.monotonic()
     runtime = run_options.runtime()
-    # A PNG or WebP may bring its masks in its alpha channel.
-    opaque = any(inputs.photo.suffix.lower() not in (".png", ".webp") for inputs in todo)
-    prompted = getattr(config.segment, "boxes", ()) or getattr(config.segment, "points", ())
-    segments = (opaque or bool(prompted)) and any(not inputs.masks for inputs in todo)
+    segments = any(needs_segmenter(inputs, config) for inputs in todo)
     measures = any(inputs.depth is None for inputs in todo)
     require_models(config, runtime, segments, measures, generates=run_options.ray is None)
     check_folder(out)
@@ -219,12 +195,7 @@ def regenerate(
         seed: Its new seed; by default the one after its last.
     """
     log_options.apply()
-    from scenegen.config import MAX_ID, MAX_SEED
-
-    if not 1 <= object_id <= MAX_ID:
-        raise UsageError(f"`object` is {object_id}; it must be at least 1 and at most {MAX_ID}.")
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"`seed` is {seed}; it must be at least 0 and at most {MAX_SEED}.")
+    check_object(object_id, seed)
     run_options.check()
     start = time.monotonic()
     folder = folder.resolve()
@@ -245,14 +216,17 @@ def regenerate(
 
     config = read_manifest(folder).config
     require_models(config, runtime, segments=False, measures=False)
-    from stages.graph import on_devices
     from stages.run import open_store
     from stages.run import regenerate as run
+    from stages.workplace import workplace
 
     store = open_store(folder.parent)
-    names = _process_devices(config, runtime, run_options.isolate, at_once=1)
     title = f"{folder.name}, object {object_id}"
-    with on_devices(names) as placed, _local_submit(store, runtime, 1, title, placed) as submit:
+    with (
+        workplace(store, config, runtime, 1, isolate=run_options.isolate) as place,
+        watching(title) as watch,
+        place.submit(watch) as submit,
+    ):
         result = run(folder, object_id, seed, store, runtime, submit)
     return _say_result(result, time.monotonic() - start)
 
@@ -391,8 +365,8 @@ def evaluate(
     from scenegen.models.needed import require_models
     from scenegen.store import disk_errors
     from stages.evaluate import GivenTruth, evaluate_scenes
-    from stages.graph import on_devices
     from stages.run import open_store
+    from stages.workplace import workplace
 
     log_options.apply()
     run_options = SceneRunOptions(device=device, offline=offline, jobs=jobs)
@@ -410,9 +384,11 @@ def evaluate(
     check_folder(out)
     check_file(json_, "json")
     store = open_store(out)
-    names = _process_devices(config, runtime, run_options.isolate, run_options.workers())
-    workers = len(names) or run_options.workers()
-    with on_devices(names) as placed, _local_submit(store, runtime, workers, str(scenes), placed) as submit:
+    with (
+        workplace(store, config, runtime, run_options.workers()) as place,
+        watching(str(scenes)) as watch,
+        place.submit(watch) as submit,
+    ):
         found = evaluate_scenes(folders, config, settings, GivenTruth(true_masks, true_depth), store, runtime, submit)
     with disk_errors(json_.parent):
         json_.parent.mkdir(parents=True, exist_ok=True)
@@ -633,49 +609,19 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
             )
         )
         return
-    from stages.graph import on_devices
     from stages.run import open_store, photo_to_scene
+    from stages.workplace import workplace
 
     # Absolute, as other machines may have to find it.
     store = open_store(out.absolute() if run_options.ray else out)
-    names = () if run_options.ray else _process_devices(config, runtime, run_options.isolate, workers)
     # Here, so that the weights stay loaded from one photo to the next.
-    with on_devices(names) as placed:
-        if run_options.ray:
-            from stages.cluster import cluster_submit, join_cluster
-
-            join_cluster(run_options.ray)
-            placed = partial(cluster_submit, store=store, runtime=runtime)
+    with workplace(store, config, runtime, workers, isolate=run_options.isolate, ray=run_options.ray) as place:
 
         def run(inputs: Inputs, title: str) -> Result:
-            with _local_submit(store, runtime, len(names) or workers, title, placed) as submit:
+            with watching(title) as watch, place.submit(watch) as submit:
                 return photo_to_scene(inputs, config, store, runtime, submit)
 
         yield run
-
-
-def _process_devices(config: Config, runtime: Runtime, isolate: bool, at_once: int) -> tuple[str, ...]:
-    from stages.devices import process_devices
-    from stages.graph import weights_in_use
-
-    return process_devices(runtime, weights_in_use(config), isolate, at_once)
-
-
-@contextlib.contextmanager
-def _local_submit(
-    store: Store, runtime: Runtime, workers: int, title: str, placed: Callable[[Submit], Submit]
-) -> Iterator[Submit]:
-    """`submit` that runs the stages from this process, where `placed` puts them, with their progress shown."""
-    from stages.graph import local_submit
-    from stages.run import watched
-
-    executor = ThreadPoolExecutor(workers)
-    try:
-        with watching(title) as watch:
-            yield placed(watched(local_submit(store, runtime, executor), watch))
-    finally:
-        # Nothing is waited for: after an error or an interruption the results would not be used.
-        executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _need_prefect() -> None:

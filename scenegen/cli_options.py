@@ -121,6 +121,16 @@ def refuse_with_ray(ray: str | None, isolate: bool) -> None:
         raise UsageError("--ray and --isolate contradict each other; drop one of them.")
 
 
+def check_object(object_id: int, seed: int | None) -> None:
+    """Refuses an object's id and seed that no object can have."""
+    from scenegen.config import MAX_ID, MAX_SEED
+
+    if not 1 <= object_id <= MAX_ID:
+        raise UsageError(f"`object` is {object_id}; it must be at least 1 and at most {MAX_ID}.")
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise UsageError(f"`seed` is {seed}; it must be at least 0 and at most {MAX_SEED}.")
+
+
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
 class ConfigOptions:
@@ -133,7 +143,7 @@ class ConfigOptions:
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
     """One setting, as a.b=c; may be repeated."""
     export: str | None = None
-    """More formats to write, separated by commas: obj, ply, stl, objects for one GLB per object, or what other packages bring."""
+    """More formats to write, separated by commas: obj, ply, stl, and objects for one GLB per object."""
 
     def load(self, named: dict[str, Any] | None = None) -> Config:
         """The resolved configuration, the `named` options laid over it."""
@@ -166,6 +176,47 @@ class PromptOptions:
         if not all(points):
             raise UsageError(f"`point` is empty; give {spelling}.")
         return {name: values for name, values in (("boxes", boxes), ("points", points)) if values}
+
+
+def scene_config(
+    config_options: ConfigOptions,
+    prompt_options: PromptOptions,
+    *,
+    masks: bool,
+    single: bool,
+    fov: float | None,
+    seed: int | None,
+) -> Config:
+    """The configuration that the options of a scene come to.
+
+    Args:
+        config_options: sources of the configuration.
+        prompt_options: which objects to make.
+        masks: whether masks are given.
+        single: whether there is one photo only.
+        fov: horizontal field of view in degrees.
+        seed: of everything random.
+
+    Raises:
+        UsageError: for a setting that is not allowed, and for prompts that nobody would answer.
+    """
+    named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
+    if seed is not None:
+        named["seed"] = seed
+    config = config_options.load(named)
+    prompts = prompt_options.settings()
+    if not prompts:
+        return config
+    if not hasattr(config.segment, "points"):
+        raise UsageError(
+            f"--box and --point need a segmenter that answers prompts; {config.segment.method!r} does not. Use --preset "
+            "embedded or pixal3d."
+        )
+    if masks:
+        raise UsageError("--masks and --box or --point contradict each other; drop one of them.")
+    if not single:
+        raise UsageError("--box and --point are pixels of one photo; give one photo.")
+    return config_options.load({**named, "segment": prompts})
 
 
 def _numbers(text: str, option: str, spelling: str, counts: tuple[int, ...]) -> list[float]:

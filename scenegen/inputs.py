@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from scenegen.config import Config
 from scenegen.errors import InputError
 from scenegen.listing import PICTURE_SUFFIXES, log_skipped, pictures
 
@@ -38,6 +39,13 @@ class Inputs:
     masks: tuple[Path, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
     depth: Path | None = None
+
+
+def needs_segmenter(inputs: Inputs, config: Config) -> bool:
+    """Whether objects must be found in the photo. A PNG or WebP may bring its masks in its alpha channel, which counts unless
+    prompts say what to make."""
+    prompted = getattr(config.segment, "boxes", ()) or getattr(config.segment, "points", ())
+    return not inputs.masks and (bool(prompted) or inputs.photo.suffix.lower() not in (".png", ".webp"))
 
 
 def is_single(words: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import io
 import json
 import logging
 import threading
@@ -81,12 +82,62 @@ def watching(title: str) -> Iterator[Watch]:
     """A watch for one photo: live where standard error is a terminal and log lines are wanted, else `log_event`."""
     if not console().is_terminal or logs_are_json() or not logger.isEnabledFor(logging.INFO):
         yield log_event
-        return
+    else:
+        with _live_table(title) as watch:
+            yield watch
+
+
+@contextlib.contextmanager
+def showing(title: str, wanted: bool | None) -> Iterator[Watch]:
+    """A watch for one photo whose scene a Python program makes, rather than the command line.
+
+    Args:
+        title: of the table.
+        wanted: True shows a table in a notebook or on a terminal, and lines on standard error elsewhere. None shows the table
+            in a notebook only. Where nothing is shown, `log_event` watches.
+    """
+    if wanted is not False and console().is_jupyter:
+        yield _notebook_table(title)
+    elif not wanted:
+        yield log_event
+    elif console().is_terminal:
+        with _live_table(title) as watch:
+            yield watch
+    else:
+        yield _print_end
+
+
+@contextlib.contextmanager
+def _live_table(title: str) -> Iterator[Watch]:
     from rich.live import Live
 
     board = _Board(title)
     with Live(console=console(), get_renderable=board.shown, refresh_per_second=4, transient=True):
         yield board.show
+
+
+def _print_end(event: Event) -> None:
+    if event.state in ("done", "found", "failed"):
+        console().print(f"{event.label}: {f'{event.seconds:.1f} s' if event.state == 'done' else event.state}")
+
+
+def _notebook_table(title: str) -> Watch:
+    """Watches by a table under the cell, redrawn in place."""
+    from IPython.display import display
+    from rich.console import Console
+
+    board, lock = _Board(title), threading.Lock()
+    cell = display({"text/plain": title}, raw=True, display_id=True)
+
+    def show(event: Event) -> None:
+        with lock:
+            board.show(event)
+            page = Console(file=io.StringIO(), record=True, width=100, force_jupyter=False, markup=False, emoji=False)
+            page.print(board.shown())
+            html = page.export_html(inline_styles=True, code_format="<pre>{code}</pre>", clear=False)
+            cell.update({"text/plain": page.export_text(), "text/html": html}, raw=True)
+
+    return show
 
 
 class _Board:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from scenegen.digest import sha256_file
 from scenegen.documents import read_json
@@ -141,13 +141,7 @@ def _needed(store: Store) -> set[str]:
             found |= {artifact.path for artifact in artifacts(manifest["source"])}
         except (OSError, ValueError, LookupError, TypeError) as error:
             logger.warning("%s cannot be read (%s): what its scene was made with counts as not needed", path, error)
-    for stage, key in keys:
-        folder = f"{stage}/{key[:2]}/{key}"
-        found.add(folder)
-        with contextlib.suppress(OSError, ValueError, DamagedError):
-            record = parse_entry((store.root / folder / ENTRY).read_bytes(), stage, key).record
-            found |= {"/".join(PurePosixPath(artifact.path).parts[:3]) for artifact in artifacts(record)}
-    return found
+    return found | store.reached(keys)
 
 
 def _size(path: Path) -> int:

@@ -20,7 +20,7 @@ import stat
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -46,6 +46,8 @@ PRUNING = "prune.lock"
 """Lock that is held while it is decided what can go, and while a job shows that it begins."""
 UNPUSHED = "unpushed"
 INPUTS = "input"
+ENTRY_PATH = re.compile(r"[a-z_]+/[0-9a-f]{2}/[0-9a-f]{64}")
+"""Of an entry's folder, relative to the root."""
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -253,6 +255,36 @@ class Store:
         if self._unpushed(stage, key).exists():
             self._push(self.mirror, stage, key)
         return entry
+
+    def reached(self, keys: Iterable[tuple[str, str]]) -> set[str]:
+        """Folders of entries, by stage and key, and the folders and input files that their records refer to, relative to
+        the root. An entry that is not here, or cannot be read, refers to nothing."""
+        found: set[str] = set()
+        for stage, key in keys:
+            folder = entry_folder(stage, key)
+            found.add(folder)
+            with contextlib.suppress(OSError, ValueError, DamagedError):
+                record = parse_entry((self.root / folder / ENTRY).read_bytes(), stage, key).record
+                found |= {"/".join(PurePosixPath(artifact.path).parts[:3]) for artifact in artifacts(record)}
+        return found
+
+    def take(self, other: Store, path: str) -> None:
+        """Copies what lies at a path of another store, as `reached` names it: nothing if it is here already, or not there.
+
+        Raises:
+            ResourceError: if the disk cannot be written.
+        """
+        if path.startswith(f"{INPUTS}/"):
+            self.ingest(other.root / path)
+        if ENTRY_PATH.fullmatch(path) is None:
+            return
+        stage, _, key = path.split("/")
+        if self.find(stage, key) is None and (entry := other.find(stage, key)) is not None:
+            with self.staging() as folder, disk_errors(folder):
+                for name in entry.files:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(other.root / path / name, folder / name)
+                self._commit_here(folder, entry)
 
     def discard(self, stage: str, key: str, reason: str) -> None:
         """Removes an entry that was found and cannot be used."""

@@ -114,14 +114,12 @@ def regenerate(
         ScenegenError: from the stage or the publication that failed.
     """
     manifest = read_manifest(folder)
-    if not is_safe_name(manifest.source.name):
-        raise InputError(f"{folder / MANIFEST} is damaged at `source.name`; make the scene again.")
+    check_source(manifest, folder, store)
     ids = {placed.id for placed in manifest.objects}
     ids |= {failure.object for failure in manifest.failures if failure.object is not None}
     if object_id not in ids:
         known = ", ".join(str(known) for known in sorted(ids)) or "none"
         raise UsageError(f"No object {object_id} in {folder}; objects: {known}.")
-    _check_stored(manifest, store)
     last = manifest.config.object_settings(object_id).seed
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
@@ -257,11 +255,22 @@ def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:
     )
 
 
-def _check_stored(manifest: Manifest, store: Store) -> None:
+def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
     """Fails unless the store still has what the user gave.
 
-    A manifest is a file anyone may have written: its paths must stay in the store, its digests must hold.
+    A manifest is a file anyone may have written: its name must be that of a folder, its paths must stay in the store, its
+    digests must hold.
+
+    Args:
+        manifest: of the scene.
+        folder: that it was read from.
+        store: beside that folder.
+
+    Raises:
+        InputError: if the name is none, or a file is gone or changed.
     """
+    if not is_safe_name(manifest.source.name):
+        raise InputError(f"{folder / MANIFEST} is damaged at `source.name`; make the scene again.")
     given, source = manifest.given, manifest.source
     stored = [("IMAGE", given.photo, source.photo)]
     stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]

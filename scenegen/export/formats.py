@@ -1,22 +1,25 @@
 """Formats written on request beside GLB and USD: OBJ, PLY, STL, and a GLB for each object.
 
-Each writer takes a scene and a folder: it writes into an existing folder and returns the paths it wrote. The
+Each exporter is a function `(scene, folder) -> files`: it writes into an existing folder and returns the paths it wrote. The
 same scene gives the same bytes. OBJ, PLY and STL are in the world frame: metres, Y up, the floor at height 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-import numpy as np
-from PIL import Image
 
 from scenegen.export.glb import write_object
 from scenegen.export.parts import GENERATOR, Part, PartScene, about_part, prepared
+from scenegen.geometry.interchange import to_trimesh
 
 if TYPE_CHECKING:
     import trimesh
+
+Exporter = Callable[[PartScene, Path], list[Path]]
+"""Writes a scene into a folder. Returns the files."""
 
 
 def write_obj(scene: PartScene, folder: Path) -> list[Path]:
@@ -117,33 +120,17 @@ def write_objects(scene: PartScene, folder: Path) -> list[Path]:
     return written
 
 
+EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
+    {"obj": write_obj, "ply": write_ply, "stl": write_stl, "objects": write_objects}
+)
+"""By the names that `export.formats` takes."""
+
+
 def as_trimesh(part: Part) -> trimesh.Trimesh:
-    """A part as a `trimesh.Trimesh` in the world frame (metres, Y up), with its base colour as texture and its name in
-    `metadata["name"]`. Vertices stay split along the seams of the texture.
+    """A part as a `trimesh.Trimesh` in the world frame (metres, Y up), see `scenegen.geometry.interchange.to_trimesh`.
 
     Raises:
         ObjectError: if `part` is an object that cannot be converted.
     """
-    import trimesh
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
-
     with about_part(part):
-        mesh = part.mesh.transformed(part.world_from_part)
-        packed = mesh.metallic_roughness
-        material = PBRMaterial(
-            name=part.name,
-            baseColorTexture=Image.fromarray(mesh.base_color),
-            metallicRoughnessTexture=None if packed is None else Image.fromarray(packed),
-            metallicFactor=mesh.metallic if packed is None else 1.0,
-            roughnessFactor=mesh.roughness if packed is None else 1.0,
-        )
-        # trimesh counts v from the bottom, glTF from the top.
-        upright = np.stack([mesh.uv[:, 0], 1 - mesh.uv[:, 1]], axis=1)
-        return trimesh.Trimesh(
-            mesh.vertices,
-            mesh.faces,
-            visual=TextureVisuals(uv=upright, material=material),
-            metadata={"name": part.name},
-            process=False,
-        )
+        return to_trimesh(part.mesh.transformed(part.world_from_part), part.name)

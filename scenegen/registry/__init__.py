@@ -13,7 +13,6 @@ from scenegen.registry.backend import (
     CameraEstimator,
     Chosen,
     DepthEstimator,
-    Exporter,
     Gives,
     ObjectGenerator,
     Segmenter,
@@ -21,7 +20,6 @@ from scenegen.registry.backend import (
 from scenegen.registry.port import (
     CAMERA_ESTIMATORS,
     DEPTH_ESTIMATORS,
-    EXPORTERS,
     OBJECT_GENERATORS,
     OWN,
     PORTS,
@@ -33,7 +31,6 @@ from scenegen.registry.port import (
 __all__ = [
     "CAMERA_ESTIMATORS",
     "DEPTH_ESTIMATORS",
-    "EXPORTERS",
     "OBJECT_GENERATORS",
     "OWN",
     "PORTS",
@@ -42,7 +39,6 @@ __all__ = [
     "CameraEstimator",
     "Chosen",
     "DepthEstimator",
-    "Exporter",
     "Gives",
     "ObjectGenerator",
     "Offer",

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.spatial import cKDTree
 
+from scenegen.documents import parse_json
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.ids import shows_object
 
@@ -100,5 +101,9 @@ def to_json(graph: nx.DiGraph) -> str:
 
 
 def from_json(text: str) -> nx.DiGraph:
-    """Reads what `to_json` wrote."""
-    return nx.node_link_graph(json.loads(text), directed=True, multigraph=False, edges="edges")
+    """Reads what `to_json` wrote.
+
+    Raises:
+        ValueError, LookupError, TypeError, networkx.NetworkXError: if it is something else.
+    """
+    return nx.node_link_graph(parse_json(text), directed=True, multigraph=False, edges="edges")

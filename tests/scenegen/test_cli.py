@@ -64,10 +64,7 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--preset", "pixal"], "Did you mean pixal3d?"),
         (["a.jpg", "--presett", "x"], "Did you mean --preset?"),
         (["a.jpg", "--set", "generate.guidence=1"], "Did you mean guidance?"),
-        (
-            ["a.jpg", "--export", "obj,fbx"],
-            "`export.formats.1`: no exporter is called 'fbx'. There are: obj, objects, ply, stl",
-        ),
+        (["a.jpg", "--export", "obj,fbx"], "`export.formats.1`: Input should be 'obj', 'ply', 'stl' or 'objects'"),
         (["models", "fetch", "sam-vitb"], "Did you mean sam-vit_b?"),
         (["a.jpg", "--device", "cudaa"], "Did you mean cuda?"),
         (["a.jpg", "--quiet", "--verbose"], "contradict"),
@@ -412,6 +409,7 @@ def test_quiet_shows_no_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 STUCK = """
 import subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor
 import scenegen.__main__ as entry
 import scenegen.cli as cli
 from scenegen.system.processes import descendants
@@ -423,7 +421,7 @@ def stuck(waits: bool):
     child = subprocess.Popen([sys.executable, "-c", parent])
     while not descendants(child.pid):
         time.sleep(0.01)
-    executor = cli.ThreadPoolExecutor(1)
+    executor = ThreadPoolExecutor(1)
     try:
         future = executor.submit(time.sleep, 99)
         print(child.pid, *descendants(child.pid), flush=True)

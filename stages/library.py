@@ -1,0 +1,429 @@
+"""scenegen from Python: `make` a scene of a photo, look at it, `save` it; `load` one that was saved.
+
+    import scenegen
+
+    scene = scenegen.make("photo.jpg")
+    scene.objects[0].mesh.show()
+    scene.save("out")
+
+A scene that is not saved lies in a temporary folder, which is removed with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Float64
+
+from scenegen.camera import camera_matrix, project, transform
+from scenegen.cli_options import ConfigOptions, PromptOptions, RunOptions, SceneRunOptions, check_object, scene_config
+from scenegen.destination import check_folder
+from scenegen.errors import InputError, one_line
+from scenegen.export.formats import as_trimesh
+from scenegen.export.glb import read_glb
+from scenegen.export.manifest import Manifest, publish, read_manifest
+from scenegen.export.parts import Part, PartScene
+from scenegen.inputs import companions, folder_names, needs_segmenter
+from scenegen.models.needed import require_models
+from scenegen.progress import showing
+from scenegen.records import Artifact, Failure, Intrinsics, PlacedObject, Scores, artifacts
+from scenegen.scene.graph import from_json
+from scenegen.store import STORE, Store, disk_errors
+from stages.export import EXPORT
+from stages.report import REPORT
+from stages.run import check_source, open_store, photo_to_scene
+from stages.run import regenerate as make_anew
+from stages.workplace import workplace
+
+if TYPE_CHECKING:
+    import trimesh
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoCamera:
+    """The photo's camera: a pinhole camera in the world (metres, Y up, the floor at height 0)."""
+
+    intrinsics: Intrinsics
+    """Pixels; the centre of the top-left pixel is (0.5, 0.5)."""
+    world_from_camera: Float64[np.ndarray, "4 4"]
+    """Rigid. Camera frame: x right, y down, z forward."""
+
+    @property
+    def matrix(self) -> Float64[np.ndarray, "3 3"]:
+        """The intrinsic matrix K, in pixels."""
+        return camera_matrix(self.intrinsics)
+
+    def project(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
+        """Pixels (u, v) at which world points are seen.
+
+        Args:
+            points: world frame, metres, before the camera.
+
+        Example:
+            >>> camera = PhotoCamera(Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24), np.eye(4))
+            >>> camera.project(np.array([0.0, 0.0, 2.0])).tolist()
+            [32.0, 24.0]
+        """
+        return project(self.intrinsics, transform(np.linalg.inv(self.world_from_camera), points))
+
+
+@dataclass(frozen=True, eq=False)
+class SceneObject:
+    """One object of a scene."""
+
+    placed: PlacedObject
+    """All that is known of it, as in the manifest."""
+    part: Part
+    """Its mesh in its own frame, and its place."""
+
+    @property
+    def id(self) -> int:
+        """Number of the object in the masks; `PhotoScene.regenerate` takes it."""
+        return self.placed.id
+
+    @property
+    def name(self) -> str:
+        """Unique in the scene: its node in `scene.graph`, in the GLB and in the USD stage."""
+        return self.placed.name
+
+    @property
+    def label(self) -> str:
+        """What it is; empty if nothing named it."""
+        return self.placed.label
+
+    @property
+    def scores(self) -> Scores:
+        """How it agrees with the photo."""
+        return self.placed.scores
+
+    @cached_property
+    def mesh(self) -> trimesh.Trimesh:
+        """The textured mesh in the world frame (metres, Y up). Changing it changes no file."""
+        return as_trimesh(self.part)
+
+
+class PhotoScene:
+    """The scene of one photo, as `make`, `load` and `regenerate` return it. Files are read when they are first needed.
+
+    Args:
+        folder: a published folder, with the store that it was made in beside it.
+        temporary: a folder that is removed with this object, at the latest when Python ends.
+    """
+
+    def __init__(self, folder: Path, temporary: Path | None = None) -> None:
+        self.folder = folder
+        """The scene's files, as the command line writes them; a temporary folder unless the scene was loaded."""
+        self.manifest: Manifest = read_manifest(folder)
+        """How it was made: inputs, settings, seeds, versions, licences, warnings, timings."""
+        if temporary is not None:
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder, after the photo."""
+        return self.manifest.source.name
+
+    @cached_property
+    def objects(self) -> tuple[SceneObject, ...]:
+        """Every object, in the order of the manifest."""
+        parts = {part.name: part for part in self._parts.objects}
+        missing = [placed.name for placed in self.manifest.objects if placed.name not in parts]
+        if missing:
+            raise InputError(f"{self.folder / 'scene.glb'} lacks {', '.join(missing)}; make the scene again.")
+        return tuple(SceneObject(placed, parts[placed.name]) for placed in self.manifest.objects)
+
+    @cached_property
+    def background(self) -> Mapping[str, trimesh.Trimesh]:
+        """Floor and backdrop by name, textured, in the world frame (metres, Y up)."""
+        return {part.name: as_trimesh(part) for part in self._parts.background}
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """What is missing, and why; empty for a complete scene."""
+        return self.manifest.failures
+
+    @cached_property
+    def graph(self) -> nx.DiGraph:
+        """What stands on, hides, touches and holds what; see `scenegen.scene.graph`."""
+        path = self.folder / "scene_graph.json"
+        try:
+            return from_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, LookupError, TypeError, nx.NetworkXError) as error:
+            raise InputError(f"{path} cannot be read ({one_line(str(error))}); make the scene again.") from error
+
+    @cached_property
+    def camera(self) -> PhotoCamera:
+        """The photo's camera at its place in the world."""
+        return PhotoCamera(self._parts.intrinsics, self._parts.world_from_camera)
+
+    def to_trimesh(self) -> trimesh.Scene:
+        """Objects and background as a `trimesh.Scene` in the world frame, each under its name.
+
+        Example:
+            >>> scene = load("out/table")  # doctest: +SKIP
+            >>> scene.to_trimesh().show()  # doctest: +SKIP
+        """
+        import trimesh
+
+        return trimesh.Scene({**{item.name: item.mesh for item in self.objects}, **self.background})
+
+    def save(self, out: StrPath) -> Path:
+        """Writes the scene to a folder in `out`, byte for byte as the command line with `-o out` would.
+
+        What it was made from goes to the store in `out`, so that the command line goes on from there. A scene of the same name
+        in `out` is replaced; other files in its folder stay.
+
+        Args:
+            out: folder that gets the folder of the scene.
+
+        Returns:
+            The folder of the scene.
+
+        Raises:
+            UsageError: if there can be no such folder.
+            InputError: if a loaded scene has no store beside it any more.
+            ResourceError: if the disk cannot be written.
+
+        Example:
+            >>> make("examples/table.jpg").save("out")  # doctest: +SKIP
+            PosixPath('out/table')
+        """
+        check_folder(Path(out))
+        return _copied(self, Path(out))
+
+    def regenerate(
+        self,
+        object_id: int,
+        seed: int | None = None,
+        *,
+        device: str = "auto",
+        offline: bool = False,
+        isolate: bool = False,
+        progress: bool | None = None,
+    ) -> PhotoScene:
+        """Makes one object anew; the others stay where and as they are. This scene does not change.
+
+        Args:
+            object_id: `SceneObject.id` of the object, also of one that has failed.
+            seed: its new seed; by default the one after its last.
+            device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+            offline: never use the network.
+            isolate: make the object in a process of its own on the CPU too.
+            progress: as in `make`.
+
+        Returns:
+            The scene with the new object, in a temporary folder.
+
+        Raises:
+            UsageError: if the scene has no such object, or for an option that is not allowed.
+            InputError: if the store has lost what the scene was made from.
+            ScenegenError: from the stage that failed.
+
+        Example:
+            >>> scene = load("out/table").regenerate(3, seed=7)  # doctest: +SKIP
+            >>> scene.save("out")  # doctest: +SKIP
+            PosixPath('out/table')
+        """
+        check_object(object_id, seed)
+        options = RunOptions(device=device, offline=offline, isolate=isolate)
+        options.check()
+        runtime = options.runtime()
+        config = self.manifest.config
+        require_models(config, runtime, segments=False, measures=False)
+
+        with _temporary_folder() as out:
+            _copied(self, out)
+            store = open_store(out)
+            with (
+                workplace(store, config, runtime, 1, isolate=isolate) as place,
+                showing(f"{self.name}, object {object_id}", progress) as watch,
+                place.submit(watch) as submit,
+            ):
+                result = make_anew(out / self.name, object_id, seed, store, runtime, submit)
+            return PhotoScene(Path(result.folder), out)
+
+    @cached_property
+    def _parts(self) -> PartScene:
+        return read_glb(self.folder / "scene.glb")
+
+    def __repr__(self) -> str:
+        return f"<PhotoScene {self.name!r}: {len(self.manifest.objects)} objects, {self.manifest.state}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of it."""
+        rows = "".join(
+            f"<tr><td>{placed.id}</td><td>{escape(placed.label)}</td><td>{placed.scores.silhouette_iou:.3f}</td></tr>"
+            for placed in self.manifest.objects
+        )
+        head = "<tr><th>id</th><th>label</th><th>silhouette IoU</th></tr>"
+        return f"<table><caption>{escape(self.name)}, {self.manifest.state}</caption>{head}{rows}</table>"
+
+
+def make(
+    image: StrPath,
+    *,
+    masks: StrPath | None = None,
+    box: str | Sequence[str] = (),
+    point: str | Sequence[str] = (),
+    depth: StrPath | None = None,
+    fov: float | None = None,
+    seed: int | None = None,
+    preset: str | None = None,
+    config: StrPath | None = None,
+    set: str | Sequence[str] = (),
+    export: str | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    isolate: bool = False,
+    jobs: int | None = None,
+    ray: str | None = None,
+    progress: bool | None = None,
+) -> PhotoScene:
+    """Makes a scene of a photo. The options are those of the command line, by the same names.
+
+    No file is written but in a temporary folder, which is removed with the scene: `PhotoScene.save` keeps it. One object that
+    fails does not lose the others: see `PhotoScene.failures`.
+
+    Sums of numpy and scipy run on one thread of this process from then on, so that the same photo gives the same bytes.
+
+    Args:
+        image: the photo: JPEG, PNG or WebP.
+        masks: picture of object ids, or folder of pictures, one per object.
+        box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
+        point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.
+        depth: depth map (`.npy`, `.exr`, 16-bit `.png`).
+        fov: horizontal field of view of the camera in degrees.
+        seed: of everything random.
+        preset: `embedded`, `training-free` or `pixal3d`.
+        config: YAML file laid over the preset.
+        set: settings, as `"a.b=c"`.
+        export: more formats to write, separated by commas: `obj`, `ply`, `stl`, `objects`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        offline: never use the network.
+        isolate: make objects in processes of their own on the CPU too.
+        jobs: objects side by side on the CPU; by default one per core, at most 4.
+        ray: address of a Ray cluster that makes the objects. All its machines must see the temporary folder (`TMPDIR`).
+        progress: whether to show how far it is; by default in notebooks only.
+
+    Raises:
+        UsageError: for an option that is not allowed.
+        InputError: if the photo, the masks or the depth map cannot be used.
+        WeightsError: if weights or optional packages are missing.
+        ResourceError: if a device, memory or disk is absent or full.
+        ExportError: if the scene fails its own validation.
+
+    Example:
+        >>> scene = make("examples/table.jpg", set="read.max_side=256")  # doctest: +SKIP
+        >>> [item.label for item in scene.objects][:2]  # doctest: +SKIP
+        ['mug', 'bowl']
+        >>> scene.save("out")  # doctest: +SKIP
+        PosixPath('out/table')
+    """
+    options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
+    options.check()
+    settings = scene_config(
+        ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
+        PromptOptions(box=_texts(box), point=_texts(point)),
+        masks=masks is not None,
+        single=True,
+        fov=fov,
+        seed=seed,
+    )
+    photo = Path(image)
+    with _temporary_folder() as out:
+        (name,) = folder_names([photo], out)
+        inputs = companions(photo, name, _path(masks), _path(depth), single=True)
+        runtime = options.runtime()
+        require_models(
+            settings, runtime, needs_segmenter(inputs, settings), inputs.depth is None, generates=ray is None
+        )
+        store = open_store(out)
+        with (
+            workplace(store, settings, runtime, options.workers(), isolate=isolate, ray=ray) as place,
+            showing(photo.name, progress) as watch,
+            place.submit(watch) as submit,
+        ):
+            result = photo_to_scene(inputs, settings, store, runtime, submit)
+        return PhotoScene(Path(result.folder), out)
+
+
+def load(folder: StrPath) -> PhotoScene:
+    """Opens a scene that `PhotoScene.save` or the command line wrote. Nothing is written to its folder.
+
+    Args:
+        folder: of the scene, such as `out/photo`.
+
+    Raises:
+        InputError: if it is no folder of a scene.
+
+    Example:
+        >>> scene = load("out/table")  # doctest: +SKIP
+        >>> scene.graph.successors("floor")  # doctest: +SKIP
+    """
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise InputError(f"{folder} is not a folder; give one that scenegen has written, such as out/photo.")
+    return PhotoScene(path)
+
+
+def _texts(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _path(given: StrPath | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A fresh folder, which is removed if the block fails."""
+    with disk_errors(Path(tempfile.gettempdir())):
+        folder = Path(tempfile.mkdtemp(prefix="scenegen-")).resolve()
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _copied(scene: PhotoScene, out: Path) -> Path:
+    """Publishes a scene in `out`, with what it was made from and by in the store there. Returns its folder."""
+    manifest, origin = scene.manifest, Store(scene.folder.parent / STORE)
+    check_source(manifest, scene.folder, origin)
+    target = open_store(out)
+    with target.in_use():
+        for path in sorted(
+            {artifact.path for artifact in artifacts(manifest.source)}
+            | origin.reached((entry.stage, entry.key) for entry in manifest.stages)
+        ):
+            target.take(origin, path)
+        publish(target, out / scene.name, _published(manifest, target, scene.folder), manifest)
+    return out / scene.name
+
+
+def _published(manifest: Manifest, store: Store, folder: Path) -> list[tuple[str, Artifact]]:
+    """The files of a scene as they lie in the store."""
+    keys = {entry.stage: entry.key for entry in manifest.stages}
+    files: list[tuple[str, Artifact]] = []
+    for stage in (EXPORT, REPORT):
+        entry = store.find(stage.name, keys.get(stage.name, ""))
+        if entry is None:
+            raise InputError(
+                f"the store beside {folder} no longer holds its files; copy the folder, or make the scene again."
+            )
+        files += stage.record.model_validate(entry.record).files
+    return files
