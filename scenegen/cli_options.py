@@ -143,7 +143,7 @@ class ConfigOptions:
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
     """One setting, as a.b=c; may be repeated."""
     export: str | None = None
-    """More formats to write, separated by commas: obj, ply, stl, and objects for one GLB per object."""
+    """More formats to write, separated by commas: obj, ply, stl, objects for one GLB per object, or what other packages bring."""
 
     def load(self, named: dict[str, Any] | None = None) -> Config:
         """The resolved configuration, the `named` options laid over it."""

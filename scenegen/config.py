@@ -24,7 +24,7 @@ from pydantic import (
 
 from scenegen.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from scenegen.errors import UsageError, one_line
-from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
 from scenegen.spelling import did_you_mean
 
 DEFAULT_PRESET = "embedded"
@@ -332,11 +332,14 @@ class ObjectSettings(Settings):
     seed: int
 
 
+ExporterConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(EXPORTERS.settings)]
+
+
 class ExportConfig(Settings):
     """GLB and USD, and the formats that are written beside them."""
 
-    formats: tuple[Literal["obj", "ply", "stl", "objects"], ...] = ()
-    """Beside the others: OBJ with MTL and textures, PLY, STL, and one GLB for each object."""
+    formats: tuple[ExporterConfig, ...] = ()
+    """Methods of exporters, alone or with their settings, in the order that they run in."""
     usdz: bool = True
     density_kg_m3: float = Field(400.0, ge=0.1, le=30_000)
     """Density assumed for the mass of an object: between those of aerogel and of osmium."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
-from scenegen.export.formats import EXPORTERS
 from scenegen.export.glb import read_glb, write_glb
 from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
 from scenegen.records import Export, Photo, PlacedObject, Scene, Surface
+from scenegen.registry import EXPORTERS
 from stages.stage import Stage, Work
 
 
@@ -32,8 +32,9 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     if config.usdz:
         write_usdz(work.write("scene.usdz"), parts, work.folder)
         names.append("scene.usdz")
-    for chosen in config.formats:
-        names += [path.relative_to(work.folder).as_posix() for path in EXPORTERS[chosen](parts, work.folder)]
+    for settings in config.formats:
+        written = EXPORTERS.of(settings).run(parts, work.folder, settings)
+        names += [path.relative_to(work.folder).as_posix() for path in written]
     findings = glb_findings(parts, read_glb(work.folder / "scene.glb"))
     for name in names:
         if name in ("scene.usd", "scene.usdz"):
@@ -99,4 +100,9 @@ def _surface_part(surface: Surface, world_from_camera: np.ndarray, work: Work) -
     return Part(name=surface.name, label=surface.name, mesh=mesh, world_from_part=np.eye(4), facts={})
 
 
-EXPORT = Stage(name="export", record=Export, run=export)
+EXPORT = Stage(
+    name="export",
+    record=Export,
+    run=export,
+    backends=lambda config: tuple(EXPORTERS.chosen(settings) for settings in config.formats),
+)

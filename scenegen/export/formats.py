@@ -1,14 +1,12 @@
 """Formats written on request beside GLB and USD: OBJ, PLY, STL, and a GLB for each object.
 
-Each exporter is a function `(scene, folder) -> files`: it writes into an existing folder and returns the paths it wrote. The
+Each writer takes a scene and a folder: it writes into an existing folder and returns the paths it wrote. The
 same scene gives the same bytes. OBJ, PLY and STL are in the world frame: metres, Y up, the floor at height 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from scenegen.export.glb import write_object
@@ -17,9 +15,6 @@ from scenegen.geometry.interchange import to_trimesh
 
 if TYPE_CHECKING:
     import trimesh
-
-Exporter = Callable[[PartScene, Path], list[Path]]
-"""Writes a scene into a folder. Returns the files."""
 
 
 def write_obj(scene: PartScene, folder: Path) -> list[Path]:
@@ -118,12 +113,6 @@ def write_objects(scene: PartScene, folder: Path) -> list[Path]:
             write_object(path, part)
         written.append(path)
     return written
-
-
-EXPORTERS: Mapping[str, Exporter] = MappingProxyType(
-    {"obj": write_obj, "ply": write_ply, "stl": write_stl, "objects": write_objects}
-)
-"""By the names that `export.formats` takes."""
 
 
 def as_trimesh(part: Part) -> trimesh.Trimesh:

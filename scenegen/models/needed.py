@@ -10,7 +10,7 @@ from typing import Any
 from scenegen.config import Config
 from scenegen.errors import WeightsError
 from scenegen.models.local import locate_all
-from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS, Chosen
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS, Chosen
 from scenegen.runtime import Runtime
 
 
@@ -55,6 +55,8 @@ def _chosen(config: Config, segments: bool, measures: bool, generates: bool) -> 
     yield CAMERA_ESTIMATORS.chosen(config.camera.estimator)
     if generates:
         yield OBJECT_GENERATORS.chosen(config.generate)
+    for settings in config.export.formats:
+        yield EXPORTERS.chosen(settings)
 
 
 def _require(chosen: Chosen[Any]) -> None:

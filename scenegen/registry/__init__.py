@@ -13,6 +13,7 @@ from scenegen.registry.backend import (
     CameraEstimator,
     Chosen,
     DepthEstimator,
+    Exporter,
     Gives,
     ObjectGenerator,
     Segmenter,
@@ -20,6 +21,7 @@ from scenegen.registry.backend import (
 from scenegen.registry.port import (
     CAMERA_ESTIMATORS,
     DEPTH_ESTIMATORS,
+    EXPORTERS,
     OBJECT_GENERATORS,
     OWN,
     PORTS,
@@ -31,6 +33,7 @@ from scenegen.registry.port import (
 __all__ = [
     "CAMERA_ESTIMATORS",
     "DEPTH_ESTIMATORS",
+    "EXPORTERS",
     "OBJECT_GENERATORS",
     "OWN",
     "PORTS",
@@ -39,6 +42,7 @@ __all__ = [
     "CameraEstimator",
     "Chosen",
     "DepthEstimator",
+    "Exporter",
     "Gives",
     "ObjectGenerator",
     "Offer",

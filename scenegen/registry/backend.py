@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from jaxtyping import Integer, UInt8, UInt16
 
     from scenegen.config import TextureConfig
+    from scenegen.export.parts import PartScene
     from scenegen.generator import MadeObject, ObjectView
     from scenegen.models import Model
     from scenegen.perception import CameraEstimate, DepthEstimate, Names, Segmentation
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=BaseModel)
 """Settings of a back-end."""
 
-Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "mesh", "material"]
+Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "mesh", "material", "files"]
 """What a back-end can give. `metres`: its depth has a scale that is measured rather than assumed."""
 
 
@@ -116,6 +119,16 @@ class ObjectGenerator(Backend[C]):
     run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject]
     largest_crop: int = 768
     """Most pixels along a side of the view that it makes use of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter(Backend[C]):
+    """Writes a scene into an existing folder, beside `scene.glb` and `scene.usd`, and returns the files that it wrote.
+
+    The same scene must give the same bytes. `run` raises `ExportError` if the scene cannot be written.
+    """
+
+    run: Callable[[PartScene, Path, C], list[Path]]
 
 
 B = TypeVar("B", bound=Backend[Any])

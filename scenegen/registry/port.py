@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 import scenegen
 from scenegen.errors import UsageError, one_line
-from scenegen.registry.backend import B, CameraEstimator, Chosen, DepthEstimator, ObjectGenerator, Segmenter
+from scenegen.registry.backend import B, CameraEstimator, Chosen, DepthEstimator, Exporter, ObjectGenerator, Segmenter
 from scenegen.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,8 @@ SEGMENTERS: Port[Segmenter[Any]] = Port("scenegen.segmenters", "segmenter", Segm
 DEPTH_ESTIMATORS: Port[DepthEstimator[Any]] = Port("scenegen.depth_estimators", "depth estimator", DepthEstimator)
 CAMERA_ESTIMATORS: Port[CameraEstimator[Any]] = Port("scenegen.camera_estimators", "camera estimator", CameraEstimator)
 OBJECT_GENERATORS: Port[ObjectGenerator[Any]] = Port("scenegen.generators", "generator", ObjectGenerator)
-PORTS: tuple[Port[Any], ...] = (SEGMENTERS, DEPTH_ESTIMATORS, CAMERA_ESTIMATORS, OBJECT_GENERATORS)
+EXPORTERS: Port[Exporter[Any]] = Port("scenegen.exporters", "exporter", Exporter)
+PORTS: tuple[Port[Any], ...] = (SEGMENTERS, DEPTH_ESTIMATORS, CAMERA_ESTIMATORS, OBJECT_GENERATORS, EXPORTERS)
 
 
 @functools.cache

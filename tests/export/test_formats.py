@@ -16,8 +16,9 @@ from export.toy_scene import varied
 from scenegen.camera import transform
 from scenegen.digest import sha256_file
 from scenegen.errors import ExportError, ObjectError
-from scenegen.export.formats import EXPORTERS, as_trimesh, write_obj, write_objects, write_ply, write_stl
+from scenegen.export.formats import as_trimesh, write_obj, write_objects, write_ply, write_stl
 from scenegen.export.parts import Part, PartScene
+from scenegen.registry import EXPORTERS
 
 
 def in_world(part: Part) -> np.ndarray:
@@ -95,11 +96,12 @@ def test_glbs_of_objects_are_faultless(part_scene: PartScene, tmp_path: Path) ->
         assert (issues["numErrors"], issues["numWarnings"]) == (0, 0), issues["messages"]
 
 
-@pytest.mark.parametrize("name", EXPORTERS)
+@pytest.mark.parametrize("name", EXPORTERS.offers())
 def test_what_cannot_be_exported_is_refused(name: str, part_scene: PartScene, tmp_path: Path) -> None:
     twice = replace(part_scene, objects=(part_scene.objects[0], part_scene.objects[0]))
+    exporter = EXPORTERS.backend(name)
     with pytest.raises(ExportError, match="occur once"):
-        EXPORTERS[name](twice, tmp_path)
+        exporter.run(twice, tmp_path, exporter.config())
     assert not any(tmp_path.iterdir())
 
 
@@ -115,9 +117,9 @@ import sys
 from pathlib import Path
 from export.conftest import part_scene
 from export.toy_scene import varied
-from scenegen.export.formats import EXPORTERS
-for exporter in EXPORTERS.values():
-    exporter(varied(part_scene.__wrapped__()), Path(sys.argv[1]))
+from scenegen.registry import EXPORTERS
+for exporter in EXPORTERS.usable():
+    exporter.run(varied(part_scene.__wrapped__()), Path(sys.argv[1]), exporter.config())
 """
 
 

@@ -64,7 +64,10 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--preset", "pixal"], "Did you mean pixal3d?"),
         (["a.jpg", "--presett", "x"], "Did you mean --preset?"),
         (["a.jpg", "--set", "generate.guidence=1"], "Did you mean guidance?"),
-        (["a.jpg", "--export", "obj,fbx"], "`export.formats.1`: Input should be 'obj', 'ply', 'stl' or 'objects'"),
+        (
+            ["a.jpg", "--export", "obj,fbx"],
+            "`export.formats.1`: no exporter is called 'fbx'. There are: obj, objects, ply, stl",
+        ),
         (["models", "fetch", "sam-vitb"], "Did you mean sam-vit_b?"),
         (["a.jpg", "--device", "cudaa"], "Did you mean cuda?"),
         (["a.jpg", "--quiet", "--verbose"], "contradict"),
