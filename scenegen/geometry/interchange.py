@@ -1,16 +1,51 @@
-"""A mesh in the form that other Python programs take: `trimesh`."""
+"""A mesh in the forms that other programs take: as a `trimesh.Trimesh`, and as a file of its own."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from scenegen.errors import UsageError
 from scenegen.geometry.mesh import TexturedMesh
 
 if TYPE_CHECKING:
     import trimesh
+
+SUFFIXES = (".glb", ".obj", ".ply", ".stl")
+"""Of the files that `write_mesh` writes."""
+
+
+def write_mesh(mesh: TexturedMesh, path: Path) -> None:
+    """Writes one mesh to a file, in the format that its suffix names. OBJ comes with its MTL and texture beside it; STL has no
+    colours.
+
+    Args:
+        mesh: in the frame that the file shall have; GLB is read as metres, Y up.
+        path: of the file, which is replaced.
+
+    Raises:
+        UsageError: for another suffix.
+        OSError: if the file cannot be written.
+
+    Example:
+        >>> import numpy as np, tempfile
+        >>> triangle = TexturedMesh(
+        ...     vertices=np.eye(3, dtype=np.float32),
+        ...     faces=np.array([[0, 1, 2]], dtype=np.int32),
+        ...     uv=np.zeros((3, 2), dtype=np.float32),
+        ...     base_color=np.zeros((1, 1, 3), dtype=np.uint8),
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_mesh(triangle, Path(folder) / "triangle.glb")
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['triangle.glb']
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"`path` is {path}; its suffix must be one of {', '.join(SUFFIXES)}.")
+    to_trimesh(mesh, path.stem).export(path)
 
 
 def to_trimesh(mesh: TexturedMesh, name: str) -> trimesh.Trimesh:

@@ -17,21 +17,15 @@ from scenegen import networks
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
 from scenegen.generator import MadeObject, ObjectView
-from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.refine import unseen, visible_front
-from scenegen.geometry.unwrap import unwrap
 from scenegen.models import digest_of, locate_pixal3d
 from scenegen.models.pixal3d import DINOV3, NAF, PARTS, PIXAL3D
 from scenegen.models.registry import registered
-from scenegen.pixal3d.generation import Generated
-from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
+from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.settings import read_pipeline
-from scenegen.pixal3d.shell import offset_shell
-from scenegen.pixal3d.surface import CleanSurface, clean_surface
-from scenegen.pixal3d.texture import bake_voxels
 from scenegen.pixal3d.weights import Precision, config_file, tensor_file
 from scenegen.progress import tell_progress
 from scenegen.records import SelfCheck, digest_json
@@ -112,7 +106,7 @@ def generate_pixal3d(
             hidden=unseen(view, visible_front(view)) if (view.mask * view.depth).any() else None,
             on_step=_tell_step,
         )
-    mesh, warnings = textured(made, config, texture)
+    mesh, warnings = made.textured(config, texture)
     local = config.checkpoint is not None
     return MadeObject(
         mesh=mesh,
@@ -128,36 +122,6 @@ def generate_pixal3d(
         ),
         economy=runtime.economy,
     )
-
-
-def textured(
-    made: GeneratedObject, config: Pixal3DConfig, texture: TextureConfig
-) -> tuple[TexturedMesh, tuple[str, ...]]:
-    """The decoded object as a simplified mesh with its material, in the crop camera's frame.
-
-    Returns:
-        - **mesh**.
-        - **warnings**: from cleaning, unwrapping and baking.
-
-    Raises:
-        InputError: where the decoded surface has no faces.
-    """
-    tell_progress("surface")
-    surface = _surface(made.generated, config)
-    tell_progress("unwrapping")
-    atlas = unwrap(surface.vertices, surface.faces, texture.size, texture.unwrap_timeout_s)
-    tell_progress("baking")
-    base_color, metallic_roughness, unknown = bake_voxels(surface.vertices, atlas, made.generated, texture.size)
-    mesh = TexturedMesh(
-        vertices=surface.vertices[atlas.source],
-        faces=atlas.faces,
-        uv=atlas.uv,
-        base_color=base_color,
-        metallic=1.0,
-        roughness=1.0,
-        metallic_roughness=metallic_roughness,
-    )
-    return mesh.transformed(made.crop_from_latent), (*surface.warnings, *atlas.warnings, *unknown)
 
 
 def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
@@ -263,13 +227,6 @@ def release() -> None:
         _loaded.clear()
         gc.collect()
         torch.cuda.empty_cache()
-
-
-def _surface(generated: Generated, config: Pixal3DConfig) -> CleanSurface:
-    vertices, faces = generated.vertices.cpu().double().numpy(), generated.faces.cpu().numpy()
-    if config.surface == "shell":
-        vertices, faces = offset_shell(vertices, faces, generated.resolution)
-    return clean_surface(vertices, faces, max_faces=config.max_faces)
 
 
 def _tell_step(stage: str, step: Step) -> None:

@@ -13,9 +13,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, transform
+from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import InputError, UsageError
+from scenegen.geometry.interchange import write_mesh
+from scenegen.geometry.mesh import TexturedMesh
 from scenegen.models.download import Progress
 from scenegen.pixal3d.features import FeatureExtractor
+from scenegen.pixal3d.finish import finished
 from scenegen.pixal3d.generation import (
     Generated,
     Images,
@@ -46,7 +50,8 @@ from scenegen.pixal3d.weights import Precision
 from scenegen.records import Intrinsics
 from scenegen.remarks import note
 from scenegen.runtime import Runtime
-from scenegen.torch_env import device_memory, torch_device
+from scenegen.store import disk_errors
+from scenegen.torch_env import device_memory, named_device, torch_device
 
 __all__ = [
     "Generated",
@@ -101,6 +106,37 @@ class GeneratedObject:
         """Vertices of the raw surface in the crop camera's frame; its faces are `generated.faces`."""
         return transform(self.crop_from_latent, self.generated.vertices.cpu().double().numpy())
 
+    def textured(
+        self, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
+    ) -> tuple[TexturedMesh, tuple[str, ...]]:
+        """The object as a simplified mesh with its material, in the crop camera's frame, and what was remarked on the way; see
+        `scenegen.pixal3d.finish.finished`."""
+        mesh, warnings = finished(self.generated, config, texture)
+        return mesh.transformed(self.crop_from_latent), warnings
+
+    def save(
+        self, path: Path | str, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
+    ) -> None:
+        """Writes the object with its material: x right, y up, z towards the crop's camera, which is at the origin; one unit a
+        cube edge.
+
+        Args:
+            path: a `.glb`, `.obj`, `.ply` or `.stl`.
+            config: its surface and its number of faces.
+            texture: size of the textures, and how long unwrapping may take.
+
+        Raises:
+            UsageError: for another suffix.
+            InputError: if the decoded surface has no faces.
+            ResourceError: if unwrapping takes too long, or the file cannot be written.
+
+        Example:
+            >>> pipeline = Pixal3DPipeline.from_pretrained().to("cuda")  # doctest: +SKIP
+            >>> pipeline.generate(image, mask, camera, seed=7).save("mug.glb")  # doctest: +SKIP
+        """
+        mesh, _ = self.textured(config, texture)
+        _save(mesh.transformed(GLTF_CAMERA_FROM_CAMERA), path)
+
 
 @dataclass(frozen=True, eq=False)
 class GeneratedFromViews:
@@ -113,6 +149,19 @@ class GeneratedFromViews:
     qualities: tuple[Quality, ...]
     """How it agrees with each picture."""
     warnings: tuple[str, ...]
+
+    def save(
+        self, path: Path | str, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
+    ) -> None:
+        """Writes the object with its material, in the world that the cameras were given in. The rest is as in
+        `GeneratedObject.save`."""
+        mesh, _ = finished(self.generated, config, texture)
+        _save(mesh.transformed(self.world_from_latent), path)
+
+
+def _save(mesh: TexturedMesh, path: Path | str) -> None:
+    with disk_errors(Path(path)):
+        write_mesh(mesh, Path(path))
 
 
 def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]:
@@ -142,6 +191,10 @@ class Pixal3DPipeline:
     """Where it was read from."""
     memory: WorkingMemory
     """What the networks may work in."""
+    residency: Residency
+    """What stays in memory between uses."""
+    precision: Precision
+    """Of the networks' blocks."""
 
     @classmethod
     def from_pretrained(
@@ -188,11 +241,38 @@ class Pixal3DPipeline:
         runtime = reach if models is None else replace(reach, models=models)
         where = torch_device(runtime)
         files = find_files(source, pictures, revision, dino, naf, runtime, progress)
-        settings, stems = read_pipeline(files.folder, pictures)
-        with device_memory(where):
-            networks = open_networks(stems, where, residency, precision)
-            extractor = open_extractor(files.dino, files.naf, where, residency)
-        return cls(networks, extractor, settings, files, memory or WorkingMemory.of(where))
+        settings, networks, extractor = _opened(files, where, residency, precision)
+        memory = memory or WorkingMemory.of(where)
+        return cls(networks, extractor, settings, files, memory, residency, precision)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.extractor.parameters()).device
+
+    def to(self, device: torch.device | str) -> Pixal3DPipeline:
+        """The pipeline on another device: itself if it is there already, else a new one, read from the same files.
+
+        Residency and precision stay; the memory to work in is what suits the device.
+
+        Args:
+            device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+        Raises:
+            UsageError: for a device that cannot be one.
+            ResourceError: for a device that is not there, or has too little memory.
+            WeightsError: if a file has gone or changed.
+
+        Example:
+            >>> pipeline = Pixal3DPipeline.from_pretrained(device="cpu")  # doctest: +SKIP
+            >>> pipeline.to("cuda").device  # doctest: +SKIP
+            device(type='cuda', index=0)
+        """
+        where = named_device(str(device))
+        if where == self.device:
+            return self
+        _, networks, extractor = _opened(self.files, where, self.residency, self.precision)
+        return replace(self, networks=networks, extractor=extractor, memory=WorkingMemory.of(where))
 
     def save_pretrained(self, folder: Path) -> None:
         """Writes everything the pipeline needs to `folder`, for `from_pretrained` to read to the same numbers.
@@ -242,7 +322,7 @@ class Pixal3DPipeline:
                 f"pictures={('several' if count > 1 else 'one')!r}."
             )
         settings = self.settings if max_tokens is None else replace(self.settings, max_tokens=max_tokens)
-        with device_memory(next(self.extractor.parameters()).device):
+        with device_memory(self.device):
             return generate(
                 self.networks,
                 self.extractor,
@@ -401,6 +481,17 @@ class Pixal3DPipeline:
         return GeneratedFromViews(
             made, world_from_reference @ reference_from_latent, qualities, (*made.warnings, *warnings)
         )
+
+
+def _opened(
+    files: PipelineFiles, device: torch.device, residency: Residency, precision: Precision
+) -> tuple[PipelineSettings, Networks, FeatureExtractor]:
+    """What the pipeline's file says, and its networks, on `device`."""
+    settings, stems = read_pipeline(files.folder, files.pictures)
+    with device_memory(device):
+        networks = open_networks(stems, device, residency, precision)
+        extractor = open_extractor(files.dino, files.naf, device, residency)
+    return settings, networks, extractor
 
 
 def _surface(generated: Generated) -> Surface:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
@@ -24,7 +25,7 @@ from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.solid import is_closed, volume
 from scenegen.models import MODELS
 from scenegen.pixal3d import backend
-from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for, textured
+from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for
 from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline, crop_from_latent
 from scenegen.pixal3d.projection import fov_from_focal
@@ -96,7 +97,7 @@ def welded(mesh: TexturedMesh) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_known_ball_lands_on_its_pixels_with_its_material() -> None:
-    mesh, warnings = textured(made(), config(), TEXTURE)
+    mesh, warnings = made().textured(config(), TEXTURE)
     assert warnings == ()
     assert intersection_over_union(seen(mesh), silhouette()) > 0.98
     points, faces = welded(mesh)
@@ -122,9 +123,23 @@ def test_a_known_ball_lands_on_its_pixels_with_its_material() -> None:
     assert (mesh.metallic, mesh.roughness) == (1, 1)
 
 
+def test_a_result_saves_itself(tmp_path: Path) -> None:
+    made().save(tmp_path / "ball.glb", config(), TEXTURE)
+    read = trimesh.load(tmp_path / "ball.glb").to_mesh()
+    # glTF's axes: the camera looks along -z.
+    x, y, z = centre()
+    np.testing.assert_allclose(read.bounds.mean(axis=0), [x, -y, -z], atol=0.01)
+    np.testing.assert_allclose(np.ptp(read.bounds, axis=0), 2 * RADIUS, atol=0.02)
+    assert read.visual.material.metallicRoughnessTexture is not None
+    with pytest.raises(UsageError, match=r"ball\.fbx; its suffix must be one of \.glb, \.obj"):
+        made().save(tmp_path / "ball.fbx", config(), TEXTURE)
+    with pytest.raises(ResourceError, match="cannot write"):
+        made().save(tmp_path / "ball.glb" / "ball.glb", config(), TEXTURE)
+
+
 def test_left_is_left_and_up_is_up_in_the_picture() -> None:
     """The material's red grows with latent x, to the right; its green with latent y, upwards; its blue towards the camera."""
-    mesh, _ = textured(made(), config(), TEXTURE)
+    mesh, _ = made().textured(config(), TEXTURE)
     picture = render([mesh], CROP)
     rows, columns = np.nonzero(picture.ids == 0)
     colour = picture.color[rows, columns].astype(float)
@@ -135,7 +150,7 @@ def test_left_is_left_and_up_is_up_in_the_picture() -> None:
 
 @pytest.mark.parametrize(("material", "mode"), [(gradient, "OPAQUE"), (striped, "MASK"), (glassy, "BLEND")])
 def test_alpha_is_taken_by_its_content(material: Material, mode: AlphaMode) -> None:
-    mesh, _ = textured(made(material), config(), TEXTURE)
+    mesh, _ = made(material).textured(config(), TEXTURE)
     assert alpha_mode(mesh.base_color) == mode
     if mode == "MASK":  # half the ball is not there
         latent = (mesh.vertices - made().crop_from_latent[:3, 3]) @ made().crop_from_latent[:3, :3]
@@ -147,7 +162,7 @@ def test_alpha_is_taken_by_its_content(material: Material, mode: AlphaMode) -> N
 def test_the_shell_has_two_walls_and_the_true_surface_one() -> None:
     crossed = {}
     for surface in ("true", "shell"):
-        mesh, _ = textured(made(), config(surface=surface, max_faces=20000), TEXTURE)
+        mesh, _ = made().textured(config(surface=surface, max_faces=20000), TEXTURE)
         middle = centre()[None]
         caster = RayCaster(mesh.vertices, mesh.faces)
         walls, start = 0, np.zeros((1, 3))

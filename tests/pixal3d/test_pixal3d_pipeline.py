@@ -107,6 +107,27 @@ def test_residency_changes_nothing(residency: Residency, tree: Path, expected: G
     assert_equal(run(pipeline(tree, residency)), expected)
 
 
+def test_a_pipeline_goes_to_another_device(tree: Path) -> None:
+    made = pipeline(tree)
+    assert made.to("cpu") is made
+    assert made.device.type == "cpu"
+    with pytest.raises(UsageError, match="allowed: auto, cpu"):
+        made.to("tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="no such device"):
+            made.to("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("residency", ["resident", "staged", "streamed"])
+def test_on_a_graphics_card_it_computes_the_same(residency: Residency, tree: Path, expected: Generated) -> None:
+    made = pipeline(tree, residency).to("cuda")
+    assert (made.device.type, made.residency, made.precision) == ("cuda", residency, "float32")
+    moved = run(made)
+    assert moved.vertices.device.type == "cuda"
+    assert moved.resolution == expected.resolution
+
+
 def test_little_memory_to_work_in_changes_rounding_alone(tree: Path, expected: Generated) -> None:
     little = Pixal3DPipeline.from_pretrained(
         tree, device="cpu", precision="float32", offline=True, memory=WorkingMemory(rows=2**16, scores=2**20)
