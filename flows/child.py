@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
-
 from scenegen.progress import log_event
 from scenegen.sources import Item
 from stages.batch import Job, Row, run_item
-from stages.graph import Submit
-from stages.run import watched
+from stages.stage import Held
 
 
 def make_photo(item: Item, job: Job) -> Row:
     """`stages.batch.run_item`, with its stages in the log, and a slot of Prefect's while a graphics card is at work."""
-    return run_item(item, job, functools.partial(_around, devices=job.devices))
+    held: tuple[Held, ...] = ()
+    if not set(job.devices) <= {"cpu"}:
+        from flows.gpu import gpu_slots
 
-
-def _around(submit: Submit, devices: Sequence[str]) -> Submit:
-    if not set(devices) <= {"cpu"}:
-        from flows.gpu import with_gpu_slot
-
-        submit = with_gpu_slot(submit, devices)
-    return watched(submit, log_event)
+        held = gpu_slots(job.devices)
+    return run_item(item, job, held, log_event)

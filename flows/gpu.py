@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
@@ -15,26 +16,24 @@ from prefect.concurrency.sync import concurrency
 from scenegen.config import Settings
 from scenegen.doctor import GPU_LIMIT
 from scenegen.errors import UsageError
-from scenegen.records import Record
-from stages.graph import R, Submit, in_process_on, run_by
-from stages.stage import Stage, Work
+from stages.layers import in_process_on
+from stages.stage import Held, Stage
 
 
-def with_gpu_slot(submit: Submit, devices: Sequence[str]) -> Submit:
-    """`submit`, with a slot of the limit `gpu` held while a stage runs that needs a device; on the CPU, `submit` itself.
+def gpu_slots(devices: Sequence[str]) -> tuple[Held, ...]:
+    """For `Layers.held`: a slot of the limit `gpu` while a stage runs that needs a device; nothing on the CPU.
 
     Args:
-        submit: starts a stage. What `stages.graph.worker_submit` puts around `Stage.run` must lie outside of this.
         devices: those with processes for stages.
     """
     if set(devices) <= {"cpu"}:
-        return submit
+        return ()
+    needs_device = in_process_on(devices)
 
-    def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
-        with gpu_slot():
-            return stage.run(*given, config=config, work=work)
+    def held(stage: Stage[Any], config: Settings, object_id: int | None) -> contextlib.AbstractContextManager[None]:
+        return gpu_slot() if needs_device(stage, config, object_id) else contextlib.nullcontext()
 
-    return run_by(submit, in_process_on(devices), run)
+    return (held,)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
-from flows.gpu import with_gpu_slot
+from flows.gpu import gpu_slots
 from flows.logs import logging_to_prefect
 from flows.parameters import Making, Pace, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
@@ -29,15 +29,16 @@ from scenegen.sources import fetch
 from scenegen.store import Store, disk_errors
 from stages.batch import deliver, open_outlet
 from stages.devices import process_devices
-from stages.graph import R, Submit, on_devices, weights_in_use
-from stages.run import open_store, photo_to_scene, regenerate, watched
-from stages.stage import Outcome, Stage, execute
+from stages.graph import weights_in_use
+from stages.layers import R, Submit, Watching, on_devices
+from stages.run import open_store, photo_to_scene, regenerate
+from stages.stage import Layers, Outcome, Stage, execute
 
 MAX_TASKS = 64
 """More threads than any machine has devices: what bounds the tasks is `prefect_submit`."""
 
 
-def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
+def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers = Layers()) -> Submit:
     """`submit` as Prefect tasks, named after the stage and, where it works on one, the object (`generate-3`).
 
     Results stay in memory: they are records, and what they point to is in the store, which also decides what is
@@ -47,6 +48,7 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
         store: where results go.
         runtime: where to compute.
         at_once: how many stages of objects run side by side; who submits one more waits.
+        layers: what a stage runs in that is not in the store.
     """
     room = threading.Semaphore(at_once)
 
@@ -57,7 +59,7 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int) -> Submit:
 
         @task(name=stage.name, task_run_name=run_name, persist_result=False, cache_policy=NO_CACHE, **AGAIN)
         def step() -> Outcome[R]:
-            return execute(stage, inputs, config, store, runtime)
+            return execute(stage, inputs, config, store, runtime, layers, object_id)
 
         if object_id is None:
             return step.submit()
@@ -78,9 +80,10 @@ def _submitting(store: Store, config: Config, making: Making, pace: Pace) -> Ite
     """`prefect_submit`, with the stages that need it in processes of their devices, until the block ends."""
     runtime = making.runtime()
     names = process_devices(runtime, weights_in_use(config), making.isolate, pace.objects_at_once)
-    with on_devices(names, pace.object_timeout_s) as placed:
-        tasks = prefect_submit(store, runtime, len(names) or pace.objects_at_once)
-        yield placed(watched(with_gpu_slot(tasks, names), log_event))
+    with on_devices(names, pace.object_timeout_s) as process:
+        watching = Watching(log_event)
+        layers = Layers((*gpu_slots(names), watching.running), process)
+        yield watching.submit(prefect_submit(store, runtime, len(names) or pace.objects_at_once, layers))
 
 
 @flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]

@@ -35,16 +35,18 @@ from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
 from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
 from scenegen.inputs import Inputs
 from scenegen.listing import Skipped
-from scenegen.progress import log_photo
+from scenegen.progress import Watch, log_photo
 from scenegen.records import Record, Shown, digest_json
 from scenegen.redaction import redacted, redacted_url
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, fetch
 from scenegen.store import STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
-from stages.graph import Submit, in_process_on, local_submit, weights_in_use, worker_submit
+from stages.graph import weights_in_use
+from stages.layers import Watching, in_process_on, local_submit, run_on
 from stages.pool import run_in_children
 from stages.run import photo_to_scene
+from stages.stage import Held, Layers
 from stages.worker import DeviceWorker
 
 logger = logging.getLogger(__name__)
@@ -195,13 +197,14 @@ def pending(
     )
 
 
-def run_item(item: Item, job: Job, around: Callable[[Submit], Submit] | None = None) -> Row:
+def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | None = None) -> Row:
     """Makes and publishes the scene of one photo, unless it is there. Every failure becomes a row.
 
     Args:
         item: the photo.
         job: what to do to it.
-        around: what its stages run in besides, such as a slot: from what starts them to what is used in its place.
+        held: what is held while its stages run, such as a slot.
+        watch: told what becomes of its stages.
     """
     log_photo(item.name)
     start = time.perf_counter()
@@ -219,14 +222,13 @@ def run_item(item: Item, job: Job, around: Callable[[Submit], Submit] | None = N
             if row is None:
                 inputs = Inputs(name=item.name, photo=photo)
                 with ThreadPoolExecutor(1) as executor:
-                    submit: Submit = local_submit(outlet.store, runtime, executor)
-                    if around is not None:
-                        submit = around(submit)
+                    process = run_on(_worker_on(job.devices), in_process_on(job.devices)) if job.devices else None
+                    watching = Watching(watch or (lambda event: None))
+                    layers = Layers((*held, watching.running), process)
+                    submit = watching.submit(local_submit(outlet.store, runtime, executor, layers))
                     if job.cluster is not None:
                         join_cluster(job.cluster)
                         submit = cluster_submit(submit, outlet.store, runtime)
-                    elif job.devices:
-                        submit = worker_submit(submit, _worker_on(job.devices), in_process_on(job.devices))
                     photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
                 manifest = deliver(outlet, item.name)
                 files = published_files(outlet, item.name, manifest) or ""

@@ -20,7 +20,7 @@ from scenegen.records import Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
 from stages.child import Raised, raised
-from stages.graph import Pending, Submit, works_on_object
+from stages.layers import Pending, Submit, works_on_object
 from stages.stage import Outcome, Stage, execute
 
 logger = logging.getLogger(__name__)

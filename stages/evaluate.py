@@ -38,7 +38,8 @@ from scenegen.records import Depth, Instances, Scene, Source
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages.depth import DEPTH
-from stages.graph import Submit, image_to_scene
+from stages.graph import image_to_scene
+from stages.layers import Submit
 from stages.read import READ
 from stages.run import publish_scene
 from stages.segment import SEGMENT

@@ -5,15 +5,9 @@ It is a function over `submit`, so that the command line runs it with plain call
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import logging
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
-from queue import LifoQueue
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Any
 
 from scenegen.config import Config, DepthSettings, Settings
 from scenegen.errors import ObjectError, ScenegenError
@@ -28,51 +22,25 @@ from scenegen.records import (
     ObjectMesh,
     Objects,
     Photo,
-    Record,
     Report,
     Scene,
     Source,
     StageTiming,
     Timings,
 )
-from scenegen.runtime import Runtime
-from scenegen.store import Store
 from stages.compose import COMPOSE
 from stages.depth import DEPTH
 from stages.export import EXPORT
 from stages.generate import GENERATE
+from stages.layers import Submit
 from stages.layout import LAYOUT
 from stages.read import READ
 from stages.report import REPORT
 from stages.segment import SEGMENT
-from stages.stage import Outcome, Stage, Work, execute
-from stages.telling import telling
-from stages.worker import DeviceWorker, device_workers
+from stages.stage import Outcome, Stage
+from stages.telling import Remarks
 
 logger = logging.getLogger(__name__)
-
-R = TypeVar("R", bound=Record)
-T_co = TypeVar("T_co", covariant=True)
-
-
-@runtime_checkable
-class Pending(Protocol[T_co]):
-    """A submitted stage."""
-
-    def result(self) -> T_co:
-        """Waits, then returns the outcome or raises the stage's error."""
-        ...
-
-
-@runtime_checkable
-class Submit(Protocol):
-    """Starts a stage. `object_id` is given where the stage works on one object."""
-
-    def __call__(
-        self, stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        """Returns at once."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -112,13 +80,13 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     Raises:
         ScenegenError: from the stage that failed.
     """
-    submit = telling(submit)
-    photo = submit(READ, source, config=config.read).result()
-    instances = submit(SEGMENT, photo.record, config=config.segment).result()
+    said = Remarks()
+    photo = said.result(submit(READ, source, config=config.read))
+    instances = said.result(submit(SEGMENT, photo.record, config=config.segment))
     depth_settings = DepthSettings(depth=config.depth, camera=config.camera)
-    depth = submit(DEPTH, photo.record, instances.record, config=depth_settings).result()
+    depth = said.result(submit(DEPTH, photo.record, instances.record, config=depth_settings))
     perceived = (photo.record, instances.record, depth.record)
-    layout = submit(LAYOUT, *perceived, config=config.layout).result()
+    layout = said.result(submit(LAYOUT, *perceived, config=config.layout))
     pending = [
         (
             item.id,
@@ -138,7 +106,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     errors: list[Exception] = []
     for object_id, future in pending:
         try:
-            objects.append(future.result())
+            objects.append(said.result(future, object_id))
         except Exception as error:
             if ends_photo(error):
                 raise
@@ -151,13 +119,14 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     while True:
         reached: Stage[Any] = COMPOSE
         try:
-            scene = submit(COMPOSE, *perceived, layout.record, made, kept or Kept(), config=config.compose).result()
+            given = (*perceived, layout.record, made, kept or Kept())
+            scene = said.result(submit(COMPOSE, *given, config=config.compose))
             reached = EXPORT
-            export = submit(EXPORT, photo.record, scene.record, config=config.export).result()
+            export = said.result(submit(EXPORT, photo.record, scene.record, config=config.export))
             reached = REPORT
             times = timings((photo, instances, depth, layout, *objects, scene, export))
-            given = (*perceived, layout.record, scene.record, export.record, times)
-            report = submit(REPORT, *given, config=config.report).result()
+            shown = (*perceived, layout.record, scene.record, export.record, times)
+            report = said.result(submit(REPORT, *shown, config=config.report))
         except ObjectError as error:
             made = _without(made, reached, error)
         else:
@@ -200,65 +169,6 @@ def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:
     )
 
 
-def local_submit(store: Store, runtime: Runtime, executor: Executor, limit: int | None = None) -> Submit:
-    """`submit` for plain calls: stages of one object run side by side in `executor`, the others at once.
-
-    Args:
-        store: where results go.
-        runtime: where to compute.
-        executor: for the stages of one object.
-        limit: how many of these may be submitted and not finished; who submits one more waits.
-    """
-    room = None if limit is None else threading.Semaphore(limit)
-
-    def submit(
-        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        if object_id is None:
-            future: Future[Outcome[R]] = Future()
-            future.set_result(execute(stage, inputs, config, store, runtime))
-            return future
-        # Log lines of the executor's thread are about what this thread works on.
-        here = contextvars.copy_context()
-        if room is None:
-            return executor.submit(here.run, execute, stage, inputs, config, store, runtime)
-        room.acquire()
-        try:
-            future = executor.submit(here.run, execute, stage, inputs, config, store, runtime)
-        except BaseException:
-            room.release()
-            raise
-        future.add_done_callback(lambda _: room.release())
-        return future
-
-    return submit
-
-
-NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
-"""Whether a stage, with its settings and its object, has to run on a device of its own."""
-
-
-@runtime_checkable
-class RunStage(Protocol):
-    """Runs a stage on its inputs, for an object or none."""
-
-    def __call__(
-        self, stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None
-    ) -> R:
-        """Returns the stage's record."""
-        ...
-
-
-def works_on_object(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
-    """Whether the stage works on one object."""
-    return object_id is not None
-
-
-def uses_weights(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
-    """Whether the stage runs a network."""
-    return bool(stage.weights(config))
-
-
 def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
     """Revisions of the weights in use, by stage.
 
@@ -271,58 +181,3 @@ def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
         (GENERATE, config.object_settings(0)),
     )
     return {stage.name: dict(stage.weights(part)) for stage, part in settings}
-
-
-def in_process_on(names: Sequence[str]) -> NeedsDevice:
-    """Which stages run in the processes of these devices: on the CPU those of objects, elsewhere those with weights."""
-    return works_on_object if "cpu" in names else uses_weights
-
-
-@contextlib.contextmanager
-def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator[Callable[[Submit], Submit]]:
-    """What sends the stages that need it to processes of their own, one for each of `names`, until the block ends.
-    One that takes longer than `timeout_s` is stopped, and has failed."""
-    if not names:
-        yield lambda submit: submit
-        return
-    with device_workers(names, timeout_s) as idle:
-        yield lambda submit: worker_submit(submit, idle, in_process_on(names))
-
-
-def worker_submit(submit: Submit, idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> Submit:
-    """`submit`, with the stages that need a device run by whichever worker is idle.
-
-    `submit` still looks into the store, waits and commits; only `Stage.run` is done elsewhere. It should run as many
-    stages side by side as there are workers: the time one waits for a worker counts as its own.
-
-    Args:
-        submit: starts a stage, from `local_submit` or another; what it wraps around `Stage.run` stays in this process.
-        idle: from `stages.worker.device_workers`.
-        needs_device: which stages.
-    """
-
-    def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
-        worker = idle.get()
-        try:
-            return worker.run(stage, given, config, work, object_id)
-        finally:
-            idle.put(worker)
-
-    return run_by(submit, needs_device, run)
-
-
-def run_by(submit: Submit, which: NeedsDevice, run: RunStage) -> Submit:
-    """`submit`, with `run` in place of `Stage.run` for the stages that `which` tells; what `submit` does around it stays."""
-
-    def submit_otherwise(
-        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        if not which(stage, config, object_id):
-            return submit(stage, *inputs, config=config, object_id=object_id)
-
-        def otherwise(*given: Record | int, config: Settings, work: Work) -> R:
-            return run(stage, given, config, work, object_id)
-
-        return submit(replace(stage, run=otherwise), *inputs, config=config, object_id=object_id)
-
-    return submit_otherwise

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import networkx as nx
 
-from scenegen.config import MAX_SEED, Config, ObjectConfig, Settings
+from scenegen.config import MAX_SEED, Config, ObjectConfig
 from scenegen.destination import check_path
 from scenegen.digest import sha256_file
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
@@ -31,13 +30,12 @@ from scenegen.export.manifest import (
 from scenegen.inputs import Inputs, is_safe_name
 from scenegen.mask_labels import mask_labels
 from scenegen.models.needed import require_models
-from scenegen.progress import Event, State, Watch, progress_to
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.runtime import Runtime
 from scenegen.scene.graph import support_graph
 from scenegen.store import STORE, Store
-from stages.graph import Pending, SceneRun, Submit, image_to_scene
-from stages.stage import Outcome, Stage
+from stages.graph import SceneRun, image_to_scene
+from stages.layers import Submit
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +81,9 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
             mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
             depth=None if inputs.depth is None else store.ingest(inputs.depth),
         )
-        return _make(source, _given(inputs), config, Kept(), store.root.parent / inputs.name, store, runtime, submit)
+        with _naming_all_missing(source, config, runtime):
+            run = image_to_scene(source, config, submit)
+        return publish_scene(run, _given(inputs), store.root.parent / inputs.name, store, runtime)
 
 
 def _given(inputs: Inputs) -> Given:
@@ -129,81 +129,19 @@ def regenerate(
         listed = ", ".join(str(other) for other in sorted(above))
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)
     with store.in_use():
-        return _make(manifest.source, manifest.given, config, kept, folder, store, runtime, submit)
+        with _naming_all_missing(manifest.source, config, runtime):
+            run = image_to_scene(manifest.source, config, submit, kept)
+        return publish_scene(run, manifest.given, folder, store, runtime)
 
 
-def watched(submit: Submit, watch: Watch) -> Submit:
-    """`submit`, with every change of a stage's state told to `watch`. The stages' keys do not change."""
-
-    def watched_submit(
-        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        last: State | None = None
-
-        def tell(state: State, seconds: float = 0.0) -> None:
-            nonlocal last
-            if state != last:
-                last = state
-                watch(Event(stage.name, object_id, state, seconds))
-
-        def run(*args: Any, **kwargs: Any) -> R:
-            tell("running")
-            start = time.perf_counter()
-            try:
-                with progress_to(lambda detail: watch(Event(stage.name, object_id, "running", detail=detail))):
-                    record = stage.run(*args, **kwargs)
-            except BaseException:
-                tell("failed")
-                raise
-            tell("done", time.perf_counter() - start)
-            return record
-
-        tell("waiting")
-        try:
-            pending = submit(replace(stage, run=run), *inputs, config=config, object_id=object_id)
-        except BaseException:
-            tell("failed")
-            raise
-        return _Watched(pending, tell)
-
-    return watched_submit
-
-
-@dataclass(frozen=True)
-class _Watched(Generic[R]):
-    """A submitted stage that tells how it ended where its run could not: it never ran, or failed around the run."""
-
-    pending: Pending[Outcome[R]]
-    tell: Callable[[State], None]
-
-    def result(self) -> Outcome[R]:
-        try:
-            outcome = self.pending.result()
-        except BaseException:
-            self.tell("failed")
-            raise
-        if outcome.cached:
-            self.tell("found")
-        return outcome
-
-
-def _make(
-    source: Source,
-    given: Given,
-    config: Config,
-    kept: Kept,
-    target: Path,
-    store: Store,
-    runtime: Runtime,
-    submit: Submit,
-) -> Result:
+@contextlib.contextmanager
+def _naming_all_missing(source: Source, config: Config, runtime: Runtime) -> Iterator[None]:
+    """Where weights are missing, the message names all that are, and not only those that were needed first."""
     try:
-        run = image_to_scene(source, config, submit, kept)
+        yield
     except WeightsError:
-        # A message that names all that is missing, and not only what was needed first.
         require_models(config, runtime, segments=not source.masks, measures=source.depth is None)
         raise
-    return publish_scene(run, given, target, store, runtime)
 
 
 def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runtime: Runtime) -> Result:

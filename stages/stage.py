@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
@@ -92,12 +93,11 @@ class Stage(Generic[R]):
     run: Callable[..., R]
     backends: Callable[[Any], tuple[Chosen[Any], ...]] = no_backends
     """From the stage's config to the back-ends that it chooses. Their code and weights decide the result too."""
-    code: str = ""
-    """The function whose code makes the result, as `module:qualified.name`; the first `run`, whatever is put in its place."""
 
-    def __post_init__(self) -> None:
-        if not self.code:
-            object.__setattr__(self, "code", function_name(self.run))
+    @property
+    def code(self) -> str:
+        """The function whose code makes the result, as `module:qualified.name`."""
+        return function_name(self.run)
 
     def weights(self, config: Settings) -> Mapping[str, str]:
         """Revisions of the weights that it uses."""
@@ -138,12 +138,43 @@ class Outcome(Generic[R]):
     """Name and revision of the weights it was computed with."""
 
 
-def execute(
-    stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
-) -> Outcome[R]:
-    """The result of `stage` from the store, computing and committing it where it is not there yet.
+@runtime_checkable
+class RunStage(Protocol):
+    """Runs a stage on its inputs, for an object or none."""
 
-    Where another worker computes it already, this one waits and takes its result.
+    def __call__(
+        self, stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None, /
+    ) -> R:
+        """Returns the stage's record."""
+        ...
+
+
+Held = Callable[[Stage[Any], Settings, int | None], contextlib.AbstractContextManager[None]]
+"""What is held, or told, while a stage runs with some settings, for an object or none."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What lies between the store and a stage's function."""
+
+    held: tuple[Held, ...] = ()
+    """From outside in."""
+    process: RunStage | None = None
+    """Runs the stage; None: a plain call."""
+
+
+def execute(
+    stage: Stage[R],
+    inputs: tuple[Record | int, ...],
+    config: Settings,
+    store: Store,
+    runtime: Runtime,
+    layers: Layers = Layers(),
+    object_id: int | None = None,
+) -> Outcome[R]:
+    """The result of `stage` from the store, computed and committed there if it is not there yet.
+
+    If another worker computes it already, this one waits and takes its result.
     """
     # Looked up once: for a local checkpoint that means hashing gigabytes.
     weights = dict(stage.weights(config))
@@ -172,7 +203,14 @@ def execute(
             one_blas_thread()
             start = time.perf_counter()
             with store.staging() as folder, disk_errors(folder):
-                record = stage.run(*inputs, config=config, work=Work(store, runtime, folder, stage.name, key))
+                work = Work(store, runtime, folder, stage.name, key)
+                with contextlib.ExitStack() as held:
+                    for layer in layers.held:
+                        held.enter_context(layer(stage, config, object_id))
+                    if layers.process is None:
+                        record = stage.run(*inputs, config=config, work=work)
+                    else:
+                        record = layers.process(stage, inputs, config, work, object_id)
                 seconds = round(time.perf_counter() - start, 3)
                 store.commit(folder, stage.name, key, record, seconds)
         logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)

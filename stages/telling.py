@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TypeVar
 
-from scenegen.config import Settings
 from scenegen.progress import logged_stage
 from scenegen.records import ObjectMesh, Record, Scene
 from scenegen.remarks import level, of_object
-from stages.stage import Outcome, Stage
-
-if TYPE_CHECKING:
-    from stages.graph import Pending, Submit
+from stages.layers import Pending
+from stages.stage import Outcome
 
 logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
 
-def telling(submit: Submit) -> Submit:
-    """`submit`, with the remarks of every stage's record logged when its outcome is there."""
-    told: set[str] = set()
+class Remarks:
+    """Those of one photo. Stages pass on what they inherit, so each is said once."""
 
-    def submit_and_tell(
-        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
-    ) -> Pending[Outcome[R]]:
-        label = stage.name if object_id is None else f"{stage.name} {object_id}"
-        return _Told(submit(stage, *inputs, config=config, object_id=object_id), label, told)
+    def __init__(self) -> None:
+        self._said: set[str] = set()
 
-    return submit_and_tell
-
-
-@dataclass(frozen=True)
-class _Told(Generic[R]):
-    """A submitted stage whose outcome is told."""
-
-    pending: Pending[Outcome[R]]
-    label: str
-    told: set[str] = field(compare=False)
-    """What has been said of this photo: stages pass on what they inherit."""
-
-    def result(self) -> Outcome[R]:
-        outcome = self.pending.result()
-        with logged_stage(self.label):
+    def result(self, pending: Pending[Outcome[R]], object_id: int | None = None) -> Outcome[R]:
+        """Waits for a stage, and logs what its record remarks. Raises the stage's error."""
+        outcome = pending.result()
+        label = outcome.stage if object_id is None else f"{outcome.stage} {object_id}"
+        with logged_stage(label):
             for remark in _remarks(outcome.record):
-                if remark not in self.told:
-                    self.told.add(remark)
+                if remark not in self._said:
+                    self._said.add(remark)
                     logger.log(level(remark), "%s", remark)
             if isinstance(outcome.record, Scene) and outcome.cached:
                 for failure in outcome.record.failures:
-                    if failure.stage == self.label:
+                    if failure.stage == label:
                         logger.error("object %s failed and is left out: %s", failure.object, failure.error)
         return outcome
 

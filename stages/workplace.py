@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from scenegen.config import Config
 from scenegen.progress import Watch
 from scenegen.runtime import Runtime
 from scenegen.store import Store
+from stages.cluster import cluster_submit, join_cluster
 from stages.devices import process_devices
-from stages.graph import Submit, local_submit, on_devices, weights_in_use
-from stages.run import watched
+from stages.graph import weights_in_use
+from stages.layers import Submit, Watching, local_submit, on_devices
+from stages.stage import Layers, RunStage
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,20 @@ class Workplace:
     runtime: Runtime
     at_once: int
     """Objects made side by side."""
-    placed: Callable[[Submit], Submit]
-    """Sends stages where they run."""
+    process: RunStage | None = None
+    """As `Layers.process`."""
+    on_cluster: bool = False
+    """Objects are made on the Ray cluster that this process has joined."""
 
     @contextlib.contextmanager
     def submit(self, watch: Watch) -> Iterator[Submit]:
         """What starts the stages of one scene, which tell `watch` how they get on."""
         executor = ThreadPoolExecutor(self.at_once)
+        watching = Watching(watch)
+        layers = Layers((watching.running,), self.process)
+        submit = watching.submit(local_submit(self.store, self.runtime, executor, layers))
         try:
-            yield self.placed(watched(local_submit(self.store, self.runtime, executor), watch))
+            yield cluster_submit(submit, self.store, self.runtime) if self.on_cluster else submit
         finally:
             # Nothing is waited for: after an error or an interruption the results would not be used.
             executor.shutdown(wait=False, cancel_futures=True)
@@ -58,11 +64,9 @@ def workplace(
         TransientError: if the cluster does not answer.
     """
     if ray is not None:
-        from stages.cluster import cluster_submit, join_cluster
-
         join_cluster(ray)
-        yield Workplace(store, runtime, at_once, partial(cluster_submit, store=store, runtime=runtime))
+        yield Workplace(store, runtime, at_once, on_cluster=True)
         return
     names = process_devices(runtime, weights_in_use(config), isolate, at_once)
-    with on_devices(names) as placed:
-        yield Workplace(store, runtime, len(names) or at_once, placed)
+    with on_devices(names) as process:
+        yield Workplace(store, runtime, len(names) or at_once, process)

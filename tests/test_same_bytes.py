@@ -21,8 +21,9 @@ from scenegen.config import load_config
 from scenegen.digest import sha256_file
 from scenegen.inputs import Inputs
 from scenegen.runtime import Runtime
-from stages.graph import local_submit, on_devices
+from stages.layers import local_submit, on_devices
 from stages.run import open_store, photo_to_scene
+from stages.stage import Layers
 
 pytestmark = pytest.mark.slow
 
@@ -91,8 +92,8 @@ def made(preset: str, row: Circumstances) -> dict[str, str]:
         if row.loaded:
             stack.enter_context(busy())
         store, executor = open_store(out), stack.enter_context(ThreadPoolExecutor(row.jobs))
-        placed = stack.enter_context(on_devices(["cpu"] * row.jobs if row.isolated else []))
-        submit = placed(local_submit(store, Runtime(), executor))
+        process = stack.enter_context(on_devices(["cpu"] * row.jobs if row.isolated else []))
+        submit = local_submit(store, Runtime(), executor, Layers(process=process))
         inputs = Inputs(name="table", photo=PHOTO, masks=(), depth=None)
         photo_to_scene(inputs, load_config(preset, overrides=[SETTINGS]), store, Runtime(), submit)
     return digests(out / "table")

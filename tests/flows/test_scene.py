@@ -202,7 +202,8 @@ def test_only_stages_with_weights_take_a_slot_and_only_on_a_card(
     from scenegen.config import load_config
     from scenegen.runtime import Runtime
     from scenegen.store import Store
-    from stages.graph import local_submit
+    from stages.layers import local_submit
+    from stages.stage import Layers
 
     held: list[str] = []
 
@@ -219,9 +220,8 @@ def test_only_stages_with_weights_take_a_slot_and_only_on_a_card(
     read, segment = STAGES[0], STAGES[1]
     config = load_config()
     with ThreadPoolExecutor(1) as executor:
-        plain = local_submit(store, Runtime(), executor)
-        assert gpu.with_gpu_slot(plain, ["cpu", "cpu"]) is plain
-        submit = gpu.with_gpu_slot(plain, ["cuda:0"])
+        assert gpu.gpu_slots(["cpu", "cpu"]) == ()
+        submit = local_submit(store, Runtime(), executor, Layers(gpu.gpu_slots(["cuda:0"])))
         source = Source(name="photo", photo=store.ingest(photo), masks=(), depth=None)
         made = submit(read, source, config=config.read).result()
         assert held == []  # `read` has no weights

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,12 @@ from scenegen.digest import sha256_file
 from scenegen.errors import ResourceError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.folder import RemoteFolder
-from scenegen.records import Record
+from scenegen.progress import Event
 from scenegen.runtime import Runtime
 from scenegen.sources import Item, list_photos
 from stages import batch
 from stages.batch import Job, Row, failed_row, keep, pending, plan, run_item, run_items, standing, thumbnail
-from stages.graph import Submit, local_submit
+from stages.layers import local_submit
 from stages.run import open_store, regenerate
 from stages.table import write_table
 
@@ -331,15 +333,15 @@ def test_a_full_disk_then_space(job: Job, shop: Any, tmp_path: Path, monkeypatch
 def test_stages_may_run_in_something_besides(job: Job, shop: Any, tmp_path: Path) -> None:
     started: list[str] = []
 
-    def around(plain: Submit) -> Submit:
-        def submit(stage: Any, *inputs: Record | int, config: Any, object_id: int | None = None) -> Any:
-            started.append(stage.name)
-            return plain(stage, *inputs, config=config, object_id=object_id)
+    @contextlib.contextmanager
+    def held(stage: Any, config: Any, object_id: int | None) -> Iterator[None]:
+        started.append(stage.name)
+        yield
 
-        return submit
-
-    assert run_item(items(tmp_path)[0], job, around).state == "complete"
+    events: list[Event] = []
+    assert run_item(items(tmp_path)[0], job, (held,), events.append).state == "complete"
     assert started.count("generate") == 3
+    assert [event.state for event in events if event.label == "read"] == ["waiting", "running", "done"]
 
 
 def rejects(item: Item, job: Job) -> Row:

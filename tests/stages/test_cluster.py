@@ -20,7 +20,7 @@ from scenegen.folder import RemoteFolder
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
 from stages.cluster import LOCAL, cluster_submit, join_cluster
-from stages.graph import Submit, local_submit
+from stages.layers import Submit, local_submit
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
 import logging
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -26,8 +27,9 @@ from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages import code, graph
 from stages.code import Code, Sources, code_key, module_files
-from stages.graph import image_to_scene, local_submit
-from stages.stage import Stage, function_name
+from stages.graph import image_to_scene
+from stages.layers import local_submit
+from stages.stage import Layers, Stage, function_name
 
 PACKAGES = {"scenegen": Path(scenegen.__path__[0]), "stages": Path(stages.__path__[0])}
 STAGES = [
@@ -152,7 +154,8 @@ def test_every_function_that_a_stage_runs_is_in_its_code(tmp_path: Path, preset:
     sources = Sources(module_files(PACKAGES))
     missing: set[str] = set()
 
-    def followed(stage: Any) -> Callable[..., Any]:
+    @contextlib.contextmanager
+    def followed(stage: Any, settings: Any, object_id: int | None) -> Iterator[None]:
         search = code._Search(sources)
         for function in functions_of(stage, config):
             module, _, name = function.partition(":")
@@ -169,14 +172,11 @@ def test_every_function_that_a_stage_runs_is_in_its_code(tmp_path: Path, preset:
                 ):  # lambdas at a module's top are in its constants
                     missing.add(f"{stage.name}: {module}:{name}")
 
-        def run(*inputs: Any, **given: Any) -> Any:
-            sys.setprofile(note)
-            try:
-                return stage.run(*inputs, **given)
-            finally:
-                sys.setprofile(None)
-
-        return run
+        sys.setprofile(note)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
 
     store, runtime = Store(tmp_path / "store"), Runtime(device="cpu")
     source = Source(
@@ -184,11 +184,7 @@ def test_every_function_that_a_stage_runs_is_in_its_code(tmp_path: Path, preset:
     )
     config = load_config(preset, overrides=["generate.max_faces=500", "texture.size=128"])
     with ThreadPoolExecutor(1) as executor:
-        submit = graph.run_by(
-            local_submit(store, runtime, executor),
-            lambda stage, config, object_id: True,
-            lambda stage, given, config, work, object_id: followed(stage)(*given, config=config, work=work),
-        )
+        submit = local_submit(store, runtime, executor, Layers((followed,)))
         scene = image_to_scene(source, config, submit)
     assert len(scene.objects) == 1
     assert sorted(missing) == []

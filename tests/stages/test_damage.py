@@ -15,7 +15,7 @@ from scenegen.config import Config
 from scenegen.digest import sha256_file
 from scenegen.inputs import Inputs
 from scenegen.runtime import Runtime
-from stages.graph import local_submit
+from stages.layers import local_submit
 from stages.run import open_store, photo_to_scene
 
 TIMED = {"report.html", "manifest.json"}

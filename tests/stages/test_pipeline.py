@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,15 +25,14 @@ from scenegen.export.manifest import read_manifest
 from scenegen.geometry.mesh import load_mesh
 from scenegen.inputs import Inputs
 from scenegen.png import write_png
-from scenegen.records import Record
 from scenegen.runtime import Runtime
 from scenegen.scene import scoring
 from scenegen.scene.graph import from_json
 from stages import compose, generate, graph
 from stages import stage as stage_module
-from stages.graph import Pending, Submit, local_submit
+from stages.layers import Submit, local_submit
 from stages.run import Result, open_store, photo_to_scene, regenerate
-from stages.stage import Outcome, Stage
+from stages.stage import Layers, Stage
 
 FOV = 55.0
 SMALL = ["texture.size=128", "generate.resolution=64", "export.usdz=false", f"camera.fov_deg={FOV}"]
@@ -49,18 +49,13 @@ class Desk:
 
     def submit(self, executor: ThreadPoolExecutor) -> Submit:
         """Counts what is executed."""
-        plain = local_submit(open_store(self.out), Runtime(), executor)
 
-        def counting(
-            stage: Stage[Any], *inputs: Record | int, config: Any, object_id: int | None = None
-        ) -> Pending[Outcome[Any]]:
-            def run(*args: Any, **kwargs: Any) -> Any:
-                self.executed.append(stage.name)
-                return stage.run(*args, **kwargs)
+        @contextlib.contextmanager
+        def counted(stage: Stage[Any], config: Any, object_id: int | None) -> Iterator[None]:
+            self.executed.append(stage.name)
+            yield
 
-            return plain(replace(stage, run=run), *inputs, config=config, object_id=object_id)
-
-        return counting
+        return local_submit(open_store(self.out), Runtime(), executor, Layers((counted,)))
 
     def mesh_of(self, object_id: int) -> Path:
         """The generated mesh of an object of the published scene."""

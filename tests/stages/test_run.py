@@ -17,16 +17,16 @@ from scenegen.export.manifest import read_manifest
 from scenegen.inputs import Inputs
 from scenegen.progress import Event, tell_progress
 from scenegen.runtime import Runtime
-from stages.graph import local_submit
-from stages.run import Result, open_store, photo_to_scene, regenerate, watched
+from stages.layers import Watching, local_submit
+from stages.run import Result, open_store, photo_to_scene, regenerate
+from stages.stage import Layers
 
 
 def run(photo: Path, out: Path, config: Config | None = None, watch: Any = None, jobs: int = 2) -> Result:
     store, runtime = open_store(out), Runtime()
     with ThreadPoolExecutor(jobs) as executor:
-        submit = local_submit(store, runtime, executor)
-        if watch is not None:
-            submit = watched(submit, watch)
+        watching = Watching(watch or (lambda event: None))
+        submit = watching.submit(local_submit(store, runtime, executor, Layers((watching.running,))))
         return photo_to_scene(Inputs(photo.stem, photo), config or Config(), store, runtime, submit)
 
 
@@ -285,7 +285,7 @@ def test_file_names_that_are_no_text(bench: Any, tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "out" / "cafe").given.photo == "caf?.jpg"
 
 
-def test_watched_tells_every_change_of_state(bench: Any, photo: Path, tmp_path: Path) -> None:
+def test_every_change_of_state_is_told(bench: Any, photo: Path, tmp_path: Path) -> None:
     bench.errors["generate 2"] = ValueError("no")
     events: list[Event] = []
     run(photo, tmp_path, watch=events.append, jobs=1)

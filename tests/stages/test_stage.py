@@ -24,7 +24,8 @@ from scenegen.records import Record, Report, Source, digest_json
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages import stage as stage_module
-from stages.graph import image_to_scene, local_submit
+from stages.graph import image_to_scene
+from stages.layers import local_submit
 from stages.run import open_store
 from stages.stage import Stage, Work, execute
 

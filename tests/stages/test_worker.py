@@ -29,9 +29,9 @@ from scenegen.records import Artifact, Photo, Record
 from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
 from stages import child
-from stages.graph import local_submit, on_devices, worker_submit
+from stages.layers import local_submit, on_devices, run_on
 from stages.slot import device_slot
-from stages.stage import Outcome, Stage, Work, execute
+from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.worker import DeviceWorker, device_workers, oom_kills
 
 
@@ -59,10 +59,8 @@ def run(
 ) -> Any:
     """The record of `stage` with `Task(**task)`, made by `worker`."""
 
-    def remote(*given: Record | int, config: Any, work: Any) -> Any:
-        return worker.run(stage, given, config, work, object_id=3)
-
-    return execute(replace(stage, run=remote), inputs, Task(**task), Store(root), Runtime(economy=economy)).record
+    layers = Layers(process=worker.run)
+    return execute(stage, inputs, Task(**task), Store(root), Runtime(economy=economy), layers, object_id=3).record
 
 
 def the_system_kills(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +365,7 @@ def test_an_error_that_cannot_be_rebuilt_still_crosses() -> None:
 def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with device_workers(["cpu", "cpu"]) as idle, ThreadPoolExecutor(2) as executor:
-        submit = worker_submit(local_submit(store, Runtime(), executor), idle)
+        submit = local_submit(store, Runtime(), executor, Layers(process=run_on(idle)))
         here = submit(ADD, 1, config=Task())
         there = [submit(ADD, number, config=Task(do="doze"), object_id=number) for number in range(6)]
         outcomes: list[Outcome[Sum]] = [pending.result() for pending in there]
@@ -382,11 +380,8 @@ def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:
 
 def test_a_predicate_chooses_the_stages(tmp_path: Path) -> None:
     with device_workers(["cpu"]) as idle, ThreadPoolExecutor(1) as executor:
-        submit = worker_submit(
-            local_submit(Store(tmp_path), Runtime(), executor),
-            idle,
-            lambda stage, config, item: config == Task(factor=2),
-        )
+        process = run_on(idle, lambda stage, config, item: config == Task(factor=2))
+        submit = local_submit(Store(tmp_path), Runtime(), executor, Layers(process=process))
         pids = [submit(ADD, 1, config=Task(factor=factor)).result().record.pid for factor in (1, 2)]
     assert pids[0] == os.getpid() != pids[1]
 
@@ -394,8 +389,8 @@ def test_a_predicate_chooses_the_stages(tmp_path: Path) -> None:
 def test_only_stages_with_weights_go_to_a_card(tmp_path: Path) -> None:
     """The card is a name here: nothing asks for it."""
     net = replace(ADD, name="net", backends=with_weights("revision"))
-    with on_devices(["cuda:0"]) as placed, ThreadPoolExecutor(1) as executor:
-        submit = placed(local_submit(Store(tmp_path), Runtime(), executor))
+    with on_devices(["cuda:0"]) as process, ThreadPoolExecutor(1) as executor:
+        submit = local_submit(Store(tmp_path), Runtime(), executor, Layers(process=process))
         plain = submit(ADD, 1, config=Task(), object_id=1).result().record
         whole, item = (submit(net, 1, config=Task(), object_id=number).result().record for number in (None, 1))
     assert (plain.pid, plain.device) == (os.getpid(), "auto")
@@ -403,8 +398,8 @@ def test_only_stages_with_weights_go_to_a_card(tmp_path: Path) -> None:
     assert (whole.device, whole.loads) == ("cuda:0", 1)
     assert whole.pid != os.getpid()
     assert has_ended(whole.pid)
-    with on_devices([]) as placed:
-        assert placed(submit) is submit
+    with on_devices([]) as process:
+        assert process is None
 
 
 def test_who_submits_more_than_the_limit_waits(tmp_path: Path) -> None:

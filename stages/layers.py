@@ -1,0 +1,203 @@
+"""The layers between the graph of stages and the function of each, from outside in.
+
+1. A `Submit` says when a stage runs, and in which thread: `local_submit` for plain calls, `flows.scene.prefect_submit` for
+   Prefect tasks, `stages.cluster.cluster_submit` for a Ray cluster.
+2. `stages.stage.execute` looks into the store, and runs only what is not there.
+3. `Layers.held` is held meanwhile, or told: a slot of Prefect's, progress.
+4. `Layers.process` is where it runs, if not in this process: that of a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from queue import LifoQueue
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+from scenegen.config import Settings
+from scenegen.progress import Event, State, Watch, progress_to
+from scenegen.records import Record
+from scenegen.runtime import Runtime
+from scenegen.store import Store
+from stages.stage import Layers, Outcome, RunStage, Stage, Work, execute
+from stages.worker import DeviceWorker, device_workers
+
+R = TypeVar("R", bound=Record)
+T_co = TypeVar("T_co", covariant=True)
+
+
+@runtime_checkable
+class Pending(Protocol[T_co]):
+    """A submitted stage."""
+
+    def result(self) -> T_co:
+        """Waits, then returns the outcome or raises the stage's error."""
+        ...
+
+
+@runtime_checkable
+class Submit(Protocol):
+    """Starts a stage. `object_id` is given where the stage works on one object."""
+
+    def __call__(
+        self, stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        """Returns at once."""
+        ...
+
+
+def local_submit(
+    store: Store, runtime: Runtime, executor: Executor, layers: Layers = Layers(), limit: int | None = None
+) -> Submit:
+    """`submit` for plain calls: stages of one object run side by side in `executor`, the others at once.
+
+    Args:
+        store: where results go.
+        runtime: where to compute.
+        executor: for the stages of one object.
+        layers: what a stage runs in that is not in the store.
+        limit: how many of these may be submitted and not finished; who submits one more waits.
+    """
+    room = None if limit is None else threading.Semaphore(limit)
+
+    def submit(
+        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        if object_id is None:
+            future: Future[Outcome[R]] = Future()
+            future.set_result(execute(stage, inputs, config, store, runtime, layers, object_id))
+            return future
+        # Log lines of the executor's thread are about what this thread works on.
+        here = contextvars.copy_context()
+        if room is None:
+            return executor.submit(here.run, execute, stage, inputs, config, store, runtime, layers, object_id)
+        room.acquire()
+        try:
+            future = executor.submit(here.run, execute, stage, inputs, config, store, runtime, layers, object_id)
+        except BaseException:
+            room.release()
+            raise
+        future.add_done_callback(lambda _: room.release())
+        return future
+
+    return submit
+
+
+class Watching:
+    """Tells a watch every change of a stage's state: `submit` what comes before and after, `running` what is between."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._last: dict[tuple[str, int | None], State] = {}
+
+    def submit(self, submit: Submit) -> Submit:
+        """`submit`, with its stages watched."""
+
+        def watched(
+            stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+        ) -> Pending[Outcome[R]]:
+            def tell(state: State) -> None:
+                self._tell(stage, object_id, state)
+
+            tell("waiting")
+            try:
+                return _Watched(submit(stage, *inputs, config=config, object_id=object_id), tell)
+            except BaseException:
+                tell("failed")
+                raise
+
+        return watched
+
+    @contextlib.contextmanager
+    def running(self, stage: Stage[Any], config: Settings, object_id: int | None) -> Iterator[None]:
+        """For `Layers.held`."""
+        self._tell(stage, object_id, "running")
+        start = time.perf_counter()
+        try:
+            with progress_to(lambda detail: self._watch(Event(stage.name, object_id, "running", detail=detail))):
+                yield
+        except BaseException:
+            self._tell(stage, object_id, "failed")
+            raise
+        self._tell(stage, object_id, "done", time.perf_counter() - start)
+
+    def _tell(self, stage: Stage[Any], object_id: int | None, state: State, seconds: float = 0.0) -> None:
+        place = (stage.name, object_id)
+        if self._last.get(place) != state:
+            self._last[place] = state
+            self._watch(Event(stage.name, object_id, state, seconds))
+
+
+@dataclass(frozen=True)
+class _Watched(Generic[R]):
+    """A submitted stage that tells how it ended if its run could not: it never ran, or failed around the run."""
+
+    pending: Pending[Outcome[R]]
+    tell: Callable[[State], None]
+
+    def result(self) -> Outcome[R]:
+        try:
+            outcome = self.pending.result()
+        except BaseException:
+            self.tell("failed")
+            raise
+        if outcome.cached:
+            self.tell("found")
+        return outcome
+
+
+NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
+"""Whether a stage, with its settings and its object, has to run on a device of its own."""
+
+
+def works_on_object(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
+    """Whether the stage works on one object."""
+    return object_id is not None
+
+
+def uses_weights(stage: Stage[Any], config: Settings, object_id: int | None) -> bool:
+    """Whether the stage runs a network."""
+    return bool(stage.weights(config))
+
+
+def in_process_on(names: Sequence[str]) -> NeedsDevice:
+    """Which stages run in the processes of these devices: on the CPU those of objects, elsewhere those with weights."""
+    return works_on_object if "cpu" in names else uses_weights
+
+
+@contextlib.contextmanager
+def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator[RunStage | None]:
+    """Processes for the stages that need one, one process for each of `names`, until the block ends; for `Layers.process`.
+    A stage that takes longer than `timeout_s` is stopped, and has failed."""
+    if not names:
+        yield None
+        return
+    with device_workers(names, timeout_s) as idle:
+        yield run_on(idle, in_process_on(names))
+
+
+def run_on(idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> RunStage:
+    """Runs the stages that need a device by whichever worker is idle, the others here.
+
+    As many stages should run side by side as there are workers: the time one waits for a worker counts as its own.
+
+    Args:
+        idle: from `stages.worker.device_workers`.
+        needs_device: which stages.
+    """
+
+    def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
+        if not needs_device(stage, config, object_id):
+            return stage.run(*given, config=config, work=work)
+        worker = idle.get()
+        try:
+            return worker.run(stage, given, config, work, object_id)
+        finally:
+            idle.put(worker)
+
+    return run
