@@ -46,6 +46,10 @@ def intrinsics_from_fov(width: int, height: int, fov_x_deg: float) -> Intrinsics
 
     Raises:
         InputError: unless 1 < `fov_x_deg` < 170.
+
+    Examples:
+        >>> intrinsics_from_fov(640, 480, 90).fx
+        320.00000000000006
     """
     if not 1.0 < fov_x_deg < 170.0:
         raise InputError(f"`fov` is {fov_x_deg} degrees; allowed is more than 1 and less than 170 (horizontal).")
@@ -54,29 +58,57 @@ def intrinsics_from_fov(width: int, height: int, fov_x_deg: float) -> Intrinsics
 
 
 def intrinsics_from_focal_35mm(width: int, height: int, focal_35mm: float) -> Intrinsics:
-    """Intrinsics from a 35 mm equivalent focal length (EXIF), taken on the longer side of the picture."""
+    """Intrinsics from a 35 mm equivalent focal length (EXIF), taken on the longer side of the picture.
+
+    Examples:
+        >>> intrinsics_from_focal_35mm(4000, 3000, focal_35mm=27).fx
+        3000.0
+    """
     focal = focal_35mm / FRAME_35MM_WIDTH * max(width, height)
     return Intrinsics(width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2)
 
 
 def fov_x_deg(camera: Intrinsics) -> float:
-    """Horizontal field of view in degrees, for a centred principal point."""
+    """Horizontal field of view in degrees, for a centred principal point.
+
+    Examples:
+        >>> round(fov_x_deg(intrinsics_from_fov(640, 480, 54)), 6)
+        54.0
+    """
     return float(np.degrees(2 * np.arctan(camera.width / (2 * camera.fx))))
 
 
 def camera_matrix(camera: Intrinsics) -> Float[np.ndarray, "3 3"]:
-    """K, from camera coordinates to pixels."""
+    """K, from camera coordinates to pixels.
+
+    Examples:
+        >>> camera_matrix(Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24)).tolist()
+        [[50.0, 0.0, 32.0], [0.0, 50.0, 24.0], [0.0, 0.0, 1.0]]
+    """
     return np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
 
 
 def pixel_centres(width: int, height: int) -> Float[np.ndarray, "height width 2"]:
-    """(u, v) of every pixel's centre."""
+    """(u, v) of every pixel's centre.
+
+    Examples:
+        >>> pixel_centres(width=2, height=1).tolist()
+        [[[0.5, 0.5], [1.5, 0.5]]]
+    """
     u, v = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return np.stack([u, v], axis=-1)
 
 
 def rays(camera: Intrinsics, pixels: Float[np.ndarray, "*n 2"] | None = None) -> Float[np.ndarray, "*n 3"]:
-    """Ray directions with z = 1 through `pixels`, or through every pixel's centre ([height, width, 3])."""
+    """Ray directions with z = 1 through `pixels`, or through every pixel's centre ([height, width, 3]).
+
+    Examples:
+        >>> camera = Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24)
+        >>> rays(camera, np.array([82.0, 24.0])).tolist()
+        [1.0, 0.0, 1.0]
+        >>> rays(camera).shape
+        (48, 64, 3)
+    """
     uv = pixel_centres(camera.width, camera.height) if pixels is None else pixels
     x = (uv[..., 0] - camera.cx) / camera.fx
     y = (uv[..., 1] - camera.cy) / camera.fy
@@ -84,18 +116,35 @@ def rays(camera: Intrinsics, pixels: Float[np.ndarray, "*n 2"] | None = None) ->
 
 
 def unproject(camera: Intrinsics, depth: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:
-    """Points in the camera frame of a z-depth map."""
+    """Points in the camera frame of a z-depth map.
+
+    Examples:
+        >>> camera = Intrinsics(width=3, height=3, fx=2, fy=2, cx=1.5, cy=1.5)
+        >>> unproject(camera, np.full((3, 3), 4.0))[1, 1].tolist()
+        [0.0, 0.0, 4.0]
+    """
     return rays(camera) * depth[..., None]
 
 
 def project(camera: Intrinsics, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
-    """Pixels (u, v) of points in the camera frame, which must lie in front of the camera (z > 0)."""
+    """Pixels (u, v) of points in the camera frame, which must lie in front of the camera (z > 0).
+
+    Examples:
+        >>> camera = Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24)
+        >>> project(camera, np.array([1.0, 0.0, 2.0])).tolist()
+        [57.0, 24.0]
+    """
     z = points[..., 2]
     return np.stack([camera.fx * points[..., 0] / z + camera.cx, camera.fy * points[..., 1] / z + camera.cy], axis=-1)
 
 
 def resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
-    """The same camera with its picture resampled to `width` x `height`."""
+    """The same camera with its picture resampled to `width` x `height`.
+
+    Examples:
+        >>> resized(Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24), 128, 96).fx
+        100.0
+    """
     sx, sy = width / camera.width, height / camera.height
     return Intrinsics(
         width=width,
@@ -108,7 +157,12 @@ def resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
 
 
 def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
-    """Rotation that takes `direction` to +z and keeps the picture's horizontal: its x axis stays in the x-z plane."""
+    """Rotation that takes `direction` to +z and keeps the picture's horizontal: its x axis stays in the x-z plane.
+
+    Examples:
+        >>> np.round(rotation_to_axis(np.array([1.0, 0.0, 1.0])) @ [1, 0, 1], 6).tolist()
+        [0.0, 0.0, 1.414214]
+    """
     z = direction / np.linalg.norm(direction)
     x = np.cross([0.0, 1.0, 0.0], z)
     x /= np.linalg.norm(x)
@@ -124,6 +178,13 @@ def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, ma
     Raises:
         InputError: if the mask is empty, has another size than the camera's picture, or needs a crop wider than
             `WIDEST_CROP_DEG`.
+
+    Examples:
+        >>> mask = np.zeros((48, 64), dtype=bool)
+        >>> mask[10:20, 40:50] = True
+        >>> crop = crop_camera(intrinsics_from_fov(64, 48, 60), mask, size=32)
+        >>> crop.intrinsics.width, crop.intrinsics.cx
+        (32, 16.0)
     """
     if mask.shape != (camera.height, camera.width):
         raise InputError(
@@ -162,7 +223,14 @@ def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, ma
 
 
 def crop_from_photo(camera: Intrinsics, crop: CropCamera) -> Float[np.ndarray, "3 3"]:
-    """The homography K_o R K^-1 from the photo's pixels to the crop's pixels."""
+    """The homography K_o R K^-1 from the photo's pixels to the crop's pixels.
+
+    Examples:
+        >>> camera = Intrinsics(width=64, height=64, fx=50, fy=50, cx=32, cy=32)
+        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=resized(camera, 32, 32))
+        >>> crop_from_photo(camera, crop).round(6).tolist()
+        [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]]
+    """
     return camera_matrix(crop.intrinsics) @ np.array(crop.crop_from_camera) @ np.linalg.inv(camera_matrix(camera))
 
 
@@ -173,6 +241,12 @@ def warp_to_crop(
 
     Where the crop is smaller than what it shows, each of its pixels is the mean over its area. With `nearest`, each takes the
     one value under its centre: for depth, which must not mix.
+
+    Examples:
+        >>> camera = Intrinsics(width=4, height=4, fx=4, fy=4, cx=2, cy=2)
+        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=resized(camera, 2, 2))
+        >>> warp_to_crop(np.arange(16, dtype=np.float32).reshape(4, 4), camera, crop).tolist()
+        [[2.5, 4.5], [10.5, 12.5]]
     """
     size = crop.intrinsics.width
     samples = 1 if nearest else _samples(camera, crop)
@@ -195,7 +269,14 @@ def warp_to_crop(
 def warp_depth_to_crop(
     depth: Float[np.ndarray, "h w"], camera: Intrinsics, crop: CropCamera
 ) -> Float[np.ndarray, "s s"]:
-    """A z-depth map of the photo as z-depth along the crop camera's axis; 0 where unknown."""
+    """A z-depth map of the photo as z-depth along the crop camera's axis; 0 where unknown.
+
+    Examples:
+        >>> camera = Intrinsics(width=4, height=4, fx=4, fy=4, cx=2, cy=2)
+        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=resized(camera, 2, 2))
+        >>> warp_depth_to_crop(np.full((4, 4), 1.5), camera, crop).tolist()
+        [[1.5, 1.5], [1.5, 1.5]]
+    """
     along = unproject(camera, depth) @ np.array(crop.crop_from_camera)[2]
     return warp_to_crop(along.astype(np.float32), camera, crop, nearest=True)
 
@@ -228,42 +309,81 @@ def latent_distance(crop: CropCamera) -> float:
     """Distance from the crop camera to the centre of the latent cube, in cube edges.
 
     The cube's centre plane fills the crop: d = 0.5 / tan(fov / 2) (Pixal3D, `distance_from_fov` with mesh scale 1).
+
+    Examples:
+        >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
+        >>> latent_distance(CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=camera))
+        1.5
     """
     return crop.intrinsics.fx / crop.intrinsics.width
 
 
 def crop_from_latent(crop: CropCamera) -> Float[np.ndarray, "4 4"]:
-    """From the generator's cube to the crop camera's frame, one unit per cube edge."""
+    """From the generator's cube to the crop camera's frame, one unit per cube edge.
+
+    Examples:
+        >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
+        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=camera)
+        >>> transform(crop_from_latent(crop), np.zeros(3)).tolist()
+        [0.0, 0.0, 1.5]
+    """
     matrix = np.diag([1.0, -1.0, -1.0, 1.0])
     matrix[2, 3] = latent_distance(crop)
     return matrix
 
 
 def camera_from_crop(crop: CropCamera, scale: float) -> Float[np.ndarray, "4 4"]:
-    """X_camera = s R^T X_crop: the placement of an object, whose only free number is `scale`."""
+    """X_camera = s R^T X_crop: the placement of an object, whose only free number is `scale`.
+
+    Examples:
+        >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
+        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=camera)
+        >>> transform(camera_from_crop(crop, scale=2.0), np.array([0.0, 0.5, 1.0])).tolist()
+        [0.0, 1.0, 2.0]
+    """
     matrix = np.eye(4)
     matrix[:3, :3] = scale * np.array(crop.crop_from_camera).T
     return matrix
 
 
 def transform(matrix: Float[np.ndarray, "4 4"], points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
-    """`points` under an affine 4x4 `matrix`."""
+    """`points` under an affine 4x4 `matrix`.
+
+    Examples:
+        >>> transform(USD_FROM_WORLD, np.array([0.0, 1.0, 0.0])).tolist()
+        [0.0, 0.0, 1.0]
+    """
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
 def vector(values: Float[np.ndarray, "3"]) -> Vector:
-    """A record's vector from an array."""
+    """A record's vector from an array.
+
+    Examples:
+        >>> vector(np.array([1.0, 2.0, 3.0]))
+        (1.0, 2.0, 3.0)
+    """
     x, y, z = (float(value) for value in values)
     return x, y, z
 
 
 def matrix3(values: Float[np.ndarray, "3 3"]) -> Matrix3:
-    """A record's 3x3 matrix from an array."""
+    """A record's 3x3 matrix from an array.
+
+    Examples:
+        >>> matrix3(np.eye(3))
+        ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    """
     a, b, c = (vector(row) for row in values)
     return a, b, c
 
 
 def matrix4(values: Float[np.ndarray, "4 4"]) -> Matrix4:
-    """A record's 4x4 matrix from an array."""
+    """A record's 4x4 matrix from an array.
+
+    Examples:
+        >>> matrix4(np.eye(4))[3]
+        (0.0, 0.0, 0.0, 1.0)
+    """
     rows = [tuple(float(value) for value in row) for row in values]
     return rows[0], rows[1], rows[2], rows[3]  # type: ignore[return-value]

@@ -375,7 +375,12 @@ class Config(Settings):
     objects: dict[Annotated[int, Field(ge=1, le=MAX_ID)], ObjectConfig] = {}
 
     def object_settings(self, object_id: int) -> ObjectSettings:
-        """The settings object `object_id` is generated with."""
+        """The settings object `object_id` is generated with.
+
+        Examples:
+            >>> Config(seed=3, objects={2: ObjectConfig(seed=9)}).object_settings(2).seed
+            9
+        """
         override = self.objects.get(object_id)
         return ObjectSettings(
             generate=self.generate, texture=self.texture, seed=self.seed if override is None else override.seed
@@ -383,7 +388,12 @@ class Config(Settings):
 
 
 def preset_names() -> list[str]:
-    """Names `--preset` takes."""
+    """Names `--preset` takes.
+
+    Examples:
+        >>> preset_names()
+        ['embedded', 'pixal3d', 'training-free']
+    """
     return sorted(entry.name.removesuffix(".yaml") for entry in _presets().iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -399,6 +409,11 @@ def load_config(
 
     Raises:
         UsageError: for an unknown preset or name, or a value that is not allowed.
+
+    Examples:
+        >>> config = load_config("training-free", overrides=["texture.size=256", {"seed": 7}])
+        >>> config.texture.size, config.seed, config.generate.method
+        (256, 7, 'inflate')
     """
     if preset not in preset_names():
         hint = did_you_mean(preset, preset_names())

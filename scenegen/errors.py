@@ -9,7 +9,12 @@ EXIT_INTERRUPTED = 130
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """`text` on one line of at most `most` characters, every one of which can be seen."""
+    """`text` on one line of at most `most` characters, every one of which can be seen.
+
+    Examples:
+        >>> one_line("two   words")
+        'two words'
+    """
     shown = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 

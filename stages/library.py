@@ -73,7 +73,7 @@ class PhotoCamera:
         Args:
             points: world frame, metres, before the camera.
 
-        Example:
+        Examples:
             >>> camera = PhotoCamera(Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24), np.eye(4))
             >>> camera.project(np.array([0.0, 0.0, 2.0])).tolist()
             [32.0, 24.0]
@@ -173,9 +173,9 @@ class PhotoScene:
     def to_trimesh(self) -> trimesh.Scene:
         """Objects and background as a `trimesh.Scene` in the world frame, each under its name.
 
-        Example:
-            >>> scene = load("out/table")  # doctest: +SKIP
-            >>> scene.to_trimesh().show()  # doctest: +SKIP
+        Examples:
+            >>> "floor" in load("out/photo").to_trimesh().geometry
+            True
         """
         import trimesh
 
@@ -198,9 +198,9 @@ class PhotoScene:
             InputError: if a loaded scene has no store beside it any more.
             ResourceError: if the disk cannot be written.
 
-        Example:
-            >>> make("examples/table.jpg").save("out")  # doctest: +SKIP
-            PosixPath('out/table')
+        Examples:
+            >>> load("out/photo").save("copies").as_posix()
+            'copies/photo'
         """
         check_folder(Path(out))
         return _copied(self, Path(out))
@@ -233,10 +233,12 @@ class PhotoScene:
             InputError: if the store has lost what the scene was made from.
             ScenegenError: from the stage that failed.
 
-        Example:
-            >>> scene = load("out/table").regenerate(3, seed=7)  # doctest: +SKIP
-            >>> scene.save("out")  # doctest: +SKIP
-            PosixPath('out/table')
+        Examples:
+            >>> scene = load("out/photo").regenerate(1, seed=7)
+            >>> scene.objects[0].placed.seed
+            7
+            >>> scene.save("out").as_posix()
+            'out/photo'
         """
         check_object(object_id, seed)
         options = RunOptions(device=device, offline=offline, isolate=isolate)
@@ -326,12 +328,14 @@ def make(
         ResourceError: if a device, memory or disk is absent or full.
         ExportError: if the scene fails its own validation.
 
-    Example:
-        >>> scene = make("examples/table.jpg", set="read.max_side=256")  # doctest: +SKIP
-        >>> [item.label for item in scene.objects][:2]  # doctest: +SKIP
-        ['mug', 'bowl']
-        >>> scene.save("out")  # doctest: +SKIP
-        PosixPath('out/table')
+    Examples:
+        >>> scene = make("photo.jpg", masks="masks.png", fov=55)
+        >>> scene
+        <PhotoScene 'photo': 3 objects, complete>
+        >>> scene.objects[0].mesh.bounds.shape
+        (2, 3)
+        >>> scene.save("out").as_posix()
+        'out/photo'
     """
     options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
     options.check()
@@ -370,9 +374,12 @@ def load(folder: StrPath) -> PhotoScene:
     Raises:
         InputError: if it is no folder of a scene.
 
-    Example:
-        >>> scene = load("out/table")  # doctest: +SKIP
-        >>> scene.graph.successors("floor")  # doctest: +SKIP
+    Examples:
+        >>> scene = load("out/photo")
+        >>> len(scene.objects)
+        3
+        >>> scene.graph.nodes["camera"]["kind"]
+        'camera'
     """
     path = Path(folder).resolve()
     if not path.is_dir():

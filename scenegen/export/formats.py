@@ -30,6 +30,12 @@ def write_obj(scene: PartScene, folder: Path) -> list[Path]:
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
         ObjectError: if one of the objects cannot be written.
+
+    Examples:
+        >>> from scenegen.export.glb import read_glb
+        >>> scene = read_glb(Path("out/photo/scene.glb"))
+        >>> [path.name for path in write_obj(scene, Path("out"))][:3]
+        ['scene.obj', 'backdrop.png', 'floor.png']
     """
     from trimesh import Scene
     from trimesh.exchange.obj import export_obj
@@ -54,6 +60,11 @@ def write_ply(scene: PartScene, folder: Path) -> list[Path]:
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
         ObjectError: if one of the objects cannot be written.
+
+    Examples:
+        >>> from scenegen.export.glb import read_glb
+        >>> [path.name for path in write_ply(read_glb(Path("out/photo/scene.glb")), Path("out"))]
+        ['scene.ply']
     """
     import trimesh
     from trimesh.exchange.ply import export_ply
@@ -82,6 +93,11 @@ def write_stl(scene: PartScene, folder: Path) -> list[Path]:
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
         ObjectError: if one of the objects cannot be written.
+
+    Examples:
+        >>> from scenegen.export.glb import read_glb
+        >>> [path.name for path in write_stl(read_glb(Path("out/photo/scene.glb")), Path("out"))]
+        ['scene.stl']
     """
     import trimesh
     from trimesh.exchange.stl import export_stl
@@ -104,6 +120,11 @@ def write_objects(scene: PartScene, folder: Path) -> list[Path]:
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
         ObjectError: if one of the objects cannot be written.
+
+    Examples:
+        >>> from scenegen.export.glb import read_glb
+        >>> [path.as_posix() for path in write_objects(read_glb(Path("out/photo/scene.glb")), Path("out"))][:1]
+        ['out/objects/obj_01_box/obj_01_box.glb']
     """
     written = []
     for part in prepared(scene).objects:
@@ -120,6 +141,11 @@ def as_trimesh(part: Part) -> trimesh.Trimesh:
 
     Raises:
         ObjectError: if `part` is an object that cannot be converted.
+
+    Examples:
+        >>> from scenegen.export.glb import read_glb
+        >>> as_trimesh(read_glb(Path("out/photo/scene.glb")).objects[0]).metadata["name"]
+        'obj_01_box'
     """
     with about_part(part):
         return to_trimesh(part.mesh.transformed(part.world_from_part), part.name)

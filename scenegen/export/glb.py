@@ -56,6 +56,9 @@ def write_glb(path: Path, scene: PartScene) -> None:
     Raises:
         ExportError: for what `scenegen.export.parts.prepared` refuses.
         ObjectError: if one of the objects cannot be written.
+
+    Examples:
+        >>> write_glb(Path("copy.glb"), read_glb(Path("out/photo/scene.glb")))
     """
     scene = prepared(scene)
     document = _Document()
@@ -75,6 +78,9 @@ def write_object(path: Path, part: Part) -> None:
 
     Raises:
         ExportError: if its texture cannot be encoded.
+
+    Examples:
+        >>> write_object(Path("object.glb"), read_glb(Path("out/photo/scene.glb")).objects[0])
     """
     document = _Document()
     node = document.part(replace(part, world_from_part=np.eye(4)), double_sided=False)
@@ -87,6 +93,10 @@ def read_glb(path: Path) -> PartScene:
 
     Raises:
         ExportError: if the file cannot be read or is not of that kind. Nothing outside the file is ever read.
+
+    Examples:
+        >>> [part.name for part in read_glb(Path("out/photo/scene.glb")).objects]
+        ['obj_01_box', 'obj_02', 'obj_03_tasse']
     """
     try:
         return prepared(_File(path.read_bytes()).scene())
@@ -234,6 +244,11 @@ def encode_texture(picture: UInt8[np.ndarray, "h w c"], lossless: bool = False) 
 
     Raises:
         ExportError: if it cannot be encoded.
+
+    Examples:
+        >>> kind, data = encode_texture(np.zeros((8, 8, 3), dtype=np.uint8))
+        >>> kind
+        'png'
     """
     swapped = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]

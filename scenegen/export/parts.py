@@ -67,7 +67,17 @@ class PartScene:
 
 def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
     """What the block raises is the fault of the object that `part` is, see `scenegen.faults.about_object`; a background
-    surface is no object."""
+    surface is no object.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from scenegen.export.glb import read_glb
+        >>> part = read_glb(Path("out/photo/scene.glb")).objects[0]
+        >>> with about_part(part):
+        ...     raise ValueError("the mesh has no faces")
+        Traceback (most recent call last):
+        scenegen.errors.ObjectError: object 1 cannot be part of the scene
+    """
     return about_object(int(part.facts["id"])) if "id" in part.facts else contextlib.nullcontext()
 
 
@@ -81,6 +91,12 @@ def prepared(scene: PartScene) -> PartScene:
     Raises:
         ExportError: for a name that is not safe or not unique, a mesh that is empty, not finite or not consistent, a
             placement that is not rigid, and a fact that the formats cannot hold.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from scenegen.export.glb import read_glb
+        >>> [part.name for part in prepared(read_glb(Path("out/photo/scene.glb"))).background]
+        ['floor', 'backdrop']
     """
     parts = (*scene.objects, *scene.background)
     # Case decides nothing: the names become folders, on any disk.
@@ -108,6 +124,10 @@ def pose(matrix: Float64[np.ndarray, "4 4"], name: str) -> tuple[list[float], li
 
     Raises:
         ExportError: if the matrix scales, shears, mirrors or is not finite; `name` says whose it is.
+
+    Examples:
+        >>> pose(np.eye(4), "mug")
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])
     """
     rotation = matrix[:3, :3]
     rigid = (
@@ -122,7 +142,12 @@ def pose(matrix: Float64[np.ndarray, "4 4"], name: str) -> tuple[list[float], li
 
 
 def from_pose(translation: list[float], quaternion: list[float]) -> Float64[np.ndarray, "4 4"]:
-    """The inverse of `pose`."""
+    """The inverse of `pose`.
+
+    Examples:
+        >>> from_pose([1.0, 2.0, 3.0], [0.0, 0.0, 0.0, 1.0])[:3, 3].tolist()
+        [1.0, 2.0, 3.0]
+    """
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_quat(quaternion).as_matrix()
     matrix[:3, 3] = translation

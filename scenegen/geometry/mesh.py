@@ -52,7 +52,13 @@ class TexturedMesh:
     """glTF's packing, linear: R is unused and 0, G roughness, B metallic. Where given, it replaces the two numbers."""
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> TexturedMesh:
-        """The mesh under an affine map; faces are turned around where the map mirrors."""
+        """The mesh under an affine map; faces are turned around where the map mirrors.
+
+        Examples:
+            >>> mesh = load_mesh(Path("mesh.npz"))
+            >>> float(np.ptp(mesh.transformed(np.diag([2.0, 2.0, 2.0, 1.0])).vertices[:, 0]) / np.ptp(mesh.vertices[:, 0]))
+            2.0
+        """
         # Written out, because a matrix product may round copies of one vertex differently, which opens seams.
         x, y, z = (self.vertices[:, axis, None].astype(np.float64) for axis in range(3))
         turned = x * matrix[:3, 0] + y * matrix[:3, 1] + z * matrix[:3, 2]
@@ -66,6 +72,9 @@ def check_mesh(mesh: TexturedMesh) -> None:
 
     Raises:
         ValueError: that names what is wrong.
+
+    Examples:
+        >>> check_mesh(load_mesh(Path("mesh.npz")))
     """
     count = len(mesh.vertices)
     if not (np.isfinite(mesh.vertices).all() and np.isfinite(mesh.uv).all()):
@@ -89,6 +98,9 @@ def check_object(mesh: TexturedMesh) -> None:
 
     Raises:
         ValueError: that names what is wrong.
+
+    Examples:
+        >>> check_object(load_mesh(Path("mesh.npz")))
     """
     check_mesh(mesh)
     faces = int(np.count_nonzero(has_area(mesh)))
@@ -100,7 +112,12 @@ def check_object(mesh: TexturedMesh) -> None:
 
 
 def has_area(mesh: TexturedMesh) -> Bool[np.ndarray, "f"]:
-    """Which faces are triangles with a side that float32 vertices can tell."""
+    """Which faces are triangles with a side that float32 vertices can tell.
+
+    Examples:
+        >>> has_area(load_mesh(Path("mesh.npz"))).all().item()
+        True
+    """
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     edges = np.roll(corners, -1, axis=1) - corners
     doubled_area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=-1)
@@ -108,7 +125,12 @@ def has_area(mesh: TexturedMesh) -> Bool[np.ndarray, "f"]:
 
 
 def is_watertight(mesh: TexturedMesh) -> bool:
-    """Whether the surface has no boundary; vertices split by UV seams count as one."""
+    """Whether the surface has no boundary; vertices split by UV seams count as one.
+
+    Examples:
+        >>> is_watertight(load_mesh(Path("mesh.npz")))
+        True
+    """
     _, place = welded(mesh.vertices)
     return is_closed(place[mesh.faces])
 
@@ -123,6 +145,12 @@ def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:
 
     All texels count, those that no face covers too: atlases are filled beyond their charts with the nearest colours, so
     that the shares are close to those on the surface.
+
+    Examples:
+        >>> alpha_mode(np.full((8, 8, 4), 255, dtype=np.uint8))
+        'OPAQUE'
+        >>> alpha_mode(np.full((8, 8, 4), 128, dtype=np.uint8))
+        'BLEND'
     """
     if base_color.shape[2] == 3:
         return "OPAQUE"
@@ -136,7 +164,12 @@ def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:
 
 
 def save_mesh(mesh: TexturedMesh, path: Path) -> None:
-    """Writes the mesh as npz (the same mesh gives the same bytes)."""
+    """Writes the mesh as npz (the same mesh gives the same bytes).
+
+    Examples:
+        >>> mesh = load_mesh(Path("mesh.npz"))
+        >>> save_mesh(mesh.transformed(np.diag([2.0, 2.0, 2.0, 1.0])), Path("larger.npz"))
+    """
     packed = {} if mesh.metallic_roughness is None else {"metallic_roughness": mesh.metallic_roughness}
     np.savez(
         path,
@@ -151,7 +184,12 @@ def save_mesh(mesh: TexturedMesh, path: Path) -> None:
 
 
 def load_mesh(path: Path) -> TexturedMesh:
-    """Reads what `save_mesh` wrote."""
+    """Reads what `save_mesh` wrote.
+
+    Examples:
+        >>> load_mesh(Path("mesh.npz")).faces.shape
+        (12, 3)
+    """
     with np.load(path, allow_pickle=False) as data:
         metallic, roughness = (float(value) for value in data["material"])
         return TexturedMesh(
@@ -168,14 +206,26 @@ def load_mesh(path: Path) -> TexturedMesh:
 def joined(
     vertices: Sequence[Float[np.ndarray, "_v 3"]], faces: Sequence[Integer[np.ndarray, "_f 3"]]
 ) -> tuple[Float[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
-    """Several meshes, at least one, as the vertices and faces of a single one."""
+    """Several meshes, at least one, as the vertices and faces of a single one.
+
+    Examples:
+        >>> triangle, corners = np.eye(3), np.array([[0, 1, 2]])
+        >>> joined([triangle, triangle], [corners, corners])[1].tolist()
+        [[0, 1, 2], [3, 4, 5]]
+    """
     starts = np.cumsum([0, *(len(part) for part in vertices[:-1])])
     shifted = [part + start for part, start in zip(faces, starts, strict=True)]
     return np.concatenate(vertices), np.concatenate(shifted).astype(np.int32)
 
 
 def vertex_normals(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float32[np.ndarray, "v 3"]:
-    """Unit normals, area-weighted over the faces that meet at a position (vertices split by UV seams count as one)."""
+    """Unit normals, area-weighted over the faces that meet at a position (vertices split by UV seams count as one).
+
+    Examples:
+        >>> corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+        >>> vertex_normals(corners, np.array([[0, 1, 2]], dtype=np.int32))[0].tolist()
+        [0.0, 0.0, 1.0]
+    """
     corners = vertices[faces].astype(np.float64)
     face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     points, place = welded(vertices)

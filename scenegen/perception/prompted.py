@@ -51,10 +51,14 @@ def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) 
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
 
-    Example: two clicks, the second of which takes something away.
+    Examples:
+        Two clicks, the second of which takes something away:
 
-        made = answer(image, Prompt(inside=((320, 240),), outside=((400, 250),)), Runtime())
-        made.mask, made.noun, made.noun_confidence
+        >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
+        >>> image[30:70, 40:90] = (200, 60, 50)
+        >>> made = answer(image, Prompt(inside=((64, 50),), outside=((10, 10),)), Runtime(device="cpu"))
+        >>> made.mask.shape, 0 <= made.noun_confidence <= 1
+        ((96, 128), True)
     """
     height, width = image.shape[:2]
     check_prompt(prompt, width, height)
@@ -79,6 +83,13 @@ def segment_prompted(
         UsageError: as `answer`.
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
+
+    Examples:
+        >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
+        >>> image[30:70, 40:90] = (200, 60, 50)
+        >>> prompts = [Prompt(inside=((64, 50),))]
+        >>> segment_prompted(image, prompts, EmbeddedSegmentConfig(), Runtime(device="cpu")).ids.shape
+        (96, 128)
     """
     made = [answer(image, prompt, runtime) for prompt in prompts]
     named = [called(each.noun, each.noun_confidence, config) for each in made]
@@ -107,6 +118,13 @@ def name_objects(
     Raises:
         WeightsError: where the package's weights are missing or damaged.
         ResourceError: where the device is absent or its memory full.
+
+    Examples:
+        >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
+        >>> ids = np.zeros((96, 128), dtype=np.uint16)
+        >>> ids[30:70, 40:90] = 1
+        >>> sorted(name_objects(image, ids, [1], EmbeddedSegmentConfig(), Runtime(device="cpu")))
+        [1]
     """
     named: dict[int, tuple[str, float | None]] = {}
     for number, (x0, y0, x1, y1), area in boxes_and_areas(ids):

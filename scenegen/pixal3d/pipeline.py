@@ -110,7 +110,12 @@ class GeneratedObject:
         self, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
     ) -> tuple[TexturedMesh, tuple[str, ...]]:
         """The object as a simplified mesh with its material, in the crop camera's frame, and what was remarked on the way; see
-        `scenegen.pixal3d.finish.finished`."""
+        `scenegen.pixal3d.finish.finished`.
+
+        Examples:
+            >>> made = Pixal3DPipeline.from_pretrained().generate(image, mask, camera)  # doctest: +SKIP
+            >>> mesh, warnings = made.textured(texture=TextureConfig(size=2048))  # doctest: +SKIP
+        """
         mesh, warnings = finished(self.generated, config, texture)
         return mesh.transformed(self.crop_from_latent), warnings
 
@@ -130,7 +135,7 @@ class GeneratedObject:
             InputError: if the decoded surface has no faces.
             ResourceError: if unwrapping takes too long, or the file cannot be written.
 
-        Example:
+        Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained().to("cuda")  # doctest: +SKIP
             >>> pipeline.generate(image, mask, camera, seed=7).save("mug.glb")  # doctest: +SKIP
         """
@@ -154,7 +159,12 @@ class GeneratedFromViews:
         self, path: Path | str, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
     ) -> None:
         """Writes the object with its material, in the world that the cameras were given in. The rest is as in
-        `GeneratedObject.save`."""
+        `GeneratedObject.save`.
+
+        Examples:
+            >>> pipeline = Pixal3DPipeline.from_pretrained(pictures="several")  # doctest: +SKIP
+            >>> pipeline.generate_views(read_views(Path("transforms.json"))).save("mug.glb")  # doctest: +SKIP
+        """
         mesh, _ = finished(self.generated, config, texture)
         _save(mesh.transformed(self.world_from_latent), path)
 
@@ -173,6 +183,11 @@ def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]
     Args:
         camera: of the crop, square and centred.
         fov: horizontal, in radians.
+
+    Examples:
+        >>> camera = Intrinsics(width=32, height=32, fx=16, fy=16, cx=16, cy=16)
+        >>> crop_from_latent(camera, math.radians(90)).round(6).diagonal().tolist()
+        [1.0, -1.0, -1.0, 1.0]
     """
     stretch = (0.5 / math.tan(fov / 2)) / (camera.fx / camera.width)
     matrix = np.diag([stretch, -stretch, -1.0, 1.0])
@@ -236,6 +251,10 @@ class Pixal3DPipeline:
             UsageError: for a device or revision that cannot be one.
             ResourceError: for a device that is not there, too little memory, or a models folder that cannot be written.
             WeightsError: where a file is missing and cannot be fetched, is damaged, or is not that of its network.
+
+        Examples:
+            >>> pipeline = Pixal3DPipeline.from_pretrained()  # doctest: +SKIP
+            >>> pipeline.generate(image, mask, camera, seed=7).save("mug.glb")  # doctest: +SKIP
         """
         reach = Runtime(device=str(device), offline=offline)
         runtime = reach if models is None else replace(reach, models=models)
@@ -263,7 +282,7 @@ class Pixal3DPipeline:
             ResourceError: for a device that is not there, or has too little memory.
             WeightsError: if a file has gone or changed.
 
-        Example:
+        Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained(device="cpu")  # doctest: +SKIP
             >>> pipeline.to("cuda").device  # doctest: +SKIP
             device(type='cuda', index=0)
@@ -284,6 +303,9 @@ class Pixal3DPipeline:
             UsageError: where `folder` is there and not empty.
             WeightsError: where a file the pipeline was read from is gone.
             ResourceError: where the folder cannot be written.
+
+        Examples:
+            >>> Pixal3DPipeline.from_pretrained().save_pretrained(Path("pixal3d"))  # doctest: +SKIP
         """
         copy_files(self.files, self.settings, folder)
 
@@ -373,6 +395,11 @@ class Pixal3DPipeline:
             UsageError: where picture, mask and camera do not belong together, or for a number that is not allowed.
             WeightsError: where a file has gone or changed, or its numbers overflow.
             ResourceError: where the device has too little memory.
+
+        Examples:
+            >>> made = Pixal3DPipeline.from_pretrained().generate(image, mask, camera, seed=7)  # doctest: +SKIP
+            >>> made.quality.good  # doctest: +SKIP
+            True
         """
         _check_crop(image, mask, camera)
         solid = mask >= SOLID
@@ -445,6 +472,10 @@ class Pixal3DPipeline:
             UsageError: for weights of single pictures, or a number that is not allowed.
             WeightsError: where a file has gone or changed, or its numbers overflow.
             ResourceError: where the device has too little memory.
+
+        Examples:
+            >>> pipeline = Pixal3DPipeline.from_pretrained(pictures="several")  # doctest: +SKIP
+            >>> pipeline.generate_views(read_views(Path("transforms.json"))).save("mug.glb")  # doctest: +SKIP
         """
         cameras = cameras_of_views(views, mesh_scale)
         made = self(

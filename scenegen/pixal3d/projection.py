@@ -39,12 +39,22 @@ class Cameras:
 
 
 def fov_from_focal(focal: float) -> float:
-    """Field of view in radians from a focal length in picture widths."""
+    """Field of view in radians from a focal length in picture widths.
+
+    Examples:
+        >>> round(math.degrees(fov_from_focal(0.5)), 6)
+        90.0
+    """
     return 2 * math.atan(1 / (2 * focal))
 
 
 def focal_pixels(fov: float, size: int) -> float:
-    """Focal length in pixels of a `size` x `size` picture; `fov` in radians."""
+    """Focal length in pixels of a `size` x `size` picture; `fov` in radians.
+
+    Examples:
+        >>> round(focal_pixels(math.radians(90), size=512), 6)
+        256.0
+    """
     return 0.5 * size / math.tan(fov / 2)
 
 
@@ -61,6 +71,10 @@ def distance_from_fov(fov: float, mesh_scale: float = 1.0, extend_pixels: float 
 
     Raises:
         UsageError: for a field of view outside (0, pi), a scale not above 0, or a border pulled in beyond the centre.
+
+    Examples:
+        >>> round(distance_from_fov(math.radians(90)), 6)
+        0.5
     """
     if not 0 < fov < math.pi:
         raise UsageError(f"`fov` is {fov} radians; allowed is more than 0 and less than pi. Degrees? Use math.radians.")
@@ -80,12 +94,24 @@ def front_cameras(
         fov: horizontal, in radians.
         distance: from the cube's centre, in world units.
         mesh_scale: one over the cube's edge.
+
+    Examples:
+        >>> front_cameras(torch.tensor([0.8]), torch.tensor([1.2]), torch.ones(1)).world_from_camera.shape
+        torch.Size([1, 1, 4, 4])
     """
     return Cameras(front_pose(distance)[:, None], fov[:, None], mesh_scale)
 
 
 def cameras_of_crop(crop: CropCamera) -> Cameras:
-    """The camera an object is generated with from its crop: `scenegen.camera.crop_from_latent` in tensors."""
+    """The camera an object is generated with from its crop: `scenegen.camera.crop_from_latent` in tensors.
+
+    Examples:
+        >>> from scenegen.records import Intrinsics
+        >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
+        >>> turned = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+        >>> cameras_of_crop(CropCamera(crop_from_camera=turned, intrinsics=camera)).world_from_camera[0, 0, 1, 3].item()
+        -1.5
+    """
     fov = fov_from_focal(crop.intrinsics.fx / crop.intrinsics.width)
     return front_cameras(torch.tensor([fov]), torch.tensor([latent_distance(crop)]), torch.ones(1))
 
@@ -103,13 +129,24 @@ def relative_cameras(
         fov: horizontal, in radians.
         distance: of the first camera from the cube's centre.
         mesh_scale: one over the cube's edge.
+
+    Examples:
+        >>> poses = torch.eye(4).expand(1, 2, 4, 4)
+        >>> made = relative_cameras(poses, torch.full((1, 2), 0.8), torch.tensor([1.2]), torch.ones(1))
+        >>> torch.equal(made.world_from_camera[:, 0], made.world_from_camera[:, 1])
+        True
     """
     front_from_world = front_pose(distance) @ torch.linalg.inv(world_from_camera[:, 0])
     return Cameras(front_from_world[:, None] @ world_from_camera, fov, mesh_scale)
 
 
 def front_pose(distance: Float32[Tensor, "b"]) -> Float32[Tensor, "b 4 4"]:
-    """World from camera at (0, -distance, 0), looking along +y with z up."""
+    """World from camera at (0, -distance, 0), looking along +y with z up.
+
+    Examples:
+        >>> front_pose(torch.tensor([1.5]))[0, :3, 3].tolist()
+        [0.0, -1.5, 0.0]
+    """
     pose = torch.tensor([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], device=distance.device)
     pose = pose.expand(len(distance), 4, 4).clone()
     pose[:, 1, 3] = -distance
@@ -117,7 +154,12 @@ def front_pose(distance: Float32[Tensor, "b"]) -> Float32[Tensor, "b 4 4"]:
 
 
 def dense_coords(resolution: int, device: torch.device | None = None) -> Int[Tensor, "n 3"]:
-    """Every voxel's (x, y, z) in the order of a dense volume: z runs fastest."""
+    """Every voxel's (x, y, z) in the order of a dense volume: z runs fastest.
+
+    Examples:
+        >>> dense_coords(2)[:3].tolist()
+        [[0, 0, 0], [0, 0, 1], [0, 1, 0]]
+    """
     axis = torch.arange(resolution, device=device)
     return torch.cartesian_prod(axis, axis, axis)
 
@@ -129,6 +171,10 @@ def lattice_points(coords: Int[Tensor, "n 3"], resolution: int) -> Float32[Tenso
 
     Raises:
         UsageError: for a voxel outside the grid.
+
+    Examples:
+        >>> lattice_points(torch.tensor([[0, 15, 0]]), resolution=16).tolist()
+        [[-0.5, 0.5, -0.5]]
     """
     if coords.numel() and not 0 <= int(coords.min()) <= int(coords.max()) < resolution:
         raise UsageError(
@@ -142,7 +188,12 @@ def lattice_points(coords: Int[Tensor, "n 3"], resolution: int) -> Float32[Tenso
 def world_from_latent(
     points: Float32[Tensor, "*n 3"], mesh_scale: Float32[Tensor, ""] | float
 ) -> Float32[Tensor, "*n 3"]:
-    """Latent points (y up) in the reference's world (z up), whose cube has the edge 1 / `mesh_scale`."""
+    """Latent points (y up) in the reference's world (z up), whose cube has the edge 1 / `mesh_scale`.
+
+    Examples:
+        >>> world_from_latent(torch.tensor([0.0, 0.5, 0.25]), mesh_scale=1.0).tolist()
+        [0.0, -0.25, 0.5]
+    """
     x, y, z = points.unbind(-1)
     return torch.stack([x, -z, y], dim=-1) / mesh_scale
 
@@ -156,6 +207,12 @@ def project(
     """Pixels (u, v) of a `size` x `size` picture, and depth along the optical axis.
 
     Points behind the camera (depth below 0) come out mirrored. The reference samples them all the same.
+
+    Examples:
+        >>> pose = front_pose(torch.tensor([1.5]))[0]
+        >>> pixels, depth = project(torch.zeros(1, 3), pose, torch.tensor(0.8), size=512)
+        >>> pixels.tolist(), depth.tolist()
+        ([[256.0, 256.0]], [1.5])
     """
     camera_from_world = torch.linalg.inv(world_from_camera)
     x, y, z = (world @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]).unbind(-1)
@@ -167,7 +224,12 @@ def project(
 
 
 def sampling_points(uv: Float32[Tensor, "n 2"], size: int) -> Float32[Tensor, "n 2"]:
-    """Pixels of a `size` x `size` picture to [-1, 1] across it, with the reference's half pixel of shift."""
+    """Pixels of a `size` x `size` picture to [-1, 1] across it, with the reference's half pixel of shift.
+
+    Examples:
+        >>> sampling_points(torch.tensor([[255.5, 255.5]]), size=512).tolist()
+        [[0.0, 0.0]]
+    """
     return (uv + LEGACY_SHIFT) / size * 2 - 1
 
 
@@ -180,6 +242,11 @@ def bilinear_taps(
 
     Returns:
         Rows, columns, weights.
+
+    Examples:
+        >>> rows, columns, weights = bilinear_taps(torch.zeros(1, 2), height=2, width=2)
+        >>> weights.tolist()
+        [[0.25, 0.25, 0.25, 0.25]]
     """
 
     def along(position: Float32[Tensor, "n"], count: int) -> tuple[Int[Tensor, "n"], Float32[Tensor, "n"]]:
@@ -198,7 +265,12 @@ def bilinear_taps(
 
 
 def sample(feature_map: Float[Tensor, "c h w"], points: Float32[Tensor, "n 2"]) -> Float[Tensor, "n c"]:
-    """Bilinear samples of a map at points in [-1, 1] across it (u first); points outside take the border."""
+    """Bilinear samples of a map at points in [-1, 1] across it (u first); points outside take the border.
+
+    Examples:
+        >>> sample(torch.tensor([[[1.0, 3.0]]]), torch.zeros(1, 2)).tolist()
+        [[2.0]]
+    """
     sampled = F.grid_sample(
         feature_map[None].float(), points[None, :, None], mode="bilinear", padding_mode="border", align_corners=False
     )

@@ -78,6 +78,13 @@ def schedule(settings: SamplerSettings) -> Float64[np.ndarray, "n"]:
     """The times of the states, `steps` + 1 from 1 to 0.
 
     In float64, since whether a time lies on the end of the guidance interval decides a call of the network.
+
+    Examples:
+        >>> settings = SamplerSettings(
+        ...     steps=2, guidance_strength=1.0, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=3.0
+        ... )
+        >>> schedule(settings).tolist()
+        [1.0, 0.75, 0.0]
     """
     t = np.linspace(1.0, 0.0, settings.steps + 1)
     return settings.rescale_t * t / (1 + (settings.rescale_t - 1) * t)
@@ -86,21 +93,36 @@ def schedule(settings: SamplerSettings) -> Float64[np.ndarray, "n"]:
 def euler_step(
     x: Float[Tensor, "n *rest"], v: Float[Tensor, "n *rest"], t: float, t_next: float
 ) -> Float[Tensor, "n *rest"]:
-    """The state at `t_next`, along the velocity `v` at `t`."""
+    """The state at `t_next`, along the velocity `v` at `t`.
+
+    Examples:
+        >>> euler_step(torch.tensor([[1.0]]), torch.tensor([[2.0]]), t=1.0, t_next=0.75).tolist()
+        [[0.5]]
+    """
     return x - (t - t_next) * v
 
 
 def clean_from_velocity(
     x: Float[Tensor, "n *rest"], v: Float[Tensor, "n *rest"], t: float, sigma_min: float
 ) -> Float[Tensor, "n *rest"]:
-    """The clean latent x_0 that the velocity `v` of the state `x` at `t` points to."""
+    """The clean latent x_0 that the velocity `v` of the state `x` at `t` points to.
+
+    Examples:
+        >>> clean_from_velocity(torch.tensor([[1.0]]), torch.tensor([[0.5]]), t=0.5, sigma_min=0.0).tolist()
+        [[0.75]]
+    """
     return (1 - sigma_min) * x - (sigma_min + (1 - sigma_min) * t) * v
 
 
 def velocity_from_clean(
     x: Float[Tensor, "n *rest"], clean: Float[Tensor, "n *rest"], t: float, sigma_min: float
 ) -> Float[Tensor, "n *rest"]:
-    """The inverse of `clean_from_velocity`, for t above 0 or sigma_min above 0."""
+    """The inverse of `clean_from_velocity`, for t above 0 or sigma_min above 0.
+
+    Examples:
+        >>> velocity_from_clean(torch.tensor([[1.0]]), torch.tensor([[0.75]]), t=0.5, sigma_min=0.0).tolist()
+        [[0.5]]
+    """
     return ((1 - sigma_min) * x - clean) / (sigma_min + (1 - sigma_min) * t)
 
 
@@ -116,6 +138,14 @@ def guided_velocity(
 
     g `positive` + (1 - g) `negative` overshoots for large g. Rescaling gives the clean latent it points to the spread of the
     one that `positive` points to, and mixes the two by `guidance_rescale`.
+
+    Examples:
+        >>> settings = SamplerSettings(
+        ...     steps=2, guidance_strength=3.0, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=1.0
+        ... )
+        >>> x = torch.zeros(1, 1)
+        >>> guided_velocity(x, positive=x + 1, negative=x, t=0.5, settings=settings).tolist()
+        [[3.0]]
     """
     g, share, sigma = settings.guidance_strength, settings.guidance_rescale, settings.sigma_min
     v = g * positive + (1 - g) * negative
@@ -133,6 +163,10 @@ def spread(x: Float[Tensor, "n *rest"], lengths: Sequence[int] | None = None) ->
     """Standard deviation of each item: unbiased for a dense state, biased for a sparse one, as the reference has them.
 
     Only ratios are used, in which the difference cancels.
+
+    Examples:
+        >>> spread(torch.tensor([[1.0], [3.0], [5.0]]), lengths=[2, 1]).tolist()
+        [1.0, 0.0]
     """
     if lengths is None:
         return x.flatten(1).std(dim=1)
@@ -161,6 +195,13 @@ def sample(
     Raises:
         UsageError: where `lengths` does not add up to the tokens.
         WeightsError: where the velocity is not finite.
+
+    Examples:
+        >>> settings = SamplerSettings(
+        ...     steps=4, guidance_strength=1.0, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=1.0
+        ... )
+        >>> sample(lambda x, t, conditional: torch.ones_like(x), torch.ones(1, 1), settings).tolist()
+        [[0.0]]
     """
     if lengths is not None and (sum(lengths) != len(noise) or min(lengths, default=0) < 1):
         raise UsageError(
