@@ -109,7 +109,7 @@ class Stage(Generic[R]):
         return digest_json(
             {
                 "stage": self.name,
-                "code": code_key(self.code, *(function_name(backend.run) for backend in backends)),
+                "code": code_key(self.code, *(function_name(part) for backend in backends for part in backend.parts)),
                 "providers": sorted({backend.provider for backend in backends} - {""}),
                 "record": _schema(self.record),
                 "config": config.model_dump(mode="json"),

@@ -73,6 +73,11 @@ class Backend(Generic[C]):
         """What a configuration calls it."""
         return str(self.config.model_fields["method"].default)
 
+    @property
+    def parts(self) -> tuple[Callable[..., Any], ...]:
+        """The functions and classes whose code decides its results."""
+        return self.run, self.config
+
     def signed(self, made_by: str) -> str:
         """What log, manifest and report say of who made something: what the back-end says, and where it comes from."""
         return f"{made_by} ({self.provider})" if self.provider else made_by
@@ -90,6 +95,11 @@ class Segmenter(Backend[C]):
         Callable[[UInt8[np.ndarray, "h w 3"], UInt16[np.ndarray, "h w"], Sequence[int], C, Runtime], Names] | None
     ) = None
     """Says what some objects of a picture of ids are called that somebody else has drawn."""
+
+    @property
+    def parts(self) -> tuple[Callable[..., Any], ...]:
+        """As of every back-end."""
+        return super().parts + (() if self.name_objects is None else (self.name_objects,))
 
 
 @dataclass(frozen=True, kw_only=True)

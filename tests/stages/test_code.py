@@ -80,7 +80,7 @@ def functions_of(stage: Stage[Any], config: Config = DEFAULT) -> list[str]:
         "generate": config.object_settings(1),
     }
     chosen = stage.backends(settings[stage.name]) if stage.name in settings else ()
-    return [stage.code, *(function_name(each.backend.run) for each in chosen)]
+    return [stage.code, *(function_name(part) for each in chosen for part in each.backend.parts)]
 
 
 ALMOST_ALL = {"segment", "depth", "layout", "generate", "compose", "report"}
