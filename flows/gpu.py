@@ -50,6 +50,6 @@ def gpu_slot() -> Iterator[None]:
         except ConcurrencySlotAcquisitionError as error:
             raise UsageError(
                 f"the server has no concurrency limit `{GPU_LIMIT}`; make it: prefect gcl create {GPU_LIMIT} --limit N, "
-                "with the number of cards, or python -P -m flows.setup --gpus N."
+                "with the number of cards, or scenegen prefect-setup --gpus N."
             ) from error
         yield

@@ -1,16 +1,9 @@
-"""`python -P -m flows.setup`: what the deployments need on the server. Running it again changes only what differs.
-
-Without -P, Python would look for `flows` in the current folder first.
-"""
+"""`scenegen prefect-setup`: what the deployments need on the server. Running it again changes only what differs."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from datetime import timedelta
-from typing import Annotated
 
-from cyclopts import App, Parameter
 from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -20,8 +13,6 @@ from prefect.exceptions import ObjectNotFound
 from flows.parameters import LONGEST_S
 from scenegen.doctor import GPU_LIMIT, POOLS
 from scenegen.errors import UsageError
-
-logger = logging.getLogger(__name__)
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
@@ -33,30 +24,28 @@ would be taken for the one that crashed."""
 RESTART = "restart"
 """Tag of the deployments whose crashed runs are started again. A batch itself sees to the runs it has made."""
 
-app = App(name="python -P -m flows.setup", help="Make what scenegen's deployments need on the Prefect server.")
 
+def set_up(gpus: int, silence_s: float) -> None:
+    """Makes the work pools, the concurrency limit of the cards, and the automations against zombies.
 
-@app.default
-def set_up(
-    *,
-    gpus: Annotated[int, Parameter(help="Graphics cards of all machines together; slots of the limit `gpu`.")] = 1,
-    silence: Annotated[
-        float, Parameter(help="Seconds without a heartbeat after which a run counts as crashed.")
-    ] = 90.0,
-) -> None:
-    """Make the work pools, the concurrency limit of the cards, and the automations against zombies."""
-    if gpus < 1 or not HEARTBEAT_S < silence <= LONGEST_S:
+    Args:
+        gpus: graphics cards of all machines together: slots of the limit `gpu`.
+        silence_s: seconds without a heartbeat after which a run counts as crashed.
+
+    Raises:
+        UsageError: for numbers out of range, or a work pool of another type.
+    """
+    if gpus < 1 or not HEARTBEAT_S < silence_s <= LONGEST_S:
         raise UsageError(
-            f"`gpus` is {gpus} and `silence` {silence}; they must be at least 1, and above {HEARTBEAT_S} and at most "
+            f"`gpus` is {gpus} and `silence` {silence_s}; they must be at least 1, and above {HEARTBEAT_S} and at most "
             f"{LONGEST_S:g}."
         )
     with get_client(sync_client=True) as client:
         for pool in POOLS:
             _make_pool(client, pool)
         client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, gpus)
-        for automation in automations(silence):
+        for automation in automations(silence_s):
             _make_automation(client, automation)
-    sys.stdout.write(f"pools {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; silence of {silence:g} s is a crash\n")
 
 
 def automations(silence_s: float) -> tuple[AutomationCore, ...]:
@@ -112,7 +101,3 @@ def _make_automation(client: SyncPrefectClient, automation: AutomationCore) -> N
         client.update_automation(found[0].id, automation)
     else:
         client.create_automation(automation)
-
-
-if __name__ == "__main__":
-    app()

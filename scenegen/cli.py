@@ -134,7 +134,7 @@ def _refuse_command(words: list[str]) -> None:
     """Refuses a mistyped command, which would else be taken for a photo that is not there."""
     word = words[0]
     commands = [name for name in app if not name.startswith("-")]
-    if re.fullmatch(r"[a-z]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
+    if re.fullmatch(r"[a-z-]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
         raise UsageError(f"{word}: no such command or photo.{hint}")
 
 
@@ -463,6 +463,24 @@ def doctor(
     return int(any(check.state == "fail" for check in checks))
 
 
+@app.command
+def prefect_setup(*, gpus: int = 1, silence: float = 90.0, log_options: LogOptions = LogOptions()) -> int:
+    """Make what the deployments need on the Prefect server: pools, the limit of the cards, the automations.
+
+    Args:
+        gpus: Graphics cards of all machines together.
+        silence: Seconds without a heartbeat after which a run counts as crashed.
+    """
+    log_options.apply()
+    _need_prefect()
+    from flows.setup import set_up
+    from scenegen.doctor import GPU_LIMIT, POOLS
+
+    set_up(gpus, silence)
+    _say(f"pools: {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; a run silent for {silence:g} s counts as crashed")
+    return EXIT_DONE
+
+
 @config_app.command
 def show(*, config_options: ConfigOptions = ConfigOptions()) -> int:
     """Print the resolved configuration as YAML."""
@@ -628,7 +646,7 @@ def _need_prefect() -> None:
     from importlib.util import find_spec
 
     if find_spec("prefect") is None:
-        raise WeightsError("running as a flow needs Prefect: pip install 'scenegen-3d[prefect]'")
+        raise WeightsError("this needs Prefect: pip install 'scenegen-3d[prefect]'")
     check_sibling("flows")
 
 

@@ -65,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         Image.new("RGB", (16, 12), colour).save(folder / "photos" / f"picture-{number:02}.png")
     try:
         site.start_server()
-        site.run("-P", "-m", "flows.setup", "--silence", str(HEARTBEAT_S * 2))
+        site.run("-m", "scenegen", "prefect-setup", "--silence", str(HEARTBEAT_S * 2))
         site.run("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(folder / "prefect.yaml"))
         site.start_worker()
         yield site

@@ -166,7 +166,7 @@ def test_silence_is_a_crash_and_a_crash_a_new_start() -> None:
     assert crashed.actions[0].state == "SCHEDULED"
     for gpus, silence in ((0, 90), (1, HEARTBEAT_S), (1, float("inf")), (1, float("nan"))):
         with pytest.raises(UsageError, match="must be at least 1"):
-            set_up(gpus=gpus, silence=silence)
+            set_up(gpus, silence)
 
 
 def test_settings_reach_the_configuration() -> None:

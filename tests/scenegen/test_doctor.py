@@ -184,10 +184,10 @@ def test_a_prefect_server_as_it_should_be(prefect: str) -> None:
     [
         ("work_pools/gpu", {**POOL, "status": "NOT_READY"}, "warn", "prefect worker start --pool gpu"),
         ("work_pools/cpu", {**POOL, "is_paused": True}, "warn", "prefect work-pool resume cpu"),
-        ("work_pools/cpu", None, "warn", "python -P -m flows.setup"),
+        ("work_pools/cpu", None, "warn", "scenegen prefect-setup"),
         ("work_pools/cpu", [], "warn", "again"),
         ("v2/concurrency_limits/gpu", {**LIMIT, "active": False}, "warn", "prefect gcl enable gpu"),
-        ("v2/concurrency_limits/gpu", None, "warn", "python -P -m flows.setup"),
+        ("v2/concurrency_limits/gpu", None, "warn", "scenegen prefect-setup"),
         ("admin/version", None, "fail", "must end in /api"),
     ],
 )
