@@ -21,6 +21,7 @@ from scenegen.export.manifest import Manifest
 from scenegen.folder import RemoteFolder
 
 PATIENCE_S = 240
+SMALL = ("--set", "generate.resolution=48", "--set", "generate.max_faces=500", "--set", "texture.size=64")
 
 
 def picture(shade: int) -> bytes:
@@ -36,7 +37,7 @@ def start(bucket: RemoteFolder, cache: Path, *words: str) -> subprocess.Popen[st
     """A machine with a disk of its own."""
     command = [sys.executable, "-m", "scenegen", "batch", bucket.address("photos"), "-o", bucket.address("out")]
     return subprocess.Popen(
-        [*command, "--cache", str(cache), "--log-json", "-v", *words],
+        [*command, "--cache", str(cache), "--log-json", "-v", *SMALL, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

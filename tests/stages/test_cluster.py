@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_batch_command import picture
+from test_batch_command import SMALL, picture
 from worker_stages import ADD, Task
 
 from scenegen import cli
@@ -82,7 +82,7 @@ def test_what_goes_wrong_on_the_cluster(ray: Any, tmp_path: Path, caplog: pytest
 @pytest.mark.slow
 def test_a_scene(ray: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.png").write_bytes(picture(60))
-    words = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--ray", LOCAL, "--device", "cpu"]
+    words = [str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--ray", LOCAL, "--device", "cpu", *SMALL]
     assert cli.main(words) == 0
     captured = capsys.readouterr()
     assert "2 objects" in captured.out

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ def test_every_function_that_a_stage_runs_is_in_its_code(tmp_path: Path, preset:
     source = Source(
         name="photo", photo=store.ingest(tmp_path / "photo.png"), masks=(store.ingest(tmp_path / "masks.png"),)
     )
-    config = load_config(preset, overrides=["generate.max_faces=500", "texture.size=128"])
+    config = load_config(preset, overrides=["generate.max_faces=500", "generate.resolution=48", "texture.size=64"])
     with ThreadPoolExecutor(1) as executor:
         submit = local_submit(store, runtime, executor, Layers((followed,)))
         scene = image_to_scene(source, config, submit)
@@ -325,6 +325,21 @@ def test_code_is_looked_for_once_until_a_file_changes(
     cache.write_text("{")
     afresh("stages.read:read")
     assert len(searched) == 4
+
+
+def test_the_code_of_somebody_elses_stage_is_looked_for_once_until_it_changes(
+    searched: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = ModuleType("theirs")
+    theirs.__file__ = str(tmp_path / "theirs.py")
+    Path(theirs.__file__).write_text("def run():\n    return 1\n")
+    monkeypatch.setitem(sys.modules, "theirs", theirs)
+    for function in ("theirs:run", "stages.read:read", "theirs:run"):
+        assert afresh(function) == Code("digest", ("numpy",))
+    assert searched == ["theirs:run", "stages.read:read"]
+    Path(theirs.__file__).write_text("def run():\n    return 23\n")
+    afresh("theirs:run")
+    assert searched == ["theirs:run", "stages.read:read", "theirs:run"]
 
 
 def test_without_sources_the_version_counts_and_that_is_said(

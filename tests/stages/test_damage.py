@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenegen.config import Config
@@ -41,49 +41,46 @@ def stored(out: Path) -> list[Path]:
 SHARE = st.floats(0, 1, exclude_max=True)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.sampled_from(["flipped", "cut", "longer", "gone", "other's"]),
-    SHARE,
-    SHARE,
-    st.integers(0, 7).map(lambda n: 1 << n),
-)
 def test_any_damage_to_any_file_leaves_the_scene_as_it_is(
-    bench: Any,
-    photo: Path,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    kind: str,
-    which: float,
-    at: float,
-    bit: int,
+    bench: Any, photo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`which` file is damaged `at` what place of it, or by what other file, as shares of how many there are."""
     out = tmp_path / "out"
     before = scene(photo, out)
-    shutil.rmtree(out / "photo")
-    files = stored(out)
-    path = files[int(which * len(files))]
-    content = path.read_bytes()
-    place = int(at * len(content))
-    if kind == "flipped":
-        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
-    elif kind == "cut":
-        path.write_bytes(content[:place])
-    elif kind == "longer":
-        path.write_bytes(content + b"x")
-    elif kind == "gone":
-        path.unlink()
-    else:
-        path.write_bytes(files[int(at * len(files))].read_bytes())
-    caplog.clear()
-    assert scene(photo, out) == before
-    assert caplog.text.count("it is computed anew") <= 1
-    bench.executed.clear()
-    caplog.clear()
-    assert scene(photo, out) == before
-    assert not bench.executed
-    assert "is damaged" not in caplog.text
+
+    @settings(max_examples=25)
+    @given(
+        st.sampled_from(["flipped", "cut", "longer", "gone", "other's"]),
+        SHARE,
+        SHARE,
+        st.integers(0, 7).map(lambda n: 1 << n),
+    )
+    def damaged(kind: str, which: float, at: float, bit: int) -> None:
+        """`which` file is damaged `at` what place of it, or by what other file, as shares of how many there are."""
+        shutil.rmtree(out / "photo")
+        files = stored(out)
+        path = files[int(which * len(files))]
+        content = path.read_bytes()
+        place = int(at * len(content))
+        if kind == "flipped":
+            path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        elif kind == "cut":
+            path.write_bytes(content[:place])
+        elif kind == "longer":
+            path.write_bytes(content + b"x")
+        elif kind == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(files[int(at * len(files))].read_bytes())
+        caplog.clear()
+        assert scene(photo, out) == before
+        assert caplog.text.count("it is computed anew") <= 1
+        bench.executed.clear()
+        caplog.clear()
+        assert scene(photo, out) == before
+        assert not bench.executed
+        assert "is damaged" not in caplog.text
+
+    damaged()
 
 
 def test_every_result_exchanged_for_another_of_its_stage(
