@@ -297,8 +297,8 @@ def make(
 ) -> PhotoScene:
     """Makes a scene of a photo. The options are those of the command line, by the same names.
 
-    No file is written but in a temporary folder, which is removed with the scene: `PhotoScene.save` keeps it. One object that
-    fails does not lose the others: see `PhotoScene.failures`.
+    Files are written to a temporary folder only, which is removed with the scene: `PhotoScene.save` keeps it. (The user's cache
+    folder gets digests of scenegen's own code.) One object that fails does not lose the others: see `PhotoScene.failures`.
 
     Sums of numpy and scipy run on one thread of this process from then on, so that the same photo gives the same bytes.
 

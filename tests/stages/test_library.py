@@ -268,6 +268,11 @@ def test_importing_the_package_loads_nothing() -> None:
     assert done.stderr == ""
 
 
+def test_the_packages_say_that_they_are_typed() -> None:
+    root = Path(scenegen.__file__).parents[1]
+    assert all((root / package / "py.typed").is_file() for package in ("scenegen", "stages", "flows"))
+
+
 def test_public_names_are_there_and_no_others() -> None:
     assert {name for name in scenegen.__all__ if getattr(scenegen, name).__name__ == name} == set(scenegen.__all__)
     assert set(scenegen.__all__) <= set(dir(scenegen))
