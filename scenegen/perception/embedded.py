@@ -52,8 +52,8 @@ KEPT = 4
 SURE = 0.5
 """Objects found with a lower score are left out. On held-out photographs 0.35 to 0.45 find a little more, but also more pieces of
 things."""
-FARTHEST = 4.0
-"""Logarithm of the largest depth over the picture's median."""
+FARTHEST = 3.0
+"""Logarithm of the largest depth over the picture's median. Of 95 % of the scenes trained on the farthest surface is nearer."""
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
