@@ -36,6 +36,7 @@ from scenegen.records import (
     Intrinsics,
     Layout,
     Matrix4,
+    Metres,
     ObjectMesh,
     Photo,
     PlacedObject,
@@ -58,6 +59,7 @@ SECONDS = "SCENEGEN_GROWTH_SECONDS"
 CAMERA = Intrinsics(width=8, height=6, fx=8, fy=8, cx=4, cy=3)
 IDENTITY: Matrix4 = ((1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
 CROP = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=CAMERA)
+METRES = Metres(source="assumed", factor=2.0)
 BACKEND: dict[str, Any] = {"backend": "sleeps", "licence": "none"}
 
 
@@ -74,7 +76,13 @@ def record(stage: str, inputs: tuple[Any, ...], file: Artifact) -> Record:
             return Instances(masks=file, items=(item,), **BACKEND)
         case "depth":
             return Depth(
-                depth=file, intrinsics=CAMERA, intrinsics_source="default", metric=False, uncertainty=0.1, **BACKEND
+                depth=file,
+                intrinsics=CAMERA,
+                intrinsics_source="default",
+                metres=METRES,
+                uncertainty=0.1,
+                relief_error=0.1,
+                **BACKEND,
             )
         case "layout":
             floor = Plane(normal=(0, -1, 0), offset=1)
@@ -90,7 +98,7 @@ def record(stage: str, inputs: tuple[Any, ...], file: Artifact) -> Record:
                 id=1, name="thing_1", label="thing", mesh=made.mesh, scores=scores, **place, **BACKEND
             )
             frame = {"intrinsics": CAMERA, "world_from_camera": IDENTITY}
-            return Scene(graph=file, objects=(placed,), surfaces=(), failures=(), **frame)
+            return Scene(graph=file, metres=METRES, objects=(placed,), surfaces=(), failures=(), **frame)
         case "export":
             return Export(files=(("scene.glb", file),))
     return Report(files=(("report.html", file),))

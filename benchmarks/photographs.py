@@ -137,7 +137,7 @@ def prompted(image: np.ndarray, mask: np.ndarray, known: np.ndarray, runtime: Ru
     box = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     made = answer(image, Prompt(box=tuple(float(x) for x in box)), runtime)
     results["IoU of a box"] = overlap(made.mask, mask, known)
-    results["noun"] = made.noun
+    results["noun"] = made.guesses[0][0] if made.guesses else ""
     return results
 
 

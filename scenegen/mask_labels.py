@@ -29,10 +29,15 @@ def mask_labels(pictures: Sequence[PurePath]) -> tuple[str, ...]:
     """
     if len(pictures) == 1:
         return ("",)
-    labels = tuple(_label(picture.stem) for picture in pictures)
+    labels = tuple(label_of(picture.stem) for picture in pictures)
     return ("",) * len(labels) if len(set(labels)) == 1 and noun_number(labels[0]) < 0 else labels
 
 
-def _label(stem: str) -> str:
-    words = [word.lower() for word in _BETWEEN_WORDS.split(stem)]
+def label_of(text: str) -> str:
+    """The words of a name that say what something is.
+
+    >>> label_of("06_FruitApple")
+    'fruit apple'
+    """
+    words = [word.lower() for word in _BETWEEN_WORDS.split(text)]
     return " ".join(word for word in words if len(word) > 1 and word not in GENERIC)[:MAX_LABEL].strip()

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -161,6 +161,8 @@ class Instance(Record):
     """`object` where nothing is likely enough."""
     label_confidence: float | None = None
     """How likely the label is right, 0..1; None where it was given, or is `object`."""
+    guesses: tuple[tuple[str, float], ...] = ()
+    """Everyday nouns it could be called, each with how likely it is right, the likeliest first; empty where nobody guesses."""
     score: float
     """How sure the segmenter is, 0..1."""
     box: tuple[int, int, int, int]
@@ -178,6 +180,46 @@ class Instances(Record):
     warnings: tuple[Shown, ...] = ()
 
 
+NOUNS_SHOWN = 3
+
+
+class KnownSize(Record):
+    """What an object's name says about how large the scene is (`scenegen.scene.metres`)."""
+
+    object: int
+    noun: str
+    measure: Literal["height", "length"]
+    known_m: float
+    """What such things mostly have (`scenegen.scene.sizes`)."""
+    spread: float
+    """Of that, as a factor."""
+    found_m: float
+    """What it has in the scene."""
+    whole: bool
+    """Whether all of it is seen; else it is mostly larger."""
+    trust: float
+    """How likely name and size are right, given those of all objects, 0..1."""
+
+
+class Metres(Record):
+    """Where the metres of a scene come from, and how far they can be off."""
+
+    source: Literal["measured", "known sizes", "assumed"]
+    factor: float
+    """One standard deviation of the scale: two times of three, true lengths lie within this factor of those of the scene."""
+    sizes: tuple[KnownSize, ...] = ()
+
+    def in_words(self) -> str:
+        """What they are."""
+        if self.source == "measured":
+            return "measured"
+        if self.source == "assumed":
+            return f"assumed, give or take a factor of {self.factor:.2g}"
+        nouns = dict.fromkeys(size.noun for size in sorted(self.sizes, key=lambda size: -size.trust))
+        shown = ", ".join([*nouns][:NOUNS_SHOWN])
+        return f"estimated from the usual sizes of what is seen ({shown}), give or take a factor of {self.factor:.2f}"
+
+
 class Depth(Record):
     """Depth of the photo, and the camera it was measured or assumed with."""
 
@@ -188,8 +230,7 @@ class Depth(Record):
     """`fov` (given), `exif`, the name of the camera estimator, or `default` where it does not say."""
     gravity: Vector | None = None
     """Unit vector that points down, in the camera frame, where an estimator says."""
-    metric: bool
-    """Whether metres are measured rather than assumed."""
+    metres: Metres
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
     relief_error: float
@@ -347,6 +388,7 @@ class Scene(Record):
 
     graph: Artifact
     """JSON of the scene graph (`scenegen.scene.graph`)."""
+    metres: Metres
     intrinsics: Intrinsics
     world_from_camera: Matrix4
     objects: tuple[PlacedObject, ...]

@@ -24,6 +24,7 @@ from scenegen.records import (
     Instances,
     Kept,
     Layout,
+    Metres,
     ObjectMesh,
     Objects,
     Photo,
@@ -123,10 +124,11 @@ def compose(
             with about_object(item.id):
                 in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
                 members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
-    graph = _graph(members, placed, in_world, ids, z, layout)
+    graph = _graph(members, placed, in_world, ids, z, layout, depth.metres)
     work.write("scene_graph.json").write_text(to_json(graph), encoding="utf-8")
     return Scene(
         graph=work.artifact("scene_graph.json"),
+        metres=depth.metres,
         intrinsics=layout.intrinsics,
         world_from_camera=layout.world_from_camera,
         objects=tuple(members),
@@ -222,8 +224,9 @@ def _graph(
     ids: Integer[np.ndarray, "h w"],
     z: Float[np.ndarray, "h w"],
     layout: Layout,
+    metres: Metres,
 ) -> nx.DiGraph:
-    graph: nx.DiGraph = nx.DiGraph()
+    graph: nx.DiGraph = nx.DiGraph(metres=metres.model_dump())
     graph.add_node(
         CAMERA, kind="camera", intrinsics=layout.intrinsics.model_dump(), world_from_camera=layout.world_from_camera
     )

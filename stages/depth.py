@@ -6,20 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt16
 
 from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
 from scenegen.config import DepthSettings
 from scenegen.perception import DepthEstimate
+from scenegen.perception.nouns import noun_of
 from scenegen.png import read_png
-from scenegen.records import Depth, Instances, Intrinsics, Photo, Vector
+from scenegen.records import Depth, Instances, Intrinsics, KnownSize, Metres, Photo, Vector
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
 from scenegen.remarks import note
+from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
 from stages.stage import Stage, Work
 
 USER_UNCERTAINTY = 0.01
 """Relative error taken for depth the user gave: that of a good sensor."""
 USER_RELIEF_ERROR = 0.01
 """Its error across an object, as a share of the object's width."""
+
+GIVEN_CONFIDENCE = 0.95
+"""Taken for names that somebody gave."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,23 @@ class Camera:
 def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Work) -> Depth:
     """z-depth of the photo, from the user's map, else the configured estimator; holes of the user's map stay 0.
 
+    Depth without a scale of its own gets one by the known sizes of what is seen.
+
     Raises:
         ScenegenError: from an estimator.
     """
     camera = _camera(photo, config, work)
-    estimate = _estimate(photo, instances, camera.intrinsics, config, work)
-    warnings = (*camera.warnings, *estimate.warnings)
-    np.save(work.write("depth.npy"), estimate.depth, allow_pickle=False)
+    ids = read_png(work.read(instances.masks))
+    estimate = _estimate(photo, ids, camera.intrinsics, config, work)
+    z, metres, said = _in_metres(estimate, instances, ids, camera)
+    warnings = (*camera.warnings, *estimate.warnings, *said)
+    np.save(work.write("depth.npy"), z, allow_pickle=False)
     return Depth(
         depth=work.artifact("depth.npy"),
         intrinsics=camera.intrinsics,
         intrinsics_source=camera.source,
         gravity=camera.gravity,
-        metric=estimate.metric,
+        metres=metres,
         uncertainty=estimate.uncertainty,
         relief_error=estimate.relief_error,
         backend=estimate.backend,
@@ -86,8 +96,48 @@ def _camera(photo: Photo, config: DepthSettings, work: Work) -> Camera:
     return Camera(intrinsics_from_fov(width, height, fov), source, gravity, (warning,))
 
 
+def _in_metres(
+    estimate: DepthEstimate, instances: Instances, ids: UInt16[np.ndarray, "h w"], camera: Camera
+) -> tuple[Float32[np.ndarray, "h w"], Metres, tuple[str, ...]]:
+    """The depth at its scale, where that comes from, and remarks on it."""
+    if estimate.metric:
+        return estimate.depth, Metres(source="measured", factor=1 + estimate.uncertainty), ()
+    fit = None
+    if estimate.any_scale:
+        up = -np.array((0.0, 1.0, 0.0) if camera.gravity is None else camera.gravity)
+        fit = fit_metres(size_evidence(_guesses(instances), ids, estimate.depth, camera.intrinsics, up))
+    if fit is None:
+        assumed = Metres(source="assumed", factor=round(float(np.exp(ASSUMED_SPREAD)), 4))
+        return estimate.depth, assumed, (note(estimate.assumption),) if estimate.assumption else ()
+    sizes = tuple(
+        KnownSize(
+            object=each.object_id,
+            noun=each.kind.noun,
+            measure=each.kind.measure,
+            known_m=each.kind.known,
+            spread=each.kind.spread,
+            found_m=round(each.kind.found * fit.scale, 4),
+            whole=each.whole,
+            trust=round(each.trust, 4),
+        )
+        for each in fit.beliefs
+    )
+    metres = Metres(source="known sizes", factor=round(fit.spread, 4), sizes=sizes)
+    said = f"metres are {metres.in_words()}; give --depth for true ones."
+    return (estimate.depth * fit.scale).astype(np.float32), metres, (note(said),)
+
+
+def _guesses(instances: Instances) -> dict[int, tuple[tuple[str, float], ...]]:
+    """What every object may be: what it was called by somebody, else the guesses."""
+    guesses = {}
+    for item in instances.items:
+        noun = noun_of(item.label) if item.label_confidence is None else None
+        guesses[item.id] = item.guesses if noun is None else ((noun, GIVEN_CONFIDENCE),)
+    return guesses
+
+
 def _estimate(
-    photo: Photo, instances: Instances, camera: Intrinsics, config: DepthSettings, work: Work
+    photo: Photo, ids: UInt16[np.ndarray, "h w"], camera: Intrinsics, config: DepthSettings, work: Work
 ) -> DepthEstimate:
     if photo.depth is not None:
         return DepthEstimate(
@@ -98,7 +148,7 @@ def _estimate(
             backend="user depth",
             licence="none: no weights",
         )
-    image, ids = read_png(work.read(photo.image)), read_png(work.read(instances.masks))
+    image = read_png(work.read(photo.image))
     estimator = DEPTH_ESTIMATORS.of(config.depth)
     estimate = estimator.run(image, ids, camera, config.depth, work.runtime)
     return replace(estimate, backend=estimator.signed(estimate.backend))

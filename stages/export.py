@@ -61,7 +61,12 @@ def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
         background=tuple(_surface_part(surface, world_from_camera, work) for surface in scene.surfaces),
         intrinsics=scene.intrinsics,
         world_from_camera=world_from_camera,
-        facts={"photo": photo.name, "decoded_photo_sha256": photo.image.sha256},
+        facts={
+            "photo": photo.name,
+            "decoded_photo_sha256": photo.image.sha256,
+            "metres": scene.metres.source,
+            "metres_factor": scene.metres.factor,
+        },
     )
 
 

@@ -159,6 +159,7 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
         given=given,
         source=run.source,
         stages=_stage_entries(run),
+        metres=scene.metres,
         objects=scene.objects,
         failures=scene.failures,
         outputs=output_files(files),

@@ -10,7 +10,7 @@ from jaxtyping import UInt8, UInt16
 from scenegen.config import SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import object_ids
-from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception import UNNAMED, Guess, Segmentation
 from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, without_small
 from scenegen.perception.prompts import Prompt, configured_prompts
 from scenegen.png import read_png, write_png
@@ -68,6 +68,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
             id=number,
             label=found.labels[origin_of[number] - 1],
             label_confidence=found.label_confidences[origin_of[number] - 1],
+            guesses=found.guesses[origin_of[number] - 1] if found.guesses else (),
             score=found.scores[origin_of[number] - 1],
             box=box,
             area=area,
@@ -124,23 +125,26 @@ def _certain(
 ) -> Segmentation:
     """Objects somebody has drawn; `given` are their names by id, empty where nobody says."""
     numbers = object_ids(ids)
-    count = max(numbers, default=0)
-    named: dict[int, tuple[str, float | None]] = {
+    labels: dict[int, tuple[str, float | None]] = {
         number: (label, None) for number, label in enumerate(given, start=1) if label
     }
-    unnamed = [number for number in numbers if number not in named]
+    unnamed = [number for number in numbers if number not in labels]
+    guesses: dict[int, tuple[Guess, ...]] = {}
     licence = "none: no weights"
     segmenter = SEGMENTERS.of(config)
     if unnamed and segmenter.name_objects is not None:
         names = segmenter.name_objects(image, ids, unnamed, config, work.runtime)
-        named |= names.labels
+        labels |= names.labels
+        guesses |= names.guesses
         backend, licence = f"{backend}, named by the {segmenter.signed(names.backend)}", names.licence
-    labels = [named.get(number, (UNNAMED, None)) for number in range(1, count + 1)]
+    every = range(1, max(numbers, default=0) + 1)
+    named = [labels.get(number, (UNNAMED, None)) for number in every]
     return Segmentation(
         ids=ids,
-        scores=(1.0,) * count,
-        labels=tuple(label for label, _ in labels),
-        label_confidences=tuple(confidence for _, confidence in labels),
+        scores=(1.0,) * len(every),
+        labels=tuple(label for label, _ in named),
+        label_confidences=tuple(confidence for _, confidence in named),
+        guesses=tuple(guesses.get(number, ()) for number in every),
         backend=backend,
         licence=licence,
     )

@@ -30,6 +30,7 @@ from scenegen.records import (
     Kept,
     Layout,
     Matrix4,
+    Metres,
     ObjectMesh,
     Objects,
     Photo,
@@ -146,7 +147,7 @@ def depth(photo: Photo, instances: Instances, *, config: Any, work: Work) -> Dep
         depth=keyed(work, "depth.npy", "d"),
         intrinsics=CAMERA,
         intrinsics_source="default",
-        metric=False,
+        metres=Metres(source="assumed", factor=2.2),
         uncertainty=0.1,
         relief_error=0.1,
         backend=config.depth.method,
@@ -219,6 +220,7 @@ def compose(
     )
     return Scene(
         graph=keyed(work, "graph.json", "{}"),
+        metres=depth.metres,
         intrinsics=CAMERA,
         world_from_camera=IDENTITY,
         objects=placed,

@@ -38,11 +38,9 @@ def _embedded_names(
     config: EmbeddedSegmentConfig,
     runtime: Runtime,
 ) -> Names:
-    from scenegen.perception import Names
-    from scenegen.perception.embedded import LICENCE, NAME
     from scenegen.perception.prompted import name_objects
 
-    return Names(name_objects(image, ids, numbers, config, runtime), NAME, LICENCE)
+    return name_objects(image, ids, numbers, config, runtime)
 
 
 def _regions(

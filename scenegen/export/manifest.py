@@ -27,7 +27,7 @@ from scenegen.config import Config
 from scenegen.digest import sha256_file
 from scenegen.documents import read_json
 from scenegen.errors import ExportError, InputError, ResourceError, one_line
-from scenegen.records import Artifact, Failure, PlacedObject, Record, SelfCheck, Shown, Source
+from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Shown, Source
 from scenegen.store import Store, disk_errors, flush
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,8 @@ class Manifest(Record):
     given: Given
     source: Source
     stages: tuple[StageEntry, ...]
+    metres: Metres | None = None
+    """None in scenes made before it was stated."""
     objects: tuple[PlacedObject, ...]
     failures: tuple[Failure, ...]
     outputs: tuple[OutputFile, ...]

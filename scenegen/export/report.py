@@ -269,7 +269,7 @@ def pictures(findings: Findings) -> str:
         '</linearGradient></defs><rect width="100" height="10" fill="url(#depth-scale)"/></svg>'
         f"<span>{near:.2f} m</span><span>{middle:.2f} m</span><span>{far:.2f} m</span></div>"
     )
-    metres = "Metres are measured." if findings.depth.metric else "The metres are assumed, not measured."
+    metres = f"Metres are {findings.depth.metres.in_words()}."
     found = len(findings.instances.items)
     shown = (
         _figure("Photo", "As it was read.", findings.jpeg(findings.image), "The photo."),
@@ -326,7 +326,7 @@ def facts(findings: Findings) -> str:
     rows = (
         ("Photo", size),
         ("Field of view", f"{fov_x_deg(camera):.1f} degrees across, {source}"),
-        ("Metres", "measured" if depth.metric else "assumed"),
+        ("Metres", depth.metres.in_words()),
         ("Depth uncertainty", f"{depth.uncertainty:.0%} of the depth"),
         ("Floor", floor),
         ("Gravity", _gravity(findings)),

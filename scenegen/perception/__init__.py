@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt16
 
+Guess = tuple[str, float]
+"""An everyday noun, and how likely it is right, 0..1."""
 UNNAMED = "object"
 """What an object is called where no name is likely enough."""
 
@@ -23,9 +25,11 @@ class Segmentation:
     labels: tuple[str, ...]
     """What each object is called, in the order of `scores`; `UNNAMED` where nobody knows."""
     label_confidences: tuple[float | None, ...]
-    """How likely each of them is right, 0..1; None where it was given, or nothing is called so."""
+    """How likely each of them is right, 0..1; None where it was given, or is `UNNAMED`."""
     backend: str
     licence: str
+    guesses: tuple[tuple[Guess, ...], ...] = ()
+    """What each object could be, the likeliest first, also where that is too little for a label; empty where nobody guesses."""
     warnings: tuple[str, ...] = ()
 
 
@@ -35,6 +39,8 @@ class Names:
 
     labels: Mapping[int, tuple[str, float | None]]
     """By id: as one of `Segmentation.labels`, and one of its `label_confidences`."""
+    guesses: Mapping[int, tuple[Guess, ...]]
+    """By id: as one of `Segmentation.guesses`."""
     backend: str
     licence: str
 
@@ -53,6 +59,10 @@ class DepthEstimate:
     """One standard deviation of the depth across an object, once its mean is right, as a share of the object's width."""
     backend: str
     licence: str
+    any_scale: bool = False
+    """Whether another scale is as good, so that the known sizes of what is seen may give one."""
+    assumption: str = ""
+    """What the metres stand on where nothing gives them, as a remark."""
     warnings: tuple[str, ...] = ()
 
 

@@ -3,7 +3,7 @@
 The network sees a photo once; what it says is kept for the stages that ask next. It works on a small copy: the objects'
 outlines are then moved to the photo's edges, and depth is enlarged object by object, so that it stays sharp between them.
 
-Depth has no scale of its own. Metres follow a convention: the objects are as far away as the configuration says.
+Depth has no scale of its own: the objects are put as far away as the configuration says.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.models import digest_of
 from scenegen.networks import loaded
-from scenegen.perception import UNNAMED, DepthEstimate, Segmentation
+from scenegen.perception import UNNAMED, DepthEstimate, Guess, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
 from scenegen.perception.objects import FoundObject, find_objects
 from scenegen.perception.relief import look_again
-from scenegen.remarks import note
 from scenegen.runtime import Runtime
 from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.weights import PERCEPTION
@@ -52,6 +51,8 @@ KEPT = 4
 SURE = 0.5
 """Objects found with a lower score are left out. On held-out photographs 0.35 to 0.45 find a little more, but also more pieces of
 things."""
+POOR_GUESS = 0.03
+"""Nouns less likely than this are not kept."""
 FARTHEST = 3.0
 """Logarithm of the largest depth over the picture's median. Of 95 % of the scenes trained on the farthest surface is nearer."""
 
@@ -97,21 +98,28 @@ def segment_embedded(
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
         found = find_objects(network, perception.prediction, SURE)
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
-    nouns = network.settings.nouns
-    named = [called(nouns[each.noun], each.noun_confidence, config) for each in kept]
+    guesses = tuple(guessed(each.nouns, network.settings.nouns) for each in kept)
+    named = [called(each, config) for each in guesses]
     return Segmentation(
         ids=snapped(image, ids),
         scores=tuple(round(each.score, 4) for each in kept),
         labels=tuple(label for label, _ in named),
         label_confidences=tuple(confidence for _, confidence in named),
+        guesses=guesses,
         backend=NAME,
         licence=LICENCE,
     )
 
 
-def called(noun: str, confidence: float, config: EmbeddedSegmentConfig) -> tuple[str, float | None]:
-    """A label and how likely it is right: `noun` where that is likely enough, else `UNNAMED`."""
-    return (noun, round(confidence, 4)) if confidence >= config.min_label_confidence else (UNNAMED, None)
+def guessed(likely: Float32[np.ndarray, "c"], nouns: Sequence[str]) -> tuple[Guess, ...]:
+    """The nouns that are likelier than `POOR_GUESS`, the likeliest first."""
+    order = np.argsort(-likely, kind="stable").tolist()
+    return tuple((nouns[index], round(float(likely[index]), 4)) for index in order if likely[index] > POOR_GUESS)
+
+
+def called(guesses: Sequence[Guess], config: EmbeddedSegmentConfig) -> tuple[str, float | None]:
+    """A label and how likely it is right: the best guess where that is likely enough, else `UNNAMED`."""
+    return guesses[0] if guesses and guesses[0][1] >= config.min_label_confidence else (UNNAMED, None)
 
 
 def snapped(image: UInt8[np.ndarray, "h w 3"], ids: UInt16[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
@@ -161,12 +169,9 @@ def estimate_depth_embedded(
         relief_error=float(np.median(errors)) if errors else RELIEF_ERROR,
         backend=NAME,
         licence=LICENCE,
-        warnings=(
-            note(
-                f"depth has no scale: the {'objects' if shown.any() else 'surfaces'} are taken to be "
-                f"{config.distance_m:g} m away; give --depth for true metres, or set depth.distance_m."
-            ),
-        ),
+        any_scale=config.known_sizes,
+        assumption=f"depth has no scale: the {'objects' if shown.any() else 'surfaces'} are taken to be {config.distance_m:g} m "
+        "away; give --depth for true metres, or set depth.distance_m.",
     )
 
 

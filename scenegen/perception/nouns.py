@@ -29,8 +29,24 @@ SYNONYMS = {
     "closet": "cabinet", "chest": "box", "cuttingboard": "plate", "pitcher": "vase", "mug": "cup", "sofa chair": "chair",
     "pear": "food", "peach": "food", "plum": "food", "lemon": "food", "mustard": "bottle", "ketchup": "bottle",
     "bleach": "bottle", "rocks": "rock", "log": "tree",
+    "man": "person", "woman": "person", "boy": "person", "girl": "person", "child": "person", "people": "person",
 }  # fmt: skip
 """Names of data sets that mean one of `NOUNS`."""
+
+
+def noun_of(label: str) -> str | None:
+    """Which of `NOUNS` a label in plain words means, by its last words; None for none.
+
+    >>> noun_of("coffee mug"), noun_of("red wine glass"), noun_of("gizmo")
+    ('cup', 'wine glass', None)
+    """
+    words = label.lower().split()
+    for start in range(len(words)):
+        name = " ".join(words[start:])
+        noun = SYNONYMS.get(name, name)
+        if noun in NOUNS:
+            return noun
+    return None
 
 
 def noun_number(name: str) -> int:

@@ -34,10 +34,8 @@ class FoundObject:
     """Of showing it."""
     score: float
     """How sure it is that this is one whole object, 0..1."""
-    noun: int
-    """Which of the network's nouns fits best."""
-    noun_confidence: float
-    """0..1."""
+    nouns: Float32[np.ndarray, "c"]
+    """How likely it is called by each of the network's nouns."""
 
 
 @torch.inference_mode()
@@ -110,14 +108,11 @@ def _merged(answers: _Answers) -> list[FoundObject]:
         weight = answers.score[members] / answers.score[members].sum()
         probability = torch.einsum("n,nhw->hw", weight, answers.logits[members].sigmoid())
         agreeing = float((members & inside[index]).sum() / inside[index].sum().clamp(min=1))
-        nouns = weight @ answers.nouns[members]
-        confidence, noun = nouns.max(0)
         found.append(
             FoundObject(
                 probability=probability.cpu().numpy(),
                 score=float(answers.score[index]) * (0.5 + 0.5 * agreeing),
-                noun=int(noun),
-                noun_confidence=float(confidence),
+                nouns=(weight @ answers.nouns[members]).cpu().numpy(),
             )
         )
     return sorted(found, key=lambda each: -each.score)

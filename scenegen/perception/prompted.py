@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Bool, UInt8, UInt16
 
 from scenegen.config import EmbeddedSegmentConfig
-from scenegen.perception import UNNAMED, Segmentation
-from scenegen.perception.embedded import LICENCE, NAME, called, network_of, perceive, snapped
+from scenegen.perception import Guess, Names, Segmentation
+from scenegen.perception.embedded import LICENCE, NAME, called, guessed, network_of, perceive, snapped
 from scenegen.perception.masks import boxes_and_areas
 from scenegen.perception.network import (
     CORNER_HIGH,
@@ -39,8 +39,8 @@ class PromptedObject:
     mask: Bool[np.ndarray, "h w"]
     score: float
     """How well the mask is thought to fit, 0..1."""
-    noun: str
-    noun_confidence: float
+    guesses: tuple[Guess, ...]
+    """What it could be called, the likeliest first."""
 
 
 def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) -> PromptedObject:
@@ -57,20 +57,18 @@ def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) 
         >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
         >>> image[30:70, 40:90] = (200, 60, 50)
         >>> made = answer(image, Prompt(inside=((64, 50),), outside=((10, 10),)), Runtime(device="cpu"))
-        >>> made.mask.shape, 0 <= made.noun_confidence <= 1
+        >>> made.mask.shape, 0 <= made.score <= 1
         ((96, 128), True)
     """
     height, width = image.shape[:2]
     check_prompt(prompt, width, height)
     network = network_of(runtime)
     answers = _ask(network, perceive(image, runtime).prediction, prompt, width, height)
-    nouns = answers.nouns[0, 0].softmax(0)
     logits = cv2.resize(answers.logits[0, 0].float().cpu().numpy(), (width, height), interpolation=cv2.INTER_LINEAR)
     return PromptedObject(
         mask=logits > 0,
         score=float(answers.fit[0, 0].sigmoid()),
-        noun=network.settings.nouns[int(nouns.argmax())],
-        noun_confidence=float(nouns.max()),
+        guesses=guessed(answers.nouns[0, 0].softmax(0).cpu().numpy(), network.settings.nouns),
     )
 
 
@@ -92,7 +90,7 @@ def segment_prompted(
         (96, 128)
     """
     made = [answer(image, prompt, runtime) for prompt in prompts]
-    named = [called(each.noun, each.noun_confidence, config) for each in made]
+    named = [called(each.guesses, config) for each in made]
     found = answered(
         masks=np.stack([each.mask for each in made]),
         scores=[round(each.score, 4) for each in made],
@@ -100,6 +98,7 @@ def segment_prompted(
         label_confidences=[confidence for _, confidence in named],
         backend=NAME,
         licence=LICENCE,
+        guesses=[each.guesses for each in made],
     )
     return replace(found, ids=snapped(image, found.ids))
 
@@ -110,8 +109,8 @@ def name_objects(
     numbers: Sequence[int],
     config: EmbeddedSegmentConfig,
     runtime: Runtime,
-) -> dict[int, tuple[str, float | None]]:
-    """What the objects `numbers` of somebody's masks are called, by id: a label, and how likely it is right.
+) -> Names:
+    """What the objects `numbers` of somebody's masks are called.
 
     Each is asked about by its box; the name is that of the answer, where the answer is about the same object.
 
@@ -123,18 +122,18 @@ def name_objects(
         >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
         >>> ids = np.zeros((96, 128), dtype=np.uint16)
         >>> ids[30:70, 40:90] = 1
-        >>> sorted(name_objects(image, ids, [1], EmbeddedSegmentConfig(), Runtime(device="cpu")))
+        >>> sorted(name_objects(image, ids, [1], EmbeddedSegmentConfig(), Runtime(device="cpu")).labels)
         [1]
     """
-    named: dict[int, tuple[str, float | None]] = {}
+    guesses: dict[int, tuple[Guess, ...]] = {}
     for number, (x0, y0, x1, y1), area in boxes_and_areas(ids):
         if number not in numbers:
             continue
         made = answer(image, Prompt(box=(x0, y0, x1, y1)), runtime)
         both = np.count_nonzero(made.mask & (ids == number))
         same = both >= SAME_OBJECT * (area + np.count_nonzero(made.mask) - both)
-        named[number] = called(made.noun, made.noun_confidence, config) if same else (UNNAMED, None)
-    return named
+        guesses[number] = made.guesses if same else ()
+    return Names({number: called(each, config) for number, each in guesses.items()}, guesses, NAME, LICENCE)
 
 
 def _ask(network: PerceptionNetwork, prediction: Prediction, prompt: Prompt, width: int, height: int) -> Answers:

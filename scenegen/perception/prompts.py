@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from scenegen.errors import UsageError
-from scenegen.perception import Segmentation
+from scenegen.perception import Guess, Segmentation
 from scenegen.perception.masks import paint
 
 Point = tuple[float, float]
@@ -88,6 +88,7 @@ def answered(
     label_confidences: Sequence[float | None],
     backend: str,
     licence: str,
+    guesses: Sequence[tuple[Guess, ...]] = (),
 ) -> Segmentation:
     """One object for each prompt, in their order; where answers overlap, the smaller is on top.
 
@@ -100,6 +101,7 @@ def answered(
         scores=tuple(scores[index] for index in order),
         labels=tuple(labels[index] for index in order),
         label_confidences=tuple(label_confidences[index] for index in order),
+        guesses=tuple(guesses[index] for index in order) if guesses else (),
         backend=backend,
         licence=licence,
         warnings=(

@@ -22,6 +22,7 @@ from scenegen.records import (
     Instance,
     Instances,
     Layout,
+    Metres,
     Photo,
     PlacedObject,
     Plane,
@@ -37,6 +38,7 @@ from scenegen.scene.scoring import score_objects
 from scenegen.store import Store
 
 WIDTH, HEIGHT = 320, 240
+METRES = Metres(source="assumed", factor=2.0)
 HOSTILE = '<script>alert("label")</script>'
 COLORS = {1: (214, 64, 52), 2: (52, 152, 72), 3: (48, 96, 208)}
 BOXES = {
@@ -225,7 +227,7 @@ def toy_scene(
             depth=artifact(store, folder / "depth.npy"),
             intrinsics=camera,
             intrinsics_source="default",
-            metric=False,
+            metres=METRES,
             uncertainty=0.15,
             relief_error=0.2,
             backend="ground",
@@ -245,6 +247,7 @@ def toy_scene(
         ),
         scene=Scene(
             graph=artifact(store, folder / "graph.json"),
+            metres=METRES,
             intrinsics=camera,
             world_from_camera=matrix4(world_from_camera),
             objects=placed,

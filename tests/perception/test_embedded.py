@@ -46,10 +46,14 @@ def two_boxes() -> np.ndarray:
     return ids
 
 
+LIKELY = np.array([0.8, 0.2], np.float32)
+"""Of the nouns of `TINY`."""
+
+
 def sure_of(ids: np.ndarray, probability: float = 0.95) -> list[FoundObject]:
     """What is found by a network that knows `ids`."""
     return [
-        FoundObject(np.where(ids == number, probability, 0.02).astype(np.float32), 0.9 - 0.1 * number, 0, 0.8)
+        FoundObject(np.where(ids == number, probability, 0.02).astype(np.float32), 0.9 - 0.1 * number, LIKELY)
         for number in range(1, int(ids.max()) + 1)
     ]
 
@@ -207,7 +211,7 @@ def test_the_same_photo_gives_the_same_bytes_and_is_seen_once(monkeypatch: pytes
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("objects", [True, False])
-def test_the_scale_is_assumed_and_said_to_be(objects: bool) -> None:
+def test_the_scale_is_the_assumed_distance(objects: bool) -> None:
     ids = np.zeros((90, 130), np.uint16)
     if objects:
         ids[30:60, 40:80] = 1
@@ -216,8 +220,6 @@ def test_the_scale_is_assumed_and_said_to_be(objects: bool) -> None:
     shown = ids > 0 if objects else ids == 0
     assert np.median(estimate.depth[shown]) == pytest.approx(2.5, rel=1e-3)
     assert not estimate.metric
-    assert "2.5 m" in estimate.warnings[0]
-    assert "--depth" in estimate.warnings[0]
     assert estimate.backend == embedded.NAME
 
 
@@ -261,11 +263,12 @@ def test_the_second_look_gives_an_object_its_relief_and_leaves_its_distance(monk
 @pytest.mark.usefixtures("installed")
 def test_objects_have_names_where_these_are_likely(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = sure_of(two_boxes())
-    unnamed = replace(second, noun=1, noun_confidence=EmbeddedSegmentConfig().min_label_confidence - 0.01)
+    unnamed = replace(second, nouns=np.array([0.02, EmbeddedSegmentConfig().min_label_confidence - 0.01], np.float32))
     monkeypatch.setattr(embedded, "find_objects", lambda *_: [first, unnamed])
     made = segment_embedded(photo(), EmbeddedSegmentConfig(), Runtime(device="cpu"))
     assert made.labels == (TINY.nouns[0], UNNAMED)
-    assert made.label_confidences == (pytest.approx(first.noun_confidence), None)
+    assert made.label_confidences == (pytest.approx(0.8), None)
+    assert made.guesses == ((("box", pytest.approx(0.8)), ("cup", pytest.approx(0.2))), (("cup", pytest.approx(0.39)),))
     assert made.scores == (0.8, 0.7)
     assert set(np.unique(made.ids)) == {0, 1, 2}
 

@@ -67,8 +67,8 @@ def test_clicks_that_agree_are_one_object_and_the_surest_comes_first() -> None:
     assert np.array_equal(objects[0].probability > 0.5, small.numpy())
     assert np.array_equal(objects[1].probability > 0.5, large.numpy())
     assert [each.score for each in objects] == pytest.approx([0.9, 0.8], abs=1e-4)
-    assert [each.noun for each in objects] == [0, 1]
-    assert all(each.noun_confidence > 0.99 for each in objects)
+    assert [int(each.nouns.argmax()) for each in objects] == [0, 1]
+    assert all(each.nouns.max() > 0.99 for each in objects)
 
 
 def test_small_objects_are_found_between_the_coarse_clicks() -> None:

@@ -96,8 +96,8 @@ def test_a_click_is_where_the_photo_shows_it(asked, size: tuple[int, int]) -> No
         assert made.mask.shape == size
         assert middle(made.mask) == pytest.approx((u, v), abs=0.02 * max(size))
     assert made.score == pytest.approx(1 / (1 + np.exp(-1.5)), abs=1e-5)
-    assert made.noun == "cup"
-    assert made.noun_confidence == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-5)
+    sure = 1 / (1 + np.exp(-3))
+    assert made.guesses == (("cup", pytest.approx(sure, abs=1e-4)), ("box", pytest.approx(1 - sure, abs=1e-4)))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -149,6 +149,10 @@ def test_given_masks_are_named_by_answers_about_the_same_object(scripted) -> Non
     ids[(rows - 30) ** 2 + (columns - 30) ** 2 < 20**2] = 4
     ids[50:90, 60:120] = 9
     ids[55:85, 65:115] = 0
-    named = name_objects(image, ids, [4, 9], EmbeddedSegmentConfig(), Runtime(device="cpu"))
-    assert named == {4: ("cup", pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)), 9: ("object", None)}
-    assert name_objects(image, ids, [9], EmbeddedSegmentConfig(), Runtime(device="cpu")).keys() == {9}
+    config, runtime = EmbeddedSegmentConfig(), Runtime(device="cpu")
+    names = name_objects(image, ids, [4, 9], config, runtime)
+    sure = pytest.approx(1 / (1 + np.exp(-3)), abs=1e-4)
+    assert names.labels == {4: ("cup", sure), 9: ("object", None)}
+    assert names.guesses[4][0] == ("cup", sure)
+    assert names.guesses[9] == ()
+    assert name_objects(image, ids, [9], config, runtime).labels.keys() == {9}

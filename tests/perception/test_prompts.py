@@ -13,6 +13,7 @@ from scenegen.config import EmbeddedSegmentConfig, SamConfig, load_config
 from scenegen.errors import UsageError
 from scenegen.perception.prompts import Prompt, answered, check_prompt, configured_prompts
 
+GUESSES = ((("cup", 0.9),), (("pan", 0.3),), (("table", 0.8),))
 CLICK, TWO = (20.0, 30.0), [[80, 40], [95, 40.5, 0]]
 
 
@@ -74,8 +75,9 @@ def test_prompts_without_pixels_are_named_and_the_others_keep_their_order() -> N
     masks = np.zeros((3, 8, 10), bool)
     masks[0, 2:4, 2:4] = True
     masks[2] = True
-    found = answered(masks, (0.5, 0.6, 0.7), ("cup", "pan", "table"), (0.9, None, 0.8), "net", "L")
+    found = answered(masks, (0.5, 0.6, 0.7), ("cup", "object", "table"), (0.9, None, 0.8), "net", "L", GUESSES)
     assert (found.scores, found.labels, found.label_confidences) == ((0.5, 0.7), ("cup", "table"), (0.9, 0.8))
+    assert found.guesses == (GUESSES[0], GUESSES[2])
     np.testing.assert_array_equal(found.ids, np.where(masks[0], 1, 2))
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith("segment: prompt 2 of 3")

@@ -28,4 +28,4 @@ def test_a_first_run_on_a_good_photo(
         assert "note" not in said.err
         page = Path(match[1]).read_text()
         assert '<span class="chip ">Note</span>' in page
-        assert "depth has no scale" in page
+        assert "usual sizes of what is seen" in page

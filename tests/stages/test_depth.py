@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,9 @@ from scenegen.config import (
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import write_png
-from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Photo
+from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Metres, Photo
 from scenegen.runtime import Runtime
+from scenegen.scene.metres import ASSUMED_SPREAD
 from scenegen.store import Store
 from scenegen.weights import perception_weights
 from stages.depth import DEPTH
@@ -67,13 +69,13 @@ def ids() -> np.ndarray:
     return values
 
 
-def instances(store: Store) -> Instances:
-    item = Instance(id=1, label="object", score=1.0, box=(30, 20, 50, 50), area=600)
+def instances(store: Store, **called: Any) -> Instances:
+    item = Instance(**{"label": "object", **called}, id=1, score=1.0, box=(30, 20, 50, 50), area=600)
     return Instances(masks=picture(store, "masks.png", ids()), items=(item,), backend="user masks", licence="none")
 
 
-def run(store: Store, given: Photo, config: DepthSettings) -> tuple[Depth, np.ndarray]:
-    record = execute(DEPTH, (given, instances(store)), config, store, Runtime()).record
+def run(store: Store, given: Photo, config: DepthSettings, **called: Any) -> tuple[Depth, np.ndarray]:
+    record = execute(DEPTH, (given, instances(store, **called)), config, store, Runtime()).record
     values = np.load(store.path(record.depth), allow_pickle=False)
     assert values.dtype == np.float32
     assert values.shape == (HEIGHT, WIDTH)
@@ -82,7 +84,7 @@ def run(store: Store, given: Photo, config: DepthSettings) -> tuple[Depth, np.nd
 
 def test_the_ground_is_used_and_says_that_it_is_assumed(store: Store) -> None:
     record, values = run(store, photo(store), GROUND)
-    assert not record.metric
+    assert record.metres == Metres(source="assumed", factor=round(float(np.exp(ASSUMED_SPREAD)), 4))
     assert record.uncertainty == 0.25
     assert "assumed, not measured" in record.warnings[-1]
     assert (values == estimate_ground(ids(), record.intrinsics, GroundConfig()).depth).all()
@@ -116,7 +118,8 @@ def test_user_depth_wins_and_its_holes_stay(store: Store) -> None:
     given[5:9, 5:9] = 0
     record, values = run(store, photo(store, focal_35mm=30.0, depth=given), GROUND)
     assert (values == given).all()
-    assert (record.backend, record.metric, record.uncertainty) == ("user depth", True, 0.01)
+    assert (record.backend, record.uncertainty) == ("user depth", 0.01)
+    assert record.metres == Metres(source="measured", factor=1.01)
     assert record.warnings == ()
 
 
@@ -137,7 +140,7 @@ def test_the_estimator_gets_photo_and_camera(store: Store, monkeypatch: pytest.M
     record, values = run(store, photo(store), settings)
     assert (values == 2.5).all()
     assert (record.backend, record.licence, record.warnings) == ("da", "L", ("far",))
-    assert record.metric
+    assert record.metres == Metres(source="measured", factor=1.1)
 
 
 def test_the_key_names_the_weights(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +162,7 @@ EMBEDDED = DepthSettings(depth=EmbeddedDepthConfig(), camera=CameraConfig(estima
 
 def test_the_embedded_network_gives_depth_camera_and_gravity(store: Store) -> None:
     record, values = run(store, photo(store), EMBEDDED)
-    assert (record.backend, record.intrinsics_source, record.metric) == (embedded.NAME, "embedded", False)
+    assert (record.backend, record.intrinsics_source, record.metres.source) == (embedded.NAME, "embedded", "assumed")
     assert record.gravity is not None
     assert np.linalg.norm(record.gravity) == pytest.approx(1, abs=1e-5)
     assert "--fov" in record.warnings[0]
@@ -184,3 +187,38 @@ def test_a_known_field_of_view_wins_over_the_estimated_one_but_gravity_stays(sto
 
 def test_without_an_estimator_there_is_no_gravity(store: Store) -> None:
     assert run(store, photo(store), GROUND)[0].gravity is None
+
+
+def test_named_objects_give_the_metres_that_their_size_says(store: Store) -> None:
+    """The object is 30 pixels high: a given chair is 0.87 m, and so half as far as a person."""
+    plain, assumed = run(store, photo(store), EMBEDDED)
+    made = {noun: run(store, photo(store), EMBEDDED, label=noun) for noun in ("office chair", "gizmo", "cup", "person")}
+    assert made["gizmo"][0].metres == plain.metres  # no noun of the table
+    ratios = []
+    for label, noun, known in (("office chair", "chair", 0.87), ("person", "person", 1.6), ("cup", "cup", 0.11)):
+        record, values = made[label]
+        (size,) = record.metres.sizes
+        assert record.metres.source == "known sizes"
+        assert (size.object, size.noun, size.known_m, size.whole) == (1, noun, known, True)
+        assert size.found_m == pytest.approx(known, rel=0.25)
+        assert 1.1 < record.metres.factor < 2
+        assert f"usual sizes of what is seen ({noun})" in record.warnings[-1]
+        ratio = values / assumed
+        assert ratio == pytest.approx(float(np.median(ratio)), rel=1e-5)
+        ratios.append(float(np.median(ratio)))
+    assert ratios[0] / ratios[2] == pytest.approx(0.87 / 0.11, rel=0.35)
+    assert ratios[0] < ratios[1]
+
+
+def test_guesses_count_by_their_probability_and_known_sizes_can_be_left_out(store: Store) -> None:
+    guesses = (("person", 0.6), ("chair", 0.2), ("boat", 0.1))
+    sure, _ = run(store, photo(store), EMBEDDED, label="person")
+    record, values = run(store, photo(store), EMBEDDED, label="object", guesses=guesses)
+    assert record.metres.source == "known sizes"
+    assert record.metres.factor > sure.metres.factor
+    off = EMBEDDED.model_copy(update={"depth": EmbeddedDepthConfig(known_sizes=False)})
+    record, values = run(store, photo(store), off, label="person")
+    assert record.metres.source == "assumed"
+    assert np.median(values[ids() > 0]) == pytest.approx(1.2, rel=1e-3)
+    measured, _ = run(store, photo(store, depth=np.ones((HEIGHT, WIDTH), np.float32)), EMBEDDED, label="person")
+    assert measured.metres.source == "measured"

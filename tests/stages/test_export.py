@@ -15,7 +15,7 @@ from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.glb import read_glb
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
-from scenegen.records import Artifact, Export, Intrinsics, Photo, PlacedObject, Scene, Scores, Surface, Topology
+from scenegen.records import Artifact, Export, Intrinsics, Metres, Photo, PlacedObject, Scene, Scores, Surface, Topology
 from scenegen.runtime import Runtime
 from scenegen.store import Store
 from stages.export import EXPORT
@@ -91,6 +91,7 @@ def scene(store: Store, tmp_path: Path) -> Scene:
 
     return Scene(
         graph=store.ingest(tmp_path / "graph.json"),
+        metres=Metres(source="known sizes", factor=1.25),
         intrinsics=CAMERA,
         world_from_camera=WORLD_FROM_CAMERA,
         objects=(placed(1, -0.3, 0.02), placed(2, 0.3, None)),
@@ -115,7 +116,12 @@ def test_every_promised_file_is_there(store: Store, photo: Photo, scene: Scene) 
 
 def test_the_glb_holds_the_scene_in_the_world_frame(store: Store, photo: Photo, scene: Scene) -> None:
     read = read_glb(store.path(dict(exported(store, photo, scene).files)["scene.glb"]))
-    assert read.facts == {"photo": "table", "decoded_photo_sha256": photo.image.sha256}
+    assert read.facts == {
+        "photo": "table",
+        "decoded_photo_sha256": photo.image.sha256,
+        "metres": "known sizes",
+        "metres_factor": 1.25,
+    }
     assert read.intrinsics == CAMERA
     np.testing.assert_allclose(read.world_from_camera, WORLD_FROM_CAMERA)
     first, second = read.objects

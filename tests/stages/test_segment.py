@@ -10,7 +10,7 @@ import pytest
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig, SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import UNKNOWN, shows_object
-from scenegen.perception import Segmentation, embedded
+from scenegen.perception import Names, Segmentation, embedded
 from scenegen.perception.prompts import Prompt
 from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
@@ -164,6 +164,7 @@ def test_scores_and_labels_follow_their_objects_through_cleaning(store: Store, m
             scores=(0.1, 0.7, 0.9),
             labels=("crumb", "cup", "pan"),
             label_confidences=(0.6, 0.8, None),
+            guesses=((), (("cup", 0.8),), (("pan", 0.3),)),
             backend="sam",
             licence="L",
             warnings=("slow",),
@@ -176,6 +177,7 @@ def test_scores_and_labels_follow_their_objects_through_cleaning(store: Store, m
         (1, "cup", 0.8, 0.7),
         (2, "pan", None, 0.9),
     ]
+    assert [item.guesses for item in record.items] == [(("cup", 0.8),), (("pan", 0.3),)]
     assert record.warnings == ("slow", "note: dropped 1 object(s) smaller than 38 pixels.")
     assert (record.backend, record.licence) == ("sam", "L")
 
@@ -273,9 +275,10 @@ def test_named_masks_keep_their_names_and_the_network_names_the_others(
     assert record.backend == "user masks"
     asked: list[list[int]] = []
 
-    def name(image: np.ndarray, ids: np.ndarray, numbers: list[int], *_: object) -> dict[int, tuple[str, float | None]]:
+    def name(image: np.ndarray, ids: np.ndarray, numbers: list[int], *_: object) -> Names:
         asked.append(numbers)
-        return {2: ("bowl", 0.75), 4: ("object", None)}
+        guesses = {2: (("bowl", 0.75), ("cup", 0.2)), 4: (("cup", 0.3),)}
+        return Names({2: ("bowl", 0.75), 4: ("object", None)}, guesses, embedded.NAME, embedded.LICENCE)
 
     monkeypatch.setattr("scenegen.perception.prompted.name_objects", name)
     record, _ = run(store, given, EmbeddedSegmentConfig())
@@ -285,5 +288,6 @@ def test_named_masks_keep_their_names_and_the_network_names_the_others(
         (2, "bowl", 0.75),
         (4, "object", None),
     ]
+    assert [item.guesses for item in record.items] == [(), (("bowl", 0.75), ("cup", 0.2)), (("cup", 0.3),)]
     assert record.backend == f"user masks, named by the {embedded.NAME}"
     assert "Apache-2.0" in record.licence
