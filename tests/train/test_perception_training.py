@@ -142,7 +142,7 @@ def test_learning_lowers_the_loss(start: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(perception, "WARM_STEPS", 5)
     training = training_of(start, tmp_path / "absent.pt")
     pools = pools_of(made_picture())
-    terms = [training.advance(pools, 2, 2, minutes=1.0) for _ in range(30)]
+    terms = [training.advance(pools, 2, 2, minutes=1.0) for _ in range(20)]
     for name in ("object", "down", "focal"):
         first, last = (torch.stack([each[name] for each in part]).mean() for part in (terms[:4], terms[-4:]))
         assert last < first, name
