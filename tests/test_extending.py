@@ -14,6 +14,7 @@ import yaml
 
 from scenegen import cli
 from scenegen.config import load_config
+from scenegen.errors import InputError
 from scenegen.export.manifest import read_manifest
 from scenegen.png import write_png
 from scenegen.registry import port
@@ -74,7 +75,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_installed")
-def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """From the photo to the scene: in the configuration, the list of back-ends, the manifest and the report."""
     words = [str(photo), "-o", str(photo.parent / "out"), *SMALL, "--set", "depth=slope", "--set", "depth.far_m=4"]
 
@@ -95,6 +96,13 @@ def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "Did you mean slope? There are: depth-anything, embedded, ground, slope" in capsys.readouterr().err
     assert cli.main(["config", "backends"]) == 0
     assert re.search(r"depth estimator +slope +depth +none: no weights +scenegen-slope 0\.1", capsys.readouterr().out)
+
+    monkeypatch.setattr(port, "_of_others", lambda group: ())
+    port._offers.cache_clear()
+    with pytest.raises(
+        InputError, match=r"`config\.depth` a back-end .* no depth estimator is called 'slope'.* Install the package"
+    ):
+        read_manifest(photo.parent / "out" / "photo")
 
 
 @pytest.mark.usefixtures("_installed")

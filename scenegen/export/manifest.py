@@ -28,6 +28,7 @@ from scenegen.digest import sha256_file
 from scenegen.documents import read_json
 from scenegen.errors import ExportError, InputError, ResourceError, one_line
 from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Shown, Source
+from scenegen.registry import UNUSABLE
 from scenegen.store import Store, disk_errors, flush
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,11 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         where = one_line(".".join(str(part) for part in first["loc"]), 200)
+        if first["type"] == UNUSABLE:
+            raise InputError(
+                f"{path} names at `{where}` a back-end that cannot be used here: {one_line(first['msg'], 400)}. Install the "
+                "package that brings it, or make the scene again."
+            ) from error
         raise InputError(
             f"{path} is damaged at `{where}`: {one_line(first['msg'], 200)}; make the scene again."
         ) from error

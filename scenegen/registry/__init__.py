@@ -26,6 +26,7 @@ from scenegen.registry.port import (
     OWN,
     PORTS,
     SEGMENTERS,
+    UNUSABLE,
     Offer,
     Port,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "OWN",
     "PORTS",
     "SEGMENTERS",
+    "UNUSABLE",
     "Backend",
     "CameraEstimator",
     "Chosen",

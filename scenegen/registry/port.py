@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 OWN = "scenegen-3d"
 """The distribution that this package is part of."""
+UNUSABLE = "unusable_backend"
+"""Type of pydantic's error for settings of a back-end that is not there or cannot be imported."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class Port(Generic[B]):
         try:
             config: type[BaseModel] = self.backend(name).config
         except UsageError as error:
-            raise PydanticCustomError("method", "{problem}", {"problem": str(error).rstrip(".")}) from error
+            raise PydanticCustomError(UNUSABLE, "{problem}", {"problem": str(error).rstrip(".")}) from error
         return config.model_validate(value)
 
 
