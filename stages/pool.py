@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from scenegen.progress import OWN_LOGGERS
-from scenegen.system.processes import ending, kill_group, kill_with, lead_group
+from scenegen.system.processes import KILLED, ending, kill_group, kill_with, lead_group
 from stages.child import forward_logs
+from stages.process import Died, died, log_here, log_levels, oom_kills
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -69,7 +69,7 @@ def run_in_children(
                 if attempt is None:
                     break
                 child = _living(idle) or _Child(work)
-                attempt.begun = time.monotonic()
+                attempt.begun, attempt.oom_kills = time.monotonic(), oom_kills()
                 attempt.count += 1
                 busy[child] = attempt
                 child.give(attempt.task)
@@ -88,12 +88,12 @@ def run_in_children(
                     del busy[child]
                     yield Ended(attempt.task, None, f"took longer than {timeout_s:g} s and was stopped", seconds)
                 elif not child.alive():
-                    how = child.kill()
+                    end = died(child.kill(), attempt.oom_kills)
                     del busy[child]
                     if attempt.count <= retries:
                         waiting.append(attempt)
                     else:
-                        reason = f"its process died {attempt.count} times ({how}); perhaps memory ran out"
+                        reason = f"its process died {attempt.count} times ({ending(end.code)}){_memory(end)}"
                         yield Ended(attempt.task, None, reason, seconds)
     finally:
         for child in (*busy, *idle):
@@ -105,6 +105,15 @@ class _Attempt(Generic[T]):
     task: T
     count: int = 0
     begun: float = 0.0
+    oom_kills: int | None = None
+    """The system's count when it began."""
+
+
+def _memory(end: Died) -> str:
+    """Whether a death was for lack of memory, as far as the system tells."""
+    if not end.out_of_memory:
+        return ""
+    return "; perhaps memory ran out" if end.oom_kills is None else "; memory ran out"
 
 
 def _living(idle: list[_Child]) -> _Child | None:
@@ -130,8 +139,7 @@ class _Child:
 
     def __init__(self, work: Callable[[Any], Any]) -> None:
         self.connection, theirs = SPAWN.Pipe()
-        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
-        self.process = SPAWN.Process(target=_serve, args=(theirs, work, levels))
+        self.process = SPAWN.Process(target=_serve, args=(theirs, work, log_levels()))
         self.process.start()
         theirs.close()
 
@@ -147,16 +155,14 @@ class _Child:
                 message = self.connection.recv()
                 if not isinstance(message, logging.LogRecord):
                     return (message,)
-                receiver = logging.getLogger(message.name)
-                if receiver.isEnabledFor(message.levelno):
-                    receiver.handle(message)
+                log_here(message, {})
         return None
 
     def alive(self) -> bool:
         return self.process.is_alive()
 
-    def kill(self) -> str:
-        """Kills the child with its group, also where only the group is left. Returns how the child ended."""
+    def kill(self) -> int:
+        """Kills the child with its group, also if only the group is left. Returns its exit code."""
         pid = self.process.pid
         if pid is not None:
             kill_group(pid)
@@ -165,7 +171,7 @@ class _Child:
         code = self.process.exitcode
         self.connection.close()
         self.process.close()
-        return "no exit code" if code is None else ending(code)
+        return KILLED if code is None else code
 
 
 def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], levels: Mapping[str, int]) -> None:

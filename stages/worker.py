@@ -28,11 +28,12 @@ from typing import TypeVar, cast
 from scenegen.config import Settings
 from scenegen.errors import CrashError, LimitError, ResourceError, TransientError
 from scenegen.faults import described, is_device_lost
-from scenegen.progress import OWN_LOGGERS, tell_progress
+from scenegen.progress import tell_progress
 from scenegen.records import Photo, Record, Source, artifacts
 from scenegen.runtime import MAX_ECONOMY
-from scenegen.system.processes import KILLED, ending, kill_group
+from scenegen.system.processes import KILLED, kill_group
 from stages.child import Busy, Done, GaveWay, Job, Message, Raised, Ready
+from stages.process import Died, died, log_here, log_levels, oom_kills
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,6 @@ serve(**given)
 """
 """A fresh interpreter, as CUDA needs it. Unlike `multiprocessing`'s it does not run the caller's main module again."""
 STDERR = 2
-VMSTAT = Path("/proc/vmstat")
 GRACE_S = 5.0
 """How long a process that has left its connection may take to end."""
 
@@ -59,24 +59,6 @@ class Child:
 
     process: subprocess.Popen[bytes]
     connection: Connection
-
-
-@dataclass(frozen=True)
-class Died:
-    """A process ended without an answer."""
-
-    code: int
-    """As `subprocess.Popen.returncode`."""
-    oom_kills: int | None
-    """How many processes the system has killed for lack of memory meanwhile, None where it does not tell."""
-
-    def __str__(self) -> str:
-        return f"its process {'was killed by' if self.code < 0 else 'ended with'} {ending(self.code)}"
-
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether it was, or may have been, the system's out-of-memory killer."""
-        return self.code == KILLED and self.oom_kills != 0
 
 
 Reply = Done | Raised | Died
@@ -235,9 +217,8 @@ class DeviceWorker:
                 "run without --isolate."
             )
         ours, theirs = Pipe()
-        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
         given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "devices": self._devices}
-        command = [sys.executable, "-P", "-c", CHILD, json.dumps({**given, "levels": levels})]
+        command = [sys.executable, "-P", "-c", CHILD, json.dumps({**given, "levels": log_levels()})]
         with theirs, self._state:
             if self._killed:
                 ours.close()
@@ -255,7 +236,7 @@ class DeviceWorker:
             while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
                 message: Message = child.connection.recv()
                 if isinstance(message, logging.LogRecord):
-                    _log(message, context)
+                    log_here(message, context)
                 elif isinstance(message, Busy):
                     tell_progress(message.detail)
                 else:
@@ -271,8 +252,7 @@ class DeviceWorker:
         code = _end(child)
         if self._killed:
             raise self._cancelled()
-        before, now = self._oom_kills, oom_kills()
-        return Died(code, None if before is None or now is None else now - before)
+        return died(code, self._oom_kills)
 
     def _cancelled(self) -> CancelledError:
         return CancelledError(f"the worker of {self.device} was killed")
@@ -320,15 +300,6 @@ def _is_spent(reply: Reply) -> bool:
     return isinstance(reply, Died) or (isinstance(reply, Raised) and (reply.out_of_memory or reply.device_failed))
 
 
-def oom_kills() -> int | None:
-    """How many processes Linux has killed for lack of memory since it started, None where it does not tell."""
-    try:
-        lines = VMSTAT.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
-
-
 def _signal(child: Child) -> None:
     """Kills the group of `child`, the processes it has started included."""
     kill_group(child.process.pid)
@@ -351,14 +322,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _log(record: logging.LogRecord, context: Mapping[str, object]) -> None:
-    """Logs a record of the child as one of this process."""
-    record.__dict__.update(context)
-    receiver = logging.getLogger(record.name)
-    if receiver.isEnabledFor(record.levelno):
-        receiver.handle(record)
 
 
 def _cause(reply: Raised | Died) -> str:

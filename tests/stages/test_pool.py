@@ -99,6 +99,20 @@ def test_children_that_die_hang_or_leave(tmp_path: Path) -> None:
     assert all(has_ended(pid) for pid in hung)
 
 
+@pytest.mark.parametrize(
+    ("kills", "said"), [((3, 3), ""), ((3, 4), "; memory ran out"), (None, "; perhaps memory ran out")]
+)
+def test_memory_is_told_from_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: tuple[int, int] | None, said: str
+) -> None:
+    """By the system's count of processes that it has killed for memory, before and after."""
+    counts = iter(kills or ())
+    for module in ("stages.pool", "stages.process"):
+        monkeypatch.setattr(f"{module}.oom_kills", lambda: next(counts, None))
+    (end,) = run([("die", str(tmp_path / "0"))], follow, retries=0)
+    assert end.reason == f"its process died 1 times (SIGKILL){said}"
+
+
 def test_closing_kills_the_children_and_theirs(tmp_path: Path) -> None:
     tasks = [("good", str(tmp_path / "0")), ("hang", str(tmp_path / "1"))]
     with closing(run_in_children(tasks, follow, workers=2, timeout_s=60)) as ends:

@@ -30,9 +30,10 @@ from scenegen.runtime import MAX_ECONOMY, Runtime
 from scenegen.store import Store
 from stages import child
 from stages.layers import local_submit, on_devices, run_on
+from stages.process import oom_kills
 from stages.slot import device_slot
 from stages.stage import Layers, Outcome, Stage, Work, execute
-from stages.worker import DeviceWorker, device_workers, oom_kills
+from stages.worker import DeviceWorker, device_workers
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +67,13 @@ def run(
 def the_system_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that is killed from now on was killed by Linux, for its memory."""
     kills = itertools.count()
-    monkeypatch.setattr("stages.worker.oom_kills", lambda: next(kills))
+    for module in ("stages.process", "stages.worker"):
+        monkeypatch.setattr(f"{module}.oom_kills", lambda: next(kills))
 
 
 def test_linux_tells_whom_it_kills_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, expected in (("nr_free_pages 7\noom_kill 3\n", 3), ("oom_killer 3\n", None), (None, None)):
-        monkeypatch.setattr("stages.worker.VMSTAT", tmp_path / "vmstat")
+        monkeypatch.setattr("stages.process.VMSTAT", tmp_path / "vmstat")
         (tmp_path / "vmstat").unlink(missing_ok=True)
         if text is not None:
             (tmp_path / "vmstat").write_text(text)
