@@ -44,8 +44,7 @@ class Inputs:
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
     """Whether objects must be found in the photo. A PNG or WebP may bring its masks in its alpha channel, which counts unless
     prompts say what to make."""
-    prompted = getattr(config.segment, "boxes", ()) or getattr(config.segment, "points", ())
-    return not inputs.masks and (bool(prompted) or inputs.photo.suffix.lower() not in (".png", ".webp"))
+    return not inputs.masks and (any(config.segment.prompts) or inputs.photo.suffix.lower() not in (".png", ".webp"))
 
 
 def is_single(words: Sequence[str]) -> bool:

@@ -31,12 +31,22 @@ Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity",
 
 
 def no_weights(settings: Any) -> Mapping[str, str]:
-    """Weights of a back-end that has none."""
+    """Weights of a back-end that has none.
+
+    Example:
+        >>> no_weights(None)
+        {}
+    """
     return {}
 
 
 def no_models(settings: Any) -> Sequence[str]:
-    """Fetched models of a back-end that needs none."""
+    """Fetched models of a back-end that needs none.
+
+    Example:
+        >>> no_models(None)
+        ()
+    """
     return ()
 
 
@@ -79,7 +89,15 @@ class Backend(Generic[C]):
         return self.run, self.config
 
     def signed(self, made_by: str) -> str:
-        """What log, manifest and report say of who made something: what the back-end says, and where it comes from."""
+        """What log, manifest and report say of who made something: what the back-end says, and where it comes from.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> from scenegen.registry import DEPTH_ESTIMATORS
+            >>> ground = DEPTH_ESTIMATORS.backend("ground")
+            >>> ground.signed("ground plane"), replace(ground, provider="my-depth 0.1").signed("ground plane")
+            ('ground plane', 'ground plane (my-depth 0.1)')
+        """
         return f"{made_by} ({self.provider})" if self.provider else made_by
 
 
@@ -152,9 +170,23 @@ class Chosen(Generic[B]):
     settings: Any
 
     def weights(self) -> Mapping[str, str]:
-        """Revisions of the weights it computes with."""
+        """Revisions of the weights it computes with.
+
+        Example:
+            >>> from scenegen.config import GroundConfig
+            >>> from scenegen.registry import DEPTH_ESTIMATORS
+            >>> DEPTH_ESTIMATORS.chosen(GroundConfig()).weights()
+            {}
+        """
         return self.backend.weights(self.settings)
 
     def needs(self) -> Sequence[str]:
-        """Names of the models that must have been fetched."""
+        """Names of the models that must have been fetched.
+
+        Example:
+            >>> from scenegen.config import SamConfig
+            >>> from scenegen.registry import SEGMENTERS
+            >>> SEGMENTERS.chosen(SamConfig(model="vit_h")).needs()
+            ['sam-vit_h']
+        """
         return self.backend.needs(self.settings)

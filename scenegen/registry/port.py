@@ -53,7 +53,12 @@ class Port(Generic[B]):
     record: type[B]
 
     def offers(self) -> Mapping[str, Sequence[Offer]]:
-        """Those there are, by name in alphabetical order; several where distributions use the same name."""
+        """Those there are, by name in alphabetical order; several if distributions use the same name.
+
+        Example:
+            >>> {"embedded", "regions", "sam"} <= set(SEGMENTERS.offers())
+            True
+        """
         return _offers().get(self.group, {})
 
     def backend(self, name: str) -> B:
@@ -61,6 +66,10 @@ class Port(Generic[B]):
 
         Raises:
             UsageError: if there is none or more than one, or it cannot be imported or is no back-end.
+
+        Example:
+            >>> SEGMENTERS.backend("sam").packages
+            ('segment-anything>=1',)
         """
         offers = self.offers().get(name, ())
         if not offers:
@@ -74,7 +83,12 @@ class Port(Generic[B]):
         return _loaded(self, offers[0])
 
     def usable(self) -> Iterator[B]:
-        """Every back-end that can be imported; of the others the log says why not."""
+        """Every back-end that can be imported; of the others the log says why not.
+
+        Example:
+            >>> any("metres" in backend.gives for backend in DEPTH_ESTIMATORS.usable())
+            True
+        """
         for name in self.offers():
             try:
                 yield self.backend(name)
@@ -82,11 +96,23 @@ class Port(Generic[B]):
                 logger.warning("%s", error)
 
     def of(self, settings: Any) -> B:
-        """The back-end whose settings these are."""
+        """The back-end whose settings these are.
+
+        Example:
+            >>> from scenegen.config import GroundConfig
+            >>> DEPTH_ESTIMATORS.of(GroundConfig()).gives
+            ('depth',)
+        """
         return self.backend(settings.method)
 
     def chosen(self, settings: Any) -> Chosen[B]:
-        """The back-end whose settings these are, with them."""
+        """The back-end whose settings these are, with them.
+
+        Example:
+            >>> from scenegen.config import GroundConfig
+            >>> DEPTH_ESTIMATORS.chosen(GroundConfig()).settings.method
+            'ground'
+        """
         return Chosen(self.of(settings), settings)
 
     def settings(self, value: Any) -> Any:
@@ -95,6 +121,10 @@ class Port(Generic[B]):
         Raises:
             ValueError: if it names no back-end that can be used.
             pydantic.ValidationError: from the back-end's own model.
+
+        Example:
+            >>> DEPTH_ESTIMATORS.settings("ground") == DEPTH_ESTIMATORS.settings({"method": "ground", "pitch_deg": 25})
+            True
         """
         if isinstance(value, str):
             value = {"method": value}
