@@ -300,6 +300,8 @@ def make(
     Files are written to a temporary folder only, which is removed with the scene: `PhotoScene.save` keeps it. (The user's cache
     folder gets digests of scenegen's own code.) One object that fails does not lose the others: see `PhotoScene.failures`.
 
+    It runs here, whatever `PREFECT_API_URL` says; as a Prefect flow, `flows.scene.image_to_scene` does the same.
+
     Sums of numpy and scipy run on one thread of this process from then on, so that the same photo gives the same bytes.
 
     Args:
