@@ -86,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval, percentile bootstrap over meshes; None where there is only one."""
+    """A mean with its 95 % interval, percentile bootstrap over meshes; None if there is only one."""
 
     mean: float
     interval: tuple[float, float] | None
@@ -184,7 +184,7 @@ def run(
         The table; None with `only`.
 
     Raises:
-        UsageError: where `out` belongs to another training.
+        UsageError: if `out` belongs to another training.
     """
     learned, held_out = parted(mesh_folder(meshes))
     plan = Plan(steps, samples, batch, SEED)
@@ -268,7 +268,7 @@ def measured(
 
 
 def made_mesh(field: Field, crop_from_latent: np.ndarray) -> Triangles | None:
-    """The field's surface in the crop camera's frame, as it is: nothing is fitted to the photo. None where there is none."""
+    """The field's surface in the crop camera's frame, as it is: nothing is fitted to the photo. None if there is none."""
     try:
         vertices, faces = surface(field)
     except InputError:

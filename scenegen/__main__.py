@@ -17,7 +17,7 @@ from scenegen.siblings import leave_current_folder
 logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
-"""How long an interrupted run may take to end by itself."""
+"""How long an interrupted run may take to end on its own."""
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Interrupts the run, and ends it where a library waits for its threads first, as Prefect does."""
+    """Interrupts the run, and ends it if a library waits for its threads first, as Prefect does."""
     watchdog = threading.Timer(GRACE_S, _give_up)
     watchdog.daemon = True
     watchdog.start()
@@ -45,7 +45,7 @@ def _give_up() -> None:
 
 
 def _end() -> None:
-    """Ends the process now: the interpreter's own exit would wait for the threads of stages that still run."""
+    """Ends the process now: the interpreter's own exit would wait for stages that still run in threads."""
     kill_children()
     logging.shutdown()
     sys.stdout.flush()

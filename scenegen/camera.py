@@ -23,19 +23,19 @@ from scenegen.records import CropCamera, Intrinsics, Matrix3, Matrix4, Vector
 FRAME_35MM_WIDTH = 36.0
 
 GLTF_CAMERA_FROM_CAMERA = np.diag([1.0, -1.0, -1.0, 1.0])
-"""A glTF or USD camera looks down -Z with Y up; an OpenCV camera down +Z with Y down. Its own inverse."""
+"""A glTF or USD camera looks down -Z with Y up; an OpenCV camera down +Z with Y down. The matrix is its own inverse."""
 
 WIDEST_CROP_DEG = 150.0
 """Field of view of a crop. Beyond it a flat picture is hardly more than its stretched border."""
 CENTRED = 1e-9
-"""Radians between a crop's axis and the middle of its object at which it is found."""
+"""Angle in radians between a crop's axis and the middle of its object below which the search ends."""
 CENTRING_STEPS = 60
 UNREDUCED = 1.25
-"""Pixels of the photo across a pixel of the crop up to which linear interpolation alone does not alias."""
+"""Most pixels of the photo per pixel of the crop for which linear interpolation alone does not alias."""
 OUTSIDE = -1e6
 """A coordinate in pixels that no picture has."""
 STRIP = 1 << 22
-"""Samples that are taken at a time."""
+"""Number of samples taken at a time."""
 
 USD_FROM_WORLD = np.array([[1.0, 0, 0, 0], [0, 0, -1.0, 0], [0, 1.0, 0, 0], [0, 0, 0, 1.0]])
 """Y up to Z up: a quarter turn about x."""
@@ -52,7 +52,9 @@ def intrinsics_from_fov(width: int, height: int, fov_x_deg: float) -> Intrinsics
         320.00000000000006
     """
     if not 1.0 < fov_x_deg < 170.0:
-        raise InputError(f"`fov` is {fov_x_deg} degrees; allowed is more than 1 and less than 170 (horizontal).")
+        raise InputError(
+            f"`fov` is {fov_x_deg} degrees; it must be more than 1 and less than 170, measured horizontally."
+        )
     focal = 0.5 * width / np.tan(np.radians(fov_x_deg) / 2)
     return Intrinsics(width=width, height=height, fx=focal, fy=focal, cx=width / 2, cy=height / 2)
 
@@ -170,7 +172,7 @@ def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 
 
 
 def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, margin: float = 1.1) -> CropCamera:
-    """The crop camera of the object that `mask` shows: centred on it, square, `size` pixels, `margin` times as wide.
+    """The crop camera of the object in `mask`: centred on it, square, `size` pixels wide, with `margin` times its extent.
 
     The axis goes through the centre of the mask's bounding box as the rotated camera sees it, found by a fixed point
     iteration on the angles of the box's sides, because rotating the camera changes the box.
@@ -214,7 +216,7 @@ def crop_camera(camera: Intrinsics, mask: Bool[np.ndarray, "h w"], size: int, ma
     half = np.tan(widest) * margin if widest < np.pi / 2 else np.inf
     if not half < np.tan(np.radians(WIDEST_CROP_DEG / 2)):
         raise InputError(
-            f"the object spans {np.degrees(2 * widest):.0f} degrees of the view, too many for one crop, which has at most "
+            f"the object spans {np.degrees(2 * widest):.0f} degrees of the view, and a crop can have at most "
             f"{WIDEST_CROP_DEG:g}; give a smaller --fov if the lens is not that wide, or a smaller mask."
         )
     focal = size / 2 / half
@@ -239,7 +241,7 @@ def warp_to_crop(
 ) -> Shaped[np.ndarray, "s s *c"]:
     """`picture` (of the photo's size) as the crop camera sees it; 0 outside the photo.
 
-    Where the crop is smaller than what it shows, each of its pixels is the mean over its area. With `nearest`, each takes the
+    If the crop is smaller than what it shows, each of its pixels is the mean over its area. With `nearest`, each takes the
     one value under its centre: for depth, which must not mix.
 
     Examples:
@@ -261,7 +263,7 @@ def warp_to_crop(
             np.clip(at - 0.5, -2, end + 1).astype(np.float32) for at, end in ((u, camera.width), (v, camera.height))
         )
         strip = cv2.remap(picture, u, v, cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR)
-        # By a whole number this is the mean of the samples.
+        # If the factor is a whole number, this is the mean of the samples.
         strips.append(cv2.resize(strip, (size, height), interpolation=cv2.INTER_AREA) if samples > 1 else strip)
     return np.concatenate(strips)
 
@@ -282,7 +284,7 @@ def warp_depth_to_crop(
 
 
 def _samples(camera: Intrinsics, crop: CropCamera) -> int:
-    """Samples along the side of a crop's pixel, so that no two are more than a pixel of the photo apart."""
+    """Samples per side of a crop's pixel, so that neighbours are at most one pixel of the photo apart."""
     centres = np.arange(crop.intrinsics.width) + 0.5
     at = np.stack(_photo_pixels(camera, crop, centres, centres), axis=-1)
     shown = ((at >= 0) & (at <= [camera.width, camera.height])).all(axis=-1)
@@ -297,7 +299,7 @@ def _samples(camera: Intrinsics, crop: CropCamera) -> int:
 def _photo_pixels(
     camera: Intrinsics, crop: CropCamera, u: Float[np.ndarray, "c"], v: Float[np.ndarray, "r"]
 ) -> tuple[Float[np.ndarray, "r c"], Float[np.ndarray, "r c"]]:
-    """The photo's pixels (u, v) that show what the crop's columns `u` and rows `v` show; far outside where none does."""
+    """The photo's pixels (u, v) that show what the crop's columns `u` and rows `v` show; far outside if none does."""
     matrix = np.linalg.inv(crop_from_photo(camera, crop))
     x, y, z = (row[0] * u + row[1] * v[:, None] + row[2] for row in matrix)
     ahead = z > 0  # a wide crop also looks past the photo's picture plane

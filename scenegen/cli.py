@@ -75,7 +75,7 @@ app.command("scenegen.cli_store:app", name="store")
 
 WIDE = 240
 """Columns of a table that goes to a file or another program."""
-INTERRUPTED = "interrupted; what is finished is kept: run the same command again to go on"
+INTERRUPTED = "interrupted; finished work is kept: run the same command again to continue"
 
 
 @app.default
@@ -131,7 +131,7 @@ def scene(
 
 
 def _refuse_command(words: list[str]) -> None:
-    """Refuses a mistyped command, which would else be taken for a photo that is not there."""
+    """Refuses a mistyped command, which would otherwise be taken for a missing photo."""
     word = words[0]
     commands = [name for name in app if not name.startswith("-")]
     if re.fullmatch(r"[a-z-]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
@@ -139,7 +139,7 @@ def _refuse_command(words: list[str]) -> None:
 
 
 def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs | None:
-    """The files of one scene; None where one is missing, which is logged."""
+    """The files of one scene; None if one is missing, which is logged."""
     from scenegen.inputs import companions
 
     try:
@@ -150,7 +150,7 @@ def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, singl
 
 
 def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
-    """The exit code of each photo; log lines name the photo where `named` says so."""
+    """The exit code of each photo; log lines name the photo if `named` says so."""
     from scenegen.destination import check_folder
     from scenegen.inputs import needs_segmenter
     from scenegen.models.needed import require_models
@@ -187,12 +187,12 @@ def regenerate(
     run_options: RunOptions = RunOptions(),
     log_options: LogOptions = LogOptions(),
 ) -> int:
-    """Make one object of a scene anew; everything else stays as it is.
+    """Make one object of a scene again; everything else stays as it is.
 
     Args:
         folder: Folder of the scene.
         object_id: Id of the object.
-        seed: Its new seed; by default the one after its last.
+        seed: Its new seed; by default the next after its last one.
     """
     log_options.apply()
     check_object(object_id, seed)
@@ -200,7 +200,7 @@ def regenerate(
     start = time.monotonic()
     folder = folder.resolve()
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give one that scenegen has written, such as out/photo.")
+        raise InputError(f"{folder} is not a folder; give the folder of a scene, such as out/photo.")
     runtime = run_options.runtime()
     if run_options.as_flow():
         _need_prefect()
@@ -250,21 +250,21 @@ def batch(
     ray: str | None = None,
     log_options: LogOptions = LogOptions(),
 ) -> int:
-    """Make a scene of each of many photos; what is done already stays. Ends with batch.csv, batch.html and batch.json.
+    """Make a scene of each of many photos; finished scenes are kept. Writes batch.csv, batch.html and batch.json at the end.
 
     Args:
-        source: Folder, glob pattern, list file (.txt, one path or URL a line), or a URL such as s3://bucket/photos.
+        source: Folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
         out: Folder or URL that gets one folder per photo, and the tables.
-        workers: Photos side by side, each in a process of its own; by default one for each graphics card in use, else 1.
+        workers: Photos at once, each in its own process; by default one per graphics card in use, else 1.
         timeout: Seconds a photo may take before it is stopped.
-        failed: Run only photos that were tried and failed, or lack an object.
-        missing: Run only photos that were not tried yet.
-        cache: Where scenes are made when OUT is a URL; by default the user's cache folder.
+        failed: Run only photos that failed or lack an object.
+        missing: Run only photos that have not been tried yet.
+        cache: Folder to make scenes in if OUT is a URL; by default in the user's cache folder.
         seed: Seed of everything random.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
-        isolate: Make objects in processes of their own on the CPU too.
-        ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must see OUT.
+        isolate: Make each object in its own process on the CPU too.
+        ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must be able to reach OUT.
     """
     from scenegen.destination import check_folder
     from scenegen.folder import is_url, local_path, refuse_network
@@ -279,7 +279,7 @@ def batch(
     if workers is not None and not 1 <= workers <= MAX_AT_ONCE:
         raise UsageError(f"`workers` is {workers}; it must be at least 1 and at most {MAX_AT_ONCE}.")
     if not 0 < timeout < math.inf:
-        raise UsageError(f"`timeout` is {timeout}; it must be above 0 and finite.")
+        raise UsageError(f"`timeout` is {timeout}; it must be positive and finite.")
     run_options = RunOptions(device=device, offline=offline)
     run_options.check()
     refuse_with_ray(ray, isolate)
@@ -287,9 +287,7 @@ def batch(
         if offline and is_url(place):
             refuse_network(place, argument)
     if cache is not None and not is_url(out):
-        raise UsageError(
-            f"`cache` is for an `out` that is a URL; scenes go straight to the folder {out}. Drop --cache."
-        )
+        raise UsageError(f"`cache` needs an `out` that is a URL; {out} is a folder. Drop --cache.")
     config = config_options.load({} if seed is None else {"seed": seed})
     listing = list_photos(source)
     runtime = run_options.runtime()
@@ -309,7 +307,7 @@ def batch(
     aside = skipped_rows(listing.skipped, job)
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
-    logger.info("%d of %d photos to do", len(todo), len(items))
+    logger.info("%d of %d photos left to do", len(todo), len(items))
     pace = Pace(len(todo))
     try:
         with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
@@ -318,7 +316,7 @@ def batch(
                 _say(f"{row.output or row.image}: {row.state}")
                 logger.info("%s", pace.step(row.state))
     finally:
-        # Also of an interrupted batch: what stands, and what is left.
+        # An interrupted batch gets its tables too: they show what is done and what is left.
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
             write_table((*rows.values(), *aside), outlet.folder)
@@ -347,14 +345,14 @@ def evaluate(
     Args:
         scenes: Folder of rendered scenes or real photos with their ground truth (docs/evaluation.md has the layouts).
         json_: File to write: every number, with its conventions.
-        true_masks: Give the true masks.
-        true_depth: Give the true depth and field of view.
-        samples: Points an object's surface is measured at.
-        out: Folder that gets one folder per scene; a second run computes nothing anew.
-        seed: Seed of everything random, the measuring included.
+        true_masks: Use the true masks as input.
+        true_depth: Use the true depth and field of view as input.
+        samples: Number of points at which an object's surface is measured.
+        out: Folder that gets one folder per scene; a second run computes nothing again.
+        seed: Seed of everything random, measurement included.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
-        jobs: Objects side by side; by default one a core, at most 4.
+        jobs: Objects at once; by default one per core, at most 4.
     """
     from pydantic import ValidationError
 
@@ -378,7 +376,7 @@ def evaluate(
         raise UsageError(f"`samples` is {samples}; it must be at least 10 and at most {MAX_SAMPLES}.") from error
     folders = find_folders(scenes)
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
-        raise UsageError(f"`out` {out} holds the ground truth; results must go elsewhere.")
+        raise UsageError(f"`out` is {out}, which holds the ground truth; choose another folder with -o.")
     runtime = run_options.runtime()
     require_models(config, runtime, segments=not true_masks, measures=not true_depth)
     check_folder(out)
@@ -397,7 +395,7 @@ def evaluate(
     _show(summary_table(found))
     failed = [entry.error for entry in found.scenes if entry.error]
     if failed and len(failed) == len(found.scenes):
-        raise InputError(f"none of the {len(failed)} scenes could be measured; the first: {failed[0]}")
+        raise InputError(f"none of the {len(failed)} scenes could be measured; the first one: {failed[0]}")
     return EXIT_PARTIAL if failed or any(entry.failures for entry in found.scenes) else EXIT_DONE
 
 
@@ -413,7 +411,7 @@ def compare(
     """Compare two results object by object: second minus first, with 95 % intervals over scenes.
 
     Args:
-        first: File of `scenegen evaluate --json`.
+        first: File that `scenegen evaluate --json` wrote.
         second: Another, of the same scenes.
         json_: File to write: every metric.
     """
@@ -427,9 +425,9 @@ def compare(
         check_file(json_, "json")
     found = paired(read_measured(first), read_measured(second))
     for note in found.notes:
-        logger.warning("not the same in both: %s", note)
+        logger.warning("the two results differ in: %s", note)
     if found.left_out:
-        logger.warning("left out, not in both: %s", ", ".join(found.left_out))
+        logger.warning("left out, because only one result has them: %s", ", ".join(found.left_out))
     if json_ is not None:
         with disk_errors(json_.parent):
             json_.parent.mkdir(parents=True, exist_ok=True)
@@ -445,7 +443,7 @@ def doctor(
     json_: Annotated[bool, Parameter(name="--json")] = False,
     log_options: LogOptions = LogOptions(),
 ) -> int:
-    """Check this machine and say what to mend.
+    """Check this machine and print what to fix.
 
     Args:
         out: Folder or URL that scenes would be written to.
@@ -517,7 +515,7 @@ def backends() -> int:
 
 @models_app.command(name="list")
 def list_() -> int:
-    """Print every registered model, its licence, and whether it is on this machine."""
+    """Print every registered model, its licence, and whether this machine has it."""
     from rich.table import Column, Table
 
     from scenegen.models import list_models
@@ -541,7 +539,7 @@ def fetch(
     offline: bool = False,
     log_options: LogOptions = LogOptions(),
 ) -> int:
-    """Bring models to this machine and check them.
+    """Fetch models to this machine and check them.
 
     Args:
         names: Names from `scenegen models list`.
@@ -563,7 +561,7 @@ def fetch(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line `argv` (that of the process where None). Returns the exit code and never raises."""
+    """Runs the command line `argv`, by default that of the process. Returns the exit code and never raises."""
     with logging_to_stderr():
         try:
             check_sibling("stages")
@@ -581,11 +579,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
-    """An empty text means nothing anywhere: it is a variable of a script that was never set."""
+    """No option takes an empty text: it comes from a script's variable that was never set."""
     for word in words:
         option, equals, value = word.partition("=")
         if not word or (option.startswith("--") and equals and not value):
-            raise UsageError(f"{word or 'an argument'} is empty; give it a value, or leave it out.")
+            raise UsageError(f"{word or 'an argument'} is empty; give it a value or leave it out.")
 
 
 def overall(codes: Sequence[int]) -> int:
@@ -597,7 +595,7 @@ def overall(codes: Sequence[int]) -> int:
 
 
 def kill_children() -> None:
-    """Kills every process this one has started, with theirs."""
+    """Kills every process that this one has started, and theirs."""
     for child in multiprocessing.active_children():
         child.kill()
     kill_descendants()
@@ -630,9 +628,9 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
     from stages.run import open_store, photo_to_scene
     from stages.workplace import workplace
 
-    # Absolute, as other machines may have to find it.
+    # It is absolute because other machines may have to find it.
     store = open_store(out.absolute() if run_options.ray else out)
-    # Here, so that the weights stay loaded from one photo to the next.
+    # Entered here, so that the weights stay loaded from one photo to the next.
     with workplace(store, config, runtime, workers, isolate=run_options.isolate, ray=run_options.ray) as place:
 
         def run(inputs: Inputs, title: str) -> Result:
@@ -651,7 +649,7 @@ def _need_prefect() -> None:
 
 
 def _log_failure(error: Exception, subject: str = "") -> int:
-    """Logs an error in one line, with its traceback where everything is logged. Returns its exit code."""
+    """Logs an error in one line, with its traceback if everything is logged. Returns its exit code."""
     traceback = logger.isEnabledFor(logging.DEBUG)
     if isinstance(error, ScenegenError):
         logger.error("%s%s", subject, error, exc_info=traceback)
@@ -674,10 +672,10 @@ def _say_result(result: Result, seconds: float) -> int:
 
 
 def _show(table: Table) -> None:
-    """A table on standard output, never cut where that is no terminal."""
+    """A table on standard output. It is never cut off unless that is a terminal."""
     from rich.console import Console
 
-    # Names and paths are no markup.
+    # Names and paths are not markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = WIDE

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
 class LogOptions:
-    """How much the log says."""
+    """How much is logged."""
 
     verbose: Annotated[bool, Parameter(alias="-v")] = False
     """Log everything, with tracebacks."""
     quiet: Annotated[bool, Parameter(alias="-q")] = False
     """Log errors only."""
     log_json: bool = False
-    """Log one JSON object a line, with run, image, stage and object."""
+    """Log one JSON object per line, with run, image, stage and object."""
 
     def apply(self) -> None:
         """Sets the log's form and level."""
@@ -52,18 +52,18 @@ class RunOptions:
     offline: bool = False
     """Never use the network."""
     prefect: bool = False
-    """Run as a Prefect flow; so it does wherever PREFECT_API_URL is set."""
+    """Run as a Prefect flow, as is done whenever PREFECT_API_URL is set."""
     isolate: bool = False
-    """Make objects in processes of their own on the CPU too: one that runs out of memory there takes no other along."""
+    """Make each object in its own process on the CPU too, so that one that runs out of memory harms no other."""
 
     def check(self) -> None:
-        """Refuses a device of no known name."""
+        """Refuses an unknown device name."""
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
             hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
             raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
 
     def runtime(self) -> Runtime:
-        """The runtime asked for. Must come before anything that reads the Hugging Face hub's variables.
+        """The runtime asked for. Call it before anything reads the Hugging Face hub's variables.
 
         Raises:
             ResourceError: for a device that this machine does not have.
@@ -89,15 +89,15 @@ class RunOptions:
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
 class SceneRunOptions(RunOptions):
-    """What a run over whole scenes adds to that."""
+    """Where a run over whole scenes computes."""
 
     jobs: int | None = None
-    """Objects side by side on the CPU; by default one a core, at most 4."""
+    """Objects at once on the CPU; by default one per core, at most 4."""
     ray: str | None = None
-    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must see OUT."""
+    """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must be able to reach OUT."""
 
     def check(self) -> None:
-        """Refuses that, and options of which one would be ignored."""
+        """Refuses unknown devices, and options of which one would be ignored."""
         super().check()
         refuse_with_ray(self.ray, self.isolate)
         if self.ray is not None and self.as_flow():
@@ -106,17 +106,17 @@ class SceneRunOptions(RunOptions):
         self.workers()
 
     def workers(self) -> int:
-        """How many objects to work on side by side."""
+        """How many objects to work on at once."""
         from scenegen.runtime import MAX_AT_ONCE
 
         if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
             raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
-        # Each computes with one thread, and takes some 0.15 GB.
+        # Each computes with one thread and takes about 0.15 GB.
         return self.jobs or min(4, os.cpu_count() or 1)
 
 
 def refuse_with_ray(ray: str | None, isolate: bool) -> None:
-    """Refuses `--isolate` beside `--ray`: the cluster's workers are processes of their own."""
+    """Refuses `--isolate` with `--ray`: the cluster's workers are separate processes anyway."""
     if ray is not None and isolate:
         raise UsageError("--ray and --isolate contradict each other; drop one of them.")
 
@@ -141,12 +141,12 @@ class ConfigOptions:
     config: Path | None = None
     """YAML file laid over the preset."""
     set_: Annotated[tuple[str, ...], Parameter(name="--set")] = ()
-    """One setting, as a.b=c; may be repeated."""
+    """One setting, as a.b=c; can be given several times."""
     export: str | None = None
     """More formats to write, separated by commas: obj, ply, stl, objects for one GLB per object, or what other packages bring."""
 
     def load(self, named: dict[str, Any] | None = None) -> Config:
-        """The resolved configuration, the `named` options laid over it."""
+        """The resolved configuration with the `named` options on top."""
         from scenegen.config import DEFAULT_PRESET, load_config
 
         preset = DEFAULT_PRESET if self.preset is None else self.preset
@@ -165,7 +165,7 @@ class PromptOptions:
     """An object by a click on it: x,y. By several: "x,y x,y,0", where 0 marks a click beside the object. May be repeated."""
 
     def settings(self) -> dict[str, Any]:
-        """The same as settings of the segmenter; empty where there are none.
+        """The same as settings of the segmenter; empty if there are none.
 
         Raises:
             UsageError: for a text that is no prompt.

@@ -1,4 +1,4 @@
-"""`scenegen store`: what lies in the store of an output folder, whether it is whole, and what of it can go."""
+"""`scenegen store`: lists, checks and prunes the stored results of an output folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def list_(out: str = "out", /) -> int:
 
 @app.command
 def verify(out: str = "out", /) -> int:
-    """Read all that is stored and remove what is damaged, for it to be computed anew.
+    """Read all stored results and remove damaged ones, so that they are computed again.
 
     Args:
         out: Folder that scenes were written to.
@@ -61,19 +61,19 @@ def verify(out: str = "out", /) -> int:
     store = _open(out, "verify")
     total, damaged = len(list_stored(store)), remove_damaged(store)
     gone = "; the others are removed" if damaged else ""
-    _say(f"{out}: {total - len(damaged)} of {total} stored results are whole{gone}")
+    _say(f"{out}: {total - len(damaged)} of {total} stored results are intact{gone}")
     return ResourceError.exit_code if damaged else EXIT_DONE
 
 
 @app.command
 def prune(out: str = "out", /, *, max_size: str | None = None, dry_run: bool = False) -> int:
-    """Remove stored results that no scene in OUT was made with. Running jobs keep what they use.
+    """Remove stored results that no scene in OUT was made from. Running jobs keep what they use.
 
     Args:
         out: Folder that scenes were written to.
-        max_size: Also remove what was not used for the longest, until the store is no larger: 500M, 20G. Scenes stay; a
-            second run of one whose results are gone makes it anew.
-        dry_run: Only say what would be removed.
+        max_size: Also remove the least recently used results until the store is no larger, for example 500M or 20G. Scenes
+            stay; the next run of one whose results are gone makes it again.
+        dry_run: Only print what would be removed.
     """
     from scenegen.prune import list_stored
     from scenegen.prune import prune as remove
@@ -87,7 +87,7 @@ def prune(out: str = "out", /, *, max_size: str | None = None, dry_run: bool = F
 
 
 def parse_size(text: str) -> int:
-    """Bytes from a text such as 500M or 1.5 GB.
+    """The number of bytes that a text such as 500M or 1.5 GB means.
 
     Raises:
         UsageError: for any other text.
@@ -103,24 +103,24 @@ def _open(out: str, command: str) -> Store:
 
     Raises:
         UsageError: for a URL.
-        InputError: where there is none.
+        InputError: if there is none.
     """
     set_verbosity(logging.INFO)
     if is_url(out):
         raise UsageError(
-            f"`scenegen store {command}` works on local folders; OUT is a URL. Use the rules of the bucket for objects below "
-            f"{STORE}, by their age: what is missing is computed anew."
+            f"`scenegen store {command}` needs a local folder; OUT is a URL. Let a rule of the bucket remove old objects below "
+            f"{STORE}; what is missing is computed again."
         )
     root = local_path(out) / STORE
     if not root.is_dir():
-        raise InputError(f"{out} has no store ({STORE}); give the folder that scenes were written to with -o.")
+        raise InputError(f"{out} has no store ({STORE}); use -o to give the folder that scenes were written to.")
     store = Store(root)
     store.sweep()
     return store
 
 
 def _list_remote(out: str) -> int:
-    """Sizes only: object stores do not tell when something was last used."""
+    """Only sizes: object stores do not record when something was last used."""
     sizes: dict[str, list[int]] = {}
     for name, size in RemoteFolder(out).sizes(STORE).items():
         parts = name.split("/")

@@ -29,12 +29,12 @@ from scenegen.spelling import did_you_mean
 
 DEFAULT_PRESET = "embedded"
 MAX_SEED = 2**53 - 1
-"""Larger integers do not survive every reader of JSON."""
+"""Larger integers are not exact in every reader of JSON."""
 MAX_ID = 2**16 - 1
-"""Of an object: masks have 16 bits."""
+"""Largest id of an object: masks have 16 bits."""
 MAX_FACES = 1_000_000
 MAX_SIDE = 100_000
-"""Of coordinates in pixels."""
+"""Largest coordinate in pixels."""
 DAY_S = 24 * 3600.0
 PROBLEMS_SHOWN = 4
 
@@ -47,7 +47,7 @@ class Settings(BaseModel):
 
 def _openable(path: Path) -> Path:
     if "\0" in str(path):
-        raise ValueError("a path holds no zero byte")
+        raise ValueError("a path must not contain a zero byte")
     return path
 
 
@@ -63,9 +63,9 @@ class ReadConfig(Settings):
     """How pictures are decoded."""
 
     max_side: int = Field(1280, ge=64, le=8192)
-    """Working size: the longer side of the photo in pixels, never enlarged."""
+    """Working size: the longer side of the photo in pixels. Photos are never enlarged."""
     max_pixels: int = Field(100_000_000, ge=1, le=2_000_000_000)
-    """Larger pictures are refused from their header, before anything is decoded."""
+    """Larger pictures are refused by their header, before anything is decoded."""
     max_memory_mb: int = Field(2048, ge=256, le=1 << 20)
     """Memory limit of the decoding process."""
     timeout_s: Timeout = 60.0
@@ -172,7 +172,7 @@ class GroundConfig(BackendConfig):
     method: Literal["ground"] = "ground"
     camera_height_m: Metres = 1.0
     pitch_deg: float = Field(25.0, ge=0, lt=90)
-    """How far the camera looks down."""
+    """How far the camera looks down, in degrees."""
     max_depth_m: Metres = 6.0
 
 
@@ -227,7 +227,7 @@ class CameraConfig(Settings):
     """The photo's camera."""
 
     fov_deg: float | None = Field(None, gt=1, lt=170)
-    """Horizontal field of view in degrees; without it EXIF, else `estimator`."""
+    """Horizontal field of view in degrees; without it that of the EXIF data, else that of `estimator`."""
     estimator: CameraEstimatorConfig = DefaultCameraConfig()
     """A method with its settings, or the method alone."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
@@ -243,9 +243,9 @@ class LayoutConfig(Settings):
     min_floor_share: Share = 0.05
     """Smallest floor, as a share of the background pixels."""
     max_tilt_deg: float = Field(75.0, gt=0, le=90)
-    """How far the floor's normal may lean from the picture's vertical, where gravity is not known."""
+    """How far the floor's normal may lean from the picture's vertical, if gravity is not known."""
     max_slope_deg: float = Field(35.0, gt=0, le=90)
-    """How far the floor's normal may lean from gravity, where an estimator says where down is."""
+    """How far the floor's normal may lean from gravity, if an estimator gives gravity."""
     grid: int = Field(96, ge=8, le=512)
     """Cells along the longer side of a background mesh."""
 
@@ -268,11 +268,11 @@ class EmbeddedGeneratorConfig(BackendConfig):
 
     method: Literal["embedded"] = "embedded"
     steps: int = Field(1, ge=1, le=100)
-    """Of the sampler. One gives about the mean of what could be, whole and a little thin; more give more variety, and holes."""
+    """Steps of the sampler. One gives about the mean of all shapes, whole and a little thin; more give variety, and holes."""
     guidance: float = Field(1.0, ge=0, le=10)
-    """1: the photo's conditions as they are; above 1: more of them than was learned (classifier-free guidance)."""
+    """Classifier-free guidance. 1 takes the photo's conditions as learned; more exaggerates them."""
     resolution: int = Field(96, ge=32, le=256)
-    """Cells along the cube's edge that the generated field is brought to agree with the photo on."""
+    """Cells per edge of the cube on which the generated field is fitted to the photo."""
     max_faces: int = Field(8000, ge=100, le=MAX_FACES)
 
 
@@ -286,16 +286,16 @@ class Pixal3DConfig(BackendConfig):
     resolution: int = Field(1024, ge=1024, le=1536, multiple_of=128)
     """Voxels along the cube's edge that the surface is decoded at."""
     max_tokens: int = Field(49152, ge=512, le=1 << 24)
-    """The flows stay below as many voxels, by a coarser resolution; at 1024 they take what comes."""
+    """Most voxels of the flows; a coarser resolution is used above it, except at 1024."""
     residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
-    """What stays on the device: every network, one at a time, or one block at a time. `auto` goes by its memory."""
+    """What stays on the device: every network, one network, or one block of one. `auto` decides by its memory."""
     precision: Literal["auto", "released", "float32"] = "auto"
-    """Of the networks' blocks: bfloat16 as released, or float32, which `auto` takes on a CPU."""
+    """Type of the networks' blocks: bfloat16 as released, or float32, which `auto` uses on a CPU."""
     surface: Literal["true", "shell"] = "true"
-    """The decoded surface itself, or the reference's offset shell about it (double walls where the surface is open)."""
+    """The decoded surface itself, or the reference's offset shell about it (with double walls if the surface is open)."""
     max_faces: int = Field(50_000, ge=100, le=MAX_FACES)
     attempts: int = Field(6, ge=1, le=6)
-    """Most tries, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
+    """Most attempts, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
 
 GenerateConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(OBJECT_GENERATORS.settings)]
@@ -320,14 +320,14 @@ class ComposeConfig(Settings):
 
 
 class DepthSettings(Settings):
-    """What the depth stage is keyed by."""
+    """The settings that the depth stage depends on."""
 
     depth: DepthConfig
     camera: CameraConfig
 
 
 class ObjectSettings(Settings):
-    """What the generation of one object is keyed by."""
+    """The settings that the generation of one object depends on."""
 
     generate: GenerateConfig
     texture: TextureConfig
@@ -420,7 +420,7 @@ def load_config(
     if preset not in preset_names():
         hint = did_you_mean(preset, preset_names())
         raise UsageError(
-            f"`preset` is {_shown(preset)}; no preset has that name.{hint} Allowed: {', '.join(preset_names())}."
+            f"`preset` is {_shown(preset)}, which is not a preset.{hint} Allowed: {', '.join(preset_names())}."
         )
     values = _read_yaml((_presets() / f"{preset}.yaml").read_text(encoding="utf-8"), f"preset {preset}")
     if file is not None:
@@ -439,7 +439,7 @@ def load_config(
         ]
         more = f"; and {len(found) - PROBLEMS_SHOWN} more" if len(found) > PROBLEMS_SHOWN else ""
         raise UsageError(
-            f"configuration: {'; '.join(problems)}{more}. `scenegen config show` prints every name."
+            f"configuration: {'; '.join(problems)}{more}. `scenegen config show` prints all names."
         ) from error
 
 
@@ -461,7 +461,7 @@ def _text(file: Path) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value that is wrong, as far as it helps: it may have any size."""
+    """A wrong value as text, shortened: it may have any size."""
     if isinstance(value, int) and abs(value) >= 1 << 64:
         return f"a number of {value.bit_length()} bits"
     if isinstance(value, str | int | float | None):
@@ -483,7 +483,7 @@ def _read_yaml(text: str, origin: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise UsageError(f"{origin} holds a {type(values).__name__}; it must hold a mapping such as `depth: ...`.")
+        raise UsageError(f"{origin} holds a {type(values).__name__}; it must be a mapping such as `depth: ...`.")
     return values
 
 
@@ -491,7 +491,7 @@ def _parse_override(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     parts = name.split(".")
     if not equals or not name or len(parts) > MAX_DEPTH:
-        raise UsageError(f"`set` is {_shown(text)}; it must read name=value, for example generate.thickness=0.8.")
+        raise UsageError(f"`set` is {_shown(text)}; write it as name=value, for example generate.thickness=0.8.")
     try:
         nested: Any = parse_yaml(value)
     except ValueError as error:
@@ -502,7 +502,7 @@ def _parse_override(text: str) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """`top` laid over `base`. A section whose `method` changes starts afresh: settings of another method don't carry."""
+    """`top` laid over `base`. A section whose `method` changes starts afresh: the settings of the other method do not apply."""
     merged = dict(base)
     for name, value in top.items():
         below = merged.get(name)

@@ -1,7 +1,7 @@
 """The flows, under the names that `prefect.yaml` gives them.
 
-Prefect imports a deployment's entrypoint with the current folder first, where another `flows` may lie. It finds this module
-in any case, and this module finds scenegen's own. Nothing of Prefect is imported before a flow is asked for.
+Prefect imports a deployment's entrypoint from the current folder first, where another `flows` may lie. It always
+finds this module, and this module finds scenegen's own. Prefect is imported only when a flow is asked for.
 """
 
 from __future__ import annotations

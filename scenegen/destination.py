@@ -1,4 +1,4 @@
-"""Whether results can be written where they shall go, found out before any work."""
+"""Checks, before any work, that results can be written where they are to go."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DEEPEST = 512
 """Bytes that the longest path below an output folder may take, with room to spare."""
 MAX_PATH, MAX_PART = 4096, 255
 MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""What says that the disk refuses, rather than that there can be no such folder."""
+"""Errors of a disk that refuses, rather than of a folder that cannot exist."""
 
 
 def check_path(folder: Path, argument: str = "out") -> None:
-    """Refuses the path of an output folder that USD or the file system cannot have. Nothing is touched.
+    """Refuses a path that USD or the file system cannot handle. Nothing is touched.
 
     Raises:
-        UsageError: for one with a backslash, a control character, bytes that are no text, or too long.
+        UsageError: if it has a backslash, a control character or bytes that are not UTF-8, or is too long.
     """
     path = str(folder.absolute())
     problem = _problem(path)
@@ -32,11 +32,11 @@ def check_path(folder: Path, argument: str = "out") -> None:
 
 
 def check_folder(folder: Path, argument: str = "out") -> None:
-    """Makes `folder`, and writes a file in it for a moment.
+    """Makes `folder`, and writes a file in it that is removed at once.
 
     Raises:
-        UsageError: as `check_path`; for one below a file, or in a file system that takes no folders, such as /proc.
-        ResourceError: if the disk is full, read-only or not ours.
+        UsageError: as `check_path`; also if it lies below a file, or in a file system without folders, such as /proc.
+        ResourceError: if the disk is full or may not be written.
     """
     check_path(folder, argument)
     with _usable(folder, argument):
@@ -46,9 +46,9 @@ def check_folder(folder: Path, argument: str = "out") -> None:
 
 
 def check_file(file: Path, argument: str) -> None:
-    """Makes the folder of `file`, and sees that it is no folder itself. Raises as `check_folder` does."""
+    """Makes the folder of `file`, and checks that `file` is not itself a folder. Raises as `check_folder` does."""
     if file.is_dir():
-        raise UsageError(f"`{argument}` {file} is a folder; give a file.")
+        raise UsageError(f"`{argument}` {file} is a folder; give the name of a file.")
     with _usable(file.parent, argument):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=file.parent):
@@ -68,13 +68,13 @@ def _usable(folder: Path, argument: str) -> Iterator[None]:
 
 
 def _problem(path: str) -> str:
-    """What is wrong with the path of an output folder; USD takes a backslash for a slash."""
+    """What is wrong with the path of an output folder. USD reads a backslash as a slash."""
     try:
         size = len(path.encode())
     except UnicodeEncodeError:
         return "holds bytes that are not UTF-8"
     if "\\" in path or any(unicodedata.category(char) == "Cc" for char in path) or ":SDF_FORMAT_ARGS:" in path:
-        return "holds a backslash or a control character, which USD cannot have in a path"
+        return "holds a backslash or a control character, which USD does not allow in a path"
     if size > MAX_PATH - DEEPEST or any(len(part.encode()) > MAX_PART for part in path.split("/")):
-        return f"is too long: {MAX_PATH - DEEPEST} bytes are allowed, {MAX_PART} in each part"
+        return f"is too long; at most {MAX_PATH - DEEPEST} bytes are allowed, and {MAX_PART} in each part"
     return ""

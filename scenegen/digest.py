@@ -1,7 +1,7 @@
-"""sha256 of files: read once a process, and of large ones once a machine, unless the file changes.
+"""sha256 of files. Unless it changes, a file is read once per process, and a large one once per machine.
 
-What a digest was of is told by the file's inode, size and times. Its change time cannot be set by a program, so that only
-damage below the file system goes unseen; what must see that too reads the file with `sha256_file`.
+A file is recognised by its inode, size and times. A program cannot set the change time, so only damage below the file
+system goes unseen. Code that must notice that too reads the file with `sha256_file`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from platformdirs import user_cache_path
 logger = logging.getLogger(__name__)
 
 LARGE_BYTES = 64 << 20
-"""Size from which on a digest is remembered on the machine: below, hashing takes less than a tenth of a second."""
+"""Size from which a digest is remembered on the machine: smaller files are hashed in less than a tenth of a second."""
 SLOW_BYTES = 1 << 30
-"""Size from which on the log says that a file is being read."""
+"""Size from which the log says that a file is being read."""
 SETTLED_NS = 100_000_000
 """A file changed less than this ago could change again without its times showing it; its digest is not remembered."""
 
@@ -36,17 +36,17 @@ def sha256_file(path: Path) -> str:
     """sha256 (hex) of a file, read now.
 
     Raises:
-        OSError: where it cannot be read.
+        OSError: if it cannot be read.
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_once(path: Path) -> str:
-    """sha256 (hex) of a file, from memory where it has not changed since it was last read.
+    """sha256 (hex) of a file, from memory if it has not changed since it was last read.
 
     Raises:
-        OSError: where it cannot be read.
+        OSError: if it cannot be read.
     """
     path = path.absolute()
     before = identity(path)
@@ -60,7 +60,7 @@ def sha256_once(path: Path) -> str:
             _known[path] = (before, recalled)
         return recalled
     if before[2] >= SLOW_BYTES:
-        logger.info("%s is read once, to know that it is whole", path)
+        logger.info("reading %s once, to check that it is intact", path)
     digest = sha256_file(path)
     if identity(path) == before and time.time_ns() - before[4] >= SETTLED_NS:
         remember(path, digest)
@@ -68,10 +68,10 @@ def sha256_once(path: Path) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Notes the digest of a file as it is now, where it is already known.
+    """Remembers a digest that is already known, for a file as it is now.
 
     Raises:
-        OSError: where there is none.
+        OSError: if there is none.
     """
     path, now = path.absolute(), identity(path)
     with _lock:
@@ -84,7 +84,7 @@ def identity(path: Path) -> Identity:
     """What changes whenever the file does.
 
     Raises:
-        OSError: where there is none.
+        OSError: if there is none.
     """
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
@@ -112,4 +112,4 @@ def _write_record(path: Path, now: Identity, digest: str) -> None:
         part.write_text(json.dumps({"path": str(path), "identity": now, "sha256": digest}), encoding="utf-8")
         part.replace(record)
     except OSError as error:
-        logger.debug("the digest of %s is not remembered: %s", path, error)
+        logger.debug("the digest of %s could not be remembered: %s", path, error)

@@ -1,4 +1,4 @@
-"""What a machine lacks to run scenegen, and how to mend it."""
+"""What a machine lacks to run scenegen, and how to fix it."""
 
 from __future__ import annotations
 
@@ -68,22 +68,22 @@ PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"
 """The lowest version of Prefect that will do."""
 NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR", "torch")
-"""Modules with compiled parts, which can be installed and still not import."""
+"""Modules with compiled parts, which can be installed and still fail to import."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at."""
+    """One thing that was checked."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
-    """`warn`: works, with something missing. `fail`: does not work."""
+    """`warn`: scenegen works, but something is missing. `fail`: it does not work."""
     detail: str
     fix: str = ""
 
 
 def examine(out: str, runtime: Runtime) -> list[Check]:
-    """Every check, for scenes written to the folder or URL `out`. Nothing is changed and nothing raises."""
+    """Runs every check, for scenes written to the folder or URL `out`. It changes nothing and raises nothing."""
     checks = [
         check_python(),
         *(check_version(name, floor) for name, floor in REQUIRED.items()),
@@ -181,7 +181,7 @@ def check_fastapi() -> Check:
 
 
 def check_import(module: str) -> Check:
-    """Whether `module` imports, tried in a process of its own: a broken one may crash."""
+    """Whether `module` imports. It is tried in a separate process, since a broken one may crash."""
     error = import_error(module)
     if error is None:
         return Check(f"import {module}", "ok", "imports")
@@ -191,7 +191,7 @@ def check_import(module: str) -> Check:
 
 
 def import_error(module: str) -> str | None:
-    """The last line of what importing `module` in a fresh process complains about, or None."""
+    """The last line of the error from importing `module` in a fresh process, or None."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", f"import {module}"], capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S
@@ -225,7 +225,7 @@ def check_limits() -> Check:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=IMPORT_TIMEOUT_S, check=True)
     except subprocess.SubprocessError as error:
-        return Check("limits", "warn", f"no process can be started to try them: {error}", "run scenegen doctor again")
+        return Check("limits", "warn", f"cannot start a process to try them: {error}", "run scenegen doctor again")
     if missing := done.stdout.strip():
         return Check("limits", "warn", f"this system cannot limit {missing} of the decoder", "use only files you trust")
     return Check("limits", "ok", "memory and CPU time of the decoder are limited")
@@ -278,12 +278,12 @@ def check_bucket(url: str) -> Iterator[Check]:
             "store",
             "warn",
             f"{redacted_url(url)} does not keep the first of two writers",
-            "leases do not hold there: use one worker a bucket, or a store with conditional writes (If-None-Match)",
+            "use one worker per bucket, or a store with conditional writes (If-None-Match): leases do not hold there",
         )
 
 
 def check_models(runtime: Runtime) -> Iterator[Check]:
-    """The fetched weights: those present, those damaged; and whether there are any."""
+    """Which weights have been fetched, and which of them are damaged."""
     rows = list_models(runtime)
     for row in rows:
         if row.state == "damaged":
@@ -297,7 +297,7 @@ def check_cuda() -> Check:
     try:
         version("torch")
     except PackageNotFoundError:
-        return Check("cuda", "ok", "not looked for without torch")
+        return Check("cuda", "ok", "not checked without torch")
     code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     try:
         done = subprocess.run(
@@ -308,7 +308,7 @@ def check_cuda() -> Check:
             "cuda", "warn", f"torch did not answer in {IMPORT_TIMEOUT_S} s", "check the driver; use --device cpu"
         )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["torch does not import"]
+        lines = done.stderr.strip().splitlines() or ["torch cannot be imported"]
         return Check("cuda", "warn", lines[-1], "install torch again: pip install --force-reinstall torch")
     return Check("cuda", "ok", done.stdout.strip() or "none; the CPU is used")
 
@@ -326,15 +326,15 @@ def check_prefect(url: str | None) -> Iterator[Check]:
 
 
 def check_prefect_server(url: str) -> Check:
-    """Whether the server answers, and lets us in."""
+    """Whether the server answers and accepts the credentials."""
     try:
         # Unlike /health it asks for the password.
         answer = _ask_prefect(url, "admin/version")
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            fix = "set PREFECT_API_AUTH_STRING=user:password as the server has it (or PREFECT_API_KEY)"
+            fix = "set PREFECT_API_AUTH_STRING to the server's user:password (or set PREFECT_API_KEY)"
             return Check("prefect server", "fail", f"{redacted_url(url)} refuses the credentials ({error.code})", fix)
-        fix = "PREFECT_API_URL must end in /api, as http://127.0.0.1:4200/api"
+        fix = "end PREFECT_API_URL in /api, for example http://127.0.0.1:4200/api"
         return Check("prefect server", "fail", f"{redacted_url(url)}: {error}", fix)
     except (OSError, ValueError) as error:
         fix = "start it (prefect server start), or unset PREFECT_API_URL"
@@ -350,12 +350,12 @@ def check_pool(url: str, name: str) -> Check:
         if pool.get("is_paused"):
             return Check(title, "warn", "is paused", f"prefect work-pool resume {name}")
         if pool.get("status") != "READY":
-            return Check(title, "warn", "has no worker at work", f"prefect worker start --pool {name}")
+            return Check(title, "warn", "has no running worker", f"prefect worker start --pool {name}")
     except urllib.error.HTTPError as error:
-        return Check(title, "warn", f"is not there ({error.code})", SET_UP)
+        return Check(title, "warn", f"does not exist ({error.code})", SET_UP)
     except (OSError, ValueError, AttributeError) as error:
-        return Check(title, "warn", f"cannot be asked for: {error}", "run scenegen doctor again")
-    return Check(title, "ok", f"type {pool.get('type')}, with a worker at work")
+        return Check(title, "warn", f"cannot be checked: {error}", "run scenegen doctor again")
+    return Check(title, "ok", f"type {pool.get('type')}, with a running worker")
 
 
 def check_limit(url: str) -> Check:
@@ -367,9 +367,9 @@ def check_limit(url: str) -> Check:
             return Check(title, "warn", "is not active", f"prefect gcl enable {GPU_LIMIT}")
         detail = f"{limit.get('active_slots')} of {limit.get('limit')} slots in use"
     except urllib.error.HTTPError as error:
-        return Check(title, "warn", f"is not there ({error.code}); runs on graphics cards fail without it", SET_UP)
+        return Check(title, "warn", f"does not exist ({error.code}); runs on graphics cards fail without it", SET_UP)
     except (OSError, ValueError, AttributeError) as error:
-        return Check(title, "warn", f"cannot be asked for: {error}", "run scenegen doctor again")
+        return Check(title, "warn", f"cannot be checked: {error}", "run scenegen doctor again")
     return Check(title, "ok", detail)
 
 
@@ -377,8 +377,8 @@ def _ask_prefect(url: str, path: str) -> Any:
     """The answer of Prefect's API. Its own client takes seconds to import.
 
     Raises:
-        OSError: (`urllib.error.HTTPError` is one) where it does not answer, or refuses.
-        ValueError: for no URL, or an answer that is no JSON.
+        OSError: (`urllib.error.HTTPError` is one) if it does not answer, or refuses.
+        ValueError: if `url` is not a URL, or the answer is not JSON.
     """
     request = urllib.request.Request(f"{url.rstrip('/')}/{path}")
     if login := os.environ.get("PREFECT_API_AUTH_STRING"):

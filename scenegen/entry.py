@@ -1,4 +1,4 @@
-"""What an entry of the store says of itself, and what makes sure that it is as it was written."""
+"""The description of a stored entry, and the checks that it has not changed since it was written."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ENTRY = "entry.json"
 
 
 class DamagedError(Exception):
-    """An entry is not as it was written; the message says in what."""
+    """An entry has changed since it was written; the message says how."""
 
 
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or str(path) != name or name in (".", ENTRY):
-        raise ValueError("a file leaves the entry")
+        raise ValueError("a file lies outside the entry")
     return name
 
 
@@ -51,24 +51,24 @@ class Entry(BaseModel):
     """As `Record.provisional`."""
 
     def text(self) -> str:
-        """As it is written, with a digest of itself."""
+        """The entry as text, with a digest of itself."""
         values = self.model_dump(mode="json")
         return json.dumps({"entry": values, "sha256": digest_json(values)}, indent=1, sort_keys=True)
 
 
 def parse_entry(text: str | bytes, stage: str, key: str) -> Entry:
-    """The entry that `text` of `Entry.text` describes.
+    """The entry that `text`, made by `Entry.text`, describes.
 
     Raises:
-        DamagedError: where it is not as it was written, or of another stage or key.
+        DamagedError: if it has changed since it was written, or belongs to another stage or key.
     """
     try:
         values = parse_json(text)
         if digest_json(values["entry"]) != values["sha256"]:
-            raise DamagedError(f"{ENTRY} has another digest")
+            raise DamagedError(f"{ENTRY} does not match its digest")
         entry = Entry.model_validate(values["entry"])
     except (ValueError, LookupError, TypeError, RecursionError, ValidationError) as error:
         raise DamagedError(f"{ENTRY} cannot be read") from error
     if (entry.stage, entry.key) != (stage, key):
-        raise DamagedError(f"{ENTRY} is of {entry.stage} {entry.key[:12]}")
+        raise DamagedError(f"{ENTRY} belongs to {entry.stage} {entry.key[:12]}")
     return entry

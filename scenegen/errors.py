@@ -1,6 +1,6 @@
-"""The error types, each with the exit code the command line ends with.
+"""The error types, each with the exit code of the command line.
 
-A message names the argument, what was received, what is allowed, and the fix.
+A message says what is wrong, what was found, and what to do, in that order.
 """
 
 EXIT_DONE = 0
@@ -26,7 +26,7 @@ class ScenegenError(Exception):
 
 
 class UsageError(ScenegenError):
-    """The command or the configuration is not one that can be run."""
+    """The command or the configuration cannot be run."""
 
     exit_code = 2
 
@@ -50,15 +50,15 @@ class ResourceError(ScenegenError):
 
 
 class LimitError(ResourceError):
-    """A job that needs more memory or time than it may have; a smaller one can end well."""
+    """A job that needs more memory or time than it may have; a smaller one can succeed."""
 
 
 class TransientError(ResourceError):
-    """A network or a device that did not answer and may be back soon: the same again can end well."""
+    """A network or a device that did not answer and may be back soon: the same job can succeed later."""
 
 
 class CrashError(TransientError):
-    """The process of a job died, by what the job does or by a device that may be back soon."""
+    """The process of a job died, because of the job itself or of a device that may be back soon."""
 
 
 class ExportError(ScenegenError):
@@ -68,7 +68,7 @@ class ExportError(ScenegenError):
 
 
 class ObjectError(ScenegenError):
-    """One object that a stage of the whole scene cannot go on with; `__cause__` says why. Without it the stage can end well."""
+    """One object that a stage of the whole scene cannot handle; `__cause__` says why. Without it the stage can succeed."""
 
     def __init__(self, object_id: int) -> None:
         super().__init__(f"object {object_id} cannot be part of the scene")

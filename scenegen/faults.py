@@ -6,7 +6,7 @@ All share the command, the weights, the disk, the network and the device. What s
 Every other `Exception` is the fault of the object it was raised for. So is a job that ran out of memory or time or whose
 process died (`LimitError`, `CrashError`), unless it happens to every object: then the machine is too small for all.
 
-`KeyboardInterrupt` and `SystemExit` are no `Exception`: they pass.
+`KeyboardInterrupt` and `SystemExit` are not an `Exception`, so they pass through.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEVICE_LOST = (
     "cuda unknown error",
     "cuda error: initialization error",
 )
-"""Of these, the device itself is at fault, and not what it was asked to do."""
+"""Errors for which the device itself is at fault, not what it was asked to do."""
 
 
 def ends_photo(error: Exception) -> bool:
@@ -52,8 +52,8 @@ def ends_photo(error: Exception) -> bool:
 
 
 def shared_limit(errors: Sequence[Exception]) -> ResourceError | None:
-    """The error to end the photo with where every object has failed, by `errors`, and each for want of memory or time or
-    by a crash; else None."""
+    """The error that ends the photo if every object has failed, with `errors`, and each for lack of memory or time or
+    by a crash; otherwise None."""
     if not all(isinstance(error, LimitError | CrashError) or is_out_of_memory(error) for error in errors):
         return None
     first = errors[0]
@@ -64,7 +64,7 @@ def shared_limit(errors: Sequence[Exception]) -> ResourceError | None:
 
 @contextlib.contextmanager
 def about_object(object_id: int) -> Iterator[None]:
-    """What the block raises is the fault of object `object_id`, unless it ends the photo.
+    """Blames object `object_id` for what the block raises, unless it ends the photo.
 
     Raises:
         ObjectError: from whatever was raised.
@@ -88,7 +88,7 @@ def described(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether `error`, or what it was raised from, says that the machine or the device has no memory left."""
+    """Whether `error`, or its cause, means that the machine or the device has no memory left."""
     while error is not None:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
@@ -105,7 +105,7 @@ def is_device_failure(error: BaseException) -> bool:
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether `error` says that the device does not work, whoever uses it."""
+    """Whether `error` means that the device does not work, whoever uses it."""
     return _says(error, DEVICE_LOST)
 
 

@@ -1,7 +1,7 @@
-"""Where results go and leases lie: a local folder, or objects below an fsspec URL (s3://, gs://, memory://, ...).
+"""Where results and leases are kept: a local folder, or objects below an fsspec URL (s3://, gs://, memory://, ...).
 
-Both offer the same few operations. A write is whole or absent on either: locally by a rename, in an object store because
-one PUT is. Local folders need no fsspec.
+Both offer the same few operations. On both, a write is complete or absent: locally by a rename, in an object store because
+a PUT is atomic. Local folders need no fsspec.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Folder(Protocol):
     """Small named contents. Names are relative, with forward slashes."""
 
     def read(self, name: str) -> bytes | None:
-        """The content, or None where there is none."""
+        """The content, or None if there is none."""
         ...
 
     def write(self, name: str, content: bytes) -> None:
@@ -45,7 +45,7 @@ class Folder(Protocol):
         ...
 
     def create(self, name: str, content: bytes) -> bool:
-        """Writes only where there is nothing yet. Returns whether it did."""
+        """Writes only if there is nothing yet. Returns whether it did."""
         ...
 
     def remove(self, name: str) -> None:
@@ -69,7 +69,7 @@ class LocalFolder:
             return None
 
     def write(self, name: str, content: bytes) -> None:
-        """See `Folder.write`. Raises OSError where the disk cannot be written."""
+        """See `Folder.write`. Raises OSError if the disk cannot be written."""
         target, new = self.root / name, self._new()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -82,13 +82,13 @@ class LocalFolder:
             new.unlink(missing_ok=True)
 
     def create(self, name: str, content: bytes) -> bool:
-        """See `Folder.create`. Raises OSError where the disk cannot be written."""
+        """See `Folder.create`. Raises OSError if the disk cannot be written."""
         target, new = self.root / name, self._new()
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             new.write_bytes(content)
             try:
-                os.link(new, target)  # whole, as no other way is that replaces nothing
+                os.link(new, target)  # the only way that is atomic and replaces nothing
             except FileExistsError:
                 return False
             except OSError:  # no links on this disk
@@ -109,7 +109,7 @@ class LocalFolder:
         return True
 
     def _new(self) -> Path:
-        """A file to be, on the same disk."""
+        """The path of a new file on the same disk."""
         self.staging.mkdir(parents=True, exist_ok=True)
         return self.staging / f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
 
@@ -122,13 +122,13 @@ class LocalFolder:
 class RemoteFolder:
     """The objects below an fsspec URL.
 
-    `create` is a conditional PUT (`If-None-Match: *` on S3, a generation match on Google) where the back-end has one;
-    elsewhere it is a look and then a write, between which another writer may slip in.
+    `create` is a conditional PUT (`If-None-Match: *` on S3, a generation match on Google) if the back-end has one;
+    otherwise it is a check and then a write, between which another writer may slip in.
 
     Raises:
         UsageError: for a protocol that fsspec does not know.
-        WeightsError: where fsspec, or the package for the protocol, is not installed.
-        TransientError: where the back-end cannot be reached or refuses.
+        WeightsError: if fsspec, or the package for the protocol, is not installed.
+        TransientError: if the back-end cannot be reached or refuses.
     """
 
     url: str
@@ -175,7 +175,7 @@ class RemoteFolder:
                 found = files.find(path, detail=True)
             except FileNotFoundError:
                 return {}
-        # Some back-ends give their paths with a slash before.
+        # Some back-ends put a slash in front of their paths.
         return {place.strip("/").removeprefix(f"{path.strip('/')}/"): info["size"] for place, info in found.items()}
 
     def upload(self, file: Path, name: str) -> None:
@@ -184,7 +184,7 @@ class RemoteFolder:
             files.put_file(str(file), path)
 
     def download(self, name: str, file: Path) -> bool:
-        """Gets an object as a local file. Returns False where there is none."""
+        """Gets an object as a local file. Returns False if there is none."""
         with self._at(name) as (files, path):
             try:
                 files.get_file(path, str(file))
@@ -200,7 +200,7 @@ class RemoteFolder:
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` is a URL rather than a local path. `file://` is a local path in a URL's clothes."""
+    """Whether `text` is a URL rather than a local path. A `file://` URL is a local path."""
     return re.match(r"[a-z][a-z0-9+.-]+://", text, re.IGNORECASE) is not None and not text.lower().startswith("file:")
 
 
@@ -218,27 +218,29 @@ def scheme(url: str) -> str:
 
 
 def refuse_network(url: str, argument: str) -> None:
-    """Fails for a URL that needs the network, as `--offline` wants.
+    """Fails for a URL that needs the network, which `--offline` forbids.
 
     Raises:
         UsageError: unless the protocol stays within this process.
     """
     if scheme(url) not in IN_PROCESS:
         raise UsageError(
-            f"`{argument}` is {redacted_url(url)}, which --offline does not allow; give a local path, or drop --offline."
+            f"`{argument}` is {redacted_url(url)}, which needs the network; give a local path, or drop --offline."
         )
 
 
 def connect(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path on it. Nothing is reached yet. Raises as `RemoteFolder` does."""
+    """The fsspec file system of a URL, and the path on it. It does not connect yet. Raises as `RemoteFolder` does."""
     try:
         import fsspec
     except ImportError as error:
-        raise WeightsError(f"{redacted_url(url)} needs fsspec: pip install 'scenegen-3d[batch]'") from error
+        raise WeightsError(
+            f"{redacted_url(url)} needs fsspec, which is not installed: pip install 'scenegen-3d[batch]'"
+        ) from error
     protocol = scheme(url)
     remember(url)
     try:
-        # Listings are never remembered: other machines write there too.
+        # Listings are not cached, since other machines write there too.
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **OPTIONS.get(protocol, {}))
     except ImportError as error:
         raise WeightsError(

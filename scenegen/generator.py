@@ -16,7 +16,7 @@ class ObjectView:
     """Everything known of one object. Pictures are [s, s], as its crop camera sees them."""
 
     image: UInt8[np.ndarray, "s s 3"]
-    """sRGB, with whatever surrounds the object."""
+    """sRGB, with the surroundings of the object."""
     mask: Float32[np.ndarray, "s s"]
     """Share of the pixel the visible object covers, 0..1."""
     depth: Float32[np.ndarray, "s s"]
@@ -27,8 +27,8 @@ class ObjectView:
     """Unit vector against gravity, in the crop camera's frame."""
     crop: CropCamera
     relief_error: float = 0.0
-    """Standard deviation of the errors of `depth` across the object, as a share of its width; what is common to all its
-    pixels does not count."""
+    """Standard deviation of the errors of `depth` across the object, as a share of its width, without the error that all its
+    pixels share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class MadeObject:
-    """An object with its material, and how it came about."""
+    """An object with its material, and how it was made."""
 
     mesh: TexturedMesh
     """In the crop camera's frame. Its scale is arbitrary."""

@@ -1,4 +1,4 @@
-"""Pictures of ids: which object each pixel shows, `BACKGROUND` where it shows none, `UNKNOWN` where nobody can tell.
+"""Id pictures: which object each pixel shows, `BACKGROUND` if it shows none, `UNKNOWN` if that is not known.
 
 The difference matters: background that is seen says what lies behind the objects, and what is unknown says nothing.
 """
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Integer
 
 BACKGROUND = 0
 UNKNOWN = 65535
-"""Ids have 16 bits; the largest is no object."""
+"""Ids have 16 bits; the largest one is not an object."""
 
 
 def shows_object(ids: Integer[np.ndarray, "*n"]) -> Bool[np.ndarray, "*n"]:

@@ -30,15 +30,15 @@ CHILD = "import sys; sys.path.append(sys.argv[1]); from scenegen.decoder.child i
 
 @dataclass(frozen=True)
 class Request:
-    """What the child decodes, within which limits. Paths are absolute or relative to the working directory."""
+    """What the child decodes, and within which limits. Paths are absolute or relative to the working directory."""
 
     name: str
-    """Of the photo, for messages."""
+    """Name of the photo, for messages."""
     photo: str
     masks: tuple[str, ...]
     depth: str | None
     folder: str
-    """Where the child writes `IMAGE`, and `ALPHA`, `MASKS`, `DEPTH` where there are any."""
+    """Where the child writes `IMAGE`, and `ALPHA`, `MASKS` and `DEPTH` if there are any."""
     max_side: int
     max_pixels: int
     max_memory_mb: int
@@ -65,8 +65,8 @@ def decode(request: Request) -> Decoded:
     """Decodes the photo, the masks and the depth map of `request` into its folder, in a child process.
 
     Raises:
-        InputError: for a file that is not what it should be, is damaged, or exceeds a limit.
-        OSError: if a file cannot be read or written for a reason of the system's.
+        InputError: if a file is of the wrong kind, is damaged, or exceeds a limit.
+        OSError: if the system cannot read or write a file.
     """
     command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parent.parent)]
     # OpenBLAS reserves address space for every thread, which would count against the limit of memory.
@@ -82,7 +82,7 @@ def decode(request: Request) -> Decoded:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"photo {request.name!r} could not be decoded within {request.timeout_s:g} s, with its masks and depth map. "
+            f"photo {request.name!r}, its masks and its depth map could not be decoded within {request.timeout_s:g} s. "
             "Make them smaller or save them again, or raise `read.timeout_s`."
         ) from error
     if child.returncode:
@@ -98,12 +98,12 @@ def decode(request: Request) -> Decoded:
 
 def _crash(request: Request, code: int, errors: str) -> str:
     """The message for a child that died."""
-    logger.debug("the decoder of %s ended with %d:\n%s", request.name, code, errors)
+    logger.debug("the decoder of %s ended with exit code %d:\n%s", request.name, code, errors)
     if code < 0:
         reason = f"the decoder was killed ({ending(code)})"
     else:
-        reason = f"the decoder failed ({(errors.strip().splitlines() or ['without a word'])[-1]})"
+        reason = f"the decoder failed ({(errors.strip().splitlines() or ['no message'])[-1]})"
     return (
-        f"photo {request.name!r}: {reason}. It, a mask or the depth map is damaged, or needs more than "
+        f"photo {request.name!r}: {reason}. The photo, a mask or the depth map is damaged, or needs more than "
         f"{request.max_memory_mb} MB. Save it again or make it smaller, or raise `read.max_memory_mb`."
     )

@@ -1,4 +1,4 @@
-"""From photos to scenes: each photo with its companions and the name of its output folder."""
+"""The photos of a command, each with its masks, its depth map and the name of its output folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_NAME_BYTES = 200
 """File systems stop at 255 bytes of UTF-8."""
 
 TABLES = ("batch.csv", "batch.html", "batch.json")
-"""Files that a batch writes beside the folders of its photos."""
+"""Files that a batch writes next to the folders of its photos."""
 
 _FORBIDDEN = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
@@ -48,7 +48,7 @@ def needs_segmenter(inputs: Inputs, config: Config) -> bool:
 
 
 def is_single(words: Sequence[str]) -> bool:
-    """Whether the command names one photo by its file; only then masks and depth are given directly."""
+    """Whether the command names a single file; only then are masks and depth given directly."""
     return len(words) == 1 and not Path(words[0]).is_dir() and (Path(words[0]).exists() or not glob.has_magic(words[0]))
 
 
@@ -66,20 +66,20 @@ def safe_name(text: str) -> str:
 
 
 def is_safe_name(text: str) -> bool:
-    """Whether `text` is what `safe_name` or `unique_names` makes."""
+    """Whether `text` is a name as `safe_name` and `unique_names` make them."""
     plain, dash, count = text.rpartition("-")
     return safe_name(text) == text or (dash == "-" and count.isdecimal() and safe_name(plain) == plain)
 
 
 def folder_names(photos: Sequence[Path], out: Path) -> list[str]:
-    """A name below `out` for each photo, as `unique_names`. A file in the way in `out` counts as taken."""
+    """A name below `out` for each photo, as from `unique_names`. The name of a file in `out` counts as taken."""
     return unique_names(photos, lambda name: (out / name).exists() and not (out / name).is_dir())
 
 
 def unique_names(photos: Sequence[PurePath], taken: Callable[[str], bool] = lambda name: False) -> list[str]:
-    """A safe folder name for each photo, after its stem, no two of them equal to any file system (case, Unicode form).
+    """A safe folder name for each photo, after its stem, no two of which any file system takes for the same (case, Unicode form).
 
-    The first of a name gets it plain, the next `name-2` and so on. The names of a batch's tables go to nobody.
+    The first photo of a name gets it as it is, the next one `name-2`, and so on. The names of a batch's tables are not used.
 
     Args:
         photos: their paths, here or elsewhere.
@@ -94,7 +94,7 @@ def unique_names(photos: Sequence[PurePath], taken: Callable[[str], bool] = lamb
             count += 1
             name = f"{_cut(plain, MAX_NAME - len(f'-{count}'))}-{count}"
         if count > 1:
-            logger.warning("%s: the name %s is taken; its folder is %s", photo, plain, name)
+            logger.warning("%s: the name %s is taken, so its folder is %s", photo, plain, name)
         used.add(_folded(name))
         names.append(name)
     return names
@@ -106,13 +106,13 @@ def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, s
     Args:
         photo: the photo.
         name: the name of its output folder.
-        masks: for a single photo an id picture or a folder of pictures, one an object; otherwise a folder with an entry
-            of either kind per photo, named after the photo's stem.
+        masks: for a single photo an id picture or a folder of pictures, one per object; otherwise a folder with one such
+            entry per photo, named after the photo's stem.
         depth: for a single photo a depth map; otherwise, or if it is a folder, a folder with a map named after the stem.
         single: whether the command names one photo only.
 
     Raises:
-        InputError: if the photo is not there, or nothing, or more than one thing, belongs to it.
+        InputError: if the photo does not exist, or not exactly one entry belongs to it.
     """
     if not photo.exists():
         raise InputError(f"{photo} does not exist.")
@@ -136,7 +136,9 @@ def _mask_pictures(folder: Path) -> tuple[Path, ...]:
         raise InputError(f"`masks` {unreadable[0]}")
     log_skipped(skipped)
     if not found:
-        raise InputError(f"`masks` {folder} holds no picture; looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
+        raise InputError(
+            f"`masks` {folder} holds no picture; looked for files ending in {', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
     return tuple(found)
 
 
@@ -144,7 +146,7 @@ def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -
     """The one entry of `folder` named after the stem of `photo`: a sub-folder, or a file with one of `suffixes`."""
     if not folder.is_dir():
         raise InputError(
-            f"`{argument}` is {folder}; for several photos it must be a folder with an entry per photo, "
+            f"`{argument}` is {folder}; for several photos it must be a folder with one entry per photo, "
             f"such as {photo.stem}{min(suffixes)}."
         )
     stem = unicodedata.normalize("NFC", photo.stem)
@@ -167,7 +169,7 @@ def _folded(name: str) -> str:
 
 
 def _cut(text: str, characters: int) -> str:
-    """`text` shortened to both limits; Windows drops trailing dots and spaces, so they go too."""
+    """`text` shortened to both limits, without trailing dots and spaces, which Windows drops."""
     text = text[:characters]
     while len(text.encode()) > MAX_NAME_BYTES:
         text = text[:-1]

@@ -1,7 +1,7 @@
-"""Leases: of several workers that want one result, on one machine or many, one computes it and the others wait.
+"""Leases: if several workers want the same result, on one machine or many, one computes it and the others wait.
 
-A lease is a small file or object that names its owner, who rewrites it with every beat. Nothing correct depends on it:
-results are committed whole, and a lease that is lost or taken from a living owner costs only the same work twice.
+A lease is a small file or object that names its owner, who rewrites it with every beat. Correctness does not depend on
+it: results are committed as a whole, and if a lease is lost or taken from a living owner, the work is only done twice.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ class LeaseTimes:
     beat_s: float = 10.0
     """How often an owner shows that it lives."""
     expiry_s: float = 60.0
-    """After how long without a beat a lease is given up."""
+    """After how long without a beat a lease is taken over."""
     poll_s: float = 0.25
     """How often those who wait look."""
     unsigned_s: float = 2.0
-    """After how long a lease that names no owner is given up: one is written in less."""
+    """After how long a lease that names no owner is taken over: writing one takes less."""
 
 
 @contextlib.contextmanager
 def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T | None]) -> Iterator[T | None]:
     """Waits for the lease `name`, or for another owner's result.
 
-    A waiter gives up on an owner that it has not seen beat for `expiry_s` by its own clock, as the clocks of machines
-    differ; or at once where the owner was a process of this machine that is gone, even if another has its number now.
+    A waiter gives up on an owner that it has not seen beat for `expiry_s` by its own clock, since the clocks of machines
+    differ. It gives up at once if the owner was a process of this machine that has ended, even if another has its number.
 
     Args:
-        folder: where leases lie.
-        name: of the lease.
+        folder: where leases are kept.
+        name: name of the lease.
         times: how it beats and expires.
-        landed: the result, or None while there is none.
+        landed: returns the result, or None while there is none.
 
     Yields:
-        The result of another owner; or None, and the lease is held while the block runs.
+        The result of another owner; or None, in which case the lease is held while the block runs.
     """
     token = uuid.uuid4().hex
     seen: bytes | None = None
@@ -71,9 +71,9 @@ def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T |
         if content != seen:
             seen, since = content, time.monotonic()
         if content is not None and (is_gone(content) or time.monotonic() - since > _patience(content, times)):
-            # Looked at again: of several who wait, one has perhaps taken it over already.
+            # Checked again, since another waiter may have taken it over already.
             if folder.read(name) == content:
-                logger.warning("the worker on %s has died; its work is taken over", name)
+                logger.warning("the worker on %s has died; taking its work over", name)
                 folder.remove(name)
             continue
         time.sleep(times.poll_s)
@@ -106,11 +106,11 @@ def _beating(folder: Folder, name: str, token: str, times: LeaseTimes) -> Iterat
             if _owner(folder.read(name)).get("token") == token:
                 folder.remove(name)
         except (OSError, ScenegenError) as error:
-            logger.warning("the lease %s could not be given back and must expire: %s", name, error)
+            logger.warning("could not give back the lease %s, which must expire: %s", name, error)
 
 
 def _patience(content: bytes, times: LeaseTimes) -> float:
-    """Seconds without a beat after which a lease is given up."""
+    """Seconds without a beat after which a lease is taken over."""
     return times.expiry_s if "token" in _owner(content) else min(times.unsigned_s, times.expiry_s)
 
 
@@ -120,11 +120,13 @@ def _beat(folder: Folder, name: str, token: str, beat_s: float, stop: threading.
         count += 1
         try:
             if _owner(folder.read(name)).get("token") != token:
-                logger.warning("the lease %s was taken over; the work goes on and may be done twice", name)
+                logger.warning(
+                    "another worker has taken over the lease %s; this one goes on, so the work may be done twice", name
+                )
                 return
             folder.write(name, _content(token, count))
         except (OSError, ScenegenError) as error:
-            logger.warning("the lease %s could not be renewed: %s", name, error)
+            logger.warning("could not renew the lease %s: %s", name, error)
 
 
 def _content(token: str, beat: int) -> bytes:
@@ -134,7 +136,7 @@ def _content(token: str, beat: int) -> bytes:
 
 
 def _owner(content: bytes | None) -> dict[str, object]:
-    """What a lease says; nothing where it is gone, half-written or not ours."""
+    """The content of a lease; empty if it is gone, half-written or not a lease."""
     try:
         values = parse_json(content or b"{}")
     except ValueError:
@@ -143,9 +145,9 @@ def _owner(content: bytes | None) -> dict[str, object]:
 
 
 def is_gone(content: bytes) -> bool:
-    """Whether the owner of a lease was a process of this machine, and has ended.
+    """Whether the owner of a lease was a process of this machine that has ended.
 
-    A container that was started again has the name it had and the numbers it had: the time the process was started at tells
+    A restarted container has the same name and the same process ids as before: the time at which the process started tells
     whether it is the same.
     """
     owner = _owner(content)
@@ -159,9 +161,9 @@ def is_gone(content: bytes) -> bool:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine was started, in ticks since the boot that is named; None where nothing tells."""
+    """When a process of this machine started, in ticks since the named boot; None if that is not known."""
     try:
-        # The name of the program, in parentheses, may hold anything.
+        # The name of the program, in parentheses, may contain anything.
         ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""The photos that folders and glob patterns mean, and what of them is left out, with the reason."""
+"""The photos that folders and glob patterns name, and the files that are left out, with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scenegen.errors import UsageError
 logger = logging.getLogger(__name__)
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-NO_PICTURE = f"not a picture by its name (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
+NO_PICTURE = f"not named like a picture (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
 NO_FILE = "not a regular file"
 
 
@@ -29,22 +29,22 @@ class Skipped:
     """Its path or URL."""
     reason: str
     failed: bool = False
-    """Whether photos may be missing for it."""
+    """Whether photos may be missing because of it."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the words of a command mean."""
+    """What the arguments of a command name."""
 
     photos: tuple[Path, ...]
     skipped: tuple[Skipped, ...]
 
 
 def find_photos(words: Sequence[str]) -> Found:
-    """The photos meant by files, folders (their pictures, not those of sub-folders) and glob patterns.
+    """The photos that files, folders (their pictures, not those of sub-folders) and glob patterns name.
 
-    Each photo once, in the order given; folders and patterns sorted. A file that is not there stays in the list:
-    it fails on its own, beside the others. So does a folder that cannot be read, among what is skipped.
+    Each photo comes once, in the order given; folders and patterns are sorted. A missing file stays in the list, so that
+    it fails without stopping the others. A folder that cannot be read is among what is skipped.
 
     Raises:
         UsageError: if a folder holds no picture or a pattern matches nothing.
@@ -56,11 +56,13 @@ def find_photos(words: Sequence[str]) -> Found:
         if path.is_dir():
             found, left = pictures(path)
             if not found and not any(item.failed for item in left):
-                raise UsageError(f"`IMAGE` {word} holds no picture; looked for {', '.join(sorted(PICTURE_SUFFIXES))}.")
+                raise UsageError(
+                    f"`IMAGE` {word} holds no picture; looked for files ending in {', '.join(sorted(PICTURE_SUFFIXES))}."
+                )
         elif not path.exists() and glob.has_magic(word):
             found, left = _matches(path)
             if not found and not any(item.failed for item in left):
-                raise UsageError(f"`IMAGE` {word} matches no file.")
+                raise UsageError(f"`IMAGE` {word} matches no file; check the pattern.")
         else:
             found, left = [path], []
         photos += found
@@ -72,7 +74,7 @@ def find_photos(words: Sequence[str]) -> Found:
 
 
 def pictures(folder: Path) -> tuple[list[Path], list[Skipped]]:
-    """The pictures in a folder, sorted, and what else is there but folders."""
+    """The pictures in a folder, sorted, and its other files."""
     found: list[Path] = []
     skipped: list[Skipped] = []
     for entry in _entries(folder, skipped):
@@ -88,7 +90,7 @@ def pictures(folder: Path) -> tuple[list[Path], list[Skipped]]:
 
 
 def log_skipped(skipped: Sequence[Skipped]) -> None:
-    """Names all of it: folders that cannot be read one by one, files by their folder and reason."""
+    """Logs what is skipped: unreadable folders one by one, files grouped by folder and reason."""
     for item in skipped:
         if item.failed:
             logger.error("%s %s", item.place, item.reason)
@@ -99,14 +101,14 @@ def log_skipped(skipped: Sequence[Skipped]) -> None:
 
 
 def _matches(pattern: Path) -> tuple[list[Path], list[Skipped]]:
-    """The files that a glob pattern matches, sorted. `**` enters every folder once, whatever links lead back to it."""
+    """The files that a glob pattern matches, sorted. `**` enters every folder once, even if links lead back to it."""
     found: set[Path] = set()
     skipped: list[Skipped] = []
     seen: set[tuple[int, int, int]] = set()
     ahead = deque([(Path(pattern.anchor), pattern.parts[1:] if pattern.anchor else pattern.parts)])
     linked: deque[tuple[Path, tuple[str, ...]]] = deque()
     while ahead or linked:
-        # What links lead to comes last, so that a folder goes by its own name where it has one.
+        # Links come last, so that a folder is listed under its own name if it has one.
         path, parts = (ahead or linked).popleft()
         if not parts:
             found.add(path)
@@ -136,7 +138,7 @@ def _met_before(folder: Path, parts: int, seen: set[tuple[int, int, int]]) -> bo
     try:
         status = folder.stat()
     except OSError:
-        return False  # listing it will tell
+        return False  # listing it reports the error
     key = (status.st_dev, status.st_ino, parts)
     if key in seen:
         return True
@@ -145,7 +147,7 @@ def _met_before(folder: Path, parts: int, seen: set[tuple[int, int, int]]) -> bo
 
 
 def _entries(folder: Path, skipped: list[Skipped]) -> list[os.DirEntry[str]]:
-    """The entries of a folder, sorted; none of one that cannot be read, which `skipped` then names."""
+    """The entries of a folder, sorted; none if it cannot be read, which is added to `skipped`."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

@@ -18,7 +18,7 @@ _BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
 
 
 def mask_labels(pictures: Sequence[PurePath]) -> tuple[str, ...]:
-    """What each picture's object is called; empty where its name does not say.
+    """What each picture's object is called; empty if its name does not say.
 
     One picture holds the ids of all objects, and names none. A name that all pictures share names the set, unless it is an
     everyday noun.

@@ -10,18 +10,18 @@ from typing import Any, TypeVar
 N = TypeVar("N")
 
 KEPT = 4
-"""Networks that stay: an image takes one of each kind. The one that was not used for the longest goes first."""
+"""Most networks that are kept: an image takes one of each kind. The least recently used one goes first."""
 
 _lock = threading.Lock()
 _loaded: OrderedDict[Hashable, Any] = OrderedDict()
 
 
 def loaded(key: Hashable, load: Callable[[], N]) -> N:
-    """The network known by `key`, from `load` where it is not there yet.
+    """The network known by `key`, from `load` if it is not loaded yet.
 
     Args:
-        key: all that decides the network: its kind, the digest of its weights, its device.
-        load: what it raises is raised, and nothing is kept.
+        key: everything that determines the network: its kind, the digest of its weights, its device.
+        load: makes the network. If it raises, nothing is kept.
     """
     with _lock:
         if key not in _loaded:
@@ -33,6 +33,6 @@ def loaded(key: Hashable, load: Callable[[], N]) -> N:
 
 
 def release() -> None:
-    """Forgets them all; their memory is given back once nobody uses them."""
+    """Forgets all networks; their memory is freed once nobody uses them."""
     with _lock:
         _loaded.clear()

@@ -1,4 +1,4 @@
-"""PNG files of our own making: lossless pictures and id maps in the store. Foreign pictures go through `scenegen.image`."""
+"""PNG files that scenegen writes itself: lossless pictures and id maps of the store. `scenegen.image` reads any others."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def write_png(path: Path, picture: Shaped[np.ndarray, "h w *c"]) -> None:
 
 
 def read_png(path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Reads what `write_png` wrote, same type and shape."""
+    """Reads what `write_png` wrote, with the same type and shape."""
     picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if picture is None:
-        raise ValueError(f"{path} is not a PNG this program wrote.")
+        raise ValueError(f"{path} is not a PNG that scenegen wrote.")
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if picture.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
     return picture

@@ -1,4 +1,4 @@
-"""How a run shows itself: a live table on a terminal, log lines elsewhere. Standard output stays free for results."""
+"""Shows how a run is going: a live table on a terminal, log lines elsewhere. Standard output stays free for results."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Event:
     """`found`: the store already had the result."""
     seconds: float = 0.0
     detail: str = ""
-    """What a running stage is at."""
+    """What a running stage is doing."""
 
     @property
     def label(self) -> str:
-        """The stage, and the object where it works on one."""
+        """The stage, and the object if it works on one."""
         return self.stage if self.object_id is None else f"{self.stage} {self.object_id}"
 
 
@@ -57,11 +57,11 @@ Watch = Callable[[Event], None]
 
 
 def log_event(event: Event) -> None:
-    """Watches by log lines."""
+    """Logs an event as a line."""
     if event.state == "done":
         logger.info("%s: %.1f s", event.label, event.seconds)
     elif event.state == "found":
-        logger.info("%s: in the store already", event.label)
+        logger.info("%s: already in the store", event.label)
     elif event.state == "failed":
         logger.info("%s: failed", event.label)
     else:
@@ -73,13 +73,13 @@ def console() -> Console:
     """The terminal behind standard error."""
     from rich.console import Console
 
-    # Names and paths are no markup.
+    # Names and paths are not markup.
     return Console(stderr=True, markup=False, emoji=False)
 
 
 @contextlib.contextmanager
 def watching(title: str) -> Iterator[Watch]:
-    """A watch for one photo: live where standard error is a terminal and log lines are wanted, else `log_event`."""
+    """A watch for one photo: a live table if standard error is a terminal and log lines are wanted, else `log_event`."""
     if not console().is_terminal or logs_are_json() or not logger.isEnabledFor(logging.INFO):
         yield log_event
     else:
@@ -194,7 +194,7 @@ def _bar(done: int, total: int, left: str) -> Table:
 
 
 def time_left(spent: float, done: int, rest: int) -> str:
-    """How long `rest` more will take where `done` took `spent` seconds; empty where nothing tells."""
+    """How long `rest` more will take if `done` took `spent` seconds; empty if that is unknown."""
     if not done or not rest:
         return ""
     return f"about {datetime.timedelta(seconds=round(spent / done * rest))} left"
@@ -220,7 +220,7 @@ class Pace:
 
 @contextlib.contextmanager
 def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Bars of the files on their way, told by name, bytes so far and bytes in all; nothing shows off a terminal."""
+    """Bars of the files being fetched, updated by name, bytes so far and total bytes; shown only on a terminal."""
     from rich.progress import DownloadColumn, Progress, TaskID, TransferSpeedColumn
 
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
@@ -236,13 +236,13 @@ def transfers() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def log_photo(name: str) -> None:
-    """From here on, log lines of this thread are about the photo `name`, and say so; about none where it is empty."""
+    """From now on, log lines of this thread name the photo `name`, or none if it is empty."""
     _photo.set(name)
 
 
 @contextlib.contextmanager
 def logged_stage(label: str) -> Iterator[None]:
-    """Log lines of this thread come from the stage `label` until the block ends, and say so where a photo is named."""
+    """Until the block ends, log lines of this thread name the stage `label` if they name a photo."""
     token = _stage.set(label)
     try:
         yield
@@ -261,13 +261,13 @@ def progress_to(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def tell_progress(detail: str) -> None:
-    """Says what a long stage is at, to whoever watches it; to the debug log where nobody does."""
+    """Tells whoever watches what a long stage is doing; if nobody does, it goes to the debug log."""
     _tell.get()(detail)
 
 
 def say_place(record: logging.LogRecord) -> bool:
-    """A log filter that says in a record what it is about: `image`, `stage` and `object_id`, as far as they are known,
-    and all in one as its `place`, where several photos are worked on. What another process has said stays."""
+    """A log filter that adds to a record what it is about: `image`, `stage` and `object_id` as far as they are known,
+    and all of them as its `place` if several photos are worked on. What another process has added stays."""
     photo, (stage, _, item) = _photo.get(), _stage.get().partition(" ")
     known = {"image": photo or None, "stage": stage or None, "object_id": int(item) if item else None}
     for name, value in known.items():
@@ -277,10 +277,10 @@ def say_place(record: logging.LogRecord) -> bool:
 
 
 class JsonLines(RedactingFormatter):
-    """One JSON object a line, for programs: time (UTC), level, logger, run, image, stage, object, message, traceback.
+    """One JSON object per line, for programs: time (UTC), level, logger, run, image, stage, object, message, traceback.
 
     Args:
-        run: names the command that logs.
+        run: id of the command that logs.
     """
 
     def __init__(self, run: str) -> None:
@@ -288,7 +288,7 @@ class JsonLines(RedactingFormatter):
         self._run = run
 
     def format(self, record: logging.LogRecord) -> str:
-        """See the class."""
+        """The record as one line of JSON."""
         values = {
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -305,7 +305,7 @@ class JsonLines(RedactingFormatter):
 
 
 def log_to_stderr() -> None:
-    """Log lines go to standard error, through the terminal's console where there is one."""
+    """Sends log lines to standard error, through the terminal's console if there is one."""
     if console().is_terminal:
         from rich.logging import RichHandler
 
@@ -318,7 +318,7 @@ def log_to_stderr() -> None:
 
 
 def log_json_to_stderr() -> None:
-    """Log lines go to standard error as JSON, each with the same new run id."""
+    """Sends log lines to standard error as JSON, each with the same new run id."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(uuid.uuid4().hex[:12]))
     _log_by(handler)
@@ -336,7 +336,7 @@ def logging_to_stderr() -> Iterator[None]:
 
 
 def _log_by(handler: logging.Handler | None) -> None:
-    """Replaces what brings log lines out of this process."""
+    """Replaces the handlers that write this process's log lines."""
     root = logging.getLogger()
     for old in [old for old in root.handlers if say_place in old.filters]:
         root.removeHandler(old)
@@ -346,12 +346,12 @@ def _log_by(handler: logging.Handler | None) -> None:
 
 
 def logs_are_json() -> bool:
-    """Whether programs read the log lines."""
+    """Whether log lines are written for programs, as JSON."""
     return any(isinstance(handler.formatter, JsonLines) for handler in logging.getLogger().handlers)
 
 
 def set_verbosity(level: int) -> None:
-    """The level of scenegen's own log lines; those of other packages show from WARNING, or with DEBUG from INFO."""
+    """Sets the level of scenegen's own log lines; those of other packages show from WARNING, or from INFO at DEBUG."""
     logging.getLogger().setLevel(logging.INFO if level == logging.DEBUG else max(level, logging.WARNING))
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)

@@ -1,7 +1,7 @@
-"""What lies in a local store, whether it is whole, and what of it can go.
+"""Lists, checks and prunes a local store.
 
-Everything in a store can be computed anew, but for what the user gave. So a scene loses nothing when its results go: its
-folder has copies of all that is published. Only the next run of it takes longer.
+Everything in a store can be computed again, except for what the user gave. So a scene loses nothing when its results are
+removed: its folder has copies of everything that is published. Only its next run takes longer.
 """
 
 from __future__ import annotations
@@ -40,39 +40,39 @@ class Stored:
     used: float
     """When a run last looked for it, in seconds since the epoch."""
     needed: bool
-    """Whether a published scene was made with it, or it has still to go to the store that machines share."""
+    """Whether a published scene was made from it, or the store that machines share still lacks it."""
 
 
 def list_stored(store: Store) -> tuple[Stored, ...]:
-    """Everything that lies in a local store, by stage."""
+    """Everything in a local store, by stage."""
     needed = _needed(store)
     found = []
     for path in sorted(store.root.glob("*/??/*")):
         stage, _, name = path.relative_to(store.root).parts
         if re.fullmatch(r"[0-9a-f]{64}(\.[a-z0-9]+)?", name):
-            with contextlib.suppress(OSError):  # gone meanwhile
+            with contextlib.suppress(OSError):  # removed in the meantime
                 used = (path / ENTRY if (path / ENTRY).is_file() else path).stat().st_mtime
                 found.append(Stored(stage, path, _size(path), used, path.relative_to(store.root).as_posix() in needed))
     return tuple(found)
 
 
 def remove_damaged(store: Store) -> tuple[Stored, ...]:
-    """Reads everything in a local store, and removes what is not as it was written. Returns that."""
+    """Reads everything in a local store and removes what has changed since it was written. Returns what it removed."""
     return tuple(item for item in list_stored(store) if not _is_sound(store, item))
 
 
 def prune(store: Store, max_bytes: int | None = None, dry_run: bool = False) -> tuple[Stored, ...]:
-    """Removes what no published scene was made with; then, down to a size, what was not used for the longest.
+    """Removes what no published scene was made from; then the least recently used results, down to a size.
 
-    What a running job may have found stays, as do the files that users gave for published scenes.
+    What a running job may have found is kept, and so are the files that users gave for published scenes.
 
     Args:
-        store: a local one.
-        max_bytes: of the whole store; None for any.
-        dry_run: nothing is removed.
+        store: a local store.
+        max_bytes: size of the whole store; None for any.
+        dry_run: removes nothing.
 
     Returns:
-        What goes.
+        What was, or would be, removed.
 
     Raises:
         ResourceError: if the disk cannot be written.
@@ -86,7 +86,7 @@ def prune(store: Store, max_bytes: int | None = None, dry_run: bool = False) -> 
 
 
 def expendable(stored: Sequence[Stored], max_bytes: int | None, before: float) -> tuple[Stored, ...]:
-    """What `prune` removes of things that were last used `before` some time."""
+    """What `prune` removes of the things that were last used before the time `before`."""
     idle = [item for item in stored if item.used < before]
     goes = [item for item in idle if not item.needed]
     left = sum(item.bytes for item in stored) - sum(item.bytes for item in goes)
@@ -100,7 +100,7 @@ def expendable(stored: Sequence[Stored], max_bytes: int | None, before: float) -
 
 
 def _move(item: Stored, target: Path) -> bool:
-    """Moves something out of the store, unless it is being used after all."""
+    """Moves something out of the store, unless it has been used in the meantime."""
     entry = ENTRY if item.path.is_dir() else ""
     with contextlib.suppress(OSError):
         item.path.rename(target)
@@ -111,19 +111,19 @@ def _move(item: Stored, target: Path) -> bool:
 
 
 def _is_sound(store: Store, item: Stored) -> bool:
-    """Whether something is as it was written; otherwise it is removed."""
+    """Whether something is as it was written; if not, it is removed."""
     key = item.path.name.partition(".")[0]
     try:
         if item.stage == INPUTS:
             if sha256_file(item.path) != key:
-                raise DamagedError("it is not as it was written")
+                raise DamagedError("it has changed since it was written")
         else:
             entry = parse_entry((item.path / ENTRY).read_bytes(), item.stage, key)
             for name, file in entry.files.items():
                 if sha256_file(item.path / name) != file.sha256:
-                    raise DamagedError(f"{name} is not as it was written")
+                    raise DamagedError(f"{name} has changed since it was written")
     except (DamagedError, OSError) as error:
-        logger.warning("%s is damaged (%s) and removed", item.path, error)
+        logger.warning("%s is damaged (%s); removed", item.path, error)
         with store.staging() as trash, contextlib.suppress(FileNotFoundError):
             item.path.rename(trash / "damaged")
         return False
@@ -131,7 +131,7 @@ def _is_sound(store: Store, item: Stored) -> bool:
 
 
 def _needed(store: Store) -> set[str]:
-    """Paths, relative to the store's root, of what published scenes were made with, and of what has not reached the mirror."""
+    """Paths, relative to the store's root, of what published scenes were made from, and of what has not reached the mirror."""
     keys = {(stage, key) for stage, _, key in (path.name.rpartition("-") for path in (store.root / UNPUSHED).glob("*"))}
     found: set[str] = set()
     for path in store.root.parent.glob(f"*/{MANIFEST}"):
@@ -140,7 +140,7 @@ def _needed(store: Store) -> set[str]:
             keys |= {(str(entry["stage"]), str(entry["key"])) for entry in manifest["stages"]}
             found |= {artifact.path for artifact in artifacts(manifest["source"])}
         except (OSError, ValueError, LookupError, TypeError) as error:
-            logger.warning("%s cannot be read (%s): what its scene was made with counts as not needed", path, error)
+            logger.warning("%s cannot be read (%s): what its scene was made from counts as not needed", path, error)
     return found | store.reached(keys)
 
 

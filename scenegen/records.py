@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from scenegen.redaction import redacted
 
 Shown = Annotated[str, AfterValidator(redacted)]
-"""A text without secrets: records are kept where others read them."""
+"""A text without secrets: others can read stored records."""
 ARTIFACT_FIELDS = {"path", "sha256", "bytes"}
 
 Scale = Annotated[float, Field(gt=0, le=1e6)]
@@ -33,16 +33,16 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def digest(self) -> str:
-        """sha256 (hex) of the canonical JSON of the record, where every artifact stands for its content alone.
+        """sha256 (hex) of the canonical JSON of the record, in which every artifact counts by its content alone.
 
-        So a stage that runs again and comes to the same result lets what depends on it stand.
+        So if a stage runs again with the same result, what depends on it need not run.
         """
         return digest_json(_without_paths(self.model_dump(mode="json")))
 
     @property
     def provisional(self) -> bool:
-        """Whether it is less than what its inputs and settings ask for, for a reason that may pass, such as memory that was
-        short. It is used where it was made, and never found again."""
+        """Whether it is less than its inputs and settings ask for, for a reason that may pass, such as a lack of
+        memory. Only the run that made it uses it."""
         return False
 
 
@@ -62,14 +62,14 @@ def _without_paths(value: Any) -> Any:
 
 
 MAX_PATH, MAX_PART = 1024, 255
-"""Bytes of a path and of each of its parts: what file systems take."""
+"""Most bytes of a path and of each of its parts that file systems allow."""
 
 
 def _stays_inside(path: str) -> str:
     parts = PurePosixPath(path).parts
     long = len(path) > MAX_PATH or any(len(part.encode("utf-8", "replace")) > MAX_PART for part in parts)
     if path.startswith("/") or ".." in parts or not parts or "\0" in path or long:
-        raise ValueError("a path in the store is relative, without `..`, and one that a file can have")
+        raise ValueError("a path in the store must be relative, without `..`, and valid for a file")
     return path
 
 
@@ -125,7 +125,7 @@ class Source(Record):
     masks: tuple[Artifact, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
     mask_labels: tuple[Shown, ...] = ()
-    """What the object of each of several pictures is called; empty where nobody says."""
+    """What the object of each of several pictures is called; empty if nobody says."""
     depth: Artifact | None = None
 
 
@@ -136,13 +136,13 @@ class Photo(Record):
     image: Artifact
     """PNG, RGB, `height` x `width`."""
     alpha: Artifact | None
-    """PNG, 8-bit grey, where the picture came with a useful alpha channel."""
+    """PNG, 8-bit grey, if the picture has a useful alpha channel."""
     masks: Artifact | None
-    """PNG, 16-bit ids at working size, where the user gave masks; 0 and 65535 as in `Instances`."""
+    """PNG, 16-bit ids at working size, if the user gave masks; 0 and 65535 as in `Instances`."""
     mask_labels: tuple[Shown, ...] = ()
     """As in `Source`: of id 1, id 2 and so on."""
     depth: Artifact | None
-    """npy float32 z-depth in metres at working size, 0 where unknown, where the user gave depth."""
+    """npy float32 z-depth in metres at working size, 0 where unknown, if the user gave depth."""
     width: int
     height: int
     original_width: int
@@ -173,7 +173,7 @@ class Instance(Record):
 
 class Instances(Record):
     masks: Artifact
-    """PNG, 16-bit: the id of the object each pixel shows, 0 for background that is seen, 65535 where neither is known."""
+    """PNG, 16-bit: the id of the object each pixel shows, 0 for visible background, 65535 for unknown."""
     items: tuple[Instance, ...]
     backend: str
     licence: str
@@ -234,7 +234,7 @@ class Depth(Record):
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
     relief_error: float
-    """One standard deviation of the depth across an object, once its mean is right, as a share of the object's width."""
+    """One standard deviation of the depth across an object, without the error of its mean, as a share of the object's width."""
     backend: str
     licence: str
     warnings: tuple[Shown, ...] = ()
@@ -272,7 +272,7 @@ class Layout(Record):
     """Rigid. World: metres, Y up, the floor at height 0, the camera looks towards -Z."""
     floor: Plane
     floor_source: str
-    """`ransac` (fitted), or `assumed` where no floor could be seen."""
+    """`ransac` (fitted), or `assumed` if no floor is visible."""
     surfaces: tuple[Surface, ...]
     supports: tuple[Support, ...]
     limit: Artifact
@@ -282,15 +282,15 @@ class Layout(Record):
 
 
 class SelfCheck(Record):
-    """How a generated object agrees with the mask it was generated from, through the camera it was generated with."""
+    """How well a generated object agrees with the mask it was generated from, seen through its camera."""
 
     silhouette_iou: float
     size_ratio: float
-    """Larger side of the silhouette's box over that of the mask's."""
+    """Larger side of the silhouette's box, divided by that of the mask's."""
     passed: bool
-    """Whether the generator takes it for good; otherwise it is the best of several attempts."""
+    """Whether the generator accepts it; if not, it is the best of several attempts."""
     fov_deg: float
-    """Horizontal field of view it was generated with: the crop's, unless another fitted better."""
+    """Horizontal field of view it was generated with: the crop's, unless another one fitted better."""
 
 
 class ObjectMesh(Record):
@@ -306,9 +306,9 @@ class ObjectMesh(Record):
     backend: str
     licence: str
     seed: int
-    """Of the attempt that was taken, where the generator makes several."""
+    """Seed of the chosen attempt, if the generator makes several."""
     check: SelfCheck | None = None
-    """By generators that check themselves."""
+    """Given by generators that check their result."""
     economy: int = 0
     """Level of `Runtime.economy` that made it coarser than configured."""
     warnings: tuple[Shown, ...] = ()
@@ -320,7 +320,7 @@ class ObjectMesh(Record):
 
 
 class Failure(Record):
-    """Something that is missing from the scene, and why."""
+    """An object that is missing from the scene, and why."""
 
     stage: str
     object: int | None
@@ -328,7 +328,7 @@ class Failure(Record):
 
 
 class Objects(Record):
-    """Every generated object, and those that could not be."""
+    """Every generated object, and those that failed."""
 
     items: tuple[ObjectMesh, ...]
     failures: tuple[Failure, ...] = ()
@@ -341,23 +341,23 @@ class Kept(Record):
 
 
 class Scores(Record):
-    """How one placed object agrees with the photo."""
+    """How well one placed object agrees with the photo."""
 
     silhouette_iou: float
     depth_error: float | None
     """Median of |z - z_photo| / z_photo over the pixels where both are known."""
     colour_psnr: float | None
-    """Decibels, over the pixels where the rendered object meets its mask."""
+    """Decibels, over the pixels in both the rendered object and its mask."""
 
 
 class Topology(Record):
-    """How a mesh hangs together, vertices at one place taken for one."""
+    """The topology of a mesh, with vertices at the same place taken as one."""
 
     closed: bool
     """Whether it has no boundary and so encloses a volume."""
     pieces: int
     genus: int | None
-    """Handles of all pieces: 0 for balls, 1 for a ring. None where the mesh is open."""
+    """Handles of all pieces: 0 for balls, 1 for a ring. None if the mesh is open."""
 
 
 class PlacedObject(Record):
@@ -399,7 +399,7 @@ class Scene(Record):
 
 
 class Export(Record):
-    """The exported files, each with its name inside the output folder."""
+    """The exported files, each with its name in the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
     warnings: tuple[Shown, ...] = ()
@@ -416,7 +416,7 @@ class Timings(Record):
 
 
 class Report(Record):
-    """The page and the pictures that go with it, each with its name inside the output folder."""
+    """The page and its pictures, each with its name in the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
     warnings: tuple[Shown, ...] = ()

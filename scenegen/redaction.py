@@ -1,11 +1,10 @@
-"""Secrets out of texts. Every log line, traceback, printed line and written record goes through `redacted`.
+"""Removes secrets from texts. Every log line, traceback, printed line and written record goes through `redacted`.
 
 What counts as a secret: user and password of a URL; a web URL's query; the value beside a name such as `token`,
-`X-Amz-Signature` or `Authorization`; access key ids of AWS; the values of environment variables named like secrets; and
-the
-password of a URL that `redacted_url` or `remember` was lately given. Each as it is or percent-encoded, also twice.
+`X-Amz-Signature` or `Authorization`; access key ids of AWS; the values of environment variables named like secrets; and the
+password of a URL that `redacted_url` or `remember` was given recently. Each is found plain or percent-encoded, even twice.
 
-In doubt a text loses too much: `ftp://me:a@b/c@host` may hold the password `a` or `a@b/c`, and shows neither.
+If in doubt, too much is removed: `ftp://me:a@b/c@host` may have the password `a` or `a@b/c`, so neither is shown.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from urllib.parse import unquote
 
 MASK = "***"
 SHORTEST = 6
-"""Shorter values are not looked for outside of URLs: they would mask ordinary words."""
+"""Shorter values are looked for in URLs only: elsewhere they would mask ordinary words."""
 SHORTEST_USER = 16
 
 _PERCENT = r"%(?:25)*"
@@ -63,9 +62,9 @@ _met: deque[str] = deque(maxlen=64)
 
 
 def redacted(text: str) -> str:
-    """`text` without the secrets in it. What is redacted already stays as it is."""
+    """`text` without its secrets. Text that is redacted already stays as it is."""
     for value in _known():
-        # Letters and digits read alike in every spelling; most texts hold none of them, and no pattern is made.
+        # Letters and digits are the same in every encoding, so most texts are ruled out without a pattern.
         if max(_PLAIN.findall(value), key=len, default="") in text:
             text = _spelled(value).sub(MASK, text)
     text = _URL.sub(_without_credentials, text)
@@ -76,25 +75,25 @@ def redacted(text: str) -> str:
 
 
 def redacted_url(place: str) -> str:
-    """A path or URL without the secrets in it, whatever characters they hold; they are remembered."""
+    """A path or URL without its secrets, whatever their characters; they are remembered."""
     remember(place)
     match = _WHOLE_URL.fullmatch(place)
     return redacted(place if match is None else _without_credentials(match))
 
 
 def remember(url: str) -> None:
-    """From now on the secrets of `url` are redacted wherever they stand, without the URL as well, and in pieces."""
+    """From now on the secrets of `url` are redacted everywhere, also outside the URL and in parts."""
     match = _WHOLE_URL.fullmatch(url)
     if match is None:
         return
     user, password = _credentials(match[1], match[2])
     found = [value.strip("\"'") for _, value in _NAMED.findall(match[2])]
     if user or password:
-        # A package that takes the URL apart elsewhere quotes a part of the password, such as all up to a slash.
+        # A package that splits the URL elsewhere quotes a part of the password, such as everything up to a slash.
         readings = [password[: at.start()] for at in re.finditer(_AT, password, re.IGNORECASE)]
         pieces = re.split(rf"{_AT}|{_SLASH}|[?#]", password, flags=re.IGNORECASE)
         found += [password, *readings, *pieces, f"{user}:{pieces[0]}"]
-        # A key or a token; a person's name may stand in any path.
+        # Only a key or a token: a person's name may occur in any path.
         found += [user] if len(user) >= SHORTEST_USER else []
     for value in (step for text in found for step in _decodings(text)):
         if len(value) >= SHORTEST and value not in _met:
@@ -102,7 +101,7 @@ def remember(url: str) -> None:
 
 
 def secret_in(url: str) -> str:
-    """What a URL lets others in by, in words that do not repeat it; empty where it holds nothing secret."""
+    """What kind of secret a URL contains, without quoting it; empty if it contains none."""
     scheme, separator, rest = url.partition("://")
     if _credentials(scheme + separator, rest)[1]:
         return "password"
@@ -111,15 +110,15 @@ def secret_in(url: str) -> str:
 
 
 def clean_cause(error: BaseException) -> Exception:
-    """`error` and its traceback as a text without secrets, to raise another error from: whoever logs that one, by
-    whatever formatter, shows none."""
+    """An error to raise another one from, with `error` and its traceback as text without secrets: no formatter that logs the
+    other error shows any."""
     cause = RuntimeError(redacted(f"{type(error).__name__}: {error}"))
     cause.add_note(redacted("".join(traceback.format_exception(error))))
     return cause
 
 
 class RedactingFormatter(logging.Formatter):
-    """A formatter whose lines, tracebacks included, hold no secrets."""
+    """A formatter whose lines and tracebacks contain no secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -135,7 +134,7 @@ def _without_credentials(match: re.Match[str]) -> str:
 
 
 def _credentials(scheme: str, rest: str) -> tuple[str, str]:
-    """User and password in what follows a URL's scheme; both empty where it has neither."""
+    """User and password in what follows a URL's scheme; both empty if it has neither."""
     name = re.split(r"[:%]", scheme.lower(), maxsplit=1)[0]
     authority = _authority(rest)
     at = _TO_LAST_AT.match(authority)
@@ -160,13 +159,13 @@ def _authority(rest: str) -> str:
 
 
 def _end_of_credentials(rest: str, has_password: bool) -> int:
-    """A user alone ends in the host's part; a password may hold anything, a slash as well."""
+    """A user without a password ends before the first slash; a password may contain anything, even a slash."""
     match = _TO_LAST_AT.match(rest if has_password else _authority(rest))
     return 0 if match is None else match.end()
 
 
 def _decodings(text: str) -> Iterator[str]:
-    """`text`, with less and less percent-encoding."""
+    """`text`, then with its percent-encoding undone step by step."""
     yield text
     while (decoded := unquote(text)) != text:
         text = decoded
@@ -174,7 +173,7 @@ def _decodings(text: str) -> Iterator[str]:
 
 
 def _known() -> list[str]:
-    """The longest first, since one may be part of another."""
+    """Sorted by length, longest first, since one may be part of another."""
     variables = [
         value for name, value in os.environ.items() if len(value) >= SHORTEST and _SECRET_VARIABLE.search(name)
     ]

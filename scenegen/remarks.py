@@ -1,10 +1,10 @@
-"""What stages remark on a scene, and who is told: the one rule.
+"""Warnings and notes of stages, and who is told: the one rule.
 
-A **warning** is for whoever gave the photo: something about this photo or command makes the scene less than was asked for,
-and the text says what to do about it. It is logged as a warning in every run, also where nothing is computed anew.
+A **warning** is for the user: something about this photo or command makes the scene less than was asked for,
+and the text says what to do about it. It is logged as a warning in every run, even if nothing is computed again.
 
-A **note** is for the curious: what a method assumes on every photo, what stood in for what, how a mesh was made. Nobody
-needs to act on it. It is logged with `-v` only, and stands in the manifest and in the report.
+A **note** is background: what a method assumes about every photo, what replaced what, how a mesh was made. Nobody
+needs to act on it. It is logged with `-v` only, and is in the manifest and in the report.
 
 Both are texts in a record's `warnings`; a note begins with `NOTE`.
 """
@@ -27,11 +27,11 @@ def is_note(remark: str) -> bool:
 
 
 def of_object(object_id: int, remark: str) -> str:
-    """A remark on one object as a remark on its scene; a note stays one."""
+    """A remark on one object as a remark on its scene; a note stays a note."""
     text = f"object {object_id}: {remark.removeprefix(NOTE)}"
     return note(text) if is_note(remark) else text
 
 
 def level(remark: str) -> int:
-    """The level a remark is logged at."""
+    """The level at which a remark is logged."""
     return logging.DEBUG if is_note(remark) else logging.WARNING

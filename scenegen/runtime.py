@@ -1,4 +1,4 @@
-"""Where a computation runs. Never part of a result's key."""
+"""Where a computation runs. It is never part of a result's key."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from platformdirs import user_cache_path
 
 MAX_ECONOMY = 2
 MAX_AT_ONCE = 256
-"""Most objects, or photos, that one run works on side by side."""
+"""Most objects or photos that one run works on at once."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The device and the reach of a run."""
+    """The device of a run, and what it may use."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:1`, `mps`."""
@@ -26,4 +26,4 @@ class Runtime:
     """How much memory to save, 0..`MAX_ECONOMY`. 0: as configured. 1: half of `max_tokens`, and weights staged on the
     device one network at a time. 2: weights streamed to the device block by block as well.
 
-    A stage that honours it says so in its record, which is then provisional: coarser than the key promises."""
+    A stage that saves memory marks its record as provisional: the result is coarser than the key promises."""

@@ -1,4 +1,4 @@
-"""`stages` and `flows`: packages of common names that lie beside this one, and must not be mistaken for the user's own."""
+"""Makes sure that `stages` and `flows`, packages with common names, are scenegen's and not the user's own."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ BESIDE = Path(__file__).resolve().parents[1]
 
 
 def leave_current_folder() -> None:
-    """Takes off the path the current folder, which `python -m` puts first, for this process and those it will start.
+    """Removes the current folder, which `python -m` puts first, from the path of this process and those it will start.
 
-    It stays where scenegen itself lies in it, as in a checkout.
+    It stays if scenegen itself lies in it, as in a checkout.
     """
     if not sys.flags.safe_path and sys.path and Path(sys.path[0]).resolve() == Path.cwd() != BESIDE:
         del sys.path[0]
 
 
 def check_sibling(name: str) -> None:
-    """Makes sure that the package `name` is scenegen's.
+    """Checks that the package `name` is scenegen's.
 
     Raises:
-        UsageError: where Python finds another one first, or none.
+        UsageError: if Python finds another one first, or none.
     """
     spec = find_spec(name)
     places = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin]
     found = Path(places[0]).resolve() if places and places[0] else None
     if found != BESIDE / name:
         raise UsageError(
-            f"the package `{name}` is imported from {found}, instead of scenegen's own, {BESIDE / name}. Rename the former, "
-            "take its folder off PYTHONPATH, or run from another folder."
+            f"the package `{name}` would be imported from {found} instead of {BESIDE / name}, scenegen's own. Rename the "
+            "first one, remove its folder from PYTHONPATH, or run from another folder."
         )

@@ -1,4 +1,4 @@
-"""The photos of a batch: what a folder, glob pattern, list file or URL names, and how one is brought here."""
+"""The photos of a batch: what a folder, glob pattern, list file or URL names, and how a photo is fetched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHUNK_BYTES = 1 << 20
 
 def _checked_name(name: str) -> str:
     if not is_safe_name(name):
-        raise ValueError(f"{name!r} must be a folder name as scenegen.inputs.safe_name makes them")
+        raise ValueError(f"{name!r} is not a safe folder name; use one that scenegen.inputs.safe_name returns")
     return name
 
 
@@ -40,9 +40,9 @@ class Item(Record):
     image: str
     """Absolute path, or URL."""
     name: Annotated[str, AfterValidator(_checked_name)]
-    """Name of its output folder: safe, and unequal to every other's to any file system."""
+    """Name of its output folder: safe, and different from every other one on any file system."""
     version: str | None = None
-    """What the object store calls this content (its ETag), so that it is not fetched only to learn that it is done."""
+    """The object store's name for this content (its ETag), so that a finished photo need not be fetched."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Listing:
     """What a source names."""
 
     items: tuple[Item, ...]
-    """Each photo once; sorted by path, those of a list in its order."""
+    """Each photo once, sorted by path; those of a list in its order."""
     skipped: tuple[Skipped, ...]
 
 
 def list_photos(source: str) -> Listing:
-    """The photos that `source` names. None of them is read.
+    """The photos that `source` names, none of which is read.
 
     Args:
         source: a photo; a folder (its pictures, not those of sub-folders); a glob pattern; a `.txt` or `.list` file
-            with one path or URL per line, relative ones from where the list lies, `#` for comments; each local or a URL.
+            with one path or URL per line, relative to the folder of the list, `#` for comments. Each can be local or a URL.
 
     Raises:
         UsageError: if it names nothing.
@@ -78,10 +78,10 @@ def list_photos(source: str) -> Listing:
 
 
 def fetch(image: str, folder: Path) -> Path:
-    """The photo as a local file: itself, or a copy in `folder` of what the URL holds.
+    """The photo as a local file: itself, or a copy in `folder` if it is a URL.
 
     Raises:
-        InputError: if nothing is there, or more than `MAX_INPUT_BYTES`.
+        InputError: if there is no file, or one of more than `MAX_INPUT_BYTES`.
         ResourceError: if it cannot be reached.
     """
     if not is_url(image):
@@ -156,7 +156,7 @@ def _listed(source: str) -> Iterator[str]:
     try:
         text = _content(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"`SOURCE` {redacted_url(source)} is no list: it is not text in UTF-8.") from error
+        raise UsageError(f"`SOURCE` {redacted_url(source)} is not a list: it is not text in UTF-8.") from error
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("#"):
             continue
@@ -182,7 +182,7 @@ def _content(source: str) -> bytes:
 
 
 def _text(path: Path) -> str:
-    """An absolute path as text; a file:// URL where its bytes are no text."""
+    """An absolute path as text; a file:// URL if its bytes are not text."""
     text = str(path.absolute())
     try:
         text.encode()
@@ -195,5 +195,5 @@ def _pure_path(image: str) -> PurePath:
     if not is_url(image):
         return local_path(image)
     name = image.partition("://")[2]
-    # Only the web quotes its paths and has queries; in a bucket a per cent sign is one.
+    # Only web URLs quote their paths and have queries; in a bucket, a per cent sign means itself.
     return PurePosixPath(unquote(re.split("[?#]", name, maxsplit=1)[0]) if scheme(image) in WEB else name)

@@ -1,11 +1,11 @@
-"""The content-addressed store: every stage's result, under a key made of everything that decides it.
+"""The content-addressed store: every stage's result, under a key made of everything that determines it.
 
 An entry is a folder `<stage>/<key[:2]>/<key>/` with the stage's files and `entry.json`. It is filled under a
 temporary name, flushed, and renamed into place, so that a reader never sees half of one. `entry.json` has a digest of itself
-and of every file, and whoever finds an entry checks them all: what is not as it was written is not there.
+and of every file, and whoever finds an entry checks them all: an entry that has changed counts as absent.
 
-A store may have a mirror: the same entries as objects that several machines share. There `entry.json` is written last.
-The local store is then the cache that stages read from.
+A store may have a mirror: the same entries in an object store that several machines share. There `entry.json` is written
+last, and the local store is the cache that stages read from.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ STORE = ".scenegen"
 STAGING = "staging"
 LEASES = "leases"
 RUNNING = "run-"
-"""What the names of the leases of running jobs begin with; the time at which the job began follows."""
+"""Prefix of the names of leases of running jobs; the time at which the job began follows."""
 PRUNING = "prune.lock"
-"""Lock that is held while it is decided what can go, and while a job shows that it begins."""
+"""Lock that is held while something is pruned, and while a job registers that it begins."""
 UNPUSHED = "unpushed"
 INPUTS = "input"
 ENTRY_PATH = re.compile(r"[a-z_]+/[0-9a-f]{2}/[0-9a-f]{64}")
@@ -53,10 +53,10 @@ ABANDONED_AFTER_S = 24 * 3600
 
 
 def input_digest(path: Path) -> tuple[str, int]:
-    """sha256 (hex) and size of a file the user gave. Pipes and devices, which may never end, are not opened.
+    """sha256 (hex) and size of a file that the user gave. Pipes and devices, which may never end, are not opened.
 
     Raises:
-        InputError: if it cannot be read, is no regular file, or is larger than `MAX_INPUT_BYTES`.
+        InputError: if it cannot be read, is not a regular file, or is larger than `MAX_INPUT_BYTES`.
     """
     try:
         status = path.stat()
@@ -65,7 +65,7 @@ def input_digest(path: Path) -> tuple[str, int]:
             raise InputError(f"{path} {found}; it must be a file of at most {MAX_INPUT_BYTES} bytes.")
         return sha256_file(path), status.st_size
     except ValueError as error:
-        raise InputError(f"{str(path)!r} cannot be a file: {error}.") from error
+        raise InputError(f"{str(path)!r} is not a valid path: {error}.") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -93,20 +93,20 @@ DISK_FIXES = {
     errno.EPERM: "you may not write there: choose another folder with -o",
     errno.ENOTDIR: "a file is in the way: choose another folder with -o",
     errno.EEXIST: "a file is in the way: choose another folder with -o",
-    errno.EIO: "the disk fails: choose another folder with -o",
-    errno.EFBIG: "the file would pass your limit (ulimit -f): raise it",
-    errno.ENAMETOOLONG: "choose another folder with -o, with a shorter name",
+    errno.EIO: "the disk reports an error: choose another folder with -o",
+    errno.EFBIG: "raise your limit of file sizes (ulimit -f)",
+    errno.ENAMETOOLONG: "choose a folder with a shorter name with -o",
     errno.EXDEV: "the output folder and its .scenegen must lie on one disk: choose another folder with -o",
 }
 
 
 def disk_refusal(error: Exception) -> int | None:
-    """The errno of an error that says that the disk cannot be written; None for any other."""
+    """The errno of an error that means that the disk cannot be written; None for any other."""
     if isinstance(error, OSError):
         # numpy reports a short write without an errno.
         short = error.errno is None and str(error).endswith(" written")
         return errno.ENOSPC if short else error.errno if error.errno in DISK_FIXES else None
-    # USD and other libraries with writers of their own only quote the system.
+    # USD and other libraries that write by themselves only quote the system's message.
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
     return next((code for code in full if os.strerror(code) in str(error)), None)
 
@@ -130,8 +130,8 @@ class Store:
 
     Args:
         root: the folder.
-        mirror: entries that are not here are looked for there, and new ones are put there too.
-        lease_times: of the leases on what is being computed. They lie in the mirror where there is one.
+        mirror: missing entries are looked for there, and new ones are copied there.
+        lease_times: times of the leases on what is being computed. Leases are kept in the mirror if there is one.
     """
 
     def __init__(self, root: Path, mirror: RemoteFolder | None = None, lease_times: LeaseTimes = LeaseTimes()) -> None:
@@ -141,12 +141,12 @@ class Store:
         self._here = LocalFolder(root, root / STAGING)
         self._leases: Folder = self._here if mirror is None else mirror
         self._damaged: set[tuple[str, str]] = set()
-        """Entries here, by stage and key, of which it has been said."""
+        """Damaged entries here, by stage and key, that have been reported."""
         self._bad_copies: dict[str, bytes] = {}
         """By folder: the `entry.json` of entries of the mirror that cannot be used."""
 
     def path(self, artifact: Artifact) -> Path:
-        """Where the file of `artifact` lies; it is fetched where only the mirror has it."""
+        """The path of the file of `artifact`, which is fetched if only the mirror has it."""
         path = self.root / artifact.path
         parts = PurePosixPath(artifact.path).parts
         # An entry found here may point into one that another machine has made.
@@ -158,7 +158,7 @@ class Store:
         """Copies an input file into the store, under its digest.
 
         Raises:
-            InputError: if the file cannot be read, is no regular file, or is larger than `MAX_INPUT_BYTES`.
+            InputError: if the file cannot be read, is not a regular file, or is larger than `MAX_INPUT_BYTES`.
             ResourceError: if the store cannot be written.
         """
         digest, size = input_digest(path)
@@ -192,7 +192,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, name: str = "lock") -> Iterator[None]:
-        """Waits until no other thread or process holds a lock of this store; a process that dies gives it back."""
+        """Holds a lock of this store, after waiting for other threads and processes; a process that dies gives it back."""
         self.root.mkdir(parents=True, exist_ok=True)
         with (self.root / name).open("a", encoding="ascii") as file:
             lock(file)
@@ -207,7 +207,7 @@ class Store:
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Shows that a job reads from this store, so that nothing the job has found is removed (`scenegen.prune`)."""
+        """Registers a job that reads from this store, so that nothing it has found is removed (`scenegen.prune`)."""
         with contextlib.ExitStack() as running:
             with disk_errors(self.root), self.lock(PRUNING):
                 name = f"{LEASES}/{RUNNING}{time.time():.0f}-{uuid.uuid4().hex}"
@@ -215,9 +215,9 @@ class Store:
             yield
 
     def running_since(self) -> float | None:
-        """When the oldest job that reads from this store began, in seconds since the epoch; None where there is none."""
+        """When the oldest job that reads from this store began, in seconds since the epoch; None if there is none."""
         with self.staging() as folder:
-            now = folder.stat().st_mtime  # by the clock that leases are dated by
+            now = folder.stat().st_mtime  # by the clock that also dates the leases
         begun = []
         for path in (self.root / LEASES).glob(f"{RUNNING}*-*"):
             with contextlib.suppress(OSError, ValueError):
@@ -301,14 +301,14 @@ class Store:
             (self.root / name).rename(trash / "removed")
 
     def _say_damaged(self, stage: str, key: str, reason: str) -> None:
-        """Says it once."""
+        """Logs it once per entry."""
         if (stage, key) not in self._damaged:
             self._damaged.add((stage, key))
-            logger.warning("the stored result %s %s is damaged (%s); it is computed anew", stage, key[:12], reason)
+            logger.warning("the stored result %s %s is damaged (%s); computing it again", stage, key[:12], reason)
 
     def _find_here(self, stage: str, key: str) -> Entry | None:
         folder = self.root / entry_folder(stage, key)
-        # Before it is looked into: what is removed after this look shows as damage.
+        # Touched before it is read: if it is removed afterwards, it shows as damaged.
         _touch(folder / ENTRY)
         try:
             entry = parse_entry((folder / ENTRY).read_bytes(), stage, key)
@@ -333,33 +333,33 @@ class Store:
         folder = entry_folder(entry.stage, entry.key)
         for name, file in entry.files.items():
             if not _is_whole(self.root / folder / name, file.bytes, file.sha256):
-                raise DamagedError(f"{name} is not as it was written")
+                raise DamagedError(f"{name} has changed since it was written")
         try:
             named = tuple(artifacts(entry.record))
         except ValueError as error:
-            raise DamagedError("its record names a path that no file of a store has") from error
+            raise DamagedError("its record names a path that cannot be in a store") from error
         for artifact in named:
             inside = artifact.path.removeprefix(f"{folder}/")
             if inside not in entry.files and not self._has(artifact):
-                raise DamagedError(f"{artifact.path}, which belongs to it, is not as it was written")
+                raise DamagedError(f"{artifact.path}, which belongs to it, has changed since it was written")
 
     def _has(self, artifact: Artifact) -> bool:
-        """Whether the file of an artifact is here, or in the mirror, as it was written."""
+        """Whether the file of an artifact is here or in the mirror, unchanged since it was written."""
         return _is_whole(self.path(artifact), artifact.bytes, artifact.sha256)
 
     def commit(self, folder: Path, stage: str, key: str, record: Record, seconds: float) -> None:
-        """Moves a staging `folder` into place as the entry of `stage` under `key`, and puts it into the mirror.
+        """Moves a staging `folder` into place as the entry of `stage` under `key`, and copies it to the mirror.
 
         Args:
-            folder: with the files of the entry.
+            folder: the folder with the files of the entry.
             stage: name of the stage.
-            key: what decides the result.
+            key: the key of the result.
             record: the result.
-            seconds: that it took.
+            seconds: how long it took.
 
         Raises:
-            ResourceError: if the disk cannot be written, or the mirror not be reached; then the entry is here only, and
-                goes there when it is next found.
+            ResourceError: if the disk cannot be written, or the mirror cannot be reached. Then the entry is only here, and
+                is copied when it is next found.
         """
         if self.mirror is not None:
             unpushed = self._unpushed(stage, key)
@@ -379,15 +379,15 @@ class Store:
             self._push(self.mirror, stage, key)
 
     def _unpushed(self, stage: str, key: str) -> Path:
-        """A file that is there while an entry computed here may be missing in the mirror. What others compute from it
-        would else point to nothing."""
+        """A file that exists while an entry computed here may be missing in the mirror, where results computed from it
+        would otherwise refer to nothing."""
         return self.root / UNPUSHED / f"{stage}-{key}"
 
     def _commit_here(self, folder: Path, entry: Entry) -> None:
         target = self.root / entry_folder(entry.stage, entry.key)
         with disk_errors(target):
             (folder / ENTRY).write_text(entry.text(), encoding="utf-8")
-            # Not the folders: an entry that a power cut takes, or leaves without a file, is computed anew.
+            # Folders are not flushed: an entry that is lost or incomplete after a power cut is computed again.
             for name in (*entry.files, ENTRY):
                 flush(folder / name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -396,13 +396,13 @@ class Store:
             try:
                 folder.rename(target)
             except OSError:
-                # Another process may have committed the same key first; its entry is as good.
+                # Another process may have committed the same key first; its entry is just as good.
                 if self._find_here(entry.stage, entry.key) is None:
                     raise
         self._damaged.discard((entry.stage, entry.key))
 
     def _push(self, mirror: RemoteFolder, stage: str, key: str) -> None:
-        """Puts an entry into the mirror, `entry.json` last. The first that is there stands, unless it is damaged."""
+        """Copies an entry to the mirror, `entry.json` last. An entry that is already there stays, unless it is damaged."""
         name = entry_folder(stage, key)
         there = mirror.read(f"{name}/{ENTRY}")
         if there is None or there == self._bad_copies.get(name) or not _is_final(there, stage, key):
@@ -414,7 +414,7 @@ class Store:
         self._unpushed(stage, key).unlink(missing_ok=True)
 
     def _pull(self, mirror: RemoteFolder, stage: str, key: str) -> None:
-        """Commits the mirror's entry here, if it has a whole one. What it says is checked: anyone may have written it."""
+        """Commits the mirror's entry here, if it has an intact one. It is checked, since anyone may have written it."""
         name = entry_folder(stage, key)
         text = mirror.read(f"{name}/{ENTRY}")
         if text is None or text == self._bad_copies.get(name):
@@ -429,7 +429,7 @@ class Store:
                         raise DamagedError(f"{file} is missing or damaged")
             except DamagedError as error:
                 self._bad_copies[name] = text
-                logger.warning("%s does not count: %s", mirror.address(name), error)
+                logger.warning("%s is ignored: %s", mirror.address(name), error)
                 return
             self._commit_here(folder, entry)
 
@@ -442,7 +442,7 @@ def _is_whole(path: Path, size: int, sha256: str) -> bool:
 
 
 def _is_final(text: bytes, stage: str, key: str) -> bool:
-    """Whether `text` is that of an entry that anyone may use."""
+    """Whether `text` describes an entry that anyone may use."""
     try:
         return not parse_entry(text, stage, key).provisional
     except DamagedError:
@@ -450,7 +450,7 @@ def _is_final(text: bytes, stage: str, key: str) -> bool:
 
 
 def _touch(path: Path) -> None:
-    """Notes that a file was used now. A store that cannot be written is not pruned either."""
+    """Records that a file is used now. If that fails, the store cannot be pruned either."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
@@ -460,8 +460,8 @@ def _is_old(path: Path) -> bool:
 
 
 def _claimed(parent: Path) -> tuple[Path, int | None]:
-    """A fresh folder that `_unclaimed` does not give away while the handle is open: however this process ends, it is
-    closed, and no other has to know which processes live."""
+    """A fresh folder, and the handle that claims it: `_unclaimed` is false while it is open. However this process ends, the
+    handle is closed."""
     while True:
         folder = parent / uuid.uuid4().hex
         folder.mkdir(parents=True)
@@ -477,7 +477,7 @@ def _claimed(parent: Path) -> tuple[Path, int | None]:
 
 @contextlib.contextmanager
 def _unclaimed(folder: Path) -> Iterator[bool]:
-    """Whether no process has `folder` claimed; while the block runs, none can."""
+    """Whether no process has claimed `folder`; while the block runs, none can."""
     with folder_locked(folder) as locked:
         yield _is_old(folder) if locked is None else locked
 

@@ -1,4 +1,4 @@
-"""What every torch network needs from its surroundings: the packages, a device, and errors in scenegen's words."""
+"""What every torch network needs: the packages, a device, and errors in scenegen's words."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from scenegen.runtime import Runtime
 
 NAMES_SHOWN = 6
 COMPACT_THREADS, RELEASED_THREADS = 1, 4
-"""Threads of one operation on the CPU. The number decides the last bits: how a range is divided among threads decides which
-elements are left over for scalar code, and with one thread torch convolves by another algorithm. So it is a constant, whatever
-the machine. The compact networks are faster with one, and objects are made side by side; the released ones take too long."""
+"""Threads of one operation on the CPU. Their number affects the last bits: the division of a range among threads decides which
+elements are left to scalar code, and with one thread torch convolves by another algorithm. So it is the same constant on every
+machine. The compact networks are faster with one, and objects are made in parallel; the released ones would take too long."""
 
 
 @contextlib.contextmanager
 def full_packages() -> Iterator[None]:
-    """Turns the failing import of an optional package into an error that names the fix.
+    """Turns a failed import of an optional package into an error that names the fix.
 
     Raises:
-        WeightsError: where a package of the `full` extra is missing or broken.
+        WeightsError: if a package of the `full` extra is missing or broken.
     """
     try:
         yield
     except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
         raise WeightsError(
-            f"a package of the full back-ends cannot be imported ({error}); run `pip install 'scenegen-3d[full]'`. "
+            f"a package of the `full` extra cannot be imported ({error}); run `pip install 'scenegen-3d[full]'`. "
             "torch and torchvision must come from the same index."
         ) from error
 
@@ -38,14 +38,14 @@ def torch_device(runtime: Runtime) -> Any:
     """The `torch.device` that `runtime.device` names; `auto` takes cuda, else mps, else the CPU.
 
     Raises:
-        UsageError: for a name that is none of `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
-        ResourceError: for a device this machine does not have.
+        UsageError: if the name is none of `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        ResourceError: if this machine does not have the device.
     """
     return named_device(runtime.device)
 
 
 def named_device(name: str) -> Any:
-    """As `torch_device`, by the name alone."""
+    """As `torch_device`, for a name."""
     import torch
 
     if name == "auto":
@@ -79,7 +79,7 @@ def torch_threads(count: int) -> Iterator[None]:
     """Gives each operation of torch on the CPU `count` threads, in this thread of Python only. Also a decorator."""
     import torch
 
-    # Asked first: a thread of Python takes over the process's number when it first needs one, and would forget ours.
+    # Asked first: a thread of Python adopts the process's number on first use, which would overwrite ours.
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -89,13 +89,13 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:
-    """Refuses weights that are not exactly those of the network.
+    """Refuses weights whose tensors are not exactly those of the network.
 
     Args:
         path: the weight file.
-        missing: tensors of the network that the file has not.
-        unexpected: tensors of the file that the network has not.
-        misshapen: tensors of both, of different shapes.
+        missing: tensors of the network that the file lacks.
+        unexpected: tensors of the file that the network does not have.
+        misshapen: tensors of both, with different shapes.
 
     Raises:
         WeightsError: naming the tensors, unless there are none.
@@ -108,6 +108,6 @@ def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str],
             found.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
     if found:
         raise WeightsError(
-            f"{path} is not of the model asked for, or damaged ({'; '.join(found)}); check the model's name, or fetch "
+            f"{path} is damaged or belongs to another model ({'; '.join(found)}); check the model's name, or fetch "
             "or copy the file again."
         )

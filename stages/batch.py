@@ -1,9 +1,9 @@
-"""Many photos: what stands already, what is left to do, and one photo's work from listing to published scene.
+"""Many photos: which are done, which are left, and the work on one photo from listing to published scene.
 
-A photo is done when its published manifest says so, and the files are there that it names: the same content,
-configuration, weights and version, and no object missing. So nothing is remembered that could be wrong. Beside that, every
-try leaves its row in the store's folder (`.scenegen/batch/<name>.json`), which tells what failed and spares a finished
-photo's download, and to read its files again.
+A photo is done if its published manifest says so and the files that it names exist: the same content, configuration,
+weights and version, and no object missing. So there is no other record that could be wrong. In addition, every attempt
+leaves its row in the store's folder (`.scenegen/batch/<name>.json`). It tells what failed, and a finished photo need not
+be downloaded, nor its files read, again.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ ROWS = f"{STORE}/batch"
 OVERLAY = "overlay.png"
 THUMBNAIL_SIDE = 160
 LOOKS = 8
-"""Photos looked at side by side while the batch is compared with what stands."""
+"""Photos checked at once to see which are done."""
 
 
 class Job(Record):
-    """What a batch does to every photo."""
+    """What a batch does with every photo."""
 
     out: str
     """Folder or URL that gets one folder per photo."""
@@ -68,12 +68,12 @@ class Job(Record):
     """Revisions of the weights in use, by stage."""
     device: str = "auto"
     devices: tuple[str, ...] = ()
-    """Stages that need one run in a process on any of these that is free, as `stages.devices.process_devices` says."""
+    """Devices whose processes run the stages that need one, as `stages.devices.process_devices` decides."""
     cluster: str | None = None
-    """Address of the Ray cluster that makes the objects, if one does."""
+    """Address of the Ray cluster that makes the objects, if any."""
     offline: bool = False
     cache: str | None = None
-    """Where scenes are made whose `out` is a URL; by default in the user's cache."""
+    """Folder in which scenes are made if `out` is a URL; by default in the user's cache."""
 
 
 class Row(Record):
@@ -82,21 +82,21 @@ class Row(Record):
     image: Annotated[str, AfterValidator(redacted_url)]
     name: str
     state: Literal["complete", "partial", "failed", "missing", "skipped"]
-    """`partial`: an object failed, or none was found. `missing`: not tried yet, with this content and configuration.
-    `skipped`: no photo, by its name or kind."""
+    """`partial`: an object failed, or none was found. `missing`: not tried yet with this content and configuration.
+    `skipped`: not a photo, by its name or kind."""
     objects: int = 0
     failed_objects: int = 0
     silhouette_iou: float | None = None
     """Median over the objects."""
     seconds: float = 0.0
-    """Computing time of the scene's stages, whenever they ran; of a failed photo, wall time of its last try."""
+    """Computing time of the scene's stages, whenever they ran; for a failed photo, wall time of its last attempt."""
     output: Shown = ""
     """Folder or URL of the scene."""
     error: Shown = ""
     exit_code: int = EXIT_DONE
-    """What the main command would have ended with."""
+    """The exit code that the main command would have had."""
     transient: bool = False
-    """Whether it failed by a network or device that may be back soon."""
+    """Whether it failed because of a network or device that may be back soon."""
     config_sha256: str
     photo_sha256: str | None = None
     version: str | None = None
@@ -108,24 +108,24 @@ class Row(Record):
 
     @property
     def done(self) -> bool:
-        """Whether another run would come to nothing new."""
+        """Whether another run would give the same result."""
         return self.state in ("complete", "partial") and self.failed_objects == 0
 
 
 @dataclass(frozen=True)
 class Outlet:
-    """Where a job's scenes are made, and where they are published."""
+    """The folders in which a job's scenes are made and published."""
 
     local: Path
-    """Folder that scenes are made in, beside the store: the published one, or a cache of it."""
+    """Folder in which scenes are made, next to the store: the published one, or a cache of it."""
     store: Store
     folder: Folder
-    """What readers see."""
+    """The published folder."""
     remote: RemoteFolder | None
-    """`folder`, where it is not on this machine."""
+    """`folder`, if it is not on this machine."""
 
     def address(self, name: str) -> str:
-        """Path or URL of a scene, for people."""
+        """Path or URL of a scene, for display."""
         return str(self.local / name) if self.remote is None else self.remote.address(name)
 
 
@@ -149,10 +149,10 @@ def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) 
 
 
 def open_outlet(job: Job) -> Outlet:
-    """The outlet of `job`, after mending what killed runs have left on this machine.
+    """The outlet of `job`, after repairing what killed runs have left on this machine.
 
     Raises:
-        ResourceError: if something needs mending and the disk cannot be written.
+        ResourceError: if something needs repair and the disk cannot be written.
     """
     remote = RemoteFolder(job.out) if is_url(job.out) else None
     if remote is None:
@@ -170,7 +170,7 @@ def open_outlet(job: Job) -> Outlet:
 
 
 def standing(items: Sequence[Item], job: Job) -> tuple[Row, ...]:
-    """How every photo stands before anything is run, in the order of `items`. Local photos are hashed, none is decoded.
+    """The state of every photo before anything is run, in the order of `items`. Local photos are hashed, but not decoded.
 
     Raises:
         ResourceError: if the outputs cannot be reached.
@@ -186,10 +186,10 @@ def pending(
     """The photos that are left to do.
 
     Args:
-        items: of the batch.
-        rows: how each stands.
-        failed: those that were tried and failed, or lack an object.
-        missing: those that were not tried yet. With neither or both, all that are not done.
+        items: photos of the batch.
+        rows: state of each photo.
+        failed: choose those that failed or lack an object.
+        missing: choose those that have not been tried yet. With neither or both, all that are not done.
     """
     wanted = {"failed", "partial"} if failed and not missing else {"missing"} if missing and not failed else None
     return tuple(
@@ -202,7 +202,7 @@ def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | N
 
     Args:
         item: the photo.
-        job: what to do to it.
+        job: what to do with it.
         held: what is held while its stages run, such as a slot.
         watch: told what becomes of its stages.
     """
@@ -260,7 +260,7 @@ def run_items(
 ) -> Generator[Row, None, None]:
     """Runs the photos in killable processes, `workers` side by side, and yields their rows as they end.
 
-    A photo that takes longer than `timeout_s` is stopped, and has failed. One whose process dies is tried once more.
+    A photo that takes longer than `timeout_s` is stopped and fails. One whose process dies is tried once more.
     """
     task = functools.partial(_work_on, work=work, job=job)
     with contextlib.closing(run_in_children(items, task, workers, timeout_s)) as ends:
@@ -275,7 +275,7 @@ def run_items(
 
 
 def failed_row(item: Item, job: Job, error: str, code: int, seconds: float, digest: str | None) -> Row:
-    """The row of a photo that has failed; `digest` of its content, where that could be read."""
+    """The row of a photo that has failed; `digest` of its content, if that could be read."""
     return Row(
         image=item.image,
         name=item.name,
@@ -290,7 +290,7 @@ def failed_row(item: Item, job: Job, error: str, code: int, seconds: float, dige
 
 
 def skipped_rows(skipped: Sequence[Skipped], job: Job) -> tuple[Row, ...]:
-    """A row for everything the source names and nobody works on: files that are skipped, folders that cannot be read."""
+    """A row for everything in the source that is not worked on: skipped files and unreadable folders."""
     return tuple(
         Row(
             image=item.place,
@@ -305,13 +305,13 @@ def skipped_rows(skipped: Sequence[Skipped], job: Job) -> tuple[Row, ...]:
 
 
 def keep(row: Row, job: Job) -> None:
-    """Leaves a row for later runs. Where that fails, they look for themselves; the log says so."""
+    """Saves a row for later runs. If that fails, they check the scene themselves, and a warning says so."""
     try:
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
             outlet.folder.write(_row_name(row.name), row.model_dump_json(indent=1).encode())
     except ScenegenError as error:
-        logger.warning("%s: its row could not be kept: %s", row.name, error)
+        logger.warning("%s: cannot save its row: %s", row.name, error)
 
 
 def described(error: Exception) -> tuple[str, int]:
@@ -332,7 +332,7 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     last = _last_row(item, outlet)
     digest = None
     if not is_url(item.image):
-        with contextlib.suppress(InputError):  # running it will tell
+        with contextlib.suppress(InputError):  # running it reports the error
             digest, _ = input_digest(local_path(item.image))
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
@@ -357,7 +357,7 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
 
 
 def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.DEBUG) -> Row | None:
-    """The row of a photo whose scene is published, or None; `log` is the level at which damage to it is told."""
+    """The row of a photo whose scene is published, or None; `log` is the level at which damage to it is logged."""
     manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
     if (
         manifest is None
@@ -373,7 +373,7 @@ def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.
     if files is None or (
         files and (last is None or last.files != files) and not _are_whole(outlet, item.name, manifest)
     ):
-        logger.log(log, "%s: published files are gone or damaged; the scene is published again", item.name)
+        logger.log(log, "%s: published files are missing or damaged; publishing the scene again", item.name)
         return None
     row = _row(item, job, outlet, manifest).model_copy(update={"files": files})
     if last is None or last.files != files:
@@ -382,8 +382,8 @@ def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.
 
 
 def published_files(outlet: Outlet, name: str, manifest: Manifest) -> str | None:
-    """A text that changes whenever a file of a published scene does, None where one is gone or of another size. It is empty
-    where files are elsewhere: they are written whole, and only their sizes can be asked for."""
+    """A text that changes whenever a file of a published scene does; None if one is missing or of another size. It is empty
+    if files are elsewhere: they are written as a whole, and only their sizes can be queried."""
     if outlet.remote is not None:
         sizes = outlet.remote.sizes(name)
         return "" if all(sizes.get(file.name) == file.bytes for file in manifest.outputs) else None
@@ -404,7 +404,7 @@ def _are_whole(outlet: Outlet, name: str, manifest: Manifest) -> bool:
 
 
 def _same_config(made: Config, wanted: Config) -> bool:
-    """Whether a scene was made as wanted. Objects that were made anew by hand since then stay."""
+    """Whether a scene was made as configured. Objects that were regenerated since then are accepted."""
     if not wanted.objects:
         made = made.model_copy(update={"objects": {}})
     return made == wanted
@@ -439,10 +439,10 @@ def _row(item: Item, job: Job, outlet: Outlet, manifest: Manifest) -> Row:
 
 
 def deliver(outlet: Outlet, name: str) -> Manifest:
-    """Brings the scene that was made in `outlet.local` to its readers. Returns its manifest.
+    """Publishes the scene that was made in `outlet.local`. Returns its manifest.
 
     Raises:
-        TransientError: if they are elsewhere and cannot be reached.
+        TransientError: if the published folder is elsewhere and cannot be reached.
     """
     manifest = read_manifest(outlet.local / name)
     if outlet.remote is not None:
@@ -452,7 +452,7 @@ def deliver(outlet: Outlet, name: str) -> Manifest:
 
 def _upload(outlet: Outlet, remote: RemoteFolder, name: str, manifest: Manifest) -> None:
     """Publishes a scene to the URL: the old manifest goes first and the new one comes last, so that whoever finds a
-    manifest finds the files it names. The copy here goes."""
+    manifest finds the files it names. The local copy is removed."""
     folder = outlet.local / name
     text = (folder / MANIFEST).read_bytes()
     old = remote.read(f"{name}/{MANIFEST}")
@@ -478,7 +478,7 @@ def _published(content: bytes | None) -> Manifest | None:
 
 
 def _last_row(item: Item, outlet: Outlet) -> Row | None:
-    """What the last try of this very photo left."""
+    """The row that the last attempt at exactly this photo left."""
     content = outlet.folder.read(_row_name(item.name))
     try:
         row = None if content is None else Row.model_validate_json(content)
@@ -496,14 +496,14 @@ def _config_digest(job: Job) -> str:
 
 
 def thumbnail(png: bytes | None) -> str:
-    """A small JPEG of a PNG, as a data URI; empty where there is none or it cannot be read."""
+    """A small JPEG of a PNG, as a data URI; empty if there is none or it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(png or b""), formats=("PNG",)) as picture:
             small = picture.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        logger.warning("no thumbnail: %s", error)
+        logger.warning("cannot make a thumbnail: %s", error)
         return ""
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     buffer = io.BytesIO()

@@ -1,8 +1,7 @@
-"""The process a worker starts: takes one job after another from its parent, and answers each.
+"""The process that a worker starts: it takes one job after another from its parent and answers each.
 
-It lives as long as its parent wants it, so what a stage keeps in memory (the weights, above all) is there for the next
-job. What crosses the connection is pickled, between two processes of one program: records, settings and errors, never
-arrays.
+It lives as long as its parent wants, so what a stage keeps in memory (above all, the weights) is there for the next job.
+Messages between the two processes are pickled: records, settings and errors, never arrays.
 """
 
 from __future__ import annotations
@@ -35,15 +34,15 @@ from stages.slot import device_slot
 from stages.stage import Work
 
 IDLE_S = 2.0
-"""After so long without a job the slot goes to whoever wants it. Two runs on several cards would else wait for ever, each
+"""After so long without a job, the slot goes to whoever wants it. Otherwise two runs on several cards could wait forever, each
 for a card that the other one holds."""
 OOM_SCORE, OOM_FIRST = Path("/proc/self/oom_score_adj"), "500"
-"""Where Linux runs out of memory it kills this process and not its parent, which can try again."""
+"""If Linux runs out of memory, it kills this process and not its parent, which can try again."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a stage: what `Stage.run` gets, in pieces that can be sent."""
+    """One run of a stage: the arguments of `Stage.run`, in a form that can be sent."""
 
     run: Callable[..., Record]
     """Sent by its name: a function of a module."""
@@ -52,7 +51,7 @@ class Job:
     root: Path
     """Of the store."""
     runtime: Runtime
-    """Its device is replaced by the child's."""
+    """The child replaces its device."""
     folder: Path
     stage: str
     key: str
@@ -84,12 +83,12 @@ class Raised:
 
 @dataclass(frozen=True)
 class GaveWay:
-    """The child was idle, has left its device to another process, and ends. A job sent meanwhile was not begun."""
+    """The child was idle, left its device to another process, and ends. A job sent in the meantime was not begun."""
 
 
 @dataclass(frozen=True)
 class Busy:
-    """What the job is at."""
+    """What the job is doing."""
 
     detail: str
 
@@ -98,7 +97,7 @@ Message = Ready | Done | Raised | GaveWay | Busy | logging.LogRecord
 
 
 def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
-    """Works until the parent ends it, or ends itself, or until it is idle while another process waits for the device.
+    """Works until its parent ends, or ends it, or until it is idle while another process waits for the device.
 
     Args:
         handle: descriptor of this side of the connection. Standard input must be a pipe that the parent only holds.
@@ -146,12 +145,12 @@ def answer(message: bytes, device: str) -> Done | Raised:
 
 
 def raised(error: Exception) -> Raised:
-    """`error` as another process can have it, and judge it."""
+    """`error` in a form that can be sent, and what kind it is."""
     return Raised(portable(error), is_out_of_memory(error), is_device_failure(error))
 
 
 def portable(error: Exception) -> Exception:
-    """`error` as the parent can have it without importing what raised it, its traceback as a note.
+    """`error` in a form that the parent can read without importing what raised it, with its traceback as a note.
 
     Errors of scenegen and of Python keep their type. Any other becomes the nearest type of Python's that it derives
     from, with its own name in the message.
@@ -161,7 +160,7 @@ def portable(error: Exception) -> Exception:
     kind = next(kind for kind in type(error).__mro__ if kind.__module__ in known)
     arguments: tuple[Any, ...] = (text,)
     if kind is type(error):
-        # Unlike `args`, it has the file's name of an OSError.
+        # Unlike `args`, it includes the file name of an OSError.
         arguments = error.__reduce__()[1]  # type: ignore[assignment]
         if not all(isinstance(value, (str, bytes, int, float, NoneType)) for value in arguments):
             arguments = (str(error),)
@@ -174,7 +173,7 @@ def portable(error: Exception) -> Exception:
 
 
 def forward_logs(send: Callable[[logging.LogRecord], None], levels: Mapping[str, int]) -> None:
-    """Log records go to `send` and nowhere else, and say already what they are about."""
+    """Sends log records to `send` only, with what they are about already filled in."""
 
     class Forward(logging.handlers.QueueHandler):
         def enqueue(self, record: logging.LogRecord) -> None:

@@ -1,8 +1,7 @@
-"""The objects of a scene spread over a Ray cluster: one task an object, wherever a graphics card or a core is free.
+"""The objects of a scene spread over a Ray cluster: one task per object, wherever a graphics card or a core is free.
 
-Only the stages of objects go there. They need what they are given and leave what they make in the store, so every machine
-must see the same one: a shared disk under the same path, or a mirror in a bucket. scenegen must be installed on all, in
-the same version.
+Only the stages of objects run there. They read and write the store, so every machine must see the same one: a shared disk
+under the same path, or a mirror in a bucket. The same version of scenegen must be installed on all machines.
 """
 
 from __future__ import annotations
@@ -30,25 +29,27 @@ R = TypeVar("R", bound=Record)
 LOCAL = "local"
 """The address of a cluster that is started on this machine and ends with this process."""
 RETRIES = 1
-"""How often Ray tries a task again whose machine or process has died."""
+"""How often Ray retries a task whose machine or process has died."""
 
 
 def join_cluster(address: str) -> None:
-    """Connects this process to a cluster, unless it is already.
+    """Connects this process to a cluster, unless it is connected already.
 
     Args:
         address: `auto` for the one this machine belongs to, `ray://host:port`, `host:port`, or `LOCAL`.
 
     Raises:
-        WeightsError: where Ray is not installed.
-        TransientError: where the cluster does not answer.
+        WeightsError: if Ray is not installed.
+        TransientError: if the cluster does not answer.
     """
-    # Read when Ray is imported: nothing uses the network unasked.
+    # Ray reads these when it is imported. They keep it from using the network unasked.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError as error:
-        raise WeightsError("a Ray cluster needs Ray: pip install 'scenegen-3d[ray]'") from error
+        raise WeightsError(
+            "Ray is not installed, and a Ray cluster needs it: pip install 'scenegen-3d[ray]'"
+        ) from error
     if ray.is_initialized():
         return
     options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
@@ -58,7 +59,7 @@ def join_cluster(address: str) -> None:
         raise UsageError(f"`ray` is {address!r}: {error}; give auto, local, host:port or ray://host:port.") from error
     except (ConnectionError, RuntimeError) as error:
         raise TransientError(
-            f"the Ray cluster at {address} does not answer: {error}; start it (ray start --head)."
+            f"the Ray cluster at {address} does not answer: {error}; start it with `ray start --head`."
         ) from error
     logger.info("the Ray cluster has %s", _resources(ray.cluster_resources()))
 
@@ -66,13 +67,13 @@ def join_cluster(address: str) -> None:
 def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
     """`submit`, with the stages of objects run on the cluster that this process has joined.
 
-    A stage with weights takes a graphics card where the cluster has any, another one core. Its process stays for the
-    next, weights loaded. Out of memory, it is tried again with each higher `Runtime.economy`.
+    A stage with weights takes a graphics card if the cluster has any; other stages take one core. The process stays for
+    the next stage, with its weights loaded. If memory runs out, the stage is tried again at each higher `Runtime.economy`.
 
     Args:
         submit: starts the other stages.
-        store: as every machine sees it.
-        runtime: its device is what each machine finds.
+        store: the store that every machine sees.
+        runtime: where to compute; each machine chooses its device.
     """
     import ray
 
@@ -98,7 +99,7 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
 def attempt(
     stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
 ) -> Outcome[R] | Raised:
-    """`execute`, its error as another process can have it."""
+    """`execute`, with its error in a form that can be sent."""
     try:
         return execute(stage, inputs, config, store, runtime)
     except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
@@ -115,7 +116,7 @@ class _Remote(Generic[R]):
     reference: Any
 
     def result(self) -> Outcome[R]:
-        """Waits. Raises the stage's own error, CrashError where its machine was lost."""
+        """Waits. Raises the stage's own error, or CrashError if its machine was lost."""
         import ray
 
         reference, economy = self.reference, self.runtime.economy
@@ -127,7 +128,7 @@ class _Remote(Generic[R]):
                     answer = Raised(error, out_of_memory=True)
                 except ray.exceptions.RayError as error:
                     raise CrashError(
-                        f"{self.label}: lost on the cluster, {RETRIES + 1} times ({error}); run again."
+                        f"{self.label}: the cluster lost it {RETRIES + 1} times ({error}); run again."
                     ) from error
                 if isinstance(answer, Outcome):
                     logger.info("%s: %.1f s on the cluster%s", self.label, answer.seconds, ", found" * answer.cached)
@@ -136,12 +137,12 @@ class _Remote(Generic[R]):
                     raise answer.error
                 if economy == MAX_ECONOMY:
                     raise LimitError(
-                        f"{self.label}: out of memory on the cluster, also with less (economy {economy}): "
+                        f"{self.label}: out of memory on the cluster, even at economy {economy}: "
                         f"{answer.error}. Use a smaller model or fewer tokens, or larger machines."
                     ) from answer.error
                 economy += 1
                 logger.warning(
-                    "%s: out of memory (%s); trying once more with less (economy %d)",
+                    "%s: out of memory (%s); trying once more at economy %d",
                     self.label,
                     answer.error,
                     economy,

@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 OWN = (scenegen.__name__, stages.__name__)
 """The packages whose functions are followed one by one."""
 ALWAYS = ("scenegen.threads:one_blas_thread",)
-"""What is done around every stage and decides results too."""
+"""Code that runs around every stage and also affects results."""
 UNCOUNTED = (".py", ".pyc", ".safetensors", ".sha256")
-"""Files beside a module that are no data of it: weights are in the key by their own digests."""
+"""Files next to a module that are not its data: weights are in the key by their own digests."""
 PATIENCE = 5
 MODULE_NAME = re.compile(r"\b\w+(?:\.\w+)+")
 FILE_NAME = re.compile(r"\w[\w.-]*")
@@ -45,7 +45,7 @@ FILE_NAME = re.compile(r"\w[\w.-]*")
 
 @dataclass(frozen=True)
 class Code:
-    """What a stage's result depends on."""
+    """The code on which a stage's result depends."""
 
     digest: str
     """sha256 (hex)."""
@@ -54,7 +54,7 @@ class Code:
 
 
 def code_key(*functions: str) -> dict[str, object]:
-    """What the key of a stage says of its code, and of the packages that it uses.
+    """The part of a stage's key for its code and the packages that it uses.
 
     Args:
         functions: that make the result, each as `module:qualified.name`. Of one that is another package's, all of that
@@ -82,13 +82,13 @@ def _versions_of(modules: frozenset[str]) -> Mapping[str, str]:
 
 
 def _code(functions: tuple[str, ...]) -> Code | None:
-    """None, said once, where there are no sources to read."""
+    """None, logged once, if there are no sources to read."""
     with _looking:
         return _code_once(functions)
 
 
 _looking = threading.Lock()
-"""Trees are changed while they are searched."""
+"""Syntax trees are changed while they are searched."""
 
 
 @functools.cache
@@ -102,7 +102,7 @@ def _code_once(functions: tuple[str, ...]) -> Code | None:
     if not lacking:
         return _remembered(functions, places)
     logger.warning(
-        "%s: its sources are not installed, so results are kept by scenegen's version, %s, alone.",
+        "%s: its sources are not installed, so stored results depend on scenegen's version, %s, only.",
         " and ".join(lacking),
         scenegen.__version__,
     )
@@ -138,7 +138,7 @@ def _remembered(functions: tuple[str, ...], places: Mapping[str, Path]) -> Code:
         part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
-        logger.debug("the digest of the code is not remembered: %s", error)
+        logger.debug("could not remember the digest of the code: %s", error)
     return code
 
 
@@ -151,7 +151,7 @@ def _state(places: tuple[Path, ...]) -> str:
             for name in names:
                 if name.endswith(".pyc"):
                     continue
-                with contextlib.suppress(FileNotFoundError):  # somebody's temporary file
+                with contextlib.suppress(FileNotFoundError):  # a temporary file that is gone again
                     status = os.stat(f"{parent}/{name}")  # noqa: PTH116 (at every start: must be quick)
                     found.append(
                         (str(parent), name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -178,7 +178,7 @@ def module_files(places: Mapping[str, Path]) -> dict[str, Path]:
 
 
 class Sources:
-    """Modules that are looked into, each parsed when it is first reached.
+    """The modules to follow names into, each parsed when it is first reached.
 
     Args:
         files: by the modules' names.
@@ -216,7 +216,7 @@ class Module:
     defined: dict[str, list[Statement]] = field(default_factory=dict)
     """By name: the statements at the module's top that bind it."""
     imported: dict[str, tuple[str, str | None]] = field(default_factory=dict)
-    """By name: module and name in it, None where it is the module itself."""
+    """By name: module and name in it, None if it is the module itself."""
     executed: list[Statement] = field(default_factory=list)
     """Statements at the top that do more than to bind names."""
 
@@ -349,7 +349,7 @@ def _parse(name: str, path: Path) -> Module:
 def _tree(path: Path) -> ast.Module:
     content = path.read_bytes()
     for _ in range(PATIENCE):
-        # Python 3.11 fails where another thread, perhaps in an import, parses at the same time.
+        # Python 3.11 fails if another thread, perhaps in an import, parses at the same time.
         with contextlib.suppress(SystemError):
             return ast.parse(content)
     return ast.parse(content)
@@ -382,7 +382,7 @@ def _is_for_typing(node: ast.stmt) -> bool:
 
 
 class _Bare(ast.NodeTransformer):
-    """Removes docstrings, and annotations where nothing reads them: those of classes make fields."""
+    """Removes docstrings, and annotations that nothing reads: those of classes make fields."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
         self.generic_visit(node)

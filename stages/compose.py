@@ -1,4 +1,4 @@
-"""Compose: every object placed in one frame, scored against the photo, related to the others."""
+"""Compose: places every object in one frame, scores it against the photo, and relates it to the others."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def compose(
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
             warnings.append(
-                f"object {object_id} covers its mask poorly: silhouette IoU {score.silhouette_iou:.2f}; another seed may do "
-                f"better: scenegen regenerate OUT/{photo.name} --object {object_id}."
+                f"object {object_id} covers its mask poorly: its silhouette IoU is {score.silhouette_iou:.2f}; another seed may "
+                f"do better: scenegen regenerate OUT/{photo.name} --object {object_id}."
             )
     world_from_camera = np.array(layout.world_from_camera)
     in_world: dict[int, TexturedMesh] = {}
@@ -139,7 +139,7 @@ def compose(
 
 
 def _supporters_first(items: tuple[ObjectMesh, ...], layout: Layout) -> list[ObjectMesh]:
-    """By how many objects stand between each and the floor, then by id."""
+    """Sorted by the number of objects between each and the floor, then by id."""
     stands = support_graph((support.parent, support.child) for support in layout.supports)
     level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
     return sorted(items, key=lambda item: (level[item.id], item.id))
@@ -160,7 +160,11 @@ def _place(
     mask = ids == item.id
     fit = fit_scale(surface_depth(unit.vertices, unit.faces, layout.intrinsics, mask), z, mask)
     if fit is None:
-        return Failure(stage="compose", object=item.id, error="no depth is known where the object is seen")
+        return Failure(
+            stage="compose",
+            object=item.id,
+            error="no depth is known where the object is visible; give a depth map that covers it",
+        )
     contact = next(s for s in layout.supports if s.child == item.id)
     support = contact.parent if contact.parent in placed else FLOOR
     resting = contact.contact_share >= RESTING_SHARE
@@ -259,7 +263,7 @@ def _graph(
 
 
 def _relate_pairs(graph: nx.DiGraph, members: list[PlacedObject], in_world: dict[int, TexturedMesh]) -> None:
-    """Relates every two objects. Where some pairs fail, it is the fault of the object that is in most of them."""
+    """Relates all pairs of objects. If some fail, the object in most of them is blamed."""
     failed: Counter[int] = Counter()
     cause: Exception | None = None
     for a, b in itertools.combinations(members, 2):

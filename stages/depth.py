@@ -1,4 +1,4 @@
-"""Photo, Instances -> Depth: how far away everything is, and the camera that saw it."""
+"""Photo, Instances -> Depth: the depth of the photo, and its camera."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
 from stages.stage import Stage, Work
 
 USER_UNCERTAINTY = 0.01
-"""Relative error taken for depth the user gave: that of a good sensor."""
+"""Relative error assumed for depth that the user gave: that of a good sensor."""
 USER_RELIEF_ERROR = 0.01
 """Its error across an object, as a share of the object's width."""
 
@@ -30,7 +30,7 @@ GIVEN_CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Camera:
-    """The photo's camera, and where it comes from."""
+    """The photo's camera, and how it was found."""
 
     intrinsics: Intrinsics
     source: str

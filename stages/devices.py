@@ -15,17 +15,17 @@ from scenegen.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 DRIVERS = tuple(Path(path) for path in ("/dev/nvidiactl", "/dev/nvmap", "/dev/dxg", "/dev/kfd"))
-"""What the drivers of graphics cards put there on Linux: NVIDIA's, Jetson's, WSL's, AMD's."""
+"""Files that drivers of graphics cards create on Linux: NVIDIA's, Jetson's, WSL's, AMD's."""
 QUERY = "import torch; print(torch.cuda.device_count(), int(torch.backends.mps.is_available()))"
 QUERY_TIMEOUT_S = 60
 
 
 def devices(runtime: Runtime) -> list[str]:
     """Names of the devices that `runtime.device` stands for, one worker each: every CUDA device for `auto`, else mps,
-    else the CPU. A device that was named is not looked for.
+    else the CPU. A named device is not checked.
 
-    torch is asked in a process of its own, and only where there is a driver: it takes seconds to import, and a process
-    that has asked for CUDA keeps some memory of every card.
+    torch is asked in a separate process, and only if there is a driver: it takes seconds to import, and a process that
+    has asked for CUDA keeps some memory on every card.
     """
     if runtime.device == "cuda":
         return ["cuda:0"]
@@ -38,10 +38,10 @@ def devices(runtime: Runtime) -> list[str]:
 
 
 def require_device(runtime: Runtime) -> None:
-    """Fails for a named device this machine does not have. torch is asked only where there is a driver.
+    """Fails for a named device that this machine does not have. torch is asked only if there is a driver.
 
     Raises:
-        ResourceError: naming the device.
+        ResourceError: if the device is missing; the message names it.
     """
     kind, _, index = runtime.device.partition(":")
     if kind not in ("cuda", "mps"):
@@ -66,15 +66,15 @@ def _may_have(kind: str) -> bool:
 def process_devices(
     runtime: Runtime, weights: Mapping[str, Mapping[str, str]], isolate: bool, at_once: int
 ) -> tuple[str, ...]:
-    """The devices on which a run's stages get a process of their own, one for each object made at once; none where
-    threads of this process make them, as they do on the CPU, and on Windows always.
+    """The devices on which a run's stages get a process of their own, one for each object made at once; none if
+    threads of this process make them, as on the CPU, and always on Windows.
 
     A graphics card has one process: it keeps the weights, can be killed, and gives all its memory back then.
 
     Args:
         runtime: where to compute.
-        weights: those in use, by stage; without any, no graphics card has anything to do.
-        isolate: processes on the CPU as well.
+        weights: weights in use, by stage; without any, graphics cards are not used.
+        isolate: whether to use processes on the CPU too.
         at_once: objects made at once there.
 
     Raises:
@@ -99,5 +99,5 @@ def _ask_torch() -> tuple[int, bool]:
         cards, has_mps = done.stdout.split()
         return int(cards), has_mps == "1"
     except (subprocess.SubprocessError, ValueError) as error:
-        logger.warning("torch cannot list the devices of this machine (%s): the CPU is used", error)
+        logger.warning("torch cannot list the devices of this machine (%s); using the CPU", error)
         return 0, False

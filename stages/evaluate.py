@@ -1,6 +1,6 @@
-"""Evaluate: folders with ground truth made into scenes, and the scenes measured.
+"""Evaluate: makes scenes from folders with ground truth, and measures them.
 
-The measuring is done by stages too, so that a second run with the same settings finds everything in the store.
+Measurements are stages too, so that a second run with the same settings finds everything in the store.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class GivenTruth:
-    """What of the ground truth is given to the scenes."""
+    """Which ground truth is given to the scenes."""
 
     masks: bool = False
     depth: bool = False
-    """The true field of view goes with it."""
+    """The true field of view is given too."""
 
 
 def evaluate_scenes(
@@ -70,14 +70,14 @@ def evaluate_scenes(
 ) -> Evaluation:
     """Makes and measures every folder (layouts: `scenegen.evaluate.ground_truth`).
 
-    A rendered scene is made as a whole, published beside the store, and measured as a whole. Of a photo only masks, depth
-    and camera are made and measured, without help. What cannot be made is measured as nothing; the entry says why.
+    A rendered scene is made completely, published next to the store, and measured completely. For a photo only masks,
+    depth and camera are estimated and measured, without help. What cannot be made counts as nothing; the entry says why.
 
     Args:
         folders: from `find_folders`.
-        config: what to make the scenes with.
+        config: configuration of the scenes.
         settings: how to measure them; `matching` is decided here.
-        given: what of the truth the scenes get.
+        given: which truth the scenes get.
         store: of the results.
         runtime: where to compute.
         submit: starts a stage.
@@ -90,10 +90,10 @@ def evaluate_scenes(
         logger.info("%d of %d: %s", place, len(folders), folder)
         try:
             truth = read_truth(folder, store).model_copy(update={"name": name})
-            # Before minutes are spent on a scene that could not be measured.
+            # Read before minutes are spent on a scene that could not be measured.
             known = load_scene(truth, store.path) if truth.layout == "scene" else None
         except ScenegenError as error:
-            logger.error("%s: its ground truth is left out: %s", folder, error)
+            logger.error("%s: left out, because its ground truth cannot be used: %s", folder, error)
             entries.append(SceneEntry(name=name, layout=None, perception=None, scene=None, error=str(error)))
             continue
         try:
@@ -103,7 +103,10 @@ def evaluate_scenes(
                 entry, timing = _photo(truth, config, settings, submit)
         except Exception as error:  # one bad scene must not stop the others; it is logged and in the file
             logger.error(
-                "%s failed and counts as nothing: %s", folder, error, exc_info=logger.isEnabledFor(logging.DEBUG)
+                "%s: failed, and counts as an empty scene: %s",
+                folder,
+                error,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
             )
             entries.append(_nothing(truth, known, settings, store, f"{type(error).__name__}: {error}"))
         else:
@@ -150,10 +153,10 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
     )
     scores = measure_scene(made, load_scene(truth, work.read), config)
     if scores.alignment is None:
-        logger.warning("%s: too little is matched to align the scene; its aligned scores count as missing.", truth.name)
+        logger.warning("%s: too few pixels match to align the scene; its aligned scores count as missing.", truth.name)
     if scores.penetration.left_out:
         named = ", ".join(map(str, scores.penetration.left_out))
-        logger.warning("%s: penetration leaves out object(s) %s, which are not closed.", truth.name, named)
+        logger.warning("%s: object(s) %s are not closed and left out of penetration.", truth.name, named)
     return scores
 
 

@@ -45,7 +45,7 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
 
 
 def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
-    """The scene's meshes and numbers as the writers take them. Surfaces are moved from the camera to the world frame."""
+    """The scene's meshes and numbers in the form of the writers. Surfaces are moved from the camera to the world frame."""
     world_from_camera = np.array(scene.world_from_camera)
     return PartScene(
         objects=tuple(
@@ -71,7 +71,7 @@ def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
 
 
 def object_facts(placed: PlacedObject) -> dict[str, Fact]:
-    """What is written beside an object; a score that is not known is left out."""
+    """The facts written with an object; unknown scores are left out."""
     facts: dict[str, Fact | None] = {
         "id": placed.id,
         "label_confidence": placed.label_confidence,
@@ -87,7 +87,7 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
 
 
 def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
-    """How a scene that was read back differs from the one that was written, in what it holds."""
+    """How the content of a scene that was read back differs from the one that was written."""
     wanted = prepared(wanted)
     findings = []
     for group in ("objects", "background"):

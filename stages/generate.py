@@ -34,10 +34,10 @@ def generate(
     """Object `object_id`: cropped, generated, unwrapped, baked.
 
     Raises:
-        InputError: where the object shows too little to make anything of.
-        WeightsError: where the generator's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
-        ValueError: where the generator makes a mesh that cannot be an object.
+        InputError: if too little of the object is visible.
+        WeightsError: if the generator's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
+        ValueError: if the generator's mesh cannot be an object.
     """
     mask = read_png(work.read(instances.masks)) == object_id
     z = np.load(work.read(depth.depth))
@@ -76,7 +76,7 @@ def object_view(
     relief_error: float,
     largest: int,
 ) -> ObjectView:
-    """The object that `mask` shows, through its crop camera, at about the photo's own resolution, at most `largest`."""
+    """The object in `mask` seen through its crop camera, at about the photo's resolution, but at most `largest`."""
     extent = max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
     size = int(np.clip(2 * round(0.55 * extent), SMALLEST_CROP, largest))
     crop = crop_camera(camera, mask, size)

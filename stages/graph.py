@@ -68,8 +68,8 @@ class SceneRun:
 def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | None = None) -> SceneRun:
     """Runs every stage for one photo.
 
-    An object that fails is left out and named in `Scene.failures`; `scenegen.faults` says which failures are an object's and
-    which end the photo, as those of all other stages do.
+    An object that fails is left out and named in `Scene.failures`; `scenegen.faults` decides which failures are an object's
+    and which end the photo, as those of all other stages do.
 
     Args:
         source: what the user gave, in the store.
@@ -134,7 +134,7 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
 
 
 def _left_out(stage: str, object_id: int, error: BaseException) -> Failure:
-    """Says in the log that the object is left out: with a traceback, unless the error is one that scenegen has words for."""
+    """Logs that the object is left out, with a traceback unless the error is scenegen's own."""
     traceback = not isinstance(error, ScenegenError) or logger.isEnabledFor(logging.DEBUG)
     text = described(error)
     logger.error("object %d failed and is left out: %s", object_id, text, exc_info=error if traceback else None)
@@ -142,8 +142,8 @@ def _left_out(stage: str, object_id: int, error: BaseException) -> Failure:
 
 
 def _without(made: Objects, stage: Stage[Any], error: ObjectError) -> Objects:
-    """`made` without the object that `stage` cannot go on with. What has failed is not in the store, so that the next run
-    tries the object again.
+    """`made` without the object that `stage` cannot handle. The failure is not stored, so that the next run tries the object
+    again.
 
     Raises:
         ObjectError: `error` itself, if there is no such object.

@@ -30,7 +30,7 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
     behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
-    # Objects leave a rim of mixed pixels around their masks; paint it out with them.
+    # Objects leave a rim of mixed pixels around their masks, which is painted out with them.
     rim = max(2, round(0.006 * max(ids.shape)))
     clean = inpainted(image, ndimage.binary_dilation(ids != BACKGROUND, iterations=rim))
     surfaces = []

@@ -30,7 +30,7 @@ class Ended(Generic[T, R]):
 
     task: T
     result: R | None
-    """None where the task has none, for the `reason`."""
+    """None if the task failed, for the `reason`."""
     reason: str
     seconds: float
     """Wall time of the last attempt."""
@@ -45,15 +45,15 @@ def run_in_children(
 ) -> Generator[Ended[T, R], None, None]:
     """Runs `work` on every task, in at most `workers` processes, and yields each as it ends.
 
-    A child that exceeds the time is killed, with all it has started, and its task has ended. A child that dies has its
-    task tried again, `retries` times. Either is replaced. When the generator is closed, or an error such as
-    KeyboardInterrupt passes through it, every child is killed; so it is when this process ends, however it ends.
+    A child that exceeds the time is killed with all it has started, and its task has failed. If a child dies, its task is
+    tried again, `retries` times. Either child is replaced. Every child is killed when the generator is closed, when an
+    error such as KeyboardInterrupt passes through it, and when this process ends, however it ends.
 
     Log records of the children go to this process's loggers while the generator runs.
 
     Args:
-        tasks: taken one by one, as children are free.
-        work: must be importable by its name, and not raise: a child that does dies.
+        tasks: taken one by one, as children become free.
+        work: must be importable by its name, and must not raise: that ends the child.
         workers: how many children.
         timeout_s: for one task, in seconds.
         retries: how often a task is tried again after its child died.
@@ -117,7 +117,7 @@ def _memory(end: Died) -> str:
 
 
 def _living(idle: list[_Child]) -> _Child | None:
-    """Takes a child that waits for work, if there is one; those that have died meanwhile are cleared away."""
+    """Takes a child that waits for work, if there is one; those that have died in the meantime are removed."""
     while idle:
         child = idle.pop()
         if child.alive():
@@ -144,12 +144,12 @@ class _Child:
         theirs.close()
 
     def give(self, task: object) -> None:
-        # A child that has died is noticed by its end, not here.
+        # A dead child is noticed by its sentinel, not here.
         with contextlib.suppress(OSError):
             self.connection.send(task)
 
     def answer(self) -> tuple[Any] | None:
-        """The result in a tuple, or None where there is none yet, or never will be. Logs what has come before it."""
+        """The result in a tuple, or None if there is none yet, or never will be. Logs the records that came before it."""
         with contextlib.suppress(EOFError, OSError):
             while self.connection.poll():
                 message = self.connection.recv()
@@ -175,7 +175,7 @@ class _Child:
 
 
 def _serve(connection: Connection[Any, Any], work: Callable[[Any], Any], levels: Mapping[str, int]) -> None:
-    """The child: works on what it is given until its parent is gone."""
+    """The child: works on its tasks until its parent is gone."""
     lead_group()
     parent = multiprocessing.parent_process()
     assert parent is not None

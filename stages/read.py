@@ -1,4 +1,4 @@
-"""Reads the photo, and the masks and depth where the user gave them, into records at working size."""
+"""Reads the photo, and masks and depth if the user gave them, into records at working size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
     """Decodes what `source` names, in a child process.
 
     Raises:
-        InputError: for a file that cannot be used; the message says which, and why.
+        InputError: if a file cannot be used; the message says which one, and why.
     """
     decoded = decode(
         Request(

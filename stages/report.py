@@ -39,25 +39,25 @@ def report(
     config: ReportConfig,
     work: Work,
 ) -> Report:
-    """`report.html`, with `masks.png`, `depth.npy`, `overlay.png` and `side.png` beside it.
+    """`report.html`, and next to it `masks.png`, `depth.npy`, `overlay.png` and `side.png`.
 
     Overlay, comparison and side view are rendered from `scene.glb` as it was exported, through the camera it holds. The
-    silhouettes are measured there again; where they differ from the scene's scores, page and log say so.
+    silhouettes are measured there again; if they differ from the scene's scores, page and log say so.
 
     Raises:
-        ExportError: if the export holds no readable `scene.glb`, or its objects are not those of the scene.
+        ExportError: if the export has no readable `scene.glb`, or its objects are not those of the scene.
     """
     glb = next((file for name, file in export.files if name == GLB), None)
     if glb is None:
         names = ", ".join(name for name, _ in export.files) or "nothing"
-        raise ExportError(f"`export` holds {names}; it must hold {GLB}, which the report looks at.")
+        raise ExportError(f"`export` holds {names}; it must hold {GLB}, which the report shows.")
     exported = read_glb(work.read(glb))
     image, ids = read_png(work.read(photo.image)), read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth), allow_pickle=False)
 
     if sorted(part.name for part in exported.objects) != sorted(item.name for item in scene.objects):
         raise ExportError(
-            f"{GLB} holds the objects {sorted(part.name for part in exported.objects)}; "
+            f"{GLB} holds the objects {sorted(part.name for part in exported.objects)}, but "
             f"the scene has {sorted(item.name for item in scene.objects)}."
         )
     camera_from_world = np.linalg.inv(exported.world_from_camera)

@@ -43,7 +43,7 @@ R = TypeVar("R", bound=Record)
 
 
 class Result(Record):
-    """What became of one photo."""
+    """The result for one photo."""
 
     folder: str
     """The published folder."""
@@ -54,11 +54,11 @@ class Result(Record):
 
 
 def open_store(out: Path) -> Store:
-    """The store of output folder `out`, after mending what killed runs have left there.
+    """The store of output folder `out`, after repairing what killed runs have left there.
 
     Raises:
         UsageError: if there can be no scene in such a folder.
-        ResourceError: if something needs mending and the disk cannot be written.
+        ResourceError: if something needs repair and the disk cannot be written.
     """
     check_path(out)
     store = Store(out / STORE)
@@ -98,12 +98,12 @@ def _given(inputs: Inputs) -> Given:
 def regenerate(
     folder: Path, object_id: int, seed: int | None, store: Store, runtime: Runtime, submit: Submit
 ) -> Result:
-    """Makes one object of a published scene anew; the others stay where and as they are.
+    """Makes one object of a published scene again; the others stay as they are, where they are.
 
     Args:
         folder: the published folder; the store lies beside it.
-        object_id: the object to make anew, also one that had failed.
-        seed: its new seed; None takes the one after its last.
+        object_id: the object to make again, which may be one that failed.
+        seed: its new seed; None takes the next after its last one.
         store: of the output folder that `folder` lies in.
         runtime: where to compute.
         submit: starts a stage.
@@ -167,7 +167,7 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
     for stage, backend in sorted({(entry.stage, entry.backend) for entry in manifest.stages if entry.backend}):
         logger.info("%s used %s", stage, backend)
     if not publish(store, target, files, manifest):
-        logger.info("%s: is up to date", target)
+        logger.info("%s is up to date", target)
     ious = [placed.scores.silhouette_iou for placed in scene.objects]
     return Result(
         folder=str(target),
@@ -234,5 +234,5 @@ def _is_stored(artifact: Artifact, store: Store) -> bool:
 
 
 def _file_name(path: Path) -> str:
-    """Name of a file as text that can be written anywhere: bytes that are no text become question marks."""
+    """Name of a file as text that can be written anywhere: bytes that are not text become question marks."""
     return path.name.encode("utf-8", "replace").decode()

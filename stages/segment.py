@@ -20,29 +20,29 @@ from scenegen.remarks import note
 from stages.stage import Stage, Work
 
 MIN_USER_AREA = 64
-"""Smallest object that the user has drawn or pointed at, in pixels: less has no shape."""
+"""Smallest object, in pixels, that the user can draw or point at: smaller ones have no shape."""
 
 NAMED_IDS = 10
 """How many dropped objects a warning names."""
 
 NOTHING_FOUND = (
-    "no object was found: the scene holds its background only; give --masks, or try another segmenter, "
+    "no object was found, so the scene has a background only; give --masks, or try another segmenter, "
     "for example with --preset pixal3d."
 )
 
 
 def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     """The objects of the photo: from the user's masks, else those the prompts point at, else its alpha channel, else the
-    configured segmenter. Where there are prompts, there is nothing but their objects.
+    configured segmenter. If there are prompts, only their objects are found.
 
     Masks that the user has named keep their names; a segmenter that can name objects names the others.
 
     Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks
     and tiny holes. What is dropped is unknown, not background. Ids of the user's masks stay as they are; all others become
-    1..n. A photo without objects is no error: `items` is then empty, and a warning says so.
+    1..n. A photo without objects is not an error: `items` is then empty, and a warning says so.
 
     Raises:
-        UsageError: for prompts beside masks, or outside the photo.
+        UsageError: if there are both prompts and masks, or a prompt lies outside the photo.
         ScenegenError: from the segmenter.
     """
     prompts = _prompts(photo, config)
@@ -91,13 +91,13 @@ def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
     """What the configuration points at, in pixels at working size.
 
     Raises:
-        UsageError: for prompts beside masks, or outside the photo.
+        UsageError: if there are both prompts and masks, or a prompt lies outside the photo.
     """
     given = photo.original_width, photo.original_height
     prompts = configured_prompts(*config.prompts, given)
     if prompts and photo.masks is not None:
         raise UsageError(
-            "`segment.boxes` and `segment.points` ask for objects, and the photo comes with masks of its own; give prompts "
+            "`segment.boxes` and `segment.points` ask for objects, but the photo has masks of its own; give either prompts "
             "or masks."
         )
     return tuple(prompt.scaled(photo.width / given[0], photo.height / given[1]) for prompt in prompts)
@@ -123,7 +123,7 @@ def _certain(
     config: SegmentConfig,
     work: Work,
 ) -> Segmentation:
-    """Objects somebody has drawn; `given` are their names by id, empty where nobody says."""
+    """Objects that were drawn; `given` are their names by id, which may be empty."""
     numbers = object_ids(ids)
     labels: dict[int, tuple[str, float | None]] = {
         number: (label, None) for number, label in enumerate(given, start=1) if label

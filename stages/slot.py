@@ -55,10 +55,10 @@ def device_slot(*devices: str, cpu_slots: int | None = None) -> Iterator[Slot]:
 
     Args:
         devices: `cpu`, `cuda`, `cuda:N` or `mps`; the first that is free is taken.
-        cpu_slots: how many processes may compute on the CPU at once; None asks SCENEGEN_CPU_SLOTS, else one per core.
+        cpu_slots: how many processes may compute on the CPU at once; None means SCENEGEN_CPU_SLOTS, else one per core.
 
     Raises:
-        UsageError: for another device, or a number of slots below 1.
+        UsageError: if a device has another name, or the number of slots is below 1.
         ResourceError: if the lock file cannot be opened.
     """
     with contextlib.ExitStack() as stack:
@@ -102,7 +102,7 @@ def _lock_files(device: str, cpu_slots: int | None) -> list[Path]:
     else:
         names = ["mps"]
     with warnings.catch_warnings():
-        # platformdirs warns where the system has no runtime folder; its substitute will do.
+        # platformdirs warns if the system has no runtime folder; its substitute will do.
         warnings.simplefilter("ignore")
         folder = user_runtime_path("scenegen")
     return [folder / f"{name}.lock" for name in names]
@@ -119,7 +119,7 @@ def _cpu_slots(given: int | None) -> int:
 
 
 def _card(index: int) -> str:
-    """Name of card `index` of this process that means the same card to every process with the same way of naming."""
+    """Name of card `index` of this process, the same for every process that names its cards in the same way."""
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     return re.sub(r"[^\w-]", "-", visible[index]) if index < len(visible) else str(index)
 
@@ -130,12 +130,12 @@ def _opened(path: Path) -> IO[str]:
         return path.open("a+", encoding="ascii")
     except OSError as error:
         raise ResourceError(
-            f"the lock file {path} cannot be opened: {error.strerror}; set XDG_RUNTIME_DIR to a folder you may write to."
+            f"the lock file {path} cannot be opened: {error.strerror}; set XDG_RUNTIME_DIR to a folder that you may write to."
         ) from error
 
 
 def _first_free(files: Sequence[IO[str]]) -> int | None:
-    """Place of the first of `files` that no other process has locked, now locked; None where all are."""
+    """Place of the first of `files` that no other process has locked, now locked; None if all are."""
     for place, file in enumerate(files):
         if try_lock(file):
             return place
@@ -143,7 +143,7 @@ def _first_free(files: Sequence[IO[str]]) -> int | None:
 
 
 def _holders(files: Sequence[IO[str]]) -> str:
-    """Who holds the slots, as they wrote it themselves."""
+    """The processes that hold the slots, as they wrote it themselves."""
     pids = []
     for file in files:
         file.seek(0)

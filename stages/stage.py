@@ -1,4 +1,4 @@
-"""What a stage is, and how one runs against the store."""
+"""Stages, and how they run against the store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage may touch besides its inputs: the store to read from, its own new folder to write to."""
+    """What a stage may use besides its inputs: the store to read from, and its own new folder to write to."""
 
     store: Store
     runtime: Runtime
@@ -43,7 +43,7 @@ class Work:
         return self.store.path(artifact)
 
     def write(self, name: str) -> Path:
-        """Path for an output file of this stage; folders are made on the way."""
+        """Path for an output file of this stage; missing folders are created."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -58,7 +58,7 @@ class Work:
 
 @functools.cache
 def _schema(record: type[Record]) -> Any:
-    """The form of a stage's record, with which its key must change; not what it says about it."""
+    """The form of a stage's record, without its descriptions. If it changes, the key must change."""
     return _without_words(record.model_json_schema())
 
 
@@ -83,7 +83,7 @@ def no_backends(config: Any) -> tuple[Chosen[Any], ...]:
 
 @dataclass(frozen=True)
 class Stage(Generic[R]):
-    """A function from records to a record, with what its key is made of.
+    """A function from records to a record, and what its key is made from.
 
     `run(*inputs, config, work)` must depend on nothing else, and write only through `work`.
     """
@@ -104,7 +104,7 @@ class Stage(Generic[R]):
         return {name: revision for chosen in self.backends(config) for name, revision in chosen.weights().items()}
 
     def key(self, inputs: tuple[Record | int, ...], config: Settings, weights: Mapping[str, str] | None = None) -> str:
-        """sha256 over everything that decides the result. `weights` are looked up unless the caller has them already."""
+        """sha256 of everything that determines the result. `weights` are looked up unless the caller gives them."""
         backends = [chosen.backend for chosen in self.backends(config)]
         return digest_json(
             {
@@ -126,13 +126,13 @@ def function_name(function: Callable[..., Any]) -> str:
 
 @dataclass(frozen=True)
 class Outcome(Generic[R]):
-    """A stage's record, and how it came about."""
+    """A stage's record, and how it was made."""
 
     record: R
     stage: str
     key: str
     seconds: float
-    """Wall time of the execution, also when it happened in an earlier run."""
+    """Wall time of the execution, which may have been in an earlier run."""
     cached: bool
     weights: Mapping[str, str]
     """Name and revision of the weights it was computed with."""
@@ -187,7 +187,7 @@ def execute(
         try:
             record = stage.record.model_validate(entry.record)
         except ValidationError:
-            store.discard(stage.name, key, "its record is of another form")
+            store.discard(stage.name, key, "its record has another form")
             return None
         logger.debug("%s: found %s", stage.name, key[:12])
         return Outcome(record, stage.name, key, entry.seconds, cached=True, weights=weights)

@@ -1,4 +1,4 @@
-"""The table at the end of a batch: as CSV and JSON for programs, as a page for people."""
+"""The table at the end of a batch: CSV and JSON for programs, and a page for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.batch import Row
 CSV, HTML, JSON = TABLES
 COLUMNS = ("image", "state", "objects", "silhouette IoU", "seconds", "output", "error")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the start of a formula."""
+"""Characters that a spreadsheet takes for the start of a formula."""
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -53,7 +53,7 @@ def write_table(rows: Sequence[Row], folder: Folder) -> None:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """How many photos came out how."""
+    """How many photos are in which state, as text."""
     counts = Counter(row.state for row in rows)
     parts = [f"{counts[state]} {state}" for state in ("complete", "partial", "failed", "missing") if counts[state]]
     photos = len(rows) - counts["skipped"]
@@ -77,7 +77,7 @@ def json_table(rows: Sequence[Row]) -> str:
 
 
 def html_table(rows: Sequence[Row]) -> str:
-    """One page that needs nothing but itself; its links lead to the reports beside it."""
+    """One self-contained page; its links lead to the reports next to it."""
     return _writable(
         PAGE.format(
             summary=escape(summary(rows)),
@@ -108,5 +108,5 @@ def _inert(text: str) -> str:
 
 
 def _writable(text: str) -> str:
-    """File names may hold bytes that are no text; they become question marks."""
+    """The text for a file, in which bytes of file names that are not text become question marks."""
     return text.encode("utf-8", "replace").decode()

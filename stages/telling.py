@@ -1,4 +1,4 @@
-"""What the stages of one photo remark, in the log: once, in every run, wherever and whenever they were computed."""
+"""Logs the remarks of one photo's stages, each once, in every run, wherever and whenever they were computed."""
 
 from __future__ import annotations
 

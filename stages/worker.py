@@ -1,7 +1,7 @@
 """Stages in a process of their own that keeps its weights loaded: one worker, and one such process, per device.
 
-The process can be killed at any moment, and is: when a job takes too long, when it needs too much memory, when this
-process ends. The store stays with the caller, so nothing half-written can be found there.
+The process can be killed at any moment, and is killed when a job takes too long or needs too much memory, and when this
+process ends. The store stays with the caller, so it never contains anything half-written.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ sys.path[:] = given.pop("path")
 from stages.child import serve
 serve(**given)
 """
-"""A fresh interpreter, as CUDA needs it. Unlike `multiprocessing`'s it does not run the caller's main module again."""
+"""A fresh interpreter, as CUDA needs it. Unlike `multiprocessing`'s, it does not run the caller's main module again."""
 STDERR = 2
 GRACE_S = 5.0
-"""How long a process that has left its connection may take to end."""
+"""How long a process may take to end after closing its connection."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DeviceWorker:
     The child holds the device's slot (`stages.slot`) as long as it lives: until it is killed, or has nothing to do while
     another process waits for the slot. After a crash, or an error that leaves the device unusable in that process, the job
     is tried once more in a new child; out of memory, once more with each higher `Runtime.economy`. A child that the system
-    has killed to get memory counts as that.
+    has killed to free memory counts as out of memory.
 
     Its log records go to this process's loggers, in the thread that called `run`, with the attributes `image`, `stage`
     and `object_id`. Its standard output goes to standard error.
@@ -79,14 +79,14 @@ class DeviceWorker:
     Args:
         device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's. Of several, each child takes the first that
             no other process uses.
-        timeout_s: a job that takes longer is stopped, and fails. Loading weights counts, waiting for the slot does not.
-        max_jobs: after so many jobs the child makes room for a fresh one, against memory that leaks or fragments.
+        timeout_s: a job that takes longer is stopped and fails. Loading weights counts; waiting for the slot does not.
+        max_jobs: after so many jobs the child is replaced, against memory that leaks or fragments.
     """
 
     def __init__(self, *device: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
         self._devices = device
         self.device = ", ".join(device)
-        """Where the jobs of the child run; all that it may run on, while there is no child."""
+        """The device of the child; while there is no child, all that it may use."""
         self._timeout_s = timeout_s
         self._max_jobs = max_jobs
         self._child: Child | None = None
@@ -98,7 +98,7 @@ class DeviceWorker:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, None where there is none."""
+        """Process id of the child, None if there is none."""
         child = self._child
         return None if child is None else child.process.pid
 
@@ -112,19 +112,19 @@ class DeviceWorker:
     ) -> R:
         """What `stage.run(*inputs, config=config, work=work)` returns or raises. Callers wait for one another.
 
-        An error that is neither scenegen's nor Python's comes as the nearest type of Python's. The child's traceback is
-        a note of every error.
+        An error that is neither scenegen's nor Python's becomes the nearest type of Python's. Every error has the child's
+        traceback as a note.
 
         Raises:
-            TypeError: if `stage.run` is no function of a module, or returns another record than the stage's.
-            LimitError: if the job took too long, or failed also with the least memory it can do with.
-            CrashError: if its process died twice, or could not use the device any more.
+            TypeError: if `stage.run` is not a function of a module, or returns another record than the stage's.
+            LimitError: if the job took too long, or failed even with the least memory that it can use.
+            CrashError: if its process died twice, or could no longer use the device.
             TransientError: if the device is lost.
             concurrent.futures.CancelledError: if the worker was killed.
         """
         for record in inputs:
             for artifact in artifacts(record):
-                # The child has no mirror: what is only there comes here first.
+                # The child has no mirror: files that are only there are fetched first.
                 work.read(artifact)
         label = stage.name if object_id is None else f"{stage.name} {object_id}"
         image = next((value.name for value in inputs if isinstance(value, (Photo, Source))), None)
@@ -153,7 +153,7 @@ class DeviceWorker:
         raise error from (reply.error if isinstance(reply, Raised) else None)
 
     def kill(self) -> None:
-        """Ends the child, and all it has started, at once. The job at hand and every later one are cancelled."""
+        """Ends the child, and all it has started, immediately. The current job and every later one are cancelled."""
         with self._state:
             self._killed = True
             if self._child is not None:
@@ -173,7 +173,7 @@ class DeviceWorker:
             message = pickle.dumps(job)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
-                f"stage {job.stage} cannot run in a worker, its `run` must be a module's: {error}"
+                f"stage {job.stage} cannot run in a worker: {error}; its `run` must be a function of a module."
             ) from error
         lasts, self._oom_kills = False, oom_kills()
         try:
@@ -191,12 +191,12 @@ class DeviceWorker:
                 "or make it smaller."
             ) from error
         finally:
-            # Also after an interruption: an answer that comes late must not be taken for that of the next job.
+            # Even after an interruption: a late answer must not be taken for that of the next job.
             if not lasts:
                 self._stop()
 
     def _exchange(self, message: bytes, context: Mapping[str, object]) -> Answer:
-        """Sends a job to the child, a new one where there is none, and returns its answer. Raises TimeoutError."""
+        """Sends a job to the child, a new one if there is none, and returns its answer. Raises TimeoutError."""
         child = self._child
         if child is None:
             child = self._start()
@@ -205,7 +205,7 @@ class DeviceWorker:
             if not isinstance(greeting, Ready):
                 return greeting
             self.device = greeting.device
-        # Where the child has left, what it said last is still to be read.
+        # If the child has ended, its last message is still to be read.
         with contextlib.suppress(ConnectionError):
             child.connection.send_bytes(message)
         return self._receive(child, context, self._timeout_s)
@@ -213,7 +213,7 @@ class DeviceWorker:
     def _start(self) -> Child:
         if sys.platform == "win32":
             raise ResourceError(
-                "stages cannot run in processes of their own on Windows, which does not hand a connection on to them; "
+                "stages cannot run in processes of their own on Windows, which cannot pass them a connection; "
                 "run without --isolate."
             )
         ours, theirs = Pipe()
@@ -230,7 +230,7 @@ class DeviceWorker:
             return self._child
 
     def _receive(self, child: Child, context: Mapping[str, object], timeout_s: float | None) -> Answer:
-        """The child's next answer; its log records, and what it is at, are passed on meanwhile. Raises TimeoutError."""
+        """The child's next answer; until then its log records and its progress are passed on. Raises TimeoutError."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         try:
             while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
@@ -246,7 +246,7 @@ class DeviceWorker:
         raise TimeoutError
 
     def _mourn(self, child: Child) -> Died:
-        """Why `child` has left its connection."""
+        """Why `child` has closed its connection."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(GRACE_S)
         code = _end(child)
@@ -273,8 +273,8 @@ def device_workers(
 ) -> Iterator[LifoQueue[DeviceWorker]]:
     """A worker for each device of `names`, idle, until the block ends; then they are killed.
 
-    Who takes a worker out of the queue has its device, and puts it back. The last one back is the first one out: what
-    it needs is loaded already.
+    Whoever takes a worker out of the queue has its device, and puts it back. The last one back is the first one out,
+    since its weights are loaded already.
     """
     workers = [DeviceWorker(name, timeout_s=timeout_s, max_jobs=max_jobs) for name in names]
     idle: LifoQueue[DeviceWorker] = LifoQueue()
@@ -288,8 +288,7 @@ def device_workers(
 
 
 def _retry(reply: Raised | Died, job: Job, crashed: bool) -> Job | None:
-    """The job as it is to be tried once more, None where that would not help: it has `crashed` before, or is as small
-    as can be."""
+    """The job to try next, None if that would not help: it has `crashed` before, or already uses the least memory."""
     if reply.out_of_memory and job.runtime.economy < MAX_ECONOMY:
         return replace(job, runtime=replace(job.runtime, economy=job.runtime.economy + 1))
     return job if _is_spent(reply) and not reply.out_of_memory and not crashed else None
@@ -311,12 +310,12 @@ def _end(child: Child) -> int:
     try:
         return child.process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
-        logger.warning("process %d cannot be killed: its driver hangs; it is left behind", child.process.pid)
+        logger.warning("process %d cannot be killed, because its driver hangs; leaving it behind", child.process.pid)
         return KILLED
 
 
 def _empty(folder: Path) -> None:
-    """Removes what is in `folder`."""
+    """Removes the content of `folder`."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -332,7 +331,7 @@ def _cause(reply: Raised | Died) -> str:
 
 def _economy(job: Job) -> str:
     level = job.runtime.economy
-    return f"also with less memory (economy {level})" if level else "twice"
+    return f"even with less memory (economy {level})" if level else "twice"
 
 
 def _fix(reply: Raised | Died) -> str:

@@ -20,7 +20,7 @@ from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request
 from scenegen.remarks import note
 from scenegen.system.limits import limit_process
 
-# Three times as fast as the default, for a few per cent of size.
+# Three times as fast as the default, for files that are a few per cent larger.
 COMPRESS_LEVEL = 1
 
 
@@ -28,13 +28,13 @@ def main() -> None:
     """Answers one request.
 
     The answer is `{"decoded": ...}`, `{"refused": message}` for a bad file, or `{"system": [errno, reason, path]}`
-    where the system would not read or write. Anything else ends the process with a code that is not 0.
+    if the system could not read or write. Anything else ends the process with a code other than 0.
     """
     # Some decoders print to stdout (OpenEXR does). They get stderr; the answer keeps the pipe to itself.
     pipe = os.dup(1)
     os.dup2(2, 1)
     request = Request(**json.load(sys.stdin))
-    # The parent keeps the time too; the CPU limit ends a child whose parent was killed.
+    # The parent watches the time too; the CPU limit ends a child whose parent was killed.
     missing = limit_process(math.ceil(request.timeout_s) + 1, request.max_memory_mb * 2**20)
     refuse_bombs(request.max_pixels)
     with os.fdopen(pipe, "w", encoding="utf-8") as stdout:
@@ -72,7 +72,7 @@ def decode(request: Request) -> Decoded:
     """Decodes and writes everything `request` names.
 
     Raises:
-        InputError: for a file that cannot be used.
+        InputError: if a file cannot be used.
     """
     folder = Path(request.folder)
     what = f"photo {request.name!r}"
@@ -114,7 +114,7 @@ def decode(request: Request) -> Decoded:
 
 
 def _write_png(picture: Image.Image, path: Path) -> None:
-    # Through memory: a full disk then always raises an error with a number.
+    # Written through memory, so that a full disk always raises an error with a number.
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=COMPRESS_LEVEL)
     path.write_bytes(buffer.getbuffer())
@@ -122,6 +122,6 @@ def _write_png(picture: Image.Image, path: Path) -> None:
 
 def _out_of_memory(request: Request) -> str:
     return (
-        f"photo {request.name!r}: it, a mask or the depth map needs more than {request.max_memory_mb} MB to decode. "
+        f"photo {request.name!r}: the photo, a mask or the depth map needs more than {request.max_memory_mb} MB to decode. "
         "Make it smaller, or raise `read.max_memory_mb`."
     )

@@ -14,7 +14,7 @@ from scenegen.errors import InputError
 
 WHAT = "`depth`"
 EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "R")
-"""The first of these that a file has is the depth."""
+"""The first of these channels that a file has is its depth."""
 ASPECT_TOLERANCE = 0.01
 MIN_KNOWN_SHARE = 0.01
 
@@ -28,13 +28,13 @@ def read_depth(
 
     Args:
         path: `.npy` (two-dimensional, metres), `.exr` (metres; the first of `EXR_CHANNELS`) or `.png` (16-bit grey).
-        photo: what the depth belongs to. The map has its upright size, or another of the same aspect ratio.
-        max_pixels: a larger map is refused from its header.
+        photo: the photo of the depth map, which has its upright size, or another one of the same aspect ratio.
+        max_pixels: larger maps are refused by their header.
         png_unit_m: metres per unit of a PNG.
 
     Raises:
-        InputError: for another format, a damaged file, too many pixels, another aspect ratio, or a share of known
-            depth below `MIN_KNOWN_SHARE`.
+        InputError: if the file is damaged or of another format, has too many pixels or another aspect ratio, or if a
+            smaller share of its depth than `MIN_KNOWN_SHARE` is known.
     """
     if path.stat().st_size == 0:
         raise InputError(f"{WHAT} is an empty file. Copy or save it again.")
@@ -52,22 +52,22 @@ def read_depth(
     share = float(known.mean())
     if share < MIN_KNOWN_SHARE:
         raise InputError(
-            f"{WHAT} is finite and positive at {share:.2%} of its pixels; at least {MIN_KNOWN_SHARE:.0%} are needed. "
+            f"{WHAT} is finite and positive at {share:.2%} of its pixels, but at least {MIN_KNOWN_SHARE:.0%} are needed. "
             "Give z-depth in metres."
         )
     if share < 1:
         warnings.append(
-            f"depth: {100 * (1 - share):.2g}% of the map is NaN, infinite or not positive, and counts as unknown"
+            f"depth: {100 * (1 - share):.2g}% of the map is NaN, infinite or not positive and counts as unknown"
         )
     if (width, height) != photo.size:
-        warnings.append(f"depth: the map is {width}x{height}, the photo {photo.size[0]}x{photo.size[1]}; resampled")
+        warnings.append(f"depth: the map is {width}x{height} and the photo {photo.size[0]}x{photo.size[1]}; resampled")
     return nearest(np.where(known, values, np.float32(0)), photo.rgb.size), warnings
 
 
 def _read_npy(path: Path, photo: UprightPhoto, max_pixels: int) -> Float32[np.ndarray, "h w"]:
     """A two-dimensional array of numbers."""
     with parsing(WHAT):
-        # Mapped, so that only the header is read; objects cannot be mapped, so that nothing is unpickled.
+        # Mapping reads the header only, and refuses objects, so that nothing is unpickled.
         mapped = np.lib.format.open_memmap(path, mode="r")
     if mapped.ndim != 2 or mapped.dtype.kind not in "fiu":
         raise InputError(
@@ -109,7 +109,7 @@ def _read_png(path: Path, photo: UprightPhoto, max_pixels: int) -> Float32[np.nd
 
 
 def _check_size(width: int, height: int, photo: UprightPhoto, max_pixels: int) -> None:
-    """Refuses a map that is too large, or does not show what the photo shows."""
+    """Refuses a map that is too large or has another aspect ratio than the photo."""
     if width * height > max_pixels:
         raise InputError(
             f"{WHAT} is {width}x{height}, more than {max_pixels} pixels. Make it smaller, or raise `read.max_pixels`."
@@ -117,12 +117,12 @@ def _check_size(width: int, height: int, photo: UprightPhoto, max_pixels: int) -
     photo_width, photo_height = photo.size
     if abs(width * photo_height - height * photo_width) > ASPECT_TOLERANCE * height * photo_width or not height:
         raise InputError(
-            f"{WHAT} is {width}x{height}, the photo {photo_width}x{photo_height}; allowed: the size of the upright "
-            f"photo, or another with its aspect ratio within {ASPECT_TOLERANCE:.0%}."
+            f"{WHAT} is {width}x{height} and the photo {photo_width}x{photo_height}; allowed: the size of the upright "
+            f"photo, or one whose aspect ratio differs by at most {ASPECT_TOLERANCE:.0%}."
         )
 
 
 def _as_float32(values: Num[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w"]:
-    """The values as float32; what is too large for it becomes infinite."""
+    """The values as float32; values that are too large become infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(values).astype(np.float32)

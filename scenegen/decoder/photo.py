@@ -22,29 +22,29 @@ ORIENTATIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""From EXIF's orientation to what makes the stored picture upright."""
+"""EXIF's orientation, and the operation that makes the stored picture upright."""
 SIDEWAYS = tuple(ORIENTATIONS[number] for number in (5, 6, 7, 8))
-"""Those that swap width and height."""
+"""Operations that swap width and height."""
 FOCAL_35MM_RANGE = (3.0, 3000.0)
-"""Millimetres; shorter and longer lenses do not exist."""
+"""Focal lengths in millimetres that lenses can have."""
 PROFILE_SPACES = {("RGB", "RGB"), ("L", "GRAY"), ("CMYK", "CMYK")}
-"""Which ICC colour space describes which mode of Pillow's."""
+"""The ICC colour space for each of Pillow's modes."""
 BEHIND_TRANSPARENT = (128, 128, 128)
-"""Colour where nothing is opaque. Files hold anything there; mid-grey shows least where it bleeds into an edge."""
+"""Colour of pixels that are fully transparent. Files can hold anything there; mid-grey shows least if it bleeds into an edge."""
 
 
 @dataclass(frozen=True)
 class UprightPhoto:
-    """The decoded photo, and what masks and depth maps need to fit it."""
+    """The decoded photo, and what is needed to fit masks and depth maps to it."""
 
     rgb: Image.Image
     """sRGB at working size, upright."""
     alpha: Image.Image | None
-    """Grey at working size, upright, where the alpha channel says something."""
+    """Grey at working size, upright, if the alpha channel is useful."""
     stored_size: tuple[int, int]
     """Width and height as stored, before EXIF's rotation."""
     transpose: Image.Transpose | None
-    """What takes the stored picture upright."""
+    """The operation that makes the stored picture upright."""
     size: tuple[int, int]
     """Width and height upright, before downsampling."""
     focal_35mm: float | None
@@ -54,15 +54,15 @@ class UprightPhoto:
 def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
     """Decodes the photo at `path`.
 
-    The size is reduced before colours are converted: the same picture within rounding, several times faster.
+    The picture is reduced before its colours are converted: the result is the same within rounding, several times faster.
 
     Args:
-        path: JPEG, PNG, WebP, GIF or BMP; of an animation, the first frame is taken.
+        path: JPEG, PNG, WebP, GIF or BMP; the first frame of an animation is used.
         what: its name in messages.
         max_side: longer side of the result in pixels; a smaller photo keeps its size.
 
     Raises:
-        InputError: if it is no such picture, damaged, too large, or smaller than `MIN_SIDE` at working size.
+        InputError: if it is not such a picture, is damaged, too large, or smaller than `MIN_SIDE` at working size.
     """
     warnings: list[str] = []
     with open_picture(path, what) as picture:
@@ -76,7 +76,7 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
         with parsing(what):
             if picture.format in ANIMATED_FORMATS and getattr(picture, "is_animated", False):
                 warnings.append("the photo is animated; its first frame is used")
-            # A JPEG decodes to a half, a quarter or an eighth at once; twice the target leaves the filter its work.
+            # A JPEG can be decoded at a half, a quarter or an eighth; twice the target leaves the filter enough to work with.
             drafted = picture.draft(None, (2 * target[0], 2 * target[1]))
             picture.load()
         transpose, focal_35mm = _read_exif(picture, warnings)
@@ -104,21 +104,21 @@ def working_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
 
 
 def _read_exif(picture: Image.Image, warnings: list[str]) -> tuple[Image.Transpose | None, float | None]:
-    """What makes the picture upright, and the focal length in millimetres on 36 x 24 mm, each None where unknown."""
+    """The operation that makes the picture upright, and the focal length in millimetres on 36 x 24 mm, or None if unknown."""
     try:
         with parsing("the EXIF data of the photo"):
             exif = picture.getexif()
             transpose = ORIENTATIONS.get(exif.get(ExifTags.Base.Orientation, 1))
             focal = float(exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
     except InputError as error:
-        warnings.append(f"{error} It is ignored: the photo is taken as upright, its focal length as unknown.")
+        warnings.append(f"{error} It is ignored: the photo is taken as upright and its focal length as unknown.")
         return None, None
     shortest, longest = FOCAL_35MM_RANGE
     return transpose, focal if shortest <= focal <= longest else None
 
 
 def _plain(picture: Image.Image, warnings: list[str]) -> Image.Image:
-    """The picture as L, LA, RGB, RGBA or CMYK, 8 bits a channel, with alpha only where some pixels are transparent."""
+    """The picture as L, LA, RGB, RGBA or CMYK, 8 bits per channel, with alpha only if some pixels are transparent."""
     if picture.mode == "I;16":
         return picture.point(lambda value: value * (1 / 256)).convert("L")
     if picture.mode == "CMYK":
@@ -134,7 +134,7 @@ def _plain(picture: Image.Image, warnings: list[str]) -> Image.Image:
 
 
 def _to_srgb(picture: Image.Image, profile: bytes | None, warnings: list[str]) -> Image.Image:
-    """An L, RGB or CMYK picture as sRGB, through its ICC profile where it has one."""
+    """An L, RGB or CMYK picture as sRGB, through its ICC profile if it has one."""
     if profile is None:
         return picture.convert("RGB")
     try:

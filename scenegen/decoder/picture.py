@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-# The formats register themselves. Without these imports Pillow would import every format it knows.
+# Formats register themselves when imported. Without these imports Pillow would import every format it knows.
 from PIL import (
     BmpImagePlugin,  # noqa: F401
     GifImagePlugin,  # noqa: F401
@@ -31,9 +31,9 @@ def refuse_bombs(max_pixels: int) -> None:
 
 @contextlib.contextmanager
 def parsing(what: str) -> Iterator[None]:
-    """Turns whatever a parser raises over the bytes of `what` into an `InputError` that names it.
+    """Turns whatever a parser raises for the bytes of `what` into an `InputError` that names it.
 
-    Running out of memory and the system's own refusals (an `OSError` with a number) pass.
+    Errors for lack of memory and from the system (an `OSError` with a number) pass through.
     """
     try:
         yield
@@ -42,7 +42,7 @@ def parsing(what: str) -> Iterator[None]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         received = str(error).partition(" exceeds")[0]
         raise InputError(
-            f"{what} is too large: {received}; allowed: {Image.MAX_IMAGE_PIXELS} pixels. Make it smaller, or raise "
+            f"{what} is too large: {received}; at most {Image.MAX_IMAGE_PIXELS} pixels are allowed. Make it smaller, or raise "
             "`read.max_pixels`."
         ) from error
     except Exception as error:
@@ -50,7 +50,7 @@ def parsing(what: str) -> Iterator[None]:
             raise
         # Only the first line: what follows is advice for programmers.
         detail = one_line(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__
-        raise InputError(f"{what} cannot be read, it is damaged or incomplete ({detail}). Save it again.") from error
+        raise InputError(f"{what} cannot be read: it is damaged or incomplete ({detail}). Save it again.") from error
 
 
 def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
@@ -59,10 +59,10 @@ def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> I
     Args:
         path: the file.
         what: its name in messages.
-        formats: Pillow's names of the formats allowed.
+        formats: Pillow's names of the allowed formats.
 
     Raises:
-        InputError: for an empty file, another format, or too many pixels (`refuse_bombs`).
+        InputError: if the file is empty, of another format, or has too many pixels (`refuse_bombs`).
     """
     if path.stat().st_size == 0:
         raise InputError(f"{what} is an empty file. Copy or save it again.")
@@ -71,5 +71,5 @@ def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> I
             return Image.open(path, formats=formats)
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{what} is not a picture of a format that is read; allowed: {', '.join(formats)}. Convert it first."
+                f"{what} is not a picture in a format that scenegen reads; allowed: {', '.join(formats)}. Convert it first."
             ) from error

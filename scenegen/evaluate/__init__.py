@@ -1,1 +1,1 @@
-"""Measuring a result against ground truth: metrics, the alignment they are taken under, the layouts they are read from."""
+"""Measures a result against ground truth: metrics, alignments, and the layouts of the data."""

@@ -25,13 +25,13 @@ class Similarity:
         return self.scale * points @ self.rotation.T + self.translation
 
     def undo(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """`points`, moved back."""
+        """The inverse of `moved`."""
         return (points - self.translation) @ self.rotation / self.scale
 
     @property
     def angle_deg(self) -> float:
         """Of the rotation."""
-        # From the quaternion's parts: the trace alone loses small angles.
+        # Computed from the quaternion's parts, since the trace alone loses small angles.
         skew = np.array([self.rotation[i, j] - self.rotation[j, i] for i, j in ((2, 1), (0, 2), (1, 0))])
         return float(np.degrees(np.arctan2(np.linalg.norm(skew), np.trace(self.rotation) - 1)))
 
@@ -54,7 +54,9 @@ def umeyama(
     left, spread, right = np.linalg.svd((aim * share[:, None]).T @ centred)
     signs = np.array([1.0, 1.0, np.sign(np.linalg.det(left) * np.linalg.det(right))])
     if variance <= 0 or spread[0] <= 0:
-        raise ValueError("`source` or `target` is a single point; a similarity needs at least three.")
+        raise ValueError(
+            "the points of `source` or `target` coincide; a similarity needs at least three different ones."
+        )
     scale = float(spread @ signs) / variance
     rotation = (left * signs) @ right
     return Similarity(scale, rotation, mean_target - scale * rotation @ mean_source)

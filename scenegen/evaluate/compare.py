@@ -18,7 +18,7 @@ from scenegen.records import Record
 
 
 class Measured(Record):
-    """What a comparison needs of an evaluation's file; the rest may come from another version of the program."""
+    """The part of an evaluation's file that a comparison needs; the rest may come from another version of scenegen."""
 
     true_masks: bool
     true_depth: bool
@@ -38,9 +38,9 @@ class Difference(Record):
     difference: float
     """Mean of second - first."""
     difference_interval: tuple[float, float] | None
-    """Percentile bootstrap, 95 %, whole scenes drawn with replacement; None where all values come from one scene."""
+    """Percentile bootstrap, 95 %, whole scenes drawn with replacement; None if all values come from one scene."""
     relative: float | None
-    """second / first - 1 of the means; None where the first is 0."""
+    """second / first - 1 of the means; None if the first is 0."""
     relative_interval: tuple[float, float] | None
 
 
@@ -48,11 +48,11 @@ class Comparison(Record):
     """Second minus first, by dotted name of the metric."""
 
     scenes: tuple[str, ...]
-    """Those that both have."""
+    """Scenes that both have."""
     left_out: tuple[str, ...]
-    """Those that only one has."""
+    """Scenes that only one has."""
     notes: tuple[str, ...]
-    """What else than the results differs."""
+    """What differs apart from the results."""
     differences: dict[str, Difference]
 
 
@@ -60,31 +60,35 @@ def read_measured(path: Path) -> Measured:
     """An evaluation's file.
 
     Raises:
-        InputError: if it is none, or one of another schema.
+        InputError: if it is not one, or has another schema.
     """
     try:
         values = read_json(path)
         version = values["schema_version"]
         if version != SCHEMA_VERSION:
             raise InputError(
-                f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}: evaluate again."
+                f"{path} has schema version {version}, but this scenegen reads {SCHEMA_VERSION}; evaluate again."
             )
         return TypeAdapter(Measured).validate_python({name: values[name] for name in Measured.model_fields})
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise InputError(f"{path} is no file of `scenegen evaluate --json`: {one_line(str(error))}") from error
+        raise InputError(
+            f"{path} was not written by `scenegen evaluate --json` ({one_line(str(error))}); give a file that was."
+        ) from error
 
 
 def compare(first: Measured, second: Measured) -> Comparison:
     """Paired differences.
 
     Raises:
-        InputError: if they have no scene in common, or scenes of one name with other objects.
+        InputError: if they have no scene in common, or a scene has different objects in them.
     """
     ours = {entry.name: entry for entry in first.scenes}
     theirs = {entry.name: entry for entry in second.scenes}
     names = [name for name in ours if name in theirs]
     if not names:
-        raise InputError(f"the evaluations have no scene in common: {_listed(ours)} and {_listed(theirs)}.")
+        raise InputError(
+            f"the evaluations have no scene in common: {_listed(ours)} and {_listed(theirs)}; compare two of the same scenes."
+        )
     pairs: dict[str, list[list[tuple[float, float]]]] = {}
     for name in names:
         _check_same_objects(ours[name], theirs[name])
@@ -106,7 +110,7 @@ def compare(first: Measured, second: Measured) -> Comparison:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """One row for each metric that people are shown."""
+    """One row for each metric in the tables."""
     headings = ("metric", "of", "first", "second", "difference", "95 %", "relative", "95 %")
     made = Table(*headings, box=None, pad_edge=False)
     for metric in (column.metric for column in COLUMNS if column.metric in comparison.differences):
@@ -152,7 +156,9 @@ def _check_same_objects(first: SceneEntry, second: SceneEntry) -> None:
         return
     ours, theirs = ({item.id: item.unit_m for item in entry.scene.objects} for entry in (first, second) if entry.scene)
     if ours != theirs:
-        raise InputError(f"the two evaluations have different objects in {first.name}: they measured different data.")
+        raise InputError(
+            f"the evaluations have different objects in {first.name}, so their data differ; use the same scenes."
+        )
 
 
 def _notes(first: Measured, second: Measured) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
-"""Folders of pictures with ground truth: their layouts, and what they hold as arrays.
+"""Folders of pictures with ground truth: their layouts, and their content as arrays.
 
 `scene` (rendered): `image.png`; `masks.png`, ids, 0 for none; `depth.npy`, z-depth in metres, 0 where unknown; `camera.json`,
 width, height, fx, fy, cx, cy and the 4x4 `camera_to_world`, pixel centres at +0.5; `scene.json`, objects with id, category, mesh
 (GLB in the world frame: Y up, metres), mask and support; `masks/NN_amodal.png`, whole silhouettes.
 
-`photo` (real): `image.jpg`; where known, `depth.png`, 16 bits, 1/5000 m, 0 where unknown, `masks.png` as above, and `camera.json`
+`photo` (real): `image.jpg`; if known, `depth.png`, 16 bits, 1/5000 m, 0 where unknown, `masks.png` as above, and `camera.json`
 with pixel centres at integers.
 """
 
@@ -54,7 +54,7 @@ class _Camera(_Lenient):
     camera_to_world: Matrix4 | None = None
 
     def intrinsics(self, first_centre: float) -> Intrinsics | None:
-        """With the centre of the top-left pixel at 0.5, where the file has it at `first_centre`; None where it has none."""
+        """With the centre of the top-left pixel at 0.5, where the file has it at `first_centre`; None if it has none."""
         if self.fx is None or self.fy is None or self.cx is None or self.cy is None:
             return None
         shift = 0.5 - first_centre
@@ -104,14 +104,14 @@ def find_folders(root: Path) -> list[Path]:
 
 
 def read_truth(folder: Path, store: Store) -> Truth:
-    """What a folder of either layout says, its files copied into the store.
+    """The ground truth in a folder of either layout, whose files are copied into the store.
 
     Raises:
-        InputError: for a file that is missing or says something else.
+        InputError: if a file is missing or has other content.
     """
     image = _image(folder)
     if image is None:
-        raise InputError(f"{folder} has neither {' nor '.join(IMAGES)}.")
+        raise InputError(f"{folder} has neither {' nor '.join(IMAGES)}; docs/evaluation.md has the layouts.")
     if not (folder / "scene.json").is_file():
         return _read_photo(folder, image, store)
     camera = _parse(folder / "camera.json", _Camera)
@@ -139,7 +139,9 @@ def load_scene(truth: Truth, read: Callable[[Artifact], Path]) -> TrueScene:
     """
     depth, ids = load_depth(truth, read), load_masks(truth, read)
     if truth.world_from_camera is None or truth.intrinsics is None or depth is None or ids is None:
-        raise InputError(f"`truth` {truth.name} is of a {truth.layout}; its objects are not known.")
+        raise InputError(
+            f"`truth` {truth.name} has the layout `{truth.layout}`, which does not describe objects; give one of layout `scene`."
+        )
     world_from_camera = np.array(truth.world_from_camera)
     camera_from_world = np.linalg.inv(world_from_camera)
     meshes = {}
@@ -155,7 +157,7 @@ def load_scene(truth: Truth, read: Callable[[Artifact], Path]) -> TrueScene:
 
 
 def load_masks(truth: Truth, read: Callable[[Artifact], Path]) -> Integer[np.ndarray, "h w"] | None:
-    """True ids, 0 for none; None where they are not known.
+    """True ids, 0 for none; None if they are not known.
 
     Raises:
         InputError: if they cannot be read.
@@ -164,7 +166,7 @@ def load_masks(truth: Truth, read: Callable[[Artifact], Path]) -> Integer[np.nda
 
 
 def load_depth(truth: Truth, read: Callable[[Artifact], Path]) -> Float32[np.ndarray, "h w"] | None:
-    """True z-depth in metres, 0 where unknown; None where there is no map.
+    """True z-depth in metres, 0 where unknown; None if there is no map.
 
     Raises:
         InputError: if it cannot be read.
@@ -181,16 +183,16 @@ def load_glb(path: Path) -> tuple[Float[np.ndarray, "v 3"], Int[np.ndarray, "f 3
     """Vertices and faces of all meshes of a GLB, in its root frame.
 
     Raises:
-        ValueError: if it holds no triangle; trimesh raises more for what is no GLB.
+        ValueError: if it has no triangle; trimesh raises other errors if it is not a GLB.
     """
     mesh: Any = trimesh.load(path, force="mesh", process=False)
     if not len(getattr(mesh, "faces", ())):
-        raise ValueError("it holds no triangle")
+        raise ValueError("it has no triangle")
     return np.array(mesh.vertices, dtype=np.float64), np.array(mesh.faces, dtype=np.int64)
 
 
 def _loaded(truth: Truth, what: str, path: Path, load: Callable[[Path], L]) -> L:
-    """The content of a file, whose name in the store says nothing to people.
+    """The content of a file. `what` names it in messages, since its name in the store means nothing to users.
 
     Raises:
         InputError: if it cannot be loaded.
@@ -240,7 +242,7 @@ def _true_object(folder: Path, item: _Object, store: Store) -> TrueObject:
     amodal = None if item.mask is None else (folder / item.mask).with_stem(f"{Path(item.mask).stem}_amodal")
     for path in (mesh, amodal):
         if path is not None and not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(f"{folder / 'scene.json'} names {path}, which lies outside the folder.")
+            raise InputError(f"{folder / 'scene.json'} names {path}, which lies outside the folder; move it inside.")
     parent = (item.support or "").removeprefix("object ")
     return TrueObject(
         id=item.id,

@@ -1,4 +1,4 @@
-"""What was made against what is true: one picture at a time."""
+"""Measures what was made against what is true, one picture at a time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ from scenegen.scene.scoring import intersection_over_union
 DENSITY = 2
 """Target samples for each query sample."""
 MIN_PIXELS = 100
-"""Correspondences a similarity is found from, at least."""
+"""Fewest correspondences from which a similarity is found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class MadeScene:
 
 
 def nothing_made(camera: Intrinsics) -> MadeScene:
-    """What a picture that could not be made into a scene is measured as."""
+    """The measurements of a picture from which no scene could be made."""
     return MadeScene({}, {}, np.zeros((camera.height, camera.width), np.uint16), camera)
 
 
@@ -83,7 +83,7 @@ class Cloud:
     tree: cKDTree
     """Of the targets."""
     hidden_tree: cKDTree | None
-    """Of the hidden targets; None where there are none."""
+    """Of the hidden targets; None if there are none."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Body:
     mesh: Triangles
     cloud: Cloud
     solid: Manifold | None
-    """None where the mesh is not closed."""
+    """None if the mesh is not closed."""
 
 
 def measure_perception(
@@ -110,9 +110,9 @@ def measure_perception(
         ids: found objects.
         depth: estimated z-depth, 0 where unknown.
         camera: assumed or estimated.
-        true_ids: true objects, of any size; None where they are not known.
-        true_depth: true z-depth, of any size, 0 where unknown; None where it is not known.
-        true_camera: None where it is not known.
+        true_ids: true objects, of any size; None if they are not known.
+        true_depth: true z-depth, of any size, 0 where unknown; None if it is not known.
+        true_camera: None if it is not known.
     """
     size = ids.shape[1], ids.shape[0]
     found, labelled, precision, recall, mean = len(object_ids(ids)), None, None, None, None
@@ -136,7 +136,7 @@ def measure_perception(
 
 
 def nothing_seen(true_ids: Integer[np.ndarray, "h w"] | None) -> PerceptionScores:
-    """Scores of a picture in which nothing was found, its true objects given where they are known."""
+    """Scores of a picture in which nothing was found, with its true objects if they are known."""
     labelled = None if true_ids is None else len(object_ids(true_ids))
     missed = 0.0 if labelled else None
     return PerceptionScores(
@@ -265,7 +265,7 @@ def cloud(mesh: Triangles, count: int, rng: np.random.Generator, caster: RayCast
 def compare(
     made: Cloud, true: Cloud, moved: Similarity, unit: float
 ) -> tuple[SurfaceScores, SurfaceScores | None, float]:
-    """Scores of the whole surface and of its hidden part (None where the true one has none), and the normals' error in degrees.
+    """Scores of the whole surface and of its hidden part (None if the true one has none), and the normals' error in degrees.
 
     `moved` is applied to what was made. It keeps nearest neighbours, so one tree serves every similarity.
     """
@@ -319,7 +319,7 @@ def _bodies(
 def _similarity(
     made: Float[np.ndarray, "h w 3"], true: Float[np.ndarray, "h w 3"], masks: Iterable[Bool[np.ndarray, "h w"]]
 ) -> tuple[Similarity | None, int]:
-    """From points made and true at the same pixel, each mask with the same weight; None where there are too few."""
+    """From points made and true at the same pixel, each mask with the same weight; None if there are too few."""
     masks = [mask for mask in masks if mask.any()]
     counts = [int(mask.sum()) for mask in masks]
     if sum(counts) < MIN_PIXELS:

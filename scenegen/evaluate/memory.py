@@ -26,7 +26,7 @@ class Peak:
 def peak_memory() -> Iterator[Peak]:
     """Watches the process tree while the block runs.
 
-    What earlier work has freed and the allocator still keeps is given back first, where the C library can (glibc).
+    Memory that was freed earlier and that the allocator still keeps is returned first, if the C library can (glibc).
     """
     _give_back()
     peak, done = Peak(), threading.Event()

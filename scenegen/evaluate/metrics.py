@@ -35,8 +35,8 @@ def surface_scores(to_made: Float[np.ndarray, "n"], to_true: Float[np.ndarray, "
 
     Args:
         to_made: distances from true samples to the nearest made one, at least one.
-        to_true: distances from made samples to the nearest true one; where there are none, accuracy is taken to be as
-            completeness and F is 0.
+        to_true: distances from made samples to the nearest true one; if there are none, accuracy is set to
+            completeness, and F to 0.
         unit: length that distances and thresholds are shares of.
     """
     completeness = float(to_made.mean()) / unit
@@ -63,7 +63,7 @@ def normal_error_deg(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -
 
 
 def box_iou(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "m 3"]) -> float:
-    """IoU of the axis-aligned boxes of two sets of points; 0 where the union is empty."""
+    """IoU of the axis-aligned boxes of two sets of points; 0 if the union is empty."""
     low = np.stack([a.min(axis=0), b.min(axis=0)])
     high = np.stack([a.max(axis=0), b.max(axis=0)])
     common = float((high.min(axis=0) - low.max(axis=0)).clip(0).prod())
@@ -108,7 +108,7 @@ def hungarian(ious: Float[np.ndarray, "m t"], least: float) -> list[tuple[int, i
 
 
 def precision_recall(made: Collection[object], true: Collection[object]) -> PrecisionRecall:
-    """Shares of `made` that are in `true`, and of `true` that are in `made`; None of nothing."""
+    """Shares of `made` that are in `true`, and of `true` that are in `made`; None if the set is empty."""
     right = len(set(made) & set(true))
     return PrecisionRecall(
         precision=right / len(made) if made else None, recall=right / len(true) if true else None, count=len(true)
@@ -116,7 +116,7 @@ def precision_recall(made: Collection[object], true: Collection[object]) -> Prec
 
 
 def depth_scores(made: Float[np.ndarray, "h w"], true: Float[np.ndarray, "h w"]) -> DepthScores | None:
-    """AbsRel and delta < 1.25 (Eigen et al. 2014) after one scale, the median of true / made; None where nothing is known.
+    """AbsRel and delta < 1.25 (Eigen et al. 2014) after one scale, the median of true / made; None if nothing is known.
 
     Args:
         made: z-depth, 0 where unknown.
@@ -139,7 +139,7 @@ def depth_scores(made: Float[np.ndarray, "h w"], true: Float[np.ndarray, "h w"])
 
 
 def solid(mesh: Triangles) -> Manifold | None:
-    """The mesh as a solid, vertices at one position welded; None where it is not closed or encloses nothing."""
+    """The mesh as a solid, vertices at one position welded; None if it is not closed or encloses nothing."""
     points, welded = np.unique(mesh.vertices.astype(np.float32), axis=0, return_inverse=True)
     faces = welded.reshape(-1)[mesh.faces]
     whole = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
@@ -148,7 +148,7 @@ def solid(mesh: Triangles) -> Manifold | None:
 
 
 def penetration(solids: Mapping[int, Manifold | None]) -> Penetration:
-    """Volume that pairs of solids share, and its share of their summed volumes; None stands for a mesh that is not closed."""
+    """Volume that pairs of solids share, and its share of their summed volumes; None means a mesh that is not closed."""
     closed = {number: body for number, body in solids.items() if body is not None}
     shared = sum(_common_volume(a, b) for a, b in combinations(closed.values(), 2))
     total = sum(body.volume() for body in closed.values())

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for and what it finds, as records: `Evaluation` is the JSON file.
+"""The settings and results of an evaluation as records: `Evaluation` is the JSON file.
 
 Distances of surfaces are shares of a unit that each record names; so are the thresholds of F-scores.
 """
@@ -44,7 +44,7 @@ CONVENTIONS = {
     "that is not made. scene.box_iou: boxes matched by themselves, the one-to-one pairs of greatest total IoU (Hungarian) "
     "between all made and all true ones; mean over the true objects, 0 for one without a pair.",
     "extents_error": "mean over the axes of the true world frame of |made side / true side - 1|. depth_extent_error: "
-    "along the camera's axis. volume_error: of volumes, where both meshes are closed.",
+    "along the camera's axis. volume_error: of volumes, if both meshes are closed.",
     "matching": "id: the true masks were given. mask: the one-to-one pairs of greatest total IoU of visible masks "
     "(Hungarian), kept from IoU 0.25. True objects without a visible pixel are part of the scene, but not of the list.",
     "masks": "mask_precision, mask_recall: pairs of greatest total IoU, those of at least 0.5, as a share of all found "
@@ -60,7 +60,7 @@ CONVENTIONS = {
     "interval": "percentile bootstrap, 95 %, whole scenes drawn with replacement.",
     "seconds": "sum of the stages' wall times when they were executed. wall_seconds: of making the scene in this run.",
     "peak_memory_mb": "largest sum of resident set sizes of this process and its descendants while the scene was made, "
-    "sampled every 50 ms; null where the store had every result.",
+    "sampled every 50 ms; null if the store had every result.",
 }
 """How every number is measured; part of the file."""
 
@@ -77,7 +77,7 @@ class TrueObject(Record):
 
 
 class Truth(Record):
-    """What is known of one picture."""
+    """The ground truth of one picture."""
 
     name: str
     layout: Literal["scene", "photo"]
@@ -98,7 +98,7 @@ class EvaluateSettings(Settings):
     """How a scene is measured."""
 
     samples: int = Field(20_000, ge=10, le=MAX_SAMPLES)
-    """Query samples an object."""
+    """Query samples per object."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     matching: Literal["id", "mask"] = "mask"
 
@@ -120,7 +120,7 @@ class ShapeScores(Record):
 
     whole: SurfaceScores = SurfaceScores()
     hidden: SurfaceScores | None = SurfaceScores()
-    """None where the camera sees all of the true surface."""
+    """None if the camera sees all of the true surface."""
     normal_error_deg: float | None = None
     box_iou: float = 0.0
     extents_error: float | None = None
@@ -134,7 +134,7 @@ class ObjectScores(Record):
     id: int
     category: str
     matched: int | None
-    """Id of the made object, None where there is none."""
+    """Id of the made object, None if there is none."""
     unit_m: float
     hidden_share: float | None
     """Share of the true outer surface that the camera does not see."""
@@ -142,7 +142,7 @@ class ObjectScores(Record):
     """Of the found and the true visible mask."""
     silhouette_iou: float
     silhouette_iou_amodal: float | None
-    """None where the whole silhouette is not known."""
+    """None if the whole silhouette is not known."""
     raw: ShapeScores
     aligned: ShapeScores
     own: ShapeScores
@@ -157,11 +157,11 @@ class DepthScores(Record):
 
 
 class PerceptionScores(Record):
-    """Masks, depth and camera, before anything is made of them."""
+    """Masks, depth and camera, before objects are made from them."""
 
     found: int
     labelled: int | None
-    """Objects in the true masks; None where there are none to compare with, and so are the next three."""
+    """Objects in the true masks; None if there are none to compare with, and so are the next three."""
     mask_precision: float | None
     mask_recall: float | None
     mask_iou: float | None
@@ -182,7 +182,7 @@ class Alignment(Record):
 
 
 class PrecisionRecall(Record):
-    """None where there is nothing to take a share of."""
+    """None if there is nothing to take a share of."""
 
     precision: float | None
     recall: float | None
@@ -202,7 +202,7 @@ class SceneShape(Record):
 
     whole: SurfaceScores = SurfaceScores()
     hidden: SurfaceScores | None = SurfaceScores()
-    """None where the camera sees all of the true surface."""
+    """None if the camera sees all of the true surface."""
     box_iou: float = 0.0
 
 
@@ -216,7 +216,7 @@ class SceneScores(Record):
     raw: SceneShape
     aligned: SceneShape
     alignment: Alignment | None
-    """None where too few pixels show matched objects; the aligned scores then are those of nothing made."""
+    """None if too few pixels show matched objects; the aligned scores then are those of nothing made."""
     penetration: Penetration
     supports: PrecisionRecall
     supports_between_objects: PrecisionRecall
@@ -227,9 +227,9 @@ class SceneEntry(Record):
 
     name: str
     layout: Literal["scene", "photo"] | None
-    """None where the ground truth could not be read."""
+    """None if the ground truth could not be read."""
     perception: PerceptionScores | None
-    """None where the ground truth could not be read."""
+    """None if the ground truth could not be read."""
     scene: SceneScores | None
     """None for a photo."""
     error: str | None = None
@@ -244,13 +244,13 @@ class Statistic(Record):
     count: int
     mean: float
     mean_interval: tuple[float, float] | None
-    """None where all values come from one scene."""
+    """None if all values come from one scene."""
     median: float
     median_interval: tuple[float, float] | None
 
 
 class SceneTiming(Record):
-    """What making a scene took; the measuring is not in it."""
+    """The cost of making a scene, without measuring it."""
 
     name: str
     seconds: float
@@ -278,7 +278,7 @@ class Evaluation(Record):
     timings: tuple[SceneTiming, ...]
 
     def text(self) -> str:
-        """As it is written: sorted keys, `DIGITS` significant digits."""
+        """The text of the file: sorted keys, `DIGITS` significant digits."""
         values = _rounded(self.model_dump(mode="json"))
         return json.dumps(values, indent=1, sort_keys=True, allow_nan=False) + "\n"
 

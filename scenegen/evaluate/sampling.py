@@ -14,7 +14,7 @@ from scenegen.geometry.render import RayCaster
 from scenegen.records import Intrinsics
 
 DIRECTIONS = 32
-"""Fixed directions in which a sample may see its way out."""
+"""Fixed directions in which a ray from a sample may leave the object."""
 LIFT = 1e-4
 """A ray starts this share of the mesh's size off the surface, so that it does not meet its own triangle."""
 SEEN_TOLERANCE = 1e-4
@@ -54,7 +54,9 @@ def sample_surface(mesh: Triangles, count: int, rng: np.random.Generator) -> Sam
     crossed = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     doubled = np.linalg.norm(crossed, axis=1)
     if not doubled.sum() > 0:
-        raise InputError(f"`mesh` has {len(mesh.faces)} triangles without area; there is no surface to sample.")
+        raise InputError(
+            f"`mesh` has {len(mesh.faces)} triangles, none with an area; give a mesh with a surface to sample."
+        )
     chosen = rng.choice(len(doubled), count, p=doubled / doubled.sum())
     root, along = np.sqrt(rng.random(count)), rng.random(count)
     weights = np.stack([1 - root, root * (1 - along), root * along], axis=1)
@@ -65,7 +67,7 @@ def sample_surface(mesh: Triangles, count: int, rng: np.random.Generator) -> Sam
 def sample_outside(mesh: Triangles, count: int, rng: np.random.Generator) -> Samples:
     """Up to `count` points of the outer surface, uniform by area: those from which a ray leaves the mesh.
 
-    Fewer where more than 1 - 1 / `MAX_DRAWS` of the surface is inside; all samples where no ray leaves it.
+    There are fewer if more than 1 - 1 / `MAX_DRAWS` of the surface is inside; all samples if no ray leaves it.
 
     Raises:
         InputError: if the mesh has no area.
@@ -102,7 +104,7 @@ def visible(points: Float[np.ndarray, "n 3"], caster: RayCaster | None, camera: 
 
 def _sees_outside(samples: Samples, caster: RayCaster, lift: float) -> Bool[np.ndarray, "n"]:
     found = np.zeros(len(samples.points), dtype=bool)
-    # Most samples see out along a normal; only the others pay for more rays.
+    # Most samples see out along a normal; only the others need more rays.
     for direction in (samples.normals, -samples.normals, *_sphere(DIRECTIONS)):
         todo = np.flatnonzero(~found)
         if not len(todo):

@@ -1,4 +1,4 @@
-"""Aggregates over scenes, and the tables that show them."""
+"""Averages over scenes, and tables of them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NOT_MEASURED = {"id", "category", "matched", "pixels", "count"}
 
 @dataclass(frozen=True)
 class Column:
-    """One metric that people are shown."""
+    """One metric in the tables."""
 
     metric: str
     heading: str | None = None
-    """In the table of scenes; None where it is not in it."""
+    """In the table of scenes; None if it is not in it."""
     statistic: Literal["mean", "median"] = "mean"
     """Of a scene's objects, in the table of scenes."""
 
@@ -119,12 +119,12 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 
 def number_text(value: float) -> str:
-    """A number for people: three decimals, or one digit where these would say 0."""
+    """A number for display: three decimals, or one digit if these would be 0."""
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.0005 else f"{value:.0e}"
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:
-    """An interval for people."""
+    """An interval for display."""
     return "-" if interval is None else f"{number_text(interval[0])} to {number_text(interval[1])}"
 
 

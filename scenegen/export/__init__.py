@@ -1,1 +1,1 @@
-"""What leaves the program: GLB, USD, the report page and the manifest."""
+"""The outputs of scenegen: GLB, USD, the report page and the manifest."""

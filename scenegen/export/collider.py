@@ -12,10 +12,10 @@ from scipy.spatial import ConvexHull
 from scenegen.geometry.solid import is_closed, welded
 
 MAX_HULL_VERTICES = 64
-"""What PhysX takes in one convex hull."""
+"""Most corners of one convex hull in PhysX."""
 
 THINNEST_M = 0.001
-"""A sheet has no volume: its hull is made this much thicker."""
+"""Thickness given to the hull of a sheet, which has no volume."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,17 +24,17 @@ class Body:
 
     hull_vertices: Float32[np.ndarray, "h 3"]
     hull_faces: Int32[np.ndarray, "g 3"]
-    """Counter-clockwise seen from outside."""
+    """Triangles, counter-clockwise seen from outside."""
     volume: float
     """Cubic metres."""
     centre_of_mass: Float64[np.ndarray, "3"]
-    """At uniform density."""
+    """Centre of mass at uniform density."""
     closed: bool
-    """Whether volume and centre are the mesh's own; otherwise it has holes or faces turned inwards, and they are its hull's."""
+    """Whether volume and centre are those of the mesh. If it has holes or inverted faces, they are those of its hull."""
 
 
 def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Body:
-    """The body of a mesh (metres). Vertices at one place count as one; solids that touch in an edge are closed."""
+    """The body of a mesh (metres). Vertices at the same place count as one; solids that touch along an edge are closed."""
     points = _thickened(vertices.astype(np.float64))
     corners = few_corners(points[ConvexHull(points).vertices], MAX_HULL_VERTICES)
     hull = trimesh.convex.convex_hull(corners)
@@ -48,9 +48,9 @@ def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) 
 
 
 def few_corners(corners: Float64[np.ndarray, "n 3"], limit: int) -> Float64[np.ndarray, "m 3"]:
-    """At most `limit` of the corners of a convex solid, whose hull fills it best.
+    """At most `limit` corners of a convex solid, chosen so that their hull fills it well.
 
-    Starts from a large tetrahedron; the corner that lies farthest outside the hull of those taken is taken next.
+    The search starts from a large tetrahedron and then always adds the corner farthest outside the hull so far.
     """
     if len(corners) <= limit:
         return corners
@@ -64,7 +64,7 @@ def few_corners(corners: Float64[np.ndarray, "n 3"], limit: int) -> Float64[np.n
 
 
 def _tetrahedron(points: Float64[np.ndarray, "n 3"]) -> list[int]:
-    # The lowest point comes first, so that the hull touches what the solid stands on.
+    # The lowest point is chosen first, so that the hull touches what the solid stands on.
     first = int(points[:, 2].argmin())
     away = points - points[first]
     second = int(np.linalg.norm(away, axis=1).argmax())
@@ -74,7 +74,7 @@ def _tetrahedron(points: Float64[np.ndarray, "n 3"]) -> list[int]:
 
 
 def _thickened(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "m 3"]:
-    """`points`, doubled to both sides where they lie in a plane: there is no hull of a sheet."""
+    """`points`; if they lie in a plane, copies on both sides of it, since a sheet has no hull."""
     centred = points - points.mean(axis=0)
     normal = np.linalg.svd(centred, full_matrices=False)[2][-1]
     if np.ptp(centred @ normal) >= THINNEST_M:

@@ -16,7 +16,7 @@ from scenegen.ids import object_ids, shows_object
 GOLDEN_ANGLE = 0.381966
 DEPTH_PERCENTILES = (1, 99)
 DIFFERENCE_RANGE = 128
-"""Grey levels of difference that the heat map's brightest colour stands for."""
+"""Difference in grey levels at which the heat map is brightest."""
 JPEG_QUALITY = 88
 
 
@@ -28,7 +28,7 @@ def object_color(object_id: int) -> tuple[int, int, int]:
 
 
 def fitted(picture: Shaped[np.ndarray, "h w *c"], side: int, ids: bool = False) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    """`picture` with its longer side at most `side` pixels; `ids` are not mixed."""
+    """`picture` with its longer side at most `side` pixels; `ids` are not interpolated."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     if scale >= 1:
@@ -39,7 +39,7 @@ def fitted(picture: Shaped[np.ndarray, "h w *c"], side: int, ids: bool = False) 
 
 
 def paint_masks(photo: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo greyed and paled, each object tinted and outlined in its colour."""
+    """The photo in pale grey, with each object tinted and outlined in its colour."""
     grey = cv2.cvtColor(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     painted = (0.55 * grey + 0.45 * 255).astype(np.uint8)
     for object_id in object_ids(ids):
@@ -49,7 +49,7 @@ def paint_masks(photo: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w
 
 
 def paint_outlines(picture: UInt8[np.ndarray, "h w 3"], ids: Integer[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """`picture` with the outline of every object in its colour, on a white one that shows on any ground."""
+    """`picture` with the outline of every object in its colour, edged in white to show on any background."""
     painted = np.ascontiguousarray(picture).copy()
     thickness = max(1, round(max(ids.shape) / 640))
     for object_id in object_ids(ids):
@@ -74,7 +74,7 @@ def label_places(ids: Integer[np.ndarray, "h w"]) -> dict[int, tuple[float, floa
 
 
 def depth_range(depth: Float[np.ndarray, "h w"]) -> tuple[float, float]:
-    """Depths in metres that the ends of the colour scale stand for; 0, 0 where no depth is known."""
+    """Depths in metres at the ends of the colour scale; 0, 0 if no depth is known."""
     known = depth[depth > 0]
     if known.size == 0:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Formats written on request beside GLB and USD: OBJ, PLY, STL, and a GLB for each object.
+"""Formats written on request in addition to GLB and USD: OBJ, PLY, STL, and a GLB for each object.
 
 Each writer takes a scene and a folder: it writes into an existing folder and returns the paths it wrote. The
 same scene gives the same bytes. OBJ, PLY and STL are in the world frame: metres, Y up, the floor at height 0.
@@ -28,7 +28,7 @@ def write_obj(scene: PartScene, folder: Path) -> list[Path]:
         The files, the OBJ first.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
 
     Examples:
@@ -58,7 +58,7 @@ def write_ply(scene: PartScene, folder: Path) -> list[Path]:
         folder: an existing folder.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
 
     Examples:
@@ -81,7 +81,7 @@ def write_ply(scene: PartScene, folder: Path) -> list[Path]:
 
 
 def write_stl(scene: PartScene, folder: Path) -> list[Path]:
-    """Writes `scene.stl`, binary: the objects as one mesh, without the background and without colours. The numbers are metres.
+    """Writes `scene.stl`, binary: the objects as one mesh, without background and colours. Units are metres.
 
     Args:
         scene: what to write.
@@ -91,7 +91,7 @@ def write_stl(scene: PartScene, folder: Path) -> list[Path]:
         The file; nothing for a scene without objects.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
 
     Examples:
@@ -118,7 +118,7 @@ def write_objects(scene: PartScene, folder: Path) -> list[Path]:
         folder: an existing folder.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
 
     Examples:

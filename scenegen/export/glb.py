@@ -1,6 +1,6 @@
 """GLB (glTF 2.0, binary): a writer for scenes of textured parts, and a reader of what it wrote.
 
-Nodes: `scene` holds the groups `objects` and `background`, which hold one node a part, and `camera`. A part's node
+Nodes: `scene` holds the groups `objects` and `background`, which hold one node per part, and `camera`. A part's node
 carries its placement and, as extras, its label and facts. glTF has no principal point, so the camera's extras carry
 its whole matrix.
 """
@@ -33,7 +33,7 @@ TYPES = {1: "SCALAR", 2: "VEC2", 3: "VEC3"}
 # Bilinear with mipmaps, clamped at the edges.
 SAMPLER = {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
 MAX_SHORT_INDEX_VERTICES = 65535
-"""Index 65535 itself is taken: it restarts a primitive."""
+"""Index 65535 is reserved: it restarts a primitive."""
 JPEG_QUALITY = 92
 
 MALFORMED = (
@@ -47,14 +47,14 @@ MALFORMED = (
     cv2.error,
     struct.error,
 )
-"""What taking a file apart can raise when the file is not ours."""
+"""Errors from parsing a file that scenegen did not write."""
 
 
 def write_glb(path: Path, scene: PartScene) -> None:
     """Writes `scene` (the same scene gives the same bytes).
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
 
     Examples:
@@ -89,7 +89,7 @@ def write_object(path: Path, part: Part) -> None:
 
 
 def read_glb(path: Path) -> PartScene:
-    """Reads a scene that `write_glb` wrote. Textures come back as they were embedded, which may be as JPEG.
+    """Reads a scene that `write_glb` wrote. Textures are returned as they were embedded, possibly as JPEG.
 
     Raises:
         ExportError: if the file cannot be read or is not of that kind. Nothing outside the file is ever read.
@@ -105,7 +105,7 @@ def read_glb(path: Path) -> PartScene:
 
 
 class _Document:
-    """A glTF document in the making."""
+    """A glTF document under construction."""
 
     def __init__(self) -> None:
         self.json: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -118,7 +118,7 @@ class _Document:
         return len(self.json[kind]) - 1
 
     def group(self, name: str, parts: tuple[Part, ...], double_sided: bool) -> int | None:
-        """A node over `parts`; None without any, because the validator calls an empty node a mistake."""
+        """A node over `parts`; None without any, because the validator rejects an empty node."""
         if not parts:
             return None
         children = []
@@ -195,7 +195,7 @@ class _Document:
             material["alphaMode"] = mode
         if mode == "MASK":
             material["alphaCutoff"] = ALPHA_CUTOFF
-        # Through what is not there, a surface is seen from behind.
+        # Surfaces are seen from behind through holes and transparent parts.
         if double_sided or mode != "OPAQUE" or not is_watertight(mesh):
             material["doubleSided"] = True
         return self.add("materials", material)
@@ -236,11 +236,11 @@ def _chunk(kind: int, data: bytes, padding: bytes) -> bytes:
 
 
 def encode_texture(picture: UInt8[np.ndarray, "h w c"], lossless: bool = False) -> tuple[str, bytes]:
-    """`picture` as `png`, or as `jpeg` (quality 92, full colour resolution) where that is smaller and may be.
+    """`picture` as `png`, or as `jpeg` (quality 92, full colour resolution) if that is smaller and allowed.
 
     Args:
-        picture: RGB, or RGBA, which only PNG holds.
-        lossless: whether it must be PNG, because its channels are numbers, which JPEG mixes, and no colours.
+        picture: RGB, or RGBA, which needs PNG.
+        lossless: whether it must be PNG, because its channels are numbers rather than colours, and JPEG mixes them.
 
     Raises:
         ExportError: if it cannot be encoded.
@@ -264,27 +264,27 @@ def encode_texture(picture: UInt8[np.ndarray, "h w c"], lossless: bool = False) 
 
 
 class _File:
-    """A GLB file taken apart. Every reference is checked before it is followed."""
+    """A parsed GLB file. Every reference is checked before it is followed."""
 
     def __init__(self, data: bytes) -> None:
         magic, version, length = struct.unpack_from("<4sII", data)
         if magic != MAGIC or version != 2 or length != len(data):
-            raise ValueError("the header is not that of a whole GLB 2 file")
+            raise ValueError("the header is not that of a complete GLB 2 file")
         chunks: dict[int, bytes] = {}
         start = 12
         while start < length:
             size, kind = struct.unpack_from("<II", data, start)
             start += 8 + size
             if start > length or kind in chunks:
-                raise ValueError("a chunk reaches past the end of the file, or comes twice")
+                raise ValueError("a chunk extends past the end of the file, or occurs twice")
             chunks[kind] = data[start - size : start]
         self._json: dict[str, Any] = json.loads(chunks[JSON_CHUNK])
         self._binary = chunks.get(BINARY_CHUNK, b"")
         if any("uri" in value for kind in ("buffers", "images") for value in self._json.get(kind, [])):
-            raise ValueError("it refers to files outside")
+            raise ValueError("it refers to other files")
 
     def scene(self) -> PartScene:
-        """What the document describes."""
+        """The scene that the document describes."""
         scene = self._item("scenes", self._json["scene"])
         (root,) = scene["nodes"]
         members = {node["name"]: node for node in self._children(self._item("nodes", root))}

@@ -55,11 +55,11 @@ PACKAGES: Mapping[str, str] = MappingProxyType(
         "xatlas": "xatlas",
     }
 )
-"""Packages whose version can change a result, each with the module it brings."""
+"""Packages whose version can change a result, each with its module."""
 
 
 class Given(Record):
-    """What the user gave, by the names of the files."""
+    """The names of the files that the user gave."""
 
     photo: str
     masks: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Given(Record):
 
 
 class StageEntry(Record):
-    """How one stage's result came about."""
+    """How one stage's result was made."""
 
     stage: str
     object: int | None
@@ -90,7 +90,7 @@ class OutputFile(Record):
 
 
 class Environment(Record):
-    """What the scene was made with."""
+    """The software and the machine that made the scene."""
 
     scenegen: str
     python: str
@@ -115,10 +115,10 @@ class Manifest(Record):
     objects: tuple[PlacedObject, ...]
     failures: tuple[Failure, ...]
     outputs: tuple[OutputFile, ...]
-    """Every file of the folder but this one and what the user put there."""
+    """Every file of the folder except this one and those that the user added."""
 
     def text(self) -> str:
-        """As it is written."""
+        """The manifest as it is written."""
         return json.dumps(self.model_dump(mode="json"), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -147,16 +147,16 @@ def output_files(files: Sequence[tuple[str, Artifact]]) -> tuple[OutputFile, ...
     """The manifest's entries for `files`, sorted by name.
 
     Raises:
-        ExportError: if a name leaves the folder, comes twice, or is the manifest's own.
+        ExportError: if a name lies outside the folder, occurs twice, or is the manifest's own.
     """
     names = [name for name, _ in files]
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or str(path) != name or name in ("", ".", MANIFEST):
-            raise ExportError(f"output file {name!r} must be a relative path inside the folder, and not {MANIFEST}.")
+            raise ExportError(f"output file {name!r} must be a relative path inside the folder other than {MANIFEST}.")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ExportError(f"output files {', '.join(twice)} come twice.")
+        raise ExportError(f"output files {', '.join(twice)} occur twice.")
     return tuple(OutputFile(name=name, sha256=file.sha256, bytes=file.bytes) for name, file in sorted(files))
 
 
@@ -164,19 +164,17 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of a published folder.
 
     Raises:
-        InputError: if there is none, or it is not one this version can read.
+        InputError: if there is none, or this version cannot read it.
     """
     path = folder / MANIFEST
     try:
         values = read_json(path)
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} cannot be read ({one_line(str(error))}); give a folder that scenegen has written."
-        ) from error
+        raise InputError(f"{path} cannot be read ({one_line(str(error))}); give the folder of a scene.") from error
     found = values.get("schema_version") if isinstance(values, dict) else None
     if found != SCHEMA_VERSION:
         raise InputError(
-            f"{path} has schema version {one_line(repr(found), 40)}, this scenegen reads {SCHEMA_VERSION}; "
+            f"{path} has schema version {one_line(repr(found), 40)}, but this scenegen reads {SCHEMA_VERSION}; "
             "make the scene again from its photo."
         )
     try:
@@ -195,7 +193,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], manifest: Manifest) -> bool:
-    """Makes `target` hold `files` and `manifest`, and whatever the user has added to it.
+    """Publishes `files` and `manifest` as the folder `target`, and keeps what the user has added to it.
 
     Args:
         store: where the files come from; its root must lie on the disk of `target`.
@@ -204,7 +202,7 @@ def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], m
         manifest: written last.
 
     Returns:
-        False where the folder already was as it should be, and nothing was written.
+        False if the folder was already up to date, and nothing was written.
 
     Raises:
         ResourceError: if the disk cannot be written, the store is damaged, or a file lies at `target`.
@@ -221,9 +219,7 @@ def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], m
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(store.path(artifact), path)
             if sha256_file(path) != artifact.sha256:
-                raise ResourceError(
-                    f"{store.path(artifact)} was damaged during this run; run again to compute it anew."
-                )
+                raise ResourceError(f"{store.path(artifact)} was damaged during this run; run again to recompute it.")
         if target.is_dir():
             _carry_over(target, folder)
         (folder / MANIFEST).write_text(text, encoding="utf-8")
@@ -235,7 +231,7 @@ def publish(store: Store, target: Path, files: Sequence[tuple[str, Artifact]], m
 
 
 def heal(store: Store, out: Path) -> None:
-    """Finishes what a killed process left: puts back folders of `out` that were renamed away, clears replaced ones.
+    """Cleans up after killed processes: restores folders of `out` that were moved aside, and deletes replaced ones.
 
     Raises:
         ResourceError: if the disk cannot be written.
@@ -261,7 +257,7 @@ def _is_published(target: Path, manifest: Manifest, text: str) -> bool:
 
 
 def _carry_over(old: Path, new: Path) -> None:
-    """Copies to `new` what the user has added to `old`: every file its manifest does not name."""
+    """Copies to `new` what the user has added to `old`: every file that its manifest does not name."""
     try:
         ours = {file.name: file.sha256 for file in read_manifest(old).outputs}
     except InputError:
@@ -270,7 +266,7 @@ def _carry_over(old: Path, new: Path) -> None:
         name = path.relative_to(old).as_posix()
         if name in ours:
             if path.is_file() and sha256_file(path) != ours[name]:
-                logger.warning("%s was changed since scenegen wrote it, and is replaced", path)
+                logger.warning("%s has changed since scenegen wrote it, and is replaced", path)
         elif path.is_symlink() or (path.is_file() and name != MANIFEST):
             kept = new / name
             while kept.exists() or kept.is_symlink():
@@ -282,7 +278,7 @@ def _carry_over(old: Path, new: Path) -> None:
 
 
 def _swap(store: Store, folder: Path, target: Path) -> None:
-    """Renames `folder` to `target`, what was there away first."""
+    """Renames `folder` to `target`, after moving aside what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = store.root / REPLACED / f"{uuid.uuid4().hex}@{target.name}"
     aside.parent.mkdir(parents=True, exist_ok=True)
@@ -301,6 +297,6 @@ def _swap(store: Store, folder: Path, target: Path) -> None:
 
 
 def _discard(store: Store, folder: Path) -> None:
-    """Deletes a replaced folder, out of the reach of `heal` first: half of one must never be restored."""
+    """Deletes a replaced folder, after moving it where `heal` does not look: half of one must never be restored."""
     with store.staging() as trash:
         folder.rename(trash / "replaced")

@@ -1,4 +1,4 @@
-"""What both scene formats are written from: named, textured parts at their places, and the photo's camera."""
+"""The scene that all formats are written from: named, textured parts with their placement, and the photo's camera."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from scenegen.records import Intrinsics
 GENERATOR = f"scenegen {__version__}"
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-"""A prim name in USD, and a node name that neither three.js nor Blender changes."""
+"""Valid names: of prims in USD, and of nodes that neither three.js nor Blender renames."""
 
 RESERVED = frozenset({"scene", "objects", "background", "camera", "physics"})
-"""Nodes and prims that every file has."""
+"""Names of nodes and prims that every file has."""
 
 RIGID_TOLERANCE = 1e-6
 
@@ -37,18 +37,18 @@ Fact = str | int | float | bool
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One mesh of the scene that can be picked, moved and replaced by itself."""
+    """One mesh of the scene that can be selected, moved and replaced on its own."""
 
     name: str
     """Unique in the scene, see `NAME`; also a file name."""
     label: str
-    """What it is, any text, also empty."""
+    """What it shows; any text, possibly empty."""
     mesh: TexturedMesh
     """Part frame: metres, Y up."""
     world_from_part: Float64[np.ndarray, "4 4"]
     """Rigid."""
     facts: Mapping[str, Fact]
-    """Provenance and scores, written beside the part."""
+    """Provenance and scores, written with the part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class PartScene:
     world_from_camera: Float64[np.ndarray, "4 4"]
     """Rigid."""
     facts: Mapping[str, Fact]
-    """Provenance of the whole."""
+    """Provenance of the scene."""
 
 
 def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
@@ -82,11 +82,11 @@ def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
 
 
 def prepared(scene: PartScene) -> PartScene:
-    """The scene as it can be written: checked, without triangles that have no area and vertices that none uses.
+    """The scene checked and ready to be written, without triangles of no area and unused vertices.
 
-    Where a closed mesh would be open without them, it keeps its triangles without area.
+    A closed mesh that would be open without its triangles of no area keeps them.
 
-    A base colour keeps its fourth channel only where `alpha_mode` is not `OPAQUE`.
+    A base colour keeps its fourth channel only if `alpha_mode` is not `OPAQUE`.
 
     Raises:
         ExportError: for a name that is not safe or not unique, a mesh that is empty, not finite or not consistent, a
@@ -99,12 +99,12 @@ def prepared(scene: PartScene) -> PartScene:
         ['floor', 'backdrop']
     """
     parts = (*scene.objects, *scene.background)
-    # Case decides nothing: the names become folders, on any disk.
+    # Case is ignored, because the names become folders, on any disk.
     taken = {name.casefold() for name in RESERVED}
     for part in parts:
         if NAME.fullmatch(part.name) is None or part.name.casefold() in taken:
             raise ExportError(
-                f"`name` of a part is {part.name!r}; it must match {NAME.pattern}, occur once (in any case), and be "
+                f"`name` of a part is {part.name!r}; it must match {NAME.pattern}, be unique whatever its case, and be "
                 f"none of {', '.join(sorted(RESERVED))}."
             )
         taken.add(part.name.casefold())

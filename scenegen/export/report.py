@@ -44,7 +44,7 @@ from scenegen.remarks import NOTE, is_note
 
 THUMBNAIL_SIDE = 160
 PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")
-"""Packages whose version the page names, where they are installed."""
+"""Packages whose version the page names if they are installed."""
 INTRINSICS_SOURCES = {
     "fov": "given",
     "exif": "from EXIF",
@@ -55,7 +55,7 @@ FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What the page is made of."""
+    """The content of the page."""
 
     photo: Photo
     instances: Instances
@@ -64,7 +64,7 @@ class Findings:
     scene: Scene
     timings: Timings
     files: tuple[tuple[str, int], ...]
-    """Names and sizes in bytes of the files beside the page."""
+    """Names and sizes in bytes of the files next to the page."""
     image: UInt8[np.ndarray, "h w 3"]
     ids: Integer[np.ndarray, "h w"]
     """The masks."""
@@ -99,7 +99,7 @@ class Column:
     form: str
     higher_is_better: bool
     tiers: tuple[float, float] | None
-    """Where good ends and where fair ends."""
+    """Limits of good and of fair values."""
 
     def tier(self, value: float) -> str:
         """CSS class of a value."""
@@ -166,7 +166,7 @@ def report_page(findings: Findings) -> str:
 
 
 def header(findings: Findings) -> str:
-    """Name of the photo, the verdict, and links to the files beside the page."""
+    """Name of the photo, the verdict, and links to the files next to the page."""
     placed = findings.scene.objects
     gone = missing(findings)
     state, tier = ("Empty", "poor") if not placed else ("Partial", "fair") if gone else ("Complete", "good")
@@ -186,7 +186,7 @@ def header(findings: Findings) -> str:
 
 
 def missing(findings: Findings) -> list[str]:
-    """What the scene lacks, in words: failed objects by id and label, other failures by stage."""
+    """What the scene lacks, as text: failed objects by id and label, other failures by stage."""
     return [_failed(failure, findings.instances) for failure in findings.scene.failures]
 
 
@@ -206,7 +206,7 @@ def problems(findings: Findings) -> str:
 
 
 def view(findings: Findings) -> str:
-    """The 3D view: the side picture, in whose place the page's script draws the scene where the browser can."""
+    """The 3D view: the side picture, which the page's script replaces by the scene if the browser can draw it."""
     toggles = (
         ("turning", "Orbit", False),
         ("objects", "Objects", True),
@@ -229,13 +229,13 @@ def view(findings: Findings) -> str:
 
 
 def compare(findings: Findings) -> str:
-    """Photo against render, stacked."""
+    """Photo and render, one over the other."""
     hit = findings.render.ids >= 0
     difference = figures.paint_difference(findings.image, findings.render.color, hit)
     layers = (
         ("render", findings.render.color, "The exported scene, rendered through the photo's camera."),
         ("outlines", findings.overlay, "The rendered scene on the photo, with the outlines of the masks."),
-        ("difference", difference, "Difference between photo and render; bright is far apart."),
+        ("difference", difference, "Difference between photo and render; brighter is larger."),
     )
     images = "".join(
         f'<img class="layer {name}" src="{findings.jpeg(picture)}" alt="{escape(text)}">'
@@ -336,7 +336,7 @@ def facts(findings: Findings) -> str:
 
 
 def _gravity(findings: Findings) -> str:
-    """How the world's vertical came about."""
+    """How the world's vertical was found."""
     assumed = findings.layout.floor_source == "assumed"
     if findings.depth.gravity is None:
         return "along the picture's vertical, assumed" if assumed else "the floor's normal"
@@ -348,7 +348,7 @@ def _gravity(findings: Findings) -> str:
 
 
 def timings(findings: Findings) -> str:
-    """Time by stage, objects of one stage together, as bars."""
+    """Time by stage as bars, the objects of a stage added up."""
     seconds: dict[str, float] = {}
     counts: Counter[str] = Counter()
     for item in findings.timings.items:
@@ -362,12 +362,12 @@ def timings(findings: Findings) -> str:
         f'</svg><span class="number">{spent:.2f} s</span></li>'
         for stage, spent in seconds.items()
     )
-    note = f"{sum(seconds.values()):.1f} s in all, each when it was computed"
+    note = f"{sum(seconds.values()):.1f} s in total; stored results count with the time they took"
     return _card("timings", "Time by stage", note, f'<ul class="bars">{rows}</ul>')
 
 
 def licences(findings: Findings) -> str:
-    """Which back-ends made the parts, and under which licences their weights are."""
+    """Which back-ends made the parts, and the licences of their weights."""
     rows = [
         ("Masks", findings.instances.backend, findings.instances.licence),
         ("Depth", findings.depth.backend, findings.depth.licence),
@@ -419,14 +419,14 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
 
 
 def _sureness(item: PlacedObject) -> str:
-    """How likely the label is right, where it is estimated."""
+    """How likely the label is right, if it is estimated."""
     if item.label_confidence is None:
         return ""
     return f'<p class="note" title="how likely the label is right">{item.label_confidence:.0%} sure</p>'
 
 
 def _mesh(topology: Topology | None) -> str:
-    """How a mesh hangs together, in words."""
+    """The topology of a mesh, in words."""
     if topology is None:
         return '<span title="not measured">-</span>'
     pieces = f"{topology.pieces} piece{'' if topology.pieces == 1 else 's'}"
@@ -491,9 +491,9 @@ def _failed(failure: Failure, instances: Instances) -> str:
 
 
 def _command(photo: Photo, item: PlacedObject) -> str:
-    """The command that makes `item` new, with the seed after its last.
+    """The command that makes `item` again, with the seed after its last one.
 
-    The page's script puts the true folder in place of OUT, which is not part of the page's inputs.
+    The page's script replaces OUT by the actual folder, which is not an input of the page.
     """
     folder = escape(shlex.quote(f"OUT/{photo.name}"))
     return f'<code>python -m scenegen regenerate <span class="folder">{folder}</span> <span>--object {item.id}</span></code>'

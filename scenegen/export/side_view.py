@@ -1,4 +1,4 @@
-"""A picture of the exported scene from the side, where depth errors show that the photo's own camera cannot see."""
+"""A picture of the exported scene from the side, which shows depth errors that the photo's camera cannot see."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ AZIMUTH_DEG = 50.0
 ELEVATION_DEG = 28.0
 FOV_DEG = 35.0
 MARGIN = 1.25
-"""Width of the view over that of what must be in it."""
+"""Width of the view, divided by that of its content."""
 GROUND = 236
-"""Grey level where there is nothing."""
+"""Grey level of empty pixels."""
 HIDING_SHARE = 0.03
 """A background surface that hides more than this share of the objects is left out, like the near wall of a stage."""
 
@@ -36,7 +36,7 @@ def side_view(
 
     Args:
         objects: in world coordinates (Y up).
-        surfaces: the background, in world coordinates. Centred on instead, where there are no objects.
+        surfaces: the background, in world coordinates. If there are no objects, the view is centred on it.
         world_from_camera: pose of the photo's camera.
         width: of the picture in pixels.
         height: of the picture in pixels.
@@ -68,7 +68,7 @@ def _pose(
     azimuth_deg: float,
     elevation_deg: float,
 ) -> Float[np.ndarray, "4 4"]:
-    """side_from_world: looks at the middle of `points`, from as near as lets all of them in."""
+    """side_from_world: looks at the middle of `points`, from as near as shows all of them."""
     ahead = world_from_camera[:3, 2]
     turn = np.arctan2(ahead[0], ahead[2]) + np.radians(azimuth_deg)
     level, down = np.cos(np.radians(elevation_deg)), np.sin(np.radians(elevation_deg))

@@ -3,8 +3,8 @@
     scene.usd                              assembly: groups `objects` and `background`, camera, gravity
     objects/<name>/<name>.usd              component: what can be known without loading it (labels, mass, provenance)
     objects/<name>/payload.usdc            its meshes (`geo`) and material (`mtl`)
-    objects/<name>/base_color.png          RGBA where the object is cut out or seen through
-    objects/<name>/metallic_roughness.png  where the two vary over it
+    objects/<name>/base_color.png          RGBA if the object is cut out or transparent
+    objects/<name>/metallic_roughness.png  if the two vary
     background/<name>/...                  likewise
 
 The layout is the ASWF's (usd-wg/assets, asset structure guidelines). Units are metres and kilograms, Z is up
@@ -35,7 +35,7 @@ from scenegen.png import write_png
 from scenegen.remarks import note
 
 FLOOR_LABEL = "floor"
-"""Background parts with this label are static colliders."""
+"""Label of background parts that are static colliders."""
 
 FAR_M = 10_000.0
 FRAME_WIDTH = 36.0
@@ -62,10 +62,10 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
     Args:
         folder: an existing folder without USD files.
         scene: what to write.
-        density: of the objects, in kilograms per cubic metre.
+        density: density of the objects in kilograms per cubic metre.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
         ObjectError: if one of the objects cannot be written.
     """
     scene = prepared(scene)
@@ -76,7 +76,7 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
             mesh = part.mesh.transformed(USD_FROM_WORLD)
             solid = body(mesh.vertices, mesh.faces)
             if not solid.closed:
-                warnings.append(note(f"{part.name}: the mesh is not closed; its mass is that of its convex hull."))
+                warnings.append(note(f"{part.name}: the mesh is not closed, so its mass is that of its convex hull."))
             names += _write_component(folder, "objects", part, solid, solid.volume * density)
     for part in scene.background:
         names += _write_component(folder, "background", part, None, 0.0)
@@ -87,15 +87,15 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
 
 
 def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
-    """Writes `scene` as one self-contained package with Y up, as phones want it.
+    """Writes `scene` as one self-contained package with Y up, as phones expect.
 
     Args:
         path: the `.usdz` to write.
-        scene: what `write_usd` was given.
+        scene: the scene that was given to `write_usd`.
         folder: where `write_usd` wrote it.
 
     Raises:
-        ExportError: for what `scenegen.export.parts.prepared` refuses.
+        ExportError: if `scenegen.export.parts.prepared` refuses the scene.
     """
     stage = _new_stage(Sdf.Layer.CreateAnonymous(".usda"), UsdGeom.Tokens.y)
     _assemble(stage, prepared(scene), folder.resolve().as_posix())
@@ -104,7 +104,7 @@ def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
 
     def packed(asset: str) -> str:
         part, file = Path(asset).parent.name, Path(asset).name
-        # No part's name holds a dot, so that no two textures meet.
+        # Names of parts contain no dot, so textures cannot collide.
         return textures.setdefault(asset, f"textures/{part}.png" if file == BASE_COLOR else f"textures/{part}.{file}")
 
     UsdUtils.ModifyAssetPaths(layer, packed)
@@ -117,7 +117,7 @@ def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
             shutil.copyfile(source, files[-1][0])
         package = Sdf.ZipFileWriter.CreateNew(str(path))
         for file, name in files:
-            # The archive records times, in local time: the first one a zip file can hold.
+            # The archive records local times, so each file gets the earliest one that zip allows.
             epoch = time.mktime((1980, 1, 1, 0, 0, 0, 0, 0, 0))
             os.utime(file, (epoch, epoch))
             package.AddFile(str(file), name)
@@ -125,7 +125,7 @@ def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
 
 
 def validate_stage(path: Path) -> list[str]:
-    """What every validator registered with USD finds wrong with the stage at `path`, its warnings included."""
+    """The errors and warnings of every validator registered with USD for the stage at `path`."""
     try:
         stage = Usd.Stage.Open(str(path))
     except Tf.ErrorException as error:
@@ -144,7 +144,7 @@ def _new_stage(layer: Any, up: str = UsdGeom.Tokens.z) -> Any:
 
 
 def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
-    """The scene on an empty stage; its components are referred to in `folder`."""
+    """Writes the scene to an empty stage, with references to its components in `folder`."""
     root = UsdGeom.Xform.Define(stage, ROOT)
     stage.SetDefaultPrim(root.GetPrim())
     Usd.ModelAPI(root.GetPrim()).SetKind(Kind.Tokens.assembly)
@@ -178,7 +178,7 @@ def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
 
 
 def _define_camera(stage: Any, scene: PartScene) -> None:
-    """The photo's camera. Its aperture is shifted where the principal point is off the middle."""
+    """The photo's camera. Its aperture is shifted if the principal point is off centre."""
     intrinsics = scene.intrinsics
     camera = UsdGeom.Camera.Define(stage, f"{ROOT}/camera")
     _place(camera, USD_FROM_WORLD @ scene.world_from_camera @ GLTF_CAMERA_FROM_CAMERA, "camera")
@@ -195,7 +195,7 @@ def _define_camera(stage: Any, scene: PartScene) -> None:
 
 
 def _place(prim: Any, matrix: Float64[np.ndarray, "4 4"], name: str) -> None:
-    """Gives an Xformable a rigid placement, as a translation and an orientation: it has no scale to go wrong."""
+    """Gives an Xformable a rigid placement, as a translation and an orientation, without a scale."""
     (x, y, z), (i, j, k, w) = pose(matrix, name)
     prim.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(x, y, z))
     prim.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(w, i, j, k))
@@ -252,8 +252,8 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | Non
     UsdGeom.Scope.Define(stage, f"{root}/mtl")
     points, place = welded(mesh.vertices)
     shown = _define_mesh(stage, f"{root}/geo/render", points, place[mesh.faces])
-    # Texture coordinates belong to the corners of faces, so that a seam does not open the surface.
-    st = mesh.uv[mesh.faces.ravel()] * [1, -1] + [0, 1]  # USD counts rows of a picture from the bottom
+    # Texture coordinates belong to the corners of faces, so that seams do not open the surface.
+    st = mesh.uv[mesh.faces.ravel()] * [1, -1] + [0, 1]  # USD counts the rows of a picture from the bottom
     UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying).Set(
         Vt.Vec2fArray.FromNumpy(st.astype(np.float32))
     )
@@ -314,7 +314,7 @@ def _define_material(stage: Any, path: str, mesh: TexturedMesh) -> Any:
 
 
 def _define_texture(stage: Any, reader: Any, file: str, color_space: str) -> Any:
-    """A texture beside the component, read at what `reader` reads."""
+    """A texture next to the component, sampled at the coordinates of `reader`."""
     texture = UsdShade.Shader.Define(stage, reader.GetPath().ReplaceName(Path(file).stem))
     texture.CreateIdAttr("UsdUVTexture")
     texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(f"./{file}")

@@ -1,4 +1,4 @@
-"""Texture from the photo: projected on what it sees, continued over what it does not."""
+"""Textures from the photo: projected onto visible surfaces, continued over hidden ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BEHIND = 0.01
 GRAZING = (0.05, 0.35)
 """Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
 CLEAR = 0.5
-"""How well a texel must be seen to tell the photo's light."""
+"""How well a texel must be visible to be used for the photo's light."""
 
 Colours = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 3"]]
 """From points in the crop camera's frame to sRGB, 0..255."""
@@ -31,7 +31,7 @@ Colours = Callable[[Float[np.ndarray, "n 3"]], Float[np.ndarray, "n 3"]]
 def textured(
     shape: Shape, view: ObjectView, texture: TextureConfig, hidden: Colours | None = None
 ) -> tuple[TexturedMesh, tuple[str, ...]]:
-    """The shape unwrapped and baked, with no more texels than the photo can fill, and what went wrong with it.
+    """The shape unwrapped and baked, with no more texels than the photo can fill, and the warnings.
 
     Args:
         shape: in the crop camera's frame, any scale.
@@ -47,10 +47,10 @@ def textured(
 def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colours | None = None) -> TexturedMesh:
     """The shape with the photo baked into its atlas.
 
-    What the camera sees has the photo's colours, smoothed where it sees it at a grazing angle. What it does not has those of
-    `hidden`, brought to the photo's light: shifted by what the two differ by, in the median, on what is seen. Without `hidden`
-    it has the colours of the object smoothed, at the place it projects to: hidden sides take after the side in front of them
-    without repeating its print.
+    Visible surfaces get the photo's colours, smoothed at grazing angles. Hidden ones get those of `hidden`, adjusted to the
+    photo's light: shifted by the median difference of the two on visible surfaces. Without `hidden` they get the smoothed
+    colours of the place they project to, so that hidden sides resemble the side in front of them without repeating its
+    pattern.
 
     Args:
         shape: in the crop camera's frame, any scale.

@@ -9,9 +9,9 @@ from jaxtyping import Float, Float32, Int32, Int64
 from scipy.spatial import cKDTree
 
 CANDIDATES = 8
-"""Triangles the search begins with; twice as many each time these do not settle it."""
+"""Number of triangles that the search begins with; it doubles as long as the result is open."""
 ROWS = 2**21
-"""Pairs of query and triangle looked at a time."""
+"""Pairs of query and triangle that are computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ def closest_points(
         vertices: of the mesh.
         faces: its triangles.
         queries: points in the frame of the mesh.
-        within: how far to search. Far from a fine mesh all its triangles are about as near, and looking for the nearest slow.
+        within: how far to search. Far from a fine mesh all its triangles are about equally near, which makes the search slow.
     """
     corners = vertices[faces].astype(np.float64)
     centroids = corners.mean(axis=1)

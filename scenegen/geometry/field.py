@@ -45,21 +45,21 @@ def cube_edge(view: ObjectView) -> float:
     behind.
 
     Raises:
-        InputError: where no depth is known inside the mask.
+        InputError: if no depth is known inside the mask.
     """
     distance = latent_distance(view.crop)  # from the camera to the cube's centre, in edges
     return nearest_depth(view) / max(distance - NEAREST, SHORTEST)
 
 
 def nearest_depth(view: ObjectView) -> float:
-    """z-depth in metres of the nearest visible part of the object, but for outliers.
+    """z-depth in metres of the nearest visible part of the object, without outliers.
 
     Raises:
-        InputError: where no depth is known inside the mask.
+        InputError: if no depth is known inside the mask.
     """
     seen = view.depth[(view.mask > 0.5) & (view.depth > 0)]
     if not len(seen):
-        raise InputError("no depth is known inside the object's mask; give a depth map that covers it.")
+        raise InputError("no depth is known inside the object's mask; give a depth map that covers the object.")
     return float(np.percentile(seen, 3))
 
 
@@ -96,11 +96,11 @@ def surface(field: Field) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray,
     """The closed surface where the field is 0, in the latent frame, counter-clockwise seen from outside.
 
     Raises:
-        InputError: where nothing is inside.
+        InputError: if nothing is inside.
     """
     if not (field.values < 0).any():
         raise InputError(
-            "the generated field has no inside: nothing is left of the object. Try another `seed` or mask."
+            "nothing is left of the object: the generated field has no inside. Try another `seed` or mask."
         )
     resolution = field.values.shape[0]
     padded = np.pad(field.values, 1, constant_values=1.0 / resolution)

@@ -86,7 +86,7 @@ def thickness(view: ObjectView, size: int, factor: float = 1.0) -> Thickness:
     coverage = np.pad(cv2.resize(view.mask, (size, size), interpolation=cv2.INTER_AREA), 1)
     inside = coverage > 0.5
     if np.count_nonzero(inside) < 4:
-        raise InputError("the object's mask is too small to make a mesh of; mark more of it or leave it out.")
+        raise InputError("the object's mask is too small to make a mesh from; mark more of the object or leave it out.")
     distance = np.pad(_signed_distance(view.mask, size), 1, mode="edge")
     distance[[0, -1]] = distance[:, [0, -1]] = np.minimum(distance[[0, -1]].max(), -0.5)
     profile = poisson_profile(ndimage.binary_dilation(inside))
@@ -147,7 +147,7 @@ def _front(view: ObjectView, size: int) -> Float[np.ndarray, "n n"]:
     """
     known = (view.mask > 0.5) & (view.depth > 0)
     if not known.any():
-        raise InputError("no depth is known inside the object's mask; give a depth map that covers it.")
+        raise InputError("no depth is known inside the object's mask; give a depth map that covers the object.")
     inner = ndimage.binary_erosion(view.mask > 0.5, iterations=max(1, round(0.008 * view.mask.shape[0]))) & known
     trusted = inner if np.count_nonzero(inner) > 0.2 * np.count_nonzero(known) else known
     values = view.depth[trusted]

@@ -1,4 +1,4 @@
-"""The textured triangle mesh every generator returns and every exporter takes."""
+"""The textured triangle mesh that every generator returns and every exporter takes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TexturedMesh:
     metallic: float = 0.0
     roughness: float = 0.8
     metallic_roughness: UInt8[np.ndarray, "k l 3"] | None = None
-    """glTF's packing, linear: R is unused and 0, G roughness, B metallic. Where given, it replaces the two numbers."""
+    """glTF's packing, linear: R is unused and 0, G roughness, B metallic. If given, it replaces the two numbers."""
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> TexturedMesh:
         """The mesh under an affine map; faces are turned around where the map mirrors.
@@ -138,10 +138,10 @@ def is_watertight(mesh: TexturedMesh) -> bool:
 def alpha_mode(base_color: UInt8[np.ndarray, "h w c"]) -> AlphaMode:
     """How a renderer should take the alpha of a texture (glTF 2.0, section 3.9.4), told by its texels.
 
-    `OPAQUE` without alpha, or where at most `STRAY_SHARE` of the texels are not solid: a few stray ones must not make an
+    `OPAQUE` without alpha, or if at most `STRAY_SHARE` of the texels are not solid: a few stray ones must not make an
     object transparent, because a transparent one is sorted as a whole and shows its far side through its near one.
-    `MASK` where alpha has practically two values, both of them present: at most `EDGE_SHARE` of the texels that are not
-    solid lie between. Otherwise `BLEND`; also where nothing is solid, because a mask would leave nothing of it.
+    `MASK` if alpha has practically two values, both of them present: at most `EDGE_SHARE` of the texels that are not
+    solid lie between. Otherwise `BLEND`; also if nothing is solid, because a mask would leave nothing.
 
     All texels count, those that no face covers too: atlases are filled beyond their charts with the nearest colours, so
     that the shares are close to those on the surface.

@@ -35,7 +35,7 @@ def whole(
         value: negative inside.
         part: which part of the mask, from 1, shows a cell of the visible surface; elsewhere 0.
         room: where the object may be.
-        steps: the gaps in the visible surface where its depth jumps. They are filled where that joins pieces.
+        steps: the gaps in the visible surface where its depth jumps. They are filled if that joins pieces.
     """
     inside = value < 0
     for radius in NARROW:
@@ -100,7 +100,7 @@ def _joints(
 
 
 def _pieces_of_parts(inside: Bool[np.ndarray, "r r r"], part: Int32[np.ndarray, "r r r"]) -> Bool[np.ndarray, "r r r"]:
-    """The piece of each part that is large enough; the largest piece where nothing is seen."""
+    """The piece of each part that is large enough; the largest piece if nothing is seen."""
     pieces, count = ndimage.label(inside)
     if count < 2:
         return inside

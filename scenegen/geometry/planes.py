@@ -75,7 +75,7 @@ def fit_plane(
         seed: of the draws.
 
     Returns:
-        The plane, or None where no three points agree.
+        The plane, or None if no three points agree.
     """
     random = np.random.default_rng(seed)
     best: tuple[int, Float[np.ndarray, "3"], float] | None = None

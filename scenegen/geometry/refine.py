@@ -1,4 +1,4 @@
-"""Pixel-aligned refinement: a generated field, made to agree with the pixels it came from.
+"""Pixel-aligned refinement: fits a generated field to the pixels it came from.
 
 Cube and picture share one camera, so every cell knows its pixel. The silhouette carves the field along the pixels' cones.
 Where depth is trusted, the visible surface is drawn to it, and where it was measured, nothing reaches behind the background.
@@ -30,7 +30,7 @@ from scenegen.geometry.pieces import whole
 from scenegen.geometry.render import RayCaster
 
 SKIN, THINNEST = 2.5, 1.0
-"""Least thickness behind the visible surface, in cells of the refined grid, where there is room for it and where not: a sheet
+"""Least thickness behind the visible surface, in cells of the refined grid, with and without room for it: a sheet
 thinner than a cell would have holes."""
 STEP, GENERATED_STEP = 3.0, 6.0
 """Cells: where the visible surface steps back by no more it has no gap; by more, one part of the object hides another. The second

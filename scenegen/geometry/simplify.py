@@ -29,8 +29,8 @@ def simplify(
     one place are left, and crumbs: the former are drawn apart (`untouching`), and no more pieces are kept than there were.
 
     Returns:
-        - **vertices**, **faces**: the simplified mesh, or the one given where it is no closed manifold.
-        - **warnings**: says so in that case, and where the shape ends above the budget.
+        - **vertices**, **faces**: the simplified mesh, or the given one if it is not a closed manifold.
+        - **warnings**: says so in that case, and if the shape ends above the budget.
     """
     import manifold3d  # here, so that training needs no native package for meshes
 
@@ -39,7 +39,7 @@ def simplify(
         return *untouching(vertices, faces), ()
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices, faces.astype(np.uint32)))
     if solid.status() != manifold3d.Error.NoError:
-        return vertices, faces, (f"the mesh is not a closed manifold: it keeps all its {len(faces)} faces.",)
+        return vertices, faces, (f"the mesh is not a closed manifold, so it keeps all its {len(faces)} faces.",)
     size = float(np.ptp(vertices, axis=0).max())
     solid, warnings = within_budget(solid, lambda tried: tried.num_tri(), max_faces, size)
     mesh = solid.to_mesh()
@@ -68,7 +68,9 @@ def within_budget(
     fine, coarse = FINEST / 100, FINEST
     while count(solid) > max_faces:
         if coarse > COARSEST:
-            return solid, (note(f"the mesh keeps {count(solid)} faces: with {max_faces} it would lose its shape."),)
+            return solid, (
+                note(f"the mesh keeps {count(solid)} faces, because with {max_faces} it would lose its shape."),
+            )
         tried = solid.simplify(coarse * size)
         if count(tried) <= max_faces:
             return _nearest_step(solid, tried, count, max_faces, (fine * size, coarse * size)), ()

@@ -1,4 +1,4 @@
-"""A triangle mesh as the boundary of a solid: whether it closes, how it hangs together, and touching parts drawn apart.
+"""A triangle mesh as the boundary of a solid: whether it is closed, how many pieces it has, and how touching parts are separated.
 
 Here vertices at the same place are one, whatever their indices: that is how a reader welds a file, and UV seams double vertices.
 """
@@ -42,7 +42,7 @@ def is_closed(faces: Int32[np.ndarray, "f 3"]) -> bool:
 
 
 def volume(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> float:
-    """Signed volume of a closed mesh; positive where the faces are counter-clockwise seen from outside."""
+    """Signed volume of a closed mesh; positive if the faces are counter-clockwise seen from outside."""
     a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
     return float(np.einsum("nd,nd->", a, np.cross(b, c)) / 6)
 

@@ -1,4 +1,4 @@
-"""Triangle meshes made consistent: faces turned alike, edges that meet more than two faces resolved, holes closed.
+"""Triangle meshes made consistent: faces turned alike, edges of more than two faces resolved, holes closed.
 
 A half-edge is a directed edge of a face: half-edge 3 f + k of face f runs from its corner k to the next. Two half-edges are
 mates where the faces are joined there; every function takes or gives that pairing instead of guessing it from indices.

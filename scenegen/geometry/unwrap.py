@@ -1,7 +1,7 @@
-"""UV atlases: xatlas in a child process, and a plain one-face-one-cell atlas for meshes that xatlas fails on.
+"""UV atlases: from xatlas in a child process, or a plain atlas with one cell per face for meshes on which xatlas fails.
 
-xatlas can hang or crash on odd meshes, and neither must take the scene down. Only what the mesh alone decides leads to the
-plain atlas. What time, memory or a lost process decides is an error, since it may end otherwise the next time.
+xatlas can hang or crash on odd meshes, and neither must end the scene. Only failures that depend on the mesh alone lead to
+the plain atlas. Those from time, memory or a lost process are errors, since the next run may succeed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ answer(int(sys.argv[2]), int(sys.argv[3]))
 """
 """`-P` and this path keep modules of the user's folder out, and find the package wherever it was imported from."""
 MOST_FACES = 200_000
-"""Above, xatlas takes many minutes: its time grows faster than the number of faces."""
+"""Above it xatlas takes many minutes: its time grows faster than the number of faces."""
 REFUSED = 3
 """Exit code of a child in which xatlas has raised an error."""
 CRASHES = frozenset(
@@ -55,7 +55,7 @@ class Atlas:
 def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], texels: int, timeout_s: float) -> Atlas:
     """A UV atlas without overlaps, charts two texels apart at a size of `texels`.
 
-    From xatlas; where it crashes, returns nonsense, or would take too many faces, `face_atlas`, with a warning.
+    It comes from xatlas; if that crashes, returns nonsense or would get too many faces, from `face_atlas`, with a warning.
 
     Raises:
         LimitError: if it takes longer than `timeout_s`.
@@ -72,7 +72,7 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
         return _plain(faces, f"failed ({reason})")
     if child.returncode:
         raise CrashError(
-            f"UV unwrapping ended with {ending(child.returncode)} ({reason}); perhaps memory was short. Run again."
+            f"UV unwrapping ended with {ending(child.returncode)} ({reason}), perhaps for lack of memory; run again."
         )
     with np.load(io.BytesIO(child.stdout), allow_pickle=False) as data:
         atlas = Atlas(data["source"], data["faces"], data["uv"])
@@ -82,7 +82,7 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
 def _xatlas_child(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], texels: int, timeout_s: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """`answer` in a process of its own, which ends with this one."""
+    """Runs `answer` in its own process, which ends with this one."""
     mesh = io.BytesIO()
     np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
     cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
@@ -95,18 +95,18 @@ def _xatlas_child(
             )
     except subprocess.TimeoutExpired as error:
         raise LimitError(
-            f"UV unwrapping of {len(faces)} faces did not end in {timeout_s:g} s; lower generate.max_faces, or raise "
-            "texture.unwrap_timeout_s where the machine is slow."
+            f"UV unwrapping of {len(faces)} faces took more than {timeout_s:g} s; lower generate.max_faces or, on a slow "
+            "machine, raise texture.unwrap_timeout_s."
         ) from error
     except OSError as error:
         raise TransientError(
-            f"no process can be started for UV unwrapping: {error.strerror}; free memory or stop other processes."
+            f"cannot start a process for UV unwrapping: {error.strerror}; free memory or stop other processes."
         ) from error
 
 
 def _plain(faces: Int32[np.ndarray, "f 3"], problem: str) -> Atlas:
     plain = face_atlas(faces)
-    warning = note(f"UV unwrapping {problem}: every face has its own cell in the atlas instead.")
+    warning = note(f"UV unwrapping {problem}, so every face has its own cell in the atlas.")
     return Atlas(plain.source, plain.faces, plain.uv, (warning,))
 
 
@@ -145,7 +145,7 @@ def answer(lifeline: int, cpu_s: int) -> None:
     """
     end_with(lifeline)
     limit_process(cpu_s)
-    # What native code prints must not come between.
+    # Native code must not print into the answer.
     stdout = os.dup(1)
     os.dup2(2, 1)
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as data:

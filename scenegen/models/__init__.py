@@ -1,4 +1,4 @@
-"""The weight files scenegen can use: which they are, where they lie on this machine, and how they get there."""
+"""The weight files that scenegen can use: which exist, where they are on this machine, and how to fetch them."""
 
 from scenegen.models.download import Progress, fetch
 from scenegen.models.local import Row, check_digest, digest_of, list_models, locate

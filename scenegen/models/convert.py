@@ -1,4 +1,4 @@
-"""Pickled checkpoints as safetensors: read once, behind a checked digest, and never again."""
+"""Converts pickled checkpoints to safetensors. A pickle is read only once, after its digest was checked."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ SOURCE = "source_sha256"
 
 
 def as_safetensors(checkpoint: Path, sha256: str) -> Path:
-    """The tensors of `checkpoint` as a safetensors file beside it, made unless it is there and intact.
+    """The tensors of `checkpoint` as a safetensors file next to it, which is written unless it is there and intact.
 
     Args:
-        checkpoint: a `.pth` that holds tensors by name, nothing else.
+        checkpoint: a `.pth` with named tensors and nothing else.
         sha256: its digest; other content is not unpickled.
 
     Returns:
         The safetensors file, with the same names, shapes and types.
 
     Raises:
-        WeightsError: where the checkpoint cannot be read, has another digest, or holds anything but tensors.
-        ResourceError: where the folder cannot be written.
+        WeightsError: if the checkpoint cannot be read, has another digest, or holds anything but tensors.
+        ResourceError: if the folder cannot be written.
     """
     target = checkpoint.with_suffix(".safetensors")
     if not _made_from(target, sha256):
@@ -37,9 +37,11 @@ def as_safetensors(checkpoint: Path, sha256: str) -> Path:
         try:
             stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise WeightsError(f"{checkpoint} is no checkpoint of plain tensors ({error}); fetch it again.") from error
+            raise WeightsError(
+                f"{checkpoint} is not a checkpoint of plain tensors ({error}); fetch it again."
+            ) from error
         if not isinstance(stored, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in stored.values()):
-            raise WeightsError(f"{checkpoint} holds more than tensors by name; a plain state dict is expected.")
+            raise WeightsError(f"{checkpoint} holds more than named tensors; give a plain state dict.")
         # Tensors may share memory in a pickle, but not in a safetensors file.
         tensors = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in stored.items()}
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
@@ -50,7 +52,7 @@ def as_safetensors(checkpoint: Path, sha256: str) -> Path:
 
 
 def _made_from(path: Path, sha256: str) -> bool:
-    """Whether `path` is a whole safetensors file that was converted from the checkpoint with that digest."""
+    """Whether `path` is an intact safetensors file, converted from the checkpoint with that digest."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,8 +1,8 @@
-"""Fetching models: from where they are published, or from a local copy.
+"""Fetches models from where they are published, or from a local copy.
 
-A file is downloaded under a temporary name that survives an interruption, so that the next fetch resumes; it is
-checked, flushed and renamed into place. One plain HTTP path serves both the hub and other hosts: a pinned revision
-has a fixed address there, so nothing has to be asked first, and a dead network is noticed in one timeout.
+A file is downloaded under a temporary name that survives an interruption, so that the next fetch resumes. Then it is
+checked, flushed and renamed into place. Plain HTTP serves the hub and other hosts alike: a pinned revision has a fixed
+address, so nothing has to be looked up first, and a dead network is noticed after one timeout.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from scenegen.runtime import Runtime
 logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
-"""Longest wait for a connection, and for the next bytes."""
+"""Longest wait in seconds for a connection, and for the next bytes."""
 BLOCK = 1 << 20
 HUB = "https://huggingface.co"
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes so far, and its size where that is known."""
+"""Called with a file's name, its bytes so far, and its size if that is known."""
 
 
 def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source: Path | None = None) -> Path:
-    """Brings the model `name` to this machine and verifies it; files already there and intact are kept.
+    """Fetches the model `name` to this machine and verifies it; intact files are kept.
 
     Args:
         name: a registered model.
-        runtime: where models lie, and whether the network may be used.
+        runtime: where models are kept, and whether the network may be used.
         progress: told how each file advances.
         source: a folder with the model's files (or its one file), copied instead of downloaded.
 
@@ -49,9 +49,9 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
         The model's folder.
 
     Raises:
-        UsageError: where no model has that name.
-        WeightsError: offline, or where a file cannot be had or is not the registered one.
-        ResourceError: where the models folder cannot be written.
+        UsageError: if no model has that name.
+        WeightsError: if this run is offline, or a file cannot be fetched or is not the registered one.
+        ResourceError: if the models folder cannot be written.
     """
     model = registered(name)
     folder = runtime.models / name
@@ -64,8 +64,8 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
             part = folder / f"{file.name}.part"
             if source is None and runtime.offline:
                 raise WeightsError(
-                    f"the weights `{name}` are not complete in {folder}, and this run is offline; run "
-                    f"`scenegen models fetch {name}` with a network, or copy them from a local folder with --source."
+                    f"the weights `{name}` are incomplete in {folder}, and this run is offline; run "
+                    f"`scenegen models fetch {name}` online, or copy them from a local folder with --source."
                 )
             with writing(part.parent):
                 part.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _verified_before(folder: Path, model: Model) -> dict[str, str]:
 
 
 def _address(model: Model, file: ModelFile) -> str:
-    """Where `file` is published. `HF_ENDPOINT` names a mirror of the hub, as in its own tools."""
+    """The URL of `file`. `HF_ENDPOINT` names a mirror of the hub, as in the hub's own tools."""
     if file.url is not None:
         return file.url
     return f"{os.environ.get('HF_ENDPOINT', HUB).rstrip('/')}/{model.repo}/resolve/{model.revision}/{file.name}"
@@ -114,7 +114,7 @@ def _copy(path: Path, part: Path) -> None:
 
 
 def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None:
-    """Continues `part` until it holds all of `url`, where `file` is published."""
+    """Downloads `url`, the address of `file`, to the end of `part`."""
     size = file.bytes
     done = part.stat().st_size if part.exists() else 0
     if size is not None and done >= size:
@@ -123,11 +123,13 @@ def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None
     again = "run the same command again: it resumes where it stopped"
     try:
         with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as response:
-            done = done if response.status == 206 else 0  # the server may not know how to resume
+            done = done if response.status == 206 else 0  # the server may not support resuming
             length = response.headers.get("Content-Length")
             total = size if length is None else done + int(length)
             if size not in (None, total):
-                raise WeightsError(f"{url} has {total} bytes, but {size} are registered; it is another file.")
+                raise WeightsError(
+                    f"{url} has {total} bytes instead of {size}; copy the registered file from elsewhere with --source."
+                )
             with writing(part):
                 opened = part.open("ab" if done else "wb")
             with opened:
@@ -138,7 +140,7 @@ def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None
                     done += len(block)
                     progress(file.name, done, total)
     except HTTPError as error:
-        if error.code == 416:  # nothing is left to send: the size was unknown and all of it is here
+        if error.code == 416:  # nothing is left to send: the size was unknown, and the file is complete
             return
         raise WeightsError(
             f"{url} answered {error.code} {error.reason}; try again later, or copy the file from elsewhere with --source."
@@ -156,7 +158,9 @@ def _accept(part: Path, target: Path, file: ModelFile) -> str:
     if file.bytes not in (None, size) or file.sha256 not in (None, digest):
         part.unlink()
         wanted = f"{file.bytes or 'any number of'} bytes with sha256 {file.sha256 or 'unknown'}"
-        raise WeightsError(f"{file.name} has {size} bytes with sha256 {digest}, registered are {wanted}; removed it.")
+        raise WeightsError(
+            f"{file.name} has {size} bytes with sha256 {digest}, but {wanted} are registered; it was removed. Fetch it again."
+        )
     put(part, target)
     if size >= LARGE_BYTES:
         remember(target, digest)

@@ -1,7 +1,7 @@
-"""The models on this machine: found, listed and checked. Never touches the network.
+"""Finds, lists and checks the models on this machine. It never uses the network.
 
-A fetched model is a folder `<models>/<name>/` with its files and `verified.json`, which says what a fetch verified.
-Without that file a fetch has not finished.
+A fetched model is a folder `<models>/<name>/` with its files and `verified.json`, which records what a fetch verified.
+Without that file, the fetch has not finished.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ class Row:
 
 
 def list_models(runtime: Runtime, hashes: bool = False) -> tuple[Row, ...]:
-    """Every registered model with its state; `hashes` reads the files and checks their digests too."""
+    """Every registered model with its state; `hashes` also reads the files and checks their digests."""
     return tuple(_inspect(model, runtime.models / model.name, hashes) for model in all_models().values())
 
 
 def locate(name: str, runtime: Runtime) -> Path:
-    """Folder of the fetched model `name`, its files as they were fetched; they are read once, unless they change.
+    """Folder of the fetched model `name`, after a check of its files, which are read once unless they change.
 
     Raises:
-        UsageError: where no model has that name.
-        WeightsError: where the model is absent or damaged.
+        UsageError: if no model has that name.
+        WeightsError: if the model is absent or damaged.
     """
     return locate_all((name,), runtime)[0]
 
 
 def locate_all(names: Sequence[str], runtime: Runtime) -> tuple[Path, ...]:
-    """Folders of fetched models that are used together, in the order of `names`; otherwise as `locate`.
+    """Folders of fetched models that are used together, in the order of `names`, checked as by `locate`.
 
     Raises:
-        UsageError: where no model has one of the names.
-        WeightsError: where any is absent or damaged; it names those, and the one command that brings all.
+        UsageError: if no model has one of the names.
+        WeightsError: if any is absent or damaged; the message names them, and the command that fetches all.
     """
     rows = [_inspect(registered(name), runtime.models / name, hashes=True) for name in names]
     lacking = [
@@ -68,10 +68,10 @@ def locate_all(names: Sequence[str], runtime: Runtime) -> tuple[Path, ...]:
 
 
 def digest_of(path: Path) -> str:
-    """sha256 (hex) of a weight file, which is read once, unless it changes.
+    """sha256 (hex) of a weight file, which is read once unless it changes.
 
     Raises:
-        WeightsError: where it cannot be read.
+        WeightsError: if it cannot be read.
     """
     try:
         return sha256_once(path)
@@ -83,11 +83,11 @@ def check_digest(path: Path, expected: str) -> None:
     """Compares the sha256 of a weight file.
 
     Raises:
-        WeightsError: where the file cannot be read or has another digest.
+        WeightsError: if the file cannot be read or has another digest.
     """
     found = digest_of(path)
     if found != expected.lower():
-        raise WeightsError(f"{path} has sha256 {found}, but {expected} is expected; fetch or copy it again.")
+        raise WeightsError(f"{path} has sha256 {found} instead of {expected}; fetch or copy it again.")
 
 
 def _inspect(model: Model, folder: Path, hashes: bool) -> Row:
@@ -103,13 +103,15 @@ def _inspect(model: Model, folder: Path, hashes: bool) -> Row:
 
 
 def _check(model: Model, folder: Path, verified: Any, hashes: bool) -> None:
-    """Raises where the folder is not what `verified` says, or that is not what is registered."""
+    """Raises if the folder differs from `verified`, or `verified` from what is registered."""
     if verified["revision"] != model.revision:
         raise WeightsError(f"it is revision {verified['revision']}, but {model.revision} is registered")
     for file in model.files:
         path, entry = folder / file.name, verified["files"][file.name]
         if file.sha256 not in (None, entry["sha256"]):
-            raise WeightsError(f"{file.name} was fetched with sha256 {entry['sha256']}, registered is {file.sha256}")
+            raise WeightsError(
+                f"{file.name} was fetched with sha256 {entry['sha256']}, but {file.sha256} is registered"
+            )
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
             raise WeightsError(f"{file.name} has {size or 'no'} bytes instead of {entry['bytes']}")

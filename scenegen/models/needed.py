@@ -19,13 +19,13 @@ def require_models(config: Config, runtime: Runtime, segments: bool, measures: b
 
     Args:
         config: the configuration.
-        runtime: where weights lie.
-        segments: whether masks must be found; a photo with an alpha channel or given masks needs none.
+        runtime: where weights are kept.
+        segments: whether masks must be found, which a photo with an alpha channel or given masks does not need.
         measures: whether depth must be estimated.
         generates: whether objects are made on this machine.
 
     Raises:
-        WeightsError: naming the fix.
+        WeightsError: if any are missing; the message names the fix.
     """
     needed: list[str] = []
     for chosen in _chosen(config, segments, measures, generates):
@@ -43,7 +43,7 @@ def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]
     if checkpoint is None:
         return names
     if not checkpoint.exists():
-        raise WeightsError(f"`checkpoint` is {checkpoint}, where nothing is; give the path of weights.")
+        raise WeightsError(f"`checkpoint` is {checkpoint}, which does not exist; give the path of the weights.")
     return ()
 
 

@@ -1,4 +1,4 @@
-"""The three models Pixal3D runs on, located or fetched together."""
+"""Locates or fetches the three models that Pixal3D needs."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def locate_pixal3d(runtime: Runtime) -> tuple[Path, Path, Path]:
         The folder with `pipeline.json`, DINOv3's safetensors file, and NAF's.
 
     Raises:
-        WeightsError: where a model is absent or damaged.
-        ResourceError: where the converted checkpoint cannot be written.
+        WeightsError: if a model is absent or damaged.
+        ResourceError: if the converted checkpoint cannot be written.
     """
     folder, dino_folder, naf_folder = locate_all(PARTS, runtime)
     return folder, dinov3_weights(dino_folder), naf_weights(naf_folder)
 
 
 def obtain(names: Sequence[str], runtime: Runtime, progress: Progress | None = None) -> tuple[Path, ...]:
-    """Folders of models, in the order of `names`; those that are not here are fetched, unless the run is offline.
+    """Folders of models, in the order of `names`; missing ones are fetched unless the run is offline.
 
     Raises:
-        UsageError: where no model has one of the names.
-        WeightsError: offline, where any is absent or damaged; else where one cannot be fetched.
-        ResourceError: where the models folder cannot be written.
+        UsageError: if no model has one of the names.
+        WeightsError: if any is absent or damaged and the run is offline, or one cannot be fetched.
+        ResourceError: if the models folder cannot be written.
     """
     if runtime.offline:
         return locate_all(names, runtime)
@@ -54,12 +54,12 @@ def obtain(names: Sequence[str], runtime: Runtime, progress: Progress | None = N
 
 
 def pixal3d_name(name: str, revision: str | None) -> str:
-    """What `name`, Pixal3D's weights for one picture or for several, is called at a revision; None is the registered one."""
+    """The name of `name`, Pixal3D's weights for one picture or for several, at a revision; None is the registered one."""
     pinned = registered(name).revision
     if revision in (None, pinned):
         return name
     logger.warning(
-        "Pixal3D's revision %s was asked for, not %s, whose sizes and sha256 are registered: its files are not checked "
+        "Pixal3D's revision is %s, and sizes and sha256 are registered for %s only: its files are not checked "
         "against any digest when they are fetched.",
         revision,
         pinned,
@@ -77,8 +77,8 @@ def naf_weights(folder: Path) -> Path:
     """NAF's weights in its model's folder, as safetensors; the first call converts its checkpoint.
 
     Raises:
-        WeightsError: where the checkpoint cannot be read or is not the registered one.
-        ResourceError: where the converted checkpoint cannot be written.
+        WeightsError: if the checkpoint cannot be read or is not the registered one.
+        ResourceError: if the converted checkpoint cannot be written.
     """
     (file,) = registered(NAF).files
     checkpoint = folder / file.name

@@ -1,4 +1,4 @@
-"""Files put in place whole: written under another name, flushed, then renamed."""
+"""Puts complete files in place: they are written under another name, flushed, then renamed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def put(part: Path, target: Path) -> None:
-    """Renames `part` to `target`, so that neither a reader nor a power cut finds half of it."""
+    """Renames `part` to `target`, so that half of it is never seen, even after a power cut."""
     with writing(target):
         flush(part)
         part.replace(target)

@@ -16,12 +16,12 @@ class ModelFile:
     """One file of a model."""
 
     name: str
-    """Below the model's folder, `/` between folders."""
+    """Path below the model's folder, with forward slashes."""
     url: str | None = None
-    """Where it is published; without it, in the model's repository at its revision."""
+    """Where it is published; None means in the model's repository, at its revision."""
     bytes: int | None = None
     sha256: str | None = None
-    """None where nobody has published it: the digest found by the first fetch is then held to."""
+    """None if it is not published: the digest that the first fetch finds is then required."""
 
     def __post_init__(self) -> None:
         if not self.name or any(part in ("", ".", "..") for part in self.name.split("/")) or "\\" in self.name:
@@ -44,16 +44,16 @@ class Model:
     files: tuple[ModelFile, ...]
     licence: str
     note: str
-    """What to know before using it."""
+    """What users should know."""
 
 
 def registered(name: str) -> Model:
-    """The model called `name`, or that model at another revision, as `name@revision`.
+    """The model called `name`, or, as `name@revision`, the same model at another revision.
 
-    Of another revision no size and no digest is known: whatever the first fetch brings is taken, and held to afterwards.
+    Sizes and digests of another revision are unknown: those of the first fetch are accepted and required from then on.
 
     Raises:
-        UsageError: where no model has that name, or it lies in no repository that has revisions.
+        UsageError: if no model has that name, or it has no repository with revisions.
     """
     known, at, revision = name.partition("@")
     models = MODELS if known in MODELS else all_models()
@@ -65,7 +65,7 @@ def registered(name: str) -> Model:
         return model
     if model.repo is None or not re.fullmatch(r"\w[\w.-]*", revision):
         raise UsageError(
-            f"`model` is {name!r}; after the @ give a commit, tag or branch without `/`, of a model with a repository."
+            f"`model` is {name!r}; after the @, give a commit, tag or branch without `/`; the model needs a repository."
         )
     unknown = tuple(replace(file, bytes=None, sha256=None) for file in model.files)
     return replace(model, name=name, revision=revision, files=unknown)
@@ -78,12 +78,12 @@ def all_models() -> Mapping[str, Model]:
 
 
 def sam_name(model: str) -> str:
-    """What segment-anything's weights of a size are called here."""
+    """The registered name of segment-anything's weights of a size."""
     return f"sam-{model}"
 
 
 def depth_anything_name(variant: str, size: str) -> str:
-    """What Depth Anything's weights of a variant and size are called here."""
+    """The registered name of Depth Anything's weights of a variant and size."""
     return f"depth-anything-v2-{variant}-{size}"
 
 
@@ -111,9 +111,9 @@ def _depth_anything(
     """`weights`, `config` and `preprocessor` are the sizes and digests of the three files."""
     infix = {"relative": "", "metric-indoor": "Metric-Indoor-", "metric-outdoor": "Metric-Outdoor-"}[variant]
     trained = {
-        "relative": "Relative: inverse depth, up to scale and shift.",
-        "metric-indoor": "Metres up to 20, tuned on Hypersim.",
-        "metric-outdoor": "Metres up to 80, tuned on Virtual KITTI 2.",
+        "relative": "Relative inverse depth, up to scale and shift.",
+        "metric-indoor": "Metres up to 20, fine-tuned on Hypersim.",
+        "metric-outdoor": "Metres up to 80, fine-tuned on Virtual KITTI 2.",
     }[variant]
     free = size == "small"
     return Model(

@@ -11,7 +11,7 @@ from jaxtyping import Float32, UInt16
 Guess = tuple[str, float]
 """An everyday noun, and how likely it is right, 0..1."""
 UNNAMED = "object"
-"""What an object is called where no name is likely enough."""
+"""The label of an object for which no name is likely enough."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,9 @@ class Segmentation:
     ids: UInt16[np.ndarray, "h w"]
     """Id of the object each pixel shows, with `BACKGROUND` and `UNKNOWN` of `scenegen.ids`."""
     scores: tuple[float, ...]
-    """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`, also where an id is left out."""
+    """How sure the segmenter is of each object, 0..1; the score of id i is `scores[i - 1]`, even if an id is left out."""
     labels: tuple[str, ...]
-    """What each object is called, in the order of `scores`; `UNNAMED` where nobody knows."""
+    """The label of each object, in the order of `scores`; `UNNAMED` if it is not known."""
     label_confidences: tuple[float | None, ...]
     """How likely each of them is right, 0..1; None where it was given, or is `UNNAMED`."""
     backend: str
@@ -47,7 +47,7 @@ class Names:
 
 @dataclass(frozen=True, eq=False)
 class DepthEstimate:
-    """How far away everything in a photo is."""
+    """The depth of a photo."""
 
     depth: Float32[np.ndarray, "h w"]
     """z-depth (distance along the optical axis) in metres, 0 where unknown."""
@@ -56,7 +56,7 @@ class DepthEstimate:
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
     relief_error: float
-    """One standard deviation of the depth across an object, once its mean is right, as a share of the object's width."""
+    """One standard deviation of the depth across an object, without the error of its mean, as a share of the object's width."""
     backend: str
     licence: str
     any_scale: bool = False
@@ -68,7 +68,7 @@ class DepthEstimate:
 
 @dataclass(frozen=True, eq=False)
 class CameraEstimate:
-    """What a photo says of its camera. None where it says nothing."""
+    """What a photo says of its camera. None if it says nothing."""
 
     fov_x_deg: float | None = None
     """Horizontal field of view, for a centred principal point and square pixels."""

@@ -1,7 +1,7 @@
 """Depth Anything V2 (Yang et al. 2024, arXiv:2406.09414) through transformers.
 
-The metric models were tuned on one camera each and are not told the photo's. Where its field of view is another, their
-metres are off by about the ratio of the focal lengths: that is warned about, not corrected, as the authors do not.
+The metric models were fine-tuned on one camera each and are not told the photo's. If its field of view differs, their
+metres are off by about the ratio of the focal lengths. A warning says so; like the authors, we do not correct it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from scenegen.torch_env import (
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 
 METRIC_UNCERTAINTY = 0.15
-"""About twice the relative error the authors report for the small model on rooms like those it was tuned on."""
+"""About twice the relative error the authors report for the small model on rooms like those it was fine-tuned on."""
 RELATIVE_UNCERTAINTY = 0.3
-"""Even where the assumed distances are right, the shift of the inverse depth is only a guess."""
+"""Even if the assumed distances are right, the shift of the inverse depth is only a guess."""
 RELIEF_ERROR = 0.06
 """Assumed, not measured: the released weights were never run here. Trusted, though less than a sensor."""
 
@@ -56,7 +56,7 @@ def estimate_depth_anything(
 
     Args:
         image: sRGB.
-        camera: of the photo; only its field of view is looked at.
+        camera: camera of the photo, of which only the field of view is used.
         config: which model, and where a relative one puts its nearest and farthest points.
         runtime: device and models folder. The network is never used.
 
@@ -64,13 +64,15 @@ def estimate_depth_anything(
         z-depth in metres at the photo's size.
 
     Raises:
-        InputError: where `camera` is of another size than `image`.
-        WeightsError: where weights or packages are missing, damaged or of another kind.
-        ResourceError: where the device is absent or its memory full.
+        InputError: if `camera` is of another size than `image`.
+        WeightsError: if weights or packages are missing, damaged or of another kind.
+        ResourceError: if the device is absent or its memory full.
     """
     height, width = image.shape[:2]
     if (camera.width, camera.height) != (width, height):
-        raise InputError(f"`camera` is for {camera.width}x{camera.height}; it must be for {width}x{height}, the photo.")
+        raise InputError(
+            f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
+        )
     metric = config.variant != "relative"
     folder = _folder(config, runtime)
     _check_kind(folder, config)
@@ -84,7 +86,9 @@ def estimate_depth_anything(
         predicted = network(pixel_values=pixels.to(device)).predicted_depth[0]
         raw = predicted.float().cpu().numpy()
     if not np.isfinite(raw).all():
-        raise WeightsError(f"the network of {folder} gave values that are not finite; fetch or copy it again.")
+        raise WeightsError(
+            f"the network of {folder} returned values that are not finite; fetch or copy its weights again."
+        )
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)
     if metric:
         depth, warnings = np.maximum(raw, 0), _field_of_view_warnings(camera, config.variant)
@@ -107,7 +111,7 @@ def depth_anything_weights(config: DepthAnythingConfig) -> Mapping[str, str]:
     """What the result depends on: the registered revision, or the digests of a local folder's files.
 
     Raises:
-        WeightsError: where a file of the local folder cannot be read.
+        WeightsError: if a file of the local folder cannot be read.
     """
     if config.checkpoint is None:
         model = registered(_name(config))
@@ -121,7 +125,7 @@ def depth_from_disparity(
     """z-depth in metres from inverse depth known up to scale and shift.
 
     1/z = 1/far + (d - d_min) / (d_max - d_min) * (1/near - 1/far): the nearest point lies at `near_m`, the farthest at
-    `far_m`, and planes stay planes. A disparity without any relief is all put at `far_m`.
+    `far_m`, and planes stay planes. If there is no relief, all of it is put at `far_m`.
     """
     low, high = float(disparity.min()), float(disparity.max())
     share = (disparity - low) / (high - low) if high > low else np.zeros_like(disparity)
@@ -146,7 +150,7 @@ def _folder(config: DepthAnythingConfig, runtime: Runtime) -> Path:
 
 
 def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
-    """Refuses a folder that is no Depth Anything of the variant asked for, before any class is built from it."""
+    """Refuses a folder without Depth Anything of the variant asked for, before any class is built from it."""
     try:
         text = read_json(folder / "config.json")
         backbone = text["backbone_config"]["model_type"]
@@ -198,13 +202,15 @@ def _field_of_view_warnings(camera: Intrinsics, variant: str) -> tuple[str, ...]
         return ()
     return (
         note(
-            f"depth: the {variant} model was tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
+            f"depth: the {variant} model was fine-tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
             f"metres may be off by a factor of about {ratio:.2f}."
         ),
     )
 
 
 def _relative_warnings(disparity: Float32[np.ndarray, "h w"], config: DepthAnythingConfig) -> tuple[str, ...]:
-    assumed = note(f"depth: relative, so metres are assumed: nearest {config.near_m} m, farthest {config.far_m} m.")
-    flat = f"depth: the network saw no relief; everything is put at {config.far_m} m."
+    assumed = note(
+        f"depth is relative, so metres are assumed: the nearest point at {config.near_m} m, the farthest at {config.far_m} m."
+    )
+    flat = f"depth: the network found no relief, so everything is put at {config.far_m} m."
     return (assumed,) if disparity.max() > disparity.min() else (assumed, flat)

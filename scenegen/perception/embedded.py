@@ -1,6 +1,6 @@
 """Objects, depth, field of view and gravity from the perception network whose weights are part of the package.
 
-The network sees a photo once; what it says is kept for the stages that ask next. It works on a small copy: the objects'
+The network runs once per photo; its answer is kept for the stages that ask next. It works on a small copy: the objects'
 outlines are then moved to the photo's edges, and depth is enlarged object by object, so that it stays sharp between them.
 
 Depth has no scale of its own: the objects are put as far away as the configuration says.
@@ -47,7 +47,7 @@ WEIGHTS = PERCEPTION
 WORKING_SIDE = 384
 """Longer side of the copy the network sees, in pixels."""
 KEPT = 4
-"""Photos whose outcome is kept."""
+"""Number of photos whose result is kept."""
 SURE = 0.5
 """Objects found with a lower score are left out. On held-out photographs 0.35 to 0.45 find a little more, but also more pieces of
 things."""
@@ -68,7 +68,7 @@ RELIEF_ERROR = 0.17
 
 @dataclass(frozen=True, eq=False)
 class Perception:
-    """What the network says of one photo, on cells of its working copy."""
+    """The network's answer for one photo, on the cells of its working copy."""
 
     prediction: Prediction
     """Of one picture, on the network's device: what prompts are answered from."""
@@ -87,11 +87,11 @@ class Perception:
 def segment_embedded(
     image: UInt8[np.ndarray, "h w 3"], config: EmbeddedSegmentConfig, runtime: Runtime
 ) -> Segmentation:
-    """The separate objects of a photo (sRGB), the surest first. Floors, walls, tables and shelves are no objects.
+    """The separate objects of a photo (sRGB), the surest first. Floors, walls, tables and shelves do not count as objects.
 
     Raises:
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
     """
     perception = perceive(image, runtime)
     network = network_of(runtime)
@@ -136,13 +136,13 @@ def estimate_depth_embedded(
     Args:
         image: sRGB.
         ids: id of the object each pixel shows.
-        config: says the scale.
+        config: gives the scale.
         runtime: device.
 
     Raises:
-        InputError: where `ids` is of another size than `image`.
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        InputError: if `ids` is of another size than `image`.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
     """
     height, width = image.shape[:2]
     if ids.shape != (height, width):
@@ -157,7 +157,7 @@ def estimate_depth_embedded(
             mask = ids == number
             log_depth[mask] = log_depth[mask].mean() + relief.log_depth
             errors.append(relief.error)
-    # Of the sky the network says no more than that it is far.
+    # For the sky, the network only says that it is far.
     relative = np.exp(np.minimum(log_depth - np.median(log_depth), FARTHEST))
     shown = shows_object(ids)
     scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
@@ -176,11 +176,11 @@ def estimate_depth_embedded(
 
 
 def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
-    """What the network says of a photo. Of the last few photos the answer is kept.
+    """The network's answer for a photo. The answers for the last few photos are kept.
 
     Raises:
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
     """
     key = (hashlib.sha256(image.tobytes()).hexdigest(), image.shape, WEIGHTS, runtime.device)
     with _lock:
@@ -195,15 +195,15 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
 
 
 def network_of(runtime: Runtime) -> PerceptionNetwork:
-    """The package's network on the device of `runtime`; loaded once a process."""
+    """The package's network on the device of `runtime`; loaded once per process."""
     return _network(WEIGHTS, str(torch_device(runtime)))
 
 
 def load_network(path: Path) -> PerceptionNetwork:
-    """The network that a weight file describes, in float32; one that states no settings has `PerceptionSettings()`.
+    """The network that a weight file describes, in float32; without settings in the file, they are `PerceptionSettings()`.
 
     Raises:
-        WeightsError: where the file is missing, damaged, or of another network.
+        WeightsError: if the file is missing, damaged, or of another network.
     """
     return read_weights(path, PerceptionNetwork, PerceptionSettings()).requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Depth from an assumed camera over a ground plane: objects are as far away as the place where they touch it.
+"""Depth from an assumed camera over a ground plane: objects are as far away as the point where they touch it.
 
 The camera stands `camera_height_m` above the ground and looks down by `pitch_deg`, without roll. Behind the ground
 stands a vertical backdrop. Along the ray (x, y, 1) the point at z-depth z lies z (cos p - y sin p) forward, which is
@@ -115,7 +115,7 @@ def _relief(
     """Radius in pixels of the largest circle inside an object, and how far behind its front each pixel lies.
 
     The latter is the profile of an ellipse over the distance to the outline: 0 in the middle, 1 at the outline. The
-    picture's border cuts an object off; it is no outline.
+    picture's border cuts an object off, so it is not an outline.
     """
     rows, columns = window
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)

@@ -1,4 +1,4 @@
-"""Id pictures made fit for the later stages, whatever segmenter they come from."""
+"""Prepares id pictures of any segmenter for the later stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECK_SHARE = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """Objects that are fit for the later stages."""
+    """Objects that the later stages can use."""
 
     ids: UInt16[np.ndarray, "h w"]
     dropped: tuple[int, ...]
@@ -29,7 +29,7 @@ class Masks:
 def clean_masks(ids: UInt16[np.ndarray, "h w"], min_area: int) -> Masks:
     """Drops stray specks, then objects below `min_area` pixels, then closes tiny holes. Ids stay as they are.
 
-    What is dropped becomes unknown. A hole is closed only where it shows no other object.
+    What is dropped becomes unknown. A hole is closed only if it shows no other object.
     """
     clean = ids.copy()
     for number, window in _windows(ids):
@@ -73,7 +73,7 @@ def paint(masks: Bool[np.ndarray, "n h w"]) -> tuple[UInt16[np.ndarray, "h w"], 
     """One id per pixel, smaller masks on top.
 
     Returns:
-        The ids, 1..m in the order of `masks`, and the index in `masks` of each. Masks of which nothing is to be seen have no
+        The ids, 1..m in the order of `masks`, and the index in `masks` of each. Masks that are completely hidden have no
         id.
     """
     count = len(masks)

@@ -17,7 +17,7 @@ GRIDS = (4, 2)
 SHOWS_OBJECT = (0.2, 0.5)
 """Probability of showing an object above which a place is clicked at, for each grid."""
 LEAST_SCORE = 0.3
-"""Answers below this are no object."""
+"""Answers below this score are not objects."""
 ALIKE = 0.6
 """IoU above which two answers are about one object."""
 FRESH = 0.5
@@ -31,7 +31,7 @@ class FoundObject:
     """One object, on the cells of the network's copy of the photo."""
 
     probability: Float32[np.ndarray, "h w"]
-    """Of showing it."""
+    """Probability of showing the object."""
     score: float
     """How sure it is that this is one whole object, 0..1."""
     nouns: Float32[np.ndarray, "c"]

@@ -44,12 +44,12 @@ class PromptedObject:
 
 
 def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) -> PromptedObject:
-    """The object that `prompt` means. The photo is looked at once; further prompts about it are quick.
+    """The object that `prompt` means. The network sees the photo once; further prompts about it are fast.
 
     Raises:
-        UsageError: where the prompt has neither a click inside nor a box, lies outside the photo, or its box has no area.
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        UsageError: if the prompt has neither a click inside nor a box, lies outside the photo, or its box has no area.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
 
     Examples:
         Two clicks, the second of which takes something away:
@@ -112,7 +112,7 @@ def name_objects(
 ) -> Names:
     """What the objects `numbers` of somebody's masks are called.
 
-    Each is asked about by its box; the name is that of the answer, where the answer is about the same object.
+    Each object is prompted by its box. It gets the name of the answer if the answer is about the same object.
 
     Raises:
         WeightsError: where the package's weights are missing or damaged.

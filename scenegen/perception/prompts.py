@@ -1,4 +1,4 @@
-"""Prompts: what says which object of a photo is meant. Every segmenter that takes any takes these."""
+"""Prompts, which say which object of a photo is meant. Every promptable segmenter takes these."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Prompt:
 
 
 def check_prompt(prompt: Prompt, width: int, height: int) -> None:
-    """Refuses a prompt that means nothing in a picture of this size.
+    """Refuses a prompt that is not valid in a picture of this size.
 
     Raises:
-        UsageError: where it has neither a click inside nor a box, lies outside the picture, or its box has no area.
+        UsageError: if it has neither a click inside nor a box, lies outside the picture, or its box has no area.
     """
     if not prompt.inside and prompt.box is None:
         raise UsageError("a prompt has neither a click inside the object nor a box; give one.")
@@ -90,9 +90,9 @@ def answered(
     licence: str,
     guesses: Sequence[tuple[Guess, ...]] = (),
 ) -> Segmentation:
-    """One object for each prompt, in their order; where answers overlap, the smaller is on top.
+    """One object for each prompt, in their order; if answers overlap, the smaller one is on top.
 
-    A prompt without pixels of its own makes no object, and a warning says so.
+    A prompt without pixels of its own gives no object, and a warning says so.
     """
     ids, order = paint(masks)
     lost = [str(number + 1) for number in range(len(masks)) if number not in order]

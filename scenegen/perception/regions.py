@@ -1,8 +1,8 @@
-"""Objects without weights: superpixels, merged into a tree of regions, of which the most object-like are taken.
+"""Finds objects without weights: superpixels are merged into a tree of regions, and the most object-like ones are chosen.
 
 Superpixels are merged two by two, the most alike neighbours first. Every node of the tree is a candidate. A candidate
-looks like an object where its outline is closed and strong, where it is compact, differs from what surrounds it, and
-does not lean on the picture's border. Those are taken that do not overlap and whose values sum up highest, found
+looks like an object if its outline is closed and strong, and if it is compact, differs from its surroundings and
+does not lie along the picture's border. Those are taken that do not overlap and whose values sum up highest, found
 exactly over the tree. An object of many colours is no node of it: where a compact patch of what stands out from the
 background is worth clearly more than the nodes in it, the patch is taken in their place.
 """
@@ -131,7 +131,7 @@ def merge_tree(graph: Adjacency, salient: Float[np.ndarray, "n"]) -> Tree:
     """Merges neighbours, the most alike first, until no two regions touch.
 
     Two regions differ by the distance of their means, of colour and saliency, times the gradient along their border,
-    less where one of them is small.
+    less if one of them is small.
     """
     count = len(graph.area)
     total = graph.area.sum()
@@ -287,7 +287,7 @@ def _best_cut(tree: Tree, value: Float[np.ndarray, "r"]) -> list[int]:
 def _prefer_patches(
     taken: list[int], members: Bool[np.ndarray, "r n"], value: Float[np.ndarray, "r"], first_patch: int
 ) -> list[int]:
-    """`taken`, with the regions that a patch overlaps exchanged for it where it is worth clearly more."""
+    """`taken`, with the regions that a patch overlaps exchanged for it if it is worth clearly more."""
     patches = first_patch + np.argsort(-value[first_patch:], kind="stable")
     for patch in patches[value[patches] > 0].tolist():
         overlapped = [region for region in taken if (members[region] & members[patch]).any()]

@@ -74,8 +74,8 @@ def segment_sam(
         build: from the model's name to the network the checkpoint is loaded into.
 
     Raises:
-        WeightsError: where weights or packages are missing, damaged or of another kind.
-        ResourceError: where the device is absent or its memory full.
+        WeightsError: if weights or packages are missing, damaged or of another kind.
+        ResourceError: if the device is absent or its memory full.
     """
     path, licence = _checkpoint(config, runtime)
     warnings: list[str] = []
@@ -86,7 +86,7 @@ def segment_sam(
     if device.type == "mps" and not prompts:
         device = torch.device("cpu")
         warnings.append(
-            note("segment: SAM's automatic masks need float64, which mps lacks; they were made on the CPU.")
+            note("segment: SAM's automatic masks need float64, which mps does not have, so they were made on the CPU.")
         )
     with device_memory(device), torch_threads(RELEASED_THREADS):
         network = loaded(
@@ -102,7 +102,8 @@ def segment_sam(
     ids, order = resolve_overlaps(masks, scores, config.min_area, config.max_area)
     if len(order) > config.max_objects:
         warnings.append(
-            f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept (segment.max_objects)."
+            f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept. "
+            "Raise segment.max_objects to keep more."
         )
         order = order[: config.max_objects]
         ids[ids > config.max_objects] = UNKNOWN
@@ -121,7 +122,7 @@ def sam_weights(config: SamConfig) -> Mapping[str, str]:
     """What the result depends on: the sha256 of the checkpoint.
 
     Raises:
-        WeightsError: where the local checkpoint cannot be read.
+        WeightsError: if the local checkpoint cannot be read.
     """
     if config.checkpoint is None:
         return {f"sam-{config.model}": str(registered(f"sam-{config.model}").files[0].sha256)}
@@ -192,7 +193,9 @@ def _intersections(masks: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n n"]:
     """Pixels each pair of masks shares."""
     flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
     shared = np.zeros((len(masks), len(masks)), np.int64)
-    for start in range(0, flat.shape[1], 1 << 16):  # in blocks: a float copy of everything would be four times as large
+    for start in range(
+        0, flat.shape[1], 1 << 16
+    ):  # in blocks, since a float copy of everything would be four times as large
         block = flat[:, start : start + (1 << 16)].astype(np.float32)
         shared += (block @ block.T).astype(np.int64)
     return shared
@@ -249,7 +252,7 @@ def _checkpoint(config: SamConfig, runtime: Runtime) -> tuple[Path, str]:
     licences = {file.sha256: model.licence for model in MODELS.values() for file in model.files}
     if config.sha256 is None and config.checkpoint.suffix == ".pth" and digest not in licences:
         raise WeightsError(
-            f"`segment.checkpoint` {config.checkpoint} is no registered file and has no digest to be checked against. "
+            f"`segment.checkpoint` {config.checkpoint} is not a registered file, and no digest was given to check it against. "
             f"Its sha256 is {digest}; if you trust it: --set segment.sha256={digest}"
         )
     return config.checkpoint, licences.get(digest, "unknown (local checkpoint)")
@@ -275,9 +278,9 @@ def _read_tensors(path: Path) -> dict[str, Any]:
         else:
             raise WeightsError(f"`segment.checkpoint` {path} must end in .pth or .safetensors.")
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(f"{path} holds no plain tensors: {error}") from error
+        raise WeightsError(f"{path} does not hold plain tensors: {error}") from error
     if not isinstance(tensors, dict) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise WeightsError(f"{path} holds no plain mapping of names to tensors.")
+        raise WeightsError(f"{path} is not a plain mapping of names to tensors; save a state dict.")
     return tensors
 
 

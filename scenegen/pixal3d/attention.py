@@ -18,7 +18,7 @@ from torch.nn import functional
 from scenegen.errors import LimitError, UsageError
 
 FEW = 4
-"""Items of different lengths that are taken one by one; more are filled up to one length, which costs less than many calls."""
+"""Most items of different lengths that are computed one by one; more are padded to one length, which saves calls."""
 SCORE_SIZE = 4
 """Bytes of one score: kernels that store scores store them in float32."""
 
@@ -38,13 +38,13 @@ def attend(
         score_bytes: most bytes the scores of one chunk of queries may take; None takes all queries at once.
 
     Raises:
-        LimitError: where `score_bytes` does not hold the scores of one query.
+        LimitError: if `score_bytes` does not hold the scores of one query.
     """
     batch, queries, heads, _ = q.shape
     row = batch * heads * k.shape[1] * SCORE_SIZE
     if score_bytes is not None and score_bytes < row:
         raise LimitError(
-            f"`score_bytes` is {score_bytes}; the scores of one query against {k.shape[1]} keys take {row}. "
+            f"`score_bytes` is {score_bytes}; the scores of one query against {k.shape[1]} keys take {row} bytes. "
             f"Give at least that, or None."
         )
     rows = max(queries, 1) if score_bytes is None else score_bytes // max(row, 1)
@@ -72,7 +72,7 @@ def attend_ragged(
         score_bytes: as in `attend`.
 
     Raises:
-        UsageError: where the lengths do not add up to the tokens, or an item has queries and no key.
+        UsageError: if the lengths do not add up to the tokens, or an item has queries and no key.
         LimitError: as in `attend`.
     """
     _check_lengths(q, k, q_lengths, k_lengths)
@@ -149,7 +149,7 @@ def _check_lengths(q: Tensor, k: Tensor, q_lengths: Sequence[int], k_lengths: Se
             raise UsageError(f"`{name}` adds up to {sum(lengths)}, and there are {tokens} tokens; they must agree.")
     if len(q_lengths) != len(k_lengths):
         raise UsageError(
-            f"`q_lengths` names {len(q_lengths)} items and `k_lengths` {len(k_lengths)}; give one length an item in each."
+            f"`q_lengths` names {len(q_lengths)} items and `k_lengths` {len(k_lengths)}; give one length per item in each."
         )
     for item, (queries, keys) in enumerate(zip(q_lengths, k_lengths, strict=True)):
         if queries > 0 and keys == 0:

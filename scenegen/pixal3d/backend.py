@@ -88,10 +88,10 @@ def generate_pixal3d(
         runtime: device, models folder, and how much memory to save. The network is never used.
 
     Raises:
-        InputError: where nothing comes of the picture.
-        UsageError: for a device that cannot be one.
-        WeightsError: where weights are missing, damaged or of another network.
-        ResourceError: where the device is absent or its memory full.
+        InputError: if the picture gives no surface.
+        UsageError: if the device name is not valid.
+        WeightsError: if weights are missing, damaged or of another network.
+        ResourceError: if the device is absent or its memory full.
     """
     planned = plan(config, runtime)
     with loaded(planned.opening) as pipeline:
@@ -130,7 +130,7 @@ def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
     Files are read once, unless they change.
 
     Raises:
-        WeightsError: where a file of the local folder cannot be read.
+        WeightsError: if a file of the local folder cannot be read.
     """
     if config.checkpoint is None:
         return {name: _revision(name) for name in PARTS}
@@ -157,13 +157,13 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
     """What `config` and the economy asked for come to on this machine.
 
     Raises:
-        UsageError: for a device that cannot be one.
-        WeightsError: where registered weights are absent or damaged, or the local folder is none.
-        ResourceError: for a device that is not there.
+        UsageError: if the device name is not valid.
+        WeightsError: if registered weights are absent or damaged, or the local folder is none.
+        ResourceError: if the device does not exist.
     """
     folder, dino, naf = locate_pixal3d(runtime) if config.checkpoint is None else (config.checkpoint, None, None)
     if not folder.is_dir():
-        raise WeightsError(f"`generate.checkpoint` is {folder}, which is no folder; give one that holds pipeline.json.")
+        raise WeightsError(f"`generate.checkpoint` is {folder}, which is not a folder; give one with a pipeline.json.")
     device = torch_device(runtime)
     residency = residency_for(device) if config.residency == "auto" else config.residency
     max_tokens, warnings = config.max_tokens, list[str]()
@@ -171,9 +171,9 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
         residency = max(residency, ECONOMY[runtime.economy], key=FRUGALITY.index)
         max_tokens //= 2
         warnings.append(
-            f"memory was short: the weights were {residency} and the flows held to {max_tokens} tokens instead of "
-            f"{config.max_tokens}, so the object may be coarser than configured, and is made anew "
-            "by the next run. Set generate.max_tokens and generate.residency to what fits to keep it."
+            f"memory was short: the weights were {residency} and the flows limited to {max_tokens} tokens instead of "
+            f"{config.max_tokens}. The object may be coarser than configured, and the next run makes it "
+            "again. To keep it, set generate.max_tokens and generate.residency to what fits."
         )
     precision: Precision = "released"
     if config.precision == "float32" or (config.precision == "auto" and device.type == "cpu"):

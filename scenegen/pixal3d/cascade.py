@@ -43,13 +43,11 @@ def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) 
         max_tokens: voxels the flow can hold; a count equal to it is too many. At 1024 any count is taken.
 
     Raises:
-        UsageError: for a resolution that is none of these.
-        InputError: where there is no voxel.
+        UsageError: if the resolution is none of these.
+        InputError: if there is no voxel.
     """
     if len(coords) == 0:
-        raise InputError(
-            "`coords` holds no voxel: the coarse shape came out empty. Try another seed, or check the mask."
-        )
+        raise InputError("`coords` is empty: the coarse shape has no voxel. Try another seed, or check the mask.")
     if resolution < COARSEST or resolution % STEP:
         raise UsageError(f"`resolution` is {resolution}; give {COARSEST} or a multiple of {STEP} above it.")
     for tried in range(resolution, COARSEST - 1, -STEP):
@@ -58,9 +56,9 @@ def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) 
             break
     warnings = []
     if tried < resolution:
-        warnings.append(f"the shape is decoded at {tried} instead of {resolution}, to stay below {max_tokens} tokens.")
+        warnings.append(f"the shape was decoded at {tried} instead of {resolution} to stay below {max_tokens} tokens.")
     if len(voxels) >= max_tokens:
-        warnings.append(f"the shape takes {len(voxels)} tokens even at {tried}; `max_tokens` is {max_tokens}.")
+        warnings.append(f"the shape takes {len(voxels)} tokens even at {tried}, although `max_tokens` is {max_tokens}.")
     return FineVoxels(voxels, tried, tuple(warnings))
 
 

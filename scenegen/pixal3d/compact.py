@@ -5,8 +5,8 @@ Back-projection, the flow transformer and the sampler are those of the released 
 - The latent is the field itself: a truncated signed distance and a colour on a grid over the cube, cut in patches, one a token
   (as Li and He 2025, arXiv 2511.13720, do with pixels), so that no decoder is needed.
 - The image network is an ImageNet-trained convolutional trunk.
-- Each token is also told what mask, depth and background say about its cells (`visibility`). Tokens where by these nothing
-  can be are left out, as the released model's later stages leave out empty voxels.
+- Each token is also told what mask, depth and background say about its cells (`visibility`). Tokens where nothing can be
+  are left out, as the released model's later stages leave out empty voxels.
 - The network gives the clean latent, as a difference from a prior: the body that the thickness prior of `inflate` gives, and
   the mean colour. The velocity follows from it (Salimans and Ho 2022, arXiv 2202.00512).
 """
@@ -181,7 +181,7 @@ class CompactGenerator(nn.Module):
         """What `known` says, in the flow's terms.
 
         Raises:
-            InputError: where no token is left in.
+            InputError: if no token is left in.
         """
         with torch.no_grad():
             maps = self.trunk(known.image)
@@ -249,7 +249,7 @@ class CompactGenerator(nn.Module):
         sampler: SamplerSettings,
         on_step: Callable[[Step], None] | None = None,
     ) -> tuple[Field, Float32[np.ndarray, "k k k 3"]]:
-        """Draws one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube.
+        """Generates one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube.
 
         Args:
             known: of one object.
@@ -258,8 +258,8 @@ class CompactGenerator(nn.Module):
             on_step: as in `sampler.sample`.
 
         Raises:
-            InputError: where no token is left in.
-            WeightsError: where the network's output is not finite.
+            InputError: if no token is left in.
+            WeightsError: if the network's output is not finite.
         """
         given = self.condition(known)
         settings = self.settings

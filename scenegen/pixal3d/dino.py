@@ -53,7 +53,7 @@ class Dinov3(nn.Module):
             config: arguments of transformers' `DINOv3ViTConfig`.
 
         Raises:
-            WeightsError: where transformers is missing.
+            WeightsError: if transformers is missing.
         """
         super().__init__()
         with full_packages():
@@ -74,7 +74,7 @@ class Dinov3(nn.Module):
         """Tokens of normalised images: class, registers, then patches row by row.
 
         Raises:
-            UsageError: where the images' size is no multiple of the patch.
+            UsageError: if the images' size is no multiple of the patch.
         """
         size = images.shape[-1]
         if size % self.patch_size:

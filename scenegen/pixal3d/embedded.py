@@ -69,9 +69,9 @@ def generate_embedded(
         runtime: device.
 
     Raises:
-        InputError: where the view shows too little to make anything of.
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        InputError: if the view shows too little of the object.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
     """
     device = torch_device(runtime)
     generator = _generator(str(device))
@@ -104,7 +104,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
         config: resolution and face budget.
 
     Raises:
-        InputError: where nothing is left of the object.
+        InputError: if nothing is left of the object.
     """
     vertices, faces = surface(refine(smoothed(field), view, edge, config.resolution))
     points, faces, warnings = simplify(placed(vertices, metric_crop_from_latent(view, edge)), faces, config.max_faces)
@@ -112,7 +112,10 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     hidden = unseen(view, visible_front(view)).astype(np.float32)
     share = float(ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest").mean())
     if share > COMPLETED:
-        warnings = (*warnings, note(f"about {share:.0%} of it lies where the photo does not show it and is made up."))
+        warnings = (
+            *warnings,
+            note(f"about {share:.0%} of the object lies outside what the photo shows and is invented."),
+        )
     return Shape(points, faces, warnings)
 
 
@@ -126,10 +129,10 @@ def smoothed(field: Field) -> Field:
 
 
 def load_generator(path: Path) -> CompactGenerator:
-    """The network that a weight file describes, in float32; one that states no settings has `CompactSettings()`.
+    """The network that a weight file describes, in float32; without settings in the file, they are `CompactSettings()`.
 
     Raises:
-        WeightsError: where the file is absent, damaged or of another network.
+        WeightsError: if the file is absent, damaged or of another network.
     """
     return read_weights(path, lambda settings: CompactGenerator(ImageTrunk(Trunk()), settings), CompactSettings())
 

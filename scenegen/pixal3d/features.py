@@ -92,7 +92,7 @@ class FeatureExtractor(nn.Module):
             images: on black, in [0, 1], not normalised; `v` pictures of each of `b` objects.
 
         Raises:
-            UsageError: where the size is no multiple of the network's patch.
+            UsageError: if the size is no multiple of the network's patch.
         """
         count = images.shape[:2]
         tokens = self.dino(normalised(images.flatten(0, 1)))
@@ -124,7 +124,7 @@ class FeatureExtractor(nn.Module):
             One row a voxel: [n, c2] in the order of `coords`, or the dense volume [b, r^3, c2] with z running fastest.
 
         Raises:
-            UsageError: where settings, features, cameras and coordinates do not belong together.
+            UsageError: if settings, features, cameras and coordinates do not belong together.
         """
         self._check(features, cameras, settings, coords)
         objects = range(len(features.images))

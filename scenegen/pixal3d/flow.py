@@ -200,7 +200,7 @@ class StructureFlow(FlowTransformer):
             score_bytes: as in `attend`.
 
         Raises:
-            UsageError: where channels or sizes are not those of the config.
+            UsageError: if channels or sizes are not those of the config.
         """
         batch, voxels = len(x), self.resolution**3
         if x.shape[1:] != (self.in_channels, *3 * (self.resolution,)):
@@ -252,7 +252,7 @@ class LatentFlow(FlowTransformer):
             score_bytes: as in `attend`.
 
         Raises:
-            UsageError: where channels or sizes are not those of the config, or items are torn apart or empty.
+            UsageError: if channels or sizes are not those of the config, or items are torn apart or empty.
         """
         extra = 0 if concat is None else concat.shape[1]
         if x.shape[1] + extra != self.in_channels:

@@ -72,7 +72,7 @@ def one_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> Images:
     """The object that the alpha of `rgba` cuts out, cropped and centred.
 
     Raises:
-        InputError: where nothing is cut out, or nothing is left.
+        InputError: if nothing is cut out, or nothing is left.
     """
     picture = object_picture(rgba)
     return lambda size: image_tensor(picture, size)[None, None]
@@ -124,7 +124,7 @@ def generate(
         on_step: told the stage's name and each step of its flow. What it raises ends the generation, too.
 
     Raises:
-        InputError: where nothing comes of the picture.
+        InputError: if nothing comes of the picture.
         UsageError: for sizes that do not belong together.
         WeightsError: from `networks`.
     """

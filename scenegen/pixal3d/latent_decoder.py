@@ -176,7 +176,7 @@ class SparseUnetVaeDecoder(nn.Module):
             budget: bytes to work in beside features and neighbours of a level.
 
         Raises:
-            UsageError: where sizes are not those of the config, or `guide_subs` are missing or fit other voxels.
+            UsageError: if sizes are not those of the config, or `guide_subs` are missing or fit other voxels.
         """
         growing, finest = self._growing(), self.blocks[-1]
         if guide_subs is None and not self.pred_subdiv:
@@ -213,7 +213,7 @@ class SparseUnetVaeDecoder(nn.Module):
         """Coordinates of the voxels after `upsample_times` subdivisions, each twice as fine.
 
         Raises:
-            UsageError: where this decoder does not predict subdivisions, or has fewer of them.
+            UsageError: if this decoder does not predict subdivisions, or has fewer of them.
         """
         growing = self._growing()
         if not self.pred_subdiv:

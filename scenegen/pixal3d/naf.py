@@ -91,7 +91,7 @@ class NafUpsampler(nn.Module):
             budget: bytes of scores at a time, beside the guide's maps and the result.
 
         Raises:
-            UsageError: where the neighbourhood does not fit.
+            UsageError: if the neighbourhood does not fit.
         """
         above, across = (
             neighbouring_cells(cells, target_size, self.kernel_size).to(lr.device) for cells in lr.shape[-2:]
@@ -118,7 +118,7 @@ class NafUpsampler(nn.Module):
         Keys and values are enlarged to the target, and every pixel attends to a dilated window of pixels.
 
         Raises:
-            UsageError: where the neighbourhood does not fit.
+            UsageError: if the neighbourhood does not fit.
         """
         above, across = (
             dilated_windows(target_size, _dilation(cells, target_size, self.kernel_size), self.kernel_size)
@@ -252,7 +252,7 @@ def neighbouring_cells(cells: int, size: int, kernel: int) -> Int[Tensor, "size 
     be left out, as when the cells are enlarged to pixels and the window is dilated by the ratio rounded down.
 
     Raises:
-        UsageError: where the neighbourhood does not fit.
+        UsageError: if the neighbourhood does not fit.
     """
     window = dilated_windows(size, _dilation(cells, size, kernel), kernel)
     cell_of_pixel = F.interpolate(torch.arange(cells, dtype=torch.float32)[None, None], size=size, mode="nearest-exact")

@@ -332,10 +332,10 @@ class Pixal3DPipeline:
             on_step: told the stage's name and each step of its flow; likewise.
 
         Raises:
-            InputError: where nothing comes of the picture.
+            InputError: if nothing comes of the picture.
             UsageError: for sizes that do not belong together, or as many pictures as the weights are not for.
-            WeightsError: where a file has gone or changed, or its numbers overflow.
-            ResourceError: where the device has too little memory.
+            WeightsError: if a file has gone or changed, or its numbers overflow.
+            ResourceError: if the device has too little memory.
         """
         count = cameras.fov.shape[1]
         if (count == 1) != (self.files.pictures == "one"):

@@ -29,7 +29,7 @@ def object_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "s s 3
         rgba: sRGB with the object cut out by its alpha.
 
     Raises:
-        InputError: where nothing is cut out, or nothing is left.
+        InputError: if nothing is cut out, or nothing is left.
     """
     return on_black(square_cutout(rgba))
 
@@ -41,7 +41,7 @@ def square_cutout(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "s s 4"
     border.
 
     Raises:
-        InputError: where nothing is cut out, or less than two pixels are solid.
+        InputError: if nothing is cut out, or less than two pixels are solid.
     """
     if (rgba[..., 3] == 255).all():
         raise InputError(

@@ -52,8 +52,8 @@ def find_files(
 
     Raises:
         UsageError: for a revision of a local folder, or one that cannot be one.
-        WeightsError: where a file is missing and cannot be fetched.
-        ResourceError: where the models folder cannot be written.
+        WeightsError: if a file is missing and cannot be fetched.
+        ResourceError: if the models folder cannot be written.
     """
     repository = registered(PIXAL3D).repo
     wanted: dict[str, str] = {}
@@ -98,9 +98,9 @@ def copy_files(files: PipelineFiles, settings: PipelineSettings, folder: Path) -
     It is filled under another name beside it, flushed, and renamed, so that it is there whole or not at all.
 
     Raises:
-        UsageError: where `folder` is there and not empty.
-        WeightsError: where a file cannot be read.
-        ResourceError: where the folder cannot be written.
+        UsageError: if `folder` is there and not empty.
+        WeightsError: if a file cannot be read.
+        ResourceError: if the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"`folder` is {folder}, which is there and not empty; give a new one.")

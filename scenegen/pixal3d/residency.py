@@ -37,7 +37,7 @@ def open_networks(
     """The networks whose files are `stems` with their suffixes, each checked against its file now.
 
     Raises:
-        WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
     networks = {name: build_network(stem, precision) for name, stem in stems.items()}
     if residency == "resident":
@@ -72,7 +72,7 @@ def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Resid
         residency: of DINOv3.
 
     Raises:
-        WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
     # Both hold tables that are no weights, so they are made for real. The layers hold none: they need not stand twice.
     image_network = Dinov3(image_config(dino, VITL16))
@@ -99,7 +99,7 @@ def stream_blocks(network: nn.Module, name: str, path: Path, device: torch.devic
         The network, in evaluation mode, without gradients.
 
     Raises:
-        WeightsError: where the file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if the file is missing or damaged, or its tensors are not exactly those of the network.
     """
     load_weights(network, path, device, without=name)
     blocks = list(network.get_submodule(name))

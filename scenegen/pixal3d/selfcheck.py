@@ -145,7 +145,7 @@ def generate_checked(
 
     Raises:
         UsageError: for another number of attempts.
-        InputError: where every attempt failed; the last one's.
+        InputError: if every attempt failed; the last one's.
     """
     if not 1 <= attempts <= ATTEMPTS:
         raise UsageError(f"`attempts` is {attempts}; allowed: 1 to {ATTEMPTS}.")

@@ -225,7 +225,7 @@ def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSet
     The released file says nothing of `views` and `max_tokens`; where it has none, they are the released ones.
 
     Raises:
-        WeightsError: where the file is missing, damaged, or does not name every network.
+        WeightsError: if the file is missing, damaged, or does not name every network.
     """
     path = folder / PIPELINE[pictures]
     try:
@@ -255,7 +255,7 @@ def pipeline_text(path: Path, settings: PipelineSettings) -> str:
     """The pipeline's file `path` with `settings`, which `read_pipeline` reads to equal ones.
 
     Raises:
-        WeightsError: where the file cannot be read.
+        WeightsError: if the file cannot be read.
     """
     try:
         document = read_json(path)

@@ -44,7 +44,7 @@ class CoordinateIndex:
         """Indexes `coords`, in any order.
 
         Raises:
-            InputError: where a coordinate occurs twice, or the box around all is too large to number its cells.
+            InputError: if a coordinate occurs twice, or the box around all is too large to number its cells.
         """
         if len(coords) == 0:
             nothing = torch.zeros(coords.shape[1], dtype=torch.int64, device=coords.device)
@@ -209,7 +209,7 @@ def channel_to_space(feats: Float[Tensor, "n c8"], mask: Bool[Tensor, "n 8"]) ->
     """Hands the k-th eighth of a voxel's channels to its k-th child, in the order of `child_coords`.
 
     Raises:
-        UsageError: where the channels do not split into eighths.
+        UsageError: if the channels do not split into eighths.
     """
     if feats.shape[1] % 8:
         raise UsageError(f"`feats` has {feats.shape[1]} channels; give a multiple of 8, one share a child.")

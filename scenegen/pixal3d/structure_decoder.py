@@ -109,7 +109,7 @@ class SparseStructureDecoder(nn.Module):
             latent: not normalised; axes x, y, z of the latent frame.
 
         Raises:
-            UsageError: where the channels are not those of the config.
+            UsageError: if the channels are not those of the config.
         """
         if latent.shape[1] != self.latent_channels:
             raise UsageError(
@@ -134,7 +134,7 @@ def occupied_voxels(logits: Float[Tensor, "b 1 r r r"], resolution: int) -> Int3
     A coarse voxel is occupied where any of the fine ones in it has a positive logit.
 
     Raises:
-        UsageError: where `resolution` does not divide that of the logits.
+        UsageError: if `resolution` does not divide that of the logits.
     """
     finest = logits.shape[-1]
     if resolution < 1 or finest % resolution:

@@ -89,7 +89,7 @@ def dual_grid_to_mesh(
         - **faces**: quads in the order of their voxels, then axes x, y, z.
 
     Raises:
-        InputError: where a voxel lies outside the grid or occurs twice.
+        InputError: if a voxel lies outside the grid or occurs twice.
     """
     place = grid.coords[:, 1:]
     size = torch.tensor(resolution, device=place.device)
@@ -144,7 +144,7 @@ def clean_surface(
         min_piece: pieces whose bounding box has a diagonal below this share of the largest piece's are dropped.
 
     Raises:
-        InputError: where no face is left.
+        InputError: if no face is left.
     """
     warnings = []
     faces = proper_faces(faces)

@@ -45,7 +45,7 @@ def bake_voxels(
         - **warnings**: says where texels had no voxel.
 
     Raises:
-        InputError: where no texel has a voxel: surface and voxels are not of one object or frame.
+        InputError: if no texel has a voxel: surface and voxels are not of one object or frame.
     """
     texel_faces, weights = rasterised(atlas.uv, atlas.faces, texels)
     covered = texel_faces >= 0

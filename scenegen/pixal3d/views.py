@@ -76,7 +76,7 @@ def read_views(path: Path) -> tuple[tuple[View, ...], float]:
     `file_path` beside the file and `transform_matrix`, world from camera.
 
     Raises:
-        InputError: where the file or a picture cannot be read, or lacks what it must have.
+        InputError: if the file or a picture cannot be read, or lacks what it must have.
     """
     try:
         document = read_json(path)

@@ -51,7 +51,7 @@ def sample_voxels(
         - **known**: whether any of the eight voxels around the point is there.
 
     Raises:
-        InputError: where `coords` and `attributes` differ in length, or a voxel occurs twice.
+        InputError: if `coords` and `attributes` differ in length, or a voxel occurs twice.
     """
     if len(coords) != len(attributes):
         raise InputError(f"`attributes` has {len(attributes)} rows for {len(coords)} voxels; give one a voxel.")

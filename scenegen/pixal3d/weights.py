@@ -77,7 +77,7 @@ def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
     """The network of `<stem>.json`, on the meta device, once the header of `<stem>.safetensors` shows that it is its own.
 
     Raises:
-        WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
     path = config_file(stem)
     try:
@@ -93,7 +93,7 @@ def load_network(stem: Path, device: torch.device | str = "cpu", precision: Prec
     """The network of `<stem>.json` with the weights of `<stem>.safetensors`, in evaluation mode.
 
     Raises:
-        WeightsError: where a file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
     return load_weights(build_network(stem, precision), tensor_file(stem), device)
 
@@ -111,7 +111,7 @@ def load_weights(network: nn.Module, path: Path, device: torch.device | str = "c
         The network, in evaluation mode, without gradients.
 
     Raises:
-        WeightsError: where the file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if the file is missing or damaged, or its tensors are not exactly those of the network.
     """
     check_tensors(network, path)
     state = network.state_dict()
@@ -132,7 +132,7 @@ def image_config(weights: Path, released: Mapping[str, Any]) -> dict[str, Any]:
     Arguments that are not among the released ones are left out: transformers would act on some of them.
 
     Raises:
-        WeightsError: where the file cannot be read.
+        WeightsError: if the file cannot be read.
     """
     path = weights.with_name("config.json")
     if not path.exists():
@@ -148,7 +148,7 @@ def check_tensors(network: nn.Module, path: Path) -> None:
     """Compares names and shapes of the tensors in `path` with those of `network`; reads little more than the header.
 
     Raises:
-        WeightsError: where the file is missing or damaged, or its tensors are not exactly those of the network.
+        WeightsError: if the file is missing or damaged, or its tensors are not exactly those of the network.
     """
     try:
         with safe_open(path, "pt") as file:

@@ -181,7 +181,7 @@ def _of_others(group: str) -> Iterator[Offer]:
 
 @functools.cache
 def _checkout() -> Mapping[str, Mapping[str, str]] | None:
-    """Entry points of the source that this package is imported from; None where it is installed."""
+    """Entry points of the source that this package is imported from; None if it is installed."""
     path = Path(scenegen.__file__).resolve().parents[1] / "pyproject.toml"
     if not path.is_file():
         return None

@@ -52,7 +52,7 @@ def fit_scale(
     """The s for which s * mesh_depth meets photo_depth along the same rays.
 
     Weighted median of the ratios, then iteratively reweighted least squares (Huber) on their logarithms, over the eroded
-    mask away from steps of the depth map. None where fewer than 8 pixels tell.
+    mask away from steps of the depth map. None if fewer than 8 pixels tell.
     """
     usable = mask & (mesh_depth > 0) & (photo_depth > 0)
     inner = ndimage.binary_erosion(mask, iterations=max(1, round(0.004 * max(mask.shape)))) & usable
@@ -103,7 +103,7 @@ def scale_on_floor(
 def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor) -> float | None:
     """Height of an object (camera frame) above the upper side of its support, along gravity, metres.
 
-    Negative where it sinks in. None where no part of it is over the support.
+    Negative where it sinks in. None if no part of it is over the support.
     """
     reach = float(np.ptp(support.vertices @ floor.normal)) + float(np.ptp(vertices @ floor.normal)) + 1.0
     caster = RayCaster(support.vertices, support.faces)
@@ -122,7 +122,7 @@ def scale_touching(
 ) -> float | None:
     """The s nearest to `scale`, within a factor 1 + `tolerance`, at which the object just touches `support`.
 
-    Found by scanning and bisection of `gap_above`; None where the gap has no root in reach.
+    Found by scanning and bisection of `gap_above`; None if the gap has no root in reach.
     """
     candidates = scale * np.exp(np.linspace(-1, 1, 17) * np.log1p(tolerance))
     gaps = [gap_above(vertices * s, support, floor) for s in candidates]

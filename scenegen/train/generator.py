@@ -328,7 +328,7 @@ class _Run:
         """One step of the training.
 
         Raises:
-            InputError: where `REFUSED` steps in a row were not finite.
+            InputError: if `REFUSED` steps in a row were not finite.
         """
         training = self.training
         self._steps += 1

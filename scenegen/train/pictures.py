@@ -65,7 +65,7 @@ def read_pictures(source: Path) -> list[TrainingPicture]:
     """Every picture of a folder or archive, in the order of their names.
 
     Raises:
-        InputError: where a file is missing or damaged, or there is no picture.
+        InputError: if a file is missing or damaged, or there is no picture.
     """
     try:
         tree: Tree = zipfile.Path(source) if source.suffix == ".zip" else source
@@ -167,7 +167,7 @@ def read_picture(path: Tree, flags: int) -> np.ndarray:
     """One picture of a folder or archive, as OpenCV reads it.
 
     Raises:
-        InputError: where it is missing or damaged.
+        InputError: if it is missing or damaged.
     """
     try:
         picture = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)

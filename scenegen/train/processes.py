@@ -27,13 +27,13 @@ class Stream(Generic[T]):
         self._processes = processes
 
     def get(self, wait: bool) -> T | None:
-        """The next one, or None where none is ready. Where there are no processes, none ever is.
+        """The next one, or None if none is ready. Where there are no processes, none ever is.
 
         Args:
             wait: for up to `PATIENCE` seconds.
 
         Raises:
-            ResourceError: where all processes have ended.
+            ResourceError: if all processes have ended.
         """
         if not self._processes:
             return None
@@ -52,7 +52,7 @@ class Stream(Generic[T]):
         """Up to `most` of those made since, without waiting.
 
         Raises:
-            ResourceError: where all processes have ended.
+            ResourceError: if all processes have ended.
         """
         for _ in range(most):
             made = self.get(wait=False)

@@ -83,7 +83,7 @@ def samples_of(
         conditions: at least 1.
 
     Raises:
-        InputError: where the view or an estimate shows too little.
+        InputError: if the view or an estimate shows too little.
     """
     rng = np.random.default_rng(seed)
     seen = view(meshes, seed)
@@ -269,7 +269,7 @@ def prepared(cache: Path) -> list[Path]:
     """The files of samples that `cache` holds.
 
     Raises:
-        InputError: where there are none.
+        InputError: if there are none.
     """
     paths = sorted(cache.glob("samples-*.npz"))
     if not paths:

@@ -168,7 +168,7 @@ def compose(meshes: MeshFolder, seed: int) -> Composed:
 
 
 def dropped(body: Body, others: Sequence[Body]) -> Body | None:
-    """`body` let down from above at its place until it touches one of `others` or height 0; None where it would topple.
+    """`body` let down from above at its place until it touches one of `others` or height 0; None if it would topple.
 
     Both are taken as height fields over a grid: the body as seen from below, what carries it as seen from above.
     """
@@ -239,7 +239,7 @@ def _overlap(body: Body, other: Body) -> bool:
 
 
 def _random_camera(bodies: Sequence[Body], rng: np.random.Generator) -> Camera | None:
-    """A camera that looks at the objects or past them; None where one of them is in its way."""
+    """A camera that looks at the objects or past them; None if one of them is in its way."""
     width, height = SIDES if rng.random() >= TALL_SHARE else SIDES[::-1]
     fov = float(np.clip(rng.normal(52, 15), *FOV_DEG))
     focal = 0.5 * max(SIDES) / np.tan(np.radians(fov) / 2)

@@ -155,7 +155,7 @@ class Twin(nn.Module):
         """Draws one object.
 
         Raises:
-            WeightsError: where the network's output is not finite.
+            WeightsError: if the network's output is not finite.
         """
         settings, sampler = self.settings, self.settings.sampler
         given = self.condition(known)

@@ -180,7 +180,7 @@ def _upright(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
 
 
 def _beside(other: Body, bodies: list[Body], towards: Float[np.ndarray, "3"], rng: np.random.Generator) -> Body | None:
-    """`other`, moved on the plane until its box is clear of those of `bodies`; None where that does not work out."""
+    """`other`, moved on the plane until its box is clear of those of `bodies`; None if that does not work out."""
     base = bodies[0].box
     reach = 0.5 * (np.linalg.norm(np.ptp(base, axis=0)[[0, 2]]) + np.linalg.norm(np.ptp(other.box, axis=0)[[0, 2]]))
     for _ in range(6):

@@ -15,7 +15,7 @@ def perception_weights() -> Mapping[str, str]:
     """What the perception network's results depend on: the sha256 of its weights.
 
     Raises:
-        WeightsError: where the file cannot be read or is not the one that belongs to the package.
+        WeightsError: if the file cannot be read or is not the one that belongs to the package.
     """
     return {"perception": recorded_digest(PERCEPTION)}
 
@@ -24,6 +24,6 @@ def generator_weights() -> Mapping[str, str]:
     """What the embedded generator's results depend on: the sha256 of its weights.
 
     Raises:
-        WeightsError: where the file cannot be read or is not the one that belongs to the package.
+        WeightsError: if the file cannot be read or is not the one that belongs to the package.
     """
     return {"embedded generator": recorded_digest(GENERATOR)}

@@ -53,7 +53,7 @@ def read_weights(path: Path, build: Callable[[S], N], undeclared: S) -> N:
         undeclared: the settings of files that state none, and by its type those of all others.
 
     Raises:
-        WeightsError: where the file is absent, damaged, not the one that the record in its folder names, or of another
+        WeightsError: if the file is absent, damaged, not the one that the record in its folder names, or of another
             network or version.
     """
     if path.with_name(RECORD).is_file():

@@ -18,7 +18,7 @@ def recorded_digest(path: Path) -> str:
     """sha256 (hex) of a weight file, once it is the one that the record beside it names.
 
     Raises:
-        WeightsError: where the file or its record cannot be read, or the file is another.
+        WeightsError: if the file or its record cannot be read, or the file is another.
     """
     record = path.with_name(RECORD)
     try:

@@ -123,7 +123,11 @@ def test_the_table_shows_the_relative_difference() -> None:
 
 def test_only_files_of_an_evaluation_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    for text, message in (("{", "no file of"), ("{}", "no file of"), ('{"schema_version": 99}', "schema version 99")):
+    for text, message in (
+        ("{", "was not written by"),
+        ("{}", "was not written by"),
+        ('{"schema_version": 99}', "schema version 99"),
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_measured(path)

@@ -66,5 +66,5 @@ def test_nothing_is_seen_behind_an_occluder_beside_the_picture_or_behind_the_cam
 
 def test_a_mesh_without_area_is_refused() -> None:
     flat = Triangles(np.zeros((3, 3)), np.array([[0, 1, 2]]))
-    with pytest.raises(InputError, match="without area"):
+    with pytest.raises(InputError, match="none with an area"):
         sample_surface(flat, 10, np.random.default_rng(0))

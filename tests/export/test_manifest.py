@@ -153,7 +153,7 @@ def test_refuses_names_outside_the_folder(name: str) -> None:
 
 def test_refuses_one_name_twice() -> None:
     artifact = Artifact(path="p", sha256="0", bytes=1)
-    with pytest.raises(ExportError, match="a come twice"):
+    with pytest.raises(ExportError, match="a occur twice"):
         output_files([("a", artifact), ("b", artifact), ("a", artifact)])
 
 

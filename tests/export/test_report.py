@@ -206,7 +206,7 @@ def test_times_of_one_stage_are_added(findings: report.Findings) -> None:
     text = report.timings(findings)
     assert "generate x 2" in text
     assert "2.75 s" in text
-    assert "6.0 s in all" in text
+    assert "6.0 s in total" in text
     widths = [float(width) for width in re.findall(r'class="bar" width="([\d.]+)"', text)]
     assert max(widths) == 100
     assert widths[0] == pytest.approx(100 * 0.21 / 2.75, abs=0.01)

@@ -302,7 +302,7 @@ def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, 
     box = part_scene.objects[0]
     opened = replace(box, mesh=replace(box.mesh, faces=box.mesh.faces[1:]))
     files = write_usd(tmp_path, replace(part_scene, objects=(opened,)), DENSITY)
-    assert files.warnings == (note("obj_01_box: the mesh is not closed; its mass is that of its convex hull."),)
+    assert files.warnings == (note("obj_01_box: the mesh is not closed, so its mass is that of its convex hull."),)
     stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
     prim = stage.GetPrimAtPath("/scene/objects/obj_01_box")
     assert prim.GetCustomDataByKey("scenegen:mass_from") == "convex hull"

@@ -309,7 +309,7 @@ def test_what_is_missing_is_said_at_once_with_the_command(tmp_path: Path) -> Non
     absent = Runtime(device="cpu", offline=True, models=tmp_path)
     with pytest.raises(WeightsError, match=r"models fetch pixal3d dinov3-vitl16 naf.*offline"):
         generate_pixal3d(view(), 0, config(), TEXTURE, absent)
-    with pytest.raises(WeightsError, match="no folder"):
+    with pytest.raises(WeightsError, match="not a folder"):
         generate_pixal3d(view(), 0, config(checkpoint=tmp_path / "nothing"), TEXTURE, absent)
     with pytest.raises(WeightsError, match=r"pipeline\.json"):
         generate_pixal3d(view(), 0, config(checkpoint=tmp_path), TEXTURE, absent)

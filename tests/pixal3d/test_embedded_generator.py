@@ -79,7 +79,7 @@ def test_what_is_made_up_is_said(untrained: CompactGenerator, monkeypatch: pytes
     view = sphere_view(occluded=True)
     monkeypatch.setattr(embedded, "COMPLETED", -1.0)
     (warning,) = made(untrained, view, 0, monkeypatch).warnings
-    assert "made up" in warning
+    assert "invented" in warning
 
 
 def test_hidden_sides_have_the_generated_colour(untrained: CompactGenerator, monkeypatch: pytest.MonkeyPatch) -> None:

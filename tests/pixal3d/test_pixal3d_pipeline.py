@@ -455,10 +455,10 @@ def test_another_revision_is_an_explicit_choice(
         models=tmp_path,
     )
     assert made.files.folder == tmp_path / "pixal3d@v2"
-    assert "v2 was asked for" in caplog.text
+    assert "revision is v2" in caplog.text
     assert "not checked" in caplog.text
     assert_equal(run(made), expected)
-    with pytest.raises(WeightsError, match=r"1 are registered|registered are 1 bytes"):
+    with pytest.raises(WeightsError, match=r"instead of 1;|but 1 bytes"):
         fetch("pixal3d", Runtime(offline=True, models=tmp_path), source=tree)
     for revision in ("../other", "a/b", ""):
         with pytest.raises(UsageError, match="after the @"):

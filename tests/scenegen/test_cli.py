@@ -103,7 +103,7 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--preset="], "--preset= is empty"),
         ([""], "an argument is empty"),
         (["a.jpg", "-o", ""], "an argument is empty"),
-        (["models", "fetch", "nope"], "Registered are"),
+        (["models", "fetch", "nope"], "not a registered model"),
         (["config", "show", "--set", "x"], "name=value"),
     ],
 )

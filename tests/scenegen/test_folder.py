@@ -127,5 +127,5 @@ def test_unknown_and_missing_protocols(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_offline_refuses_what_needs_the_network() -> None:
     refuse_network("memory://x", "out")
-    with pytest.raises(UsageError, match="`out` is s3://x, which --offline does not allow"):
+    with pytest.raises(UsageError, match="`out` is s3://x, which needs the network"):
         refuse_network("s3://x", "out")

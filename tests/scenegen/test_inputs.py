@@ -82,7 +82,7 @@ def test_folder_names_differ_to_every_file_system(stems: list[str]) -> None:
 def test_folder_names_count_up(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     photos = [Path("a.jpg"), Path("a.png"), Path("A.jpg"), Path("a-2.jpg"), Path("e\u0301.jpg"), Path("é.jpg")]
     assert folder_names(photos, tmp_path) == ["a", "a-2", "A-3", "a-2-2", "é", "é-2"]
-    assert "a.png: the name a is taken; its folder is a-2" in caplog.text
+    assert "a.png: the name a is taken, so its folder is a-2" in caplog.text
 
 
 def test_folder_names_avoid_a_file_in_the_way(tmp_path: Path) -> None:

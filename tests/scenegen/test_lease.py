@@ -110,7 +110,7 @@ def test_a_dead_process_of_this_machine_is_noticed_at_once(folder: Folder, caplo
     folder.create("x", owner(socket.gethostname(), dead_pid()))
     with lease(folder, "x", NEVER, nothing) as result:
         assert result is None
-    assert "taken over" in caplog.text
+    assert "taking its work over" in caplog.text
 
 
 def test_a_lease_without_a_beat_expires(folder: Folder) -> None:
@@ -200,7 +200,7 @@ def test_a_lease_that_beats_does_not_expire(folder: Folder, monkeypatch: pytest.
 def test_an_owner_that_lost_its_lease_leaves_the_new_one(folder: Folder, caplog: pytest.LogCaptureFixture) -> None:
     with lease(folder, "x", NEVER, nothing):
         # A beat that has just looked at the lease writes once more.
-        while "was taken over" not in caplog.text:
+        while "has taken over" not in caplog.text:
             folder.write("x", owner("elsewhere", 1))
             time.sleep(NEVER.beat_s)
     assert folder.read("x") == owner("elsewhere", 1)

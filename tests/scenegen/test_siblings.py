@@ -61,14 +61,14 @@ def test_whose_package_was_found_instead_is_said_in_one_line(tmp_path: Path) -> 
     done = python(here, "-m", "scenegen", "doctor", path=(theirs, BESIDE))
     assert (done.returncode, done.stdout) == (UsageError.exit_code, "")
     (line,) = done.stderr.splitlines()
-    assert f"`stages` is imported from {theirs / 'stages'}, instead of scenegen's own, {BESIDE / 'stages'}" in line
+    assert f"`stages` would be imported from {theirs / 'stages'} instead of {BESIDE / 'stages'}, scenegen's own" in line
 
 
 def test_a_deployment_says_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = ModuleType("flows")
     theirs.__spec__ = spec_from_file_location("flows", tmp_path / "flows.py")
     monkeypatch.setitem(sys.modules, "flows", theirs)
-    with pytest.raises(UsageError, match=rf"`flows` is imported from {tmp_path / 'flows.py'}, instead of"):
+    with pytest.raises(UsageError, match=rf"`flows` would be imported from {tmp_path / 'flows.py'} instead of"):
         _ = deployed.image_to_scene
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = deployed.nothing

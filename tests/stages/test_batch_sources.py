@@ -88,7 +88,7 @@ def test_files_that_are_skipped_are_rows(tmp_path: Path, capsys: pytest.CaptureF
         ("b.heic", "skipped"),
         ("notes.md", "skipped"),
     ]
-    assert all("not a picture by its name" in row["error"] for row in table[1:])
+    assert all("not named like a picture" in row["error"] for row in table[1:])
     assert (tmp_path / "out" / "batch.html").read_text().count("notes.md") == 1
 
 

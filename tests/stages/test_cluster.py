@@ -71,10 +71,10 @@ def test_what_goes_wrong_on_the_cluster(ray: Any, tmp_path: Path, caplog: pytest
     with pytest.raises(InputError, match="`photo` is no picture"):
         total(submit, 1, do="refuse")
     assert total(submit, 1, do="leave_once", path=tmp_path / "mark").total == 1
-    with pytest.raises(TransientError, match="add 3: lost on the cluster, 2 times"):
+    with pytest.raises(TransientError, match="add 3: the cluster lost it 2 times"):
         total(submit, 1, do="leave")
     assert total(submit, 1, do="memory_at_full_size").economy == 1
-    assert "trying once more with less (economy 1)" in caplog.text
+    assert "trying once more at economy 1" in caplog.text
     with pytest.raises(ResourceError, match=f"economy {MAX_ECONOMY}"):
         total(submitting(Store(tmp_path / "store"), MAX_ECONOMY), 1, do="memory")
 

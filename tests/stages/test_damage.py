@@ -102,4 +102,4 @@ def test_every_result_exchanged_for_another_of_its_stage(
         "generate 2",
         "generate 3",
     }  # it tells times
-    assert caplog.text.count("it is computed anew") == 3
+    assert caplog.text.count("computing it again") == 3

@@ -39,7 +39,7 @@ def test_a_torch_that_cannot_answer_is_told(
     monkeypatch.setattr(module, "QUERY", query)
     monkeypatch.setattr(module, "QUERY_TIMEOUT_S", 0.5)
     assert devices(Runtime()) == ["cpu"]
-    assert "the CPU is used" in caplog.text
+    assert "using the CPU" in caplog.text
 
 
 def test_torch_is_not_asked_without_torch_or_a_driver(

@@ -105,7 +105,7 @@ def test_saved_it_is_what_the_command_line_writes(
     before = {path: path.stat().st_ino for path in saved.rglob("*")}
     assert cli.main([*words, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
-    assert said.count(": in the store already") == 10
+    assert said.count(": already in the store") == 10
     assert {path: path.stat().st_ino for path in saved.rglob("*")} == before
 
 

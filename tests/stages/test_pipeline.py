@@ -180,7 +180,7 @@ def test_one_bad_object_does_not_lose_the_others(
 
     def fail_on_two(*args: Any, **kwargs: Any) -> Any:
         if 2 in args:
-            raise InputError("the object's mask is too small to make a mesh of")
+            raise InputError("the object's mask is too small to make a mesh from")
         return real.run(*args, **kwargs)
 
     monkeypatch.setattr(graph, "GENERATE", replace(real, run=fail_on_two))

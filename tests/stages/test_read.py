@@ -101,5 +101,5 @@ def test_a_mask_of_another_size_is_refused(tmp_path, store):
     Image.new("RGB", (32, 24)).save(tmp_path / "photo.png")
     Image.new("L", (24, 32), 1).save(tmp_path / "mask.png")
     source = Source(name="x", photo=store.ingest(tmp_path / "photo.png"), masks=(store.ingest(tmp_path / "mask.png"),))
-    with pytest.raises(InputError, match="24x32 pixels, the photo 32x24"):
+    with pytest.raises(InputError, match="24x32 pixels and the photo 32x24"):
         run(store, source)

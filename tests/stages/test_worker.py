@@ -104,8 +104,8 @@ def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
         ("leave", "process ended with exit code 3 on cpu, twice"),
         ("abort", "process was killed by SIGTERM on cpu, twice"),
         ("killed", "process was killed by SIGKILL on cpu, twice"),
-        ("out of memory", r"process was killed by SIGKILL on cpu, also with less memory \(economy 2\)"),
-        ("memory", r"out of memory \(MemoryError: all gone\) on cpu, also with less memory \(economy 2\)"),
+        ("out of memory", r"process was killed by SIGKILL on cpu, even with less memory \(economy 2\)"),
+        ("memory", r"out of memory \(MemoryError: all gone\) on cpu, even with less memory \(economy 2\)"),
         ("device_fails", r"the device failed \(RuntimeError: CUDA error: an illegal.*\) on cpu, twice"),
         ("device_is_lost", r"the device failed \(RuntimeError: CUDA error: CUDA-capable.*\) on cpu, twice"),
     ],
@@ -311,7 +311,7 @@ def test_the_child_imports_nothing_heavy() -> None:
 
 
 def test_only_what_can_be_sent_is_taken(shared: DeviceWorker, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="its `run` must be a module's"):
+    with pytest.raises(TypeError, match="its `run` must be a function of a module"):
         run(shared, tmp_path, 1, stage=Stage("add", Sum, lambda *_, config, work: None))
     with pytest.raises(TypeError, match="stage wrong must return a Sum, not a Word"):
         run(shared, tmp_path, 1, stage=WRONG)

@@ -81,7 +81,7 @@ def test_what_is_no_depth_becomes_unknown(tmp_path):
     depth, warnings = read(save_npy(tmp_path / "d.npy", values))
     np.testing.assert_array_equal(depth[0, :6], 0)
     np.testing.assert_array_equal(depth[1:], DEPTH[1:])
-    assert warnings == ["depth: 1% of the map is NaN, infinite or not positive, and counts as unknown"]
+    assert warnings == ["depth: 1% of the map is NaN, infinite or not positive and counts as unknown"]
 
 
 def test_almost_nothing_known_is_refused(tmp_path):
@@ -104,13 +104,13 @@ def test_another_size_of_the_same_aspect_is_resampled_with_a_warning(tmp_path, s
     values = np.full(size[::-1], 2.0)
     depth, warnings = read(save_npy(tmp_path / "d.npy", values), max_pixels=20_000)
     np.testing.assert_array_equal(depth, np.full((20, 30), 2.0))
-    assert warnings == [f"depth: the map is {size[0]}x{size[1]}, the photo 30x20; resampled"]
+    assert warnings == [f"depth: the map is {size[0]}x{size[1]} and the photo 30x20; resampled"]
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (20, 31)])
 @pytest.mark.parametrize("suffix", ["npy", "exr", "png"])
 def test_another_aspect_is_refused_with_both_sizes(tmp_path, shape, suffix):
-    with pytest.raises(InputError, match=f"is {shape[1]}x{shape[0]}, the photo 30x20"):
+    with pytest.raises(InputError, match=f"is {shape[1]}x{shape[0]} and the photo 30x20"):
         read(save_ones(tmp_path / f"d.{suffix}", shape))
 
 

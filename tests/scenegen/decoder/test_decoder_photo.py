@@ -280,7 +280,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_text_is_refused(tmp_path):
     (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(InputError, match="not a picture of a format that is read; allowed: JPEG, PNG"):
+    with pytest.raises(InputError, match="not a picture in a format that scenegen reads; allowed: JPEG, PNG"):
         read(tmp_path / "a.png")
 
 
@@ -295,7 +295,7 @@ def test_a_truncated_picture_is_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(noise(60, 80)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"'x' cannot be read, it is damaged or incomplete \(.*Save it again"):
+    with pytest.raises(InputError, match=r"'x' cannot be read: it is damaged or incomplete \(.*Save it again"):
         read(path)
 
 
