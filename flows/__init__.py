@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # Prefect reads these on import. A temporary server on an empty home takes over a minute to start the first time, and
-# neither server nor client may report to anyone: nothing uses the network unasked. What the user has set stands.
+# neither server nor client may report to anyone: nothing uses the network unasked. The user's own settings take precedence.
 for name, value in {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -33,24 +33,24 @@ def batch_scenes(
     work: Work = Work(),
     fan_out: FanOut = FanOut(),
 ) -> dict[str, int]:
-    """Makes a scene of each photo that has none yet, and ends with a table of all.
+    """Makes a scene of each photo that has none yet, and a table of all of them.
 
-    The scenes that stand are the truth, so a run that is started again, after whatever, does what is left. One bad photo
-    stops no other.
+    The published scenes are the record of what is done, so a run that is restarted after any failure does what is left. A
+    bad photo does not stop the others.
 
     Args:
-        source: folder, glob pattern, list file (.txt, a path or URL a line), or a URL such as s3://bucket/photos.
+        source: folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
         out: folder or URL that gets one folder per photo, batch.csv, batch.html and batch.json.
-        which: all photos that are not done, those that failed, or those that were not tried yet.
+        which: all photos that are not done, those that failed, or those that have not been tried yet.
         making: how scenes are made.
         work: how each run works on its photos.
         fan_out: how photos are spread over workers.
 
     Returns:
-        How many photos are in which state.
+        The number of photos in each state.
 
     Raises:
-        UsageError: if the source names nothing, or a URL shows a secret.
+        UsageError: if the source names nothing, or a URL contains a secret.
         ScenegenError: if the outputs cannot be reached, or every photo failed.
     """
     end_crash_loop()
@@ -61,7 +61,7 @@ def batch_scenes(
         items, aside = listing.items, skipped_rows(listing.skipped, job)
         rows = {row.name: row for row in standing(items, job)}
         todo = pending(items, tuple(rows.values()), failed=which == "failed", missing=which == "missing")
-        logger.info("%d of %d photos to do", len(todo), len(items))
+        logger.info("%d of %d photos left to do", len(todo), len(items))
         bar = Bar(out, len(todo))
 
         def show(row: Row) -> None:
@@ -80,7 +80,7 @@ def batch_scenes(
         logger.info("%s", summary((*rows.values(), *aside)))
         failed = [row for row in (*rows.values(), *aside) if row.state == "failed"]
         if len(failed) == len(rows) + sum(row.state == "failed" for row in aside):
-            raise ScenegenError(f"every photo failed; the first: {failed[0].error}")
+            raise ScenegenError(f"every photo failed; the first one: {failed[0].error}")
         return counts
 
 

@@ -1,4 +1,4 @@
-"""What the child processes of a flow run do. They import Prefect only where they have a graphics card."""
+"""What the child processes of a flow run do. They import Prefect only if they have a graphics card."""
 
 from __future__ import annotations
 

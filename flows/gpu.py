@@ -39,7 +39,7 @@ def gpu_slots(devices: Sequence[str]) -> tuple[Held, ...]:
 @contextlib.contextmanager
 def gpu_slot() -> Iterator[None]:
     """Waits for a slot of the limit `gpu`, and holds it while the block runs. The server takes it back when this process
-    has died. Where the server cannot be asked for a moment, the work goes on.
+    has died. If the server does not answer for a moment, the work goes on.
 
     Raises:
         UsageError: if there is no such limit.

@@ -16,7 +16,7 @@ FIELDS = (("image", "image"), ("stage", "stage"), ("object", "object_id"))
 
 
 class About(RedactingFormatter):
-    """`image=table stage=generate object=3 | took 2.1 s`: the server keeps no fields of a line but its text and its run."""
+    """`image=table stage=generate object=3 | took 2.1 s`: the server keeps only the text and the run of a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -27,8 +27,8 @@ class About(RedactingFormatter):
 
 @contextlib.contextmanager
 def logging_to_prefect() -> Iterator[None]:
-    """Log lines of scenegen's own loggers go to the server, under the flow run, until the block ends; nothing where
-    there is no run. Threads of the flow count too."""
+    """Log lines of scenegen's own loggers go to the server, under the flow run, until the block ends; nothing happens
+    if there is no run. Threads of the flow count too."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         yield

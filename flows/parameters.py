@@ -17,15 +17,15 @@ from stages.batch import Job, plan
 from stages.devices import process_devices
 
 MAX_CHUNK = 500
-"""A run's parameters must stay below half a megabyte, which is what the server takes."""
+"""A run's parameters must stay below half a megabyte, the limit of the server."""
 LONGEST_S = 30 * 24 * 3600.0
 
 
 def without_secrets(place: str) -> str:
-    """`place`, a path or URL, unless it shows a secret: the server keeps and shows parameters, logs and artifacts.
+    """`place`, a path or URL, unless it contains a secret: the server keeps and shows parameters, logs and artifacts.
 
     Raises:
-        ValueError: for a URL with a password or a signature. The message does not repeat it.
+        ValueError: if a URL contains a password or a signature, which the message does not repeat.
     """
     if is_url(place):
         secret = secret_in(place)
@@ -48,7 +48,7 @@ class Making(BaseModel):
 
     preset: str = Field(DEFAULT_PRESET, title="Preset", json_schema_extra={"enum": [*preset_names()]})
     seed: int | None = Field(
-        None, title="Seed", ge=0, le=MAX_SEED, description="Of everything random; without it, the preset's."
+        None, title="Seed", ge=0, le=MAX_SEED, description="Seed of everything random; by default the preset's."
     )
     settings: dict[str, Any] = Field(
         default_factory=dict,
@@ -62,7 +62,7 @@ class Making(BaseModel):
     isolate: bool = Field(
         True,
         title="Isolate",
-        description="Make objects in a process of their own on the CPU too, as on graphics cards.",
+        description="Make each object in its own process on the CPU too, as on graphics cards.",
     )
 
     def config(self) -> Config:
@@ -104,14 +104,14 @@ class Pace(BaseModel):
         title="Objects at once",
         ge=1,
         le=MAX_AT_ONCE,
-        description="Side by side on the CPU; a graphics card takes one.",
+        description="On the CPU; a graphics card takes one.",
     )
     object_timeout_s: float = Field(
         1800.0,
         title="Time limit of an object",
         gt=0,
         le=LONGEST_S,
-        description="Seconds; then its process is killed, where it has its own.",
+        description="In seconds. Afterwards its process is killed, if it has its own.",
     )
 
 
@@ -125,14 +125,14 @@ class Work(BaseModel):
         title="Photos at once",
         ge=1,
         le=MAX_AT_ONCE,
-        description="Side by side in one run, each in a process of its own; by default one for each graphics card, else 1.",
+        description="In one run, each in its own process; by default one per graphics card, else 1.",
     )
     photo_timeout_s: float = Field(
         3600.0,
         title="Time limit of a photo",
         gt=0,
         le=LONGEST_S,
-        description="Seconds; then its process is killed and it has failed.",
+        description="In seconds. Afterwards its process is killed, and the photo fails.",
     )
     cache: str | None = Field(
         None,
@@ -147,30 +147,36 @@ class FanOut(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     pool: Literal["cpu", "gpu"] | None = Field(
-        None, title="Work pool", description="Whose workers make the scenes; without one, the batch's own run does."
+        None,
+        title="Work pool",
+        description="Pool whose workers make the scenes; without one, the batch's own run makes them.",
     )
     chunk: int = Field(
-        8, title="Photos a run", ge=1, le=MAX_CHUNK, description="More share the start of a process and loaded weights."
+        8,
+        title="Photos per run",
+        ge=1,
+        le=MAX_CHUNK,
+        description="Photos of a run share its process and its loaded weights.",
     )
     in_flight: int = Field(
         4, title="Runs in flight", ge=1, le=1000, description="Runs that are scheduled or running at once."
     )
-    tries: int = Field(3, title="Tries", ge=1, le=10, description="Runs that photos get when their run crashes.")
+    tries: int = Field(3, title="Tries", ge=1, le=10, description="How often photos are tried if their run crashes.")
     pending_timeout_s: float = Field(
         600.0,
         title="Start-up limit",
         ge=30,
         le=LONGEST_S,
-        description="A run that a worker took and has not begun within so many seconds counts as crashed.",
+        description="A run that a worker has taken but not begun within so many seconds counts as crashed.",
     )
 
 
 def check_places(offline: bool, **places: str | None) -> None:
-    """Fails where a run could not use its paths and URLs: `offline` forbids URLs, and in a run of a deployment a relative
+    """Fails if a run could not use its paths and URLs: `offline` forbids URLs, and in a run of a deployment a relative
     path would lie in a folder that goes with the run.
 
     Raises:
-        UsageError: that names the parameter.
+        UsageError: if it could not; the message names the parameter.
     """
     for name, place in places.items():
         if place is None:

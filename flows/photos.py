@@ -27,9 +27,9 @@ def photos_to_scenes(
     making: Making = Making(),
     work: Work = Work(),
 ) -> dict[str, int]:
-    """Makes and publishes the scenes of some photos of a batch; those that are done stay as they are.
+    """Makes and publishes the scenes of some photos of a batch; finished ones stay as they are.
 
-    A photo that fails stops no other. What became of each is in its row beside the scenes, not in this run's state.
+    A photo that fails does not stop the others. Its result is in its row next to the scenes, not in this run's state.
 
     Args:
         photos: as a batch has listed them.
@@ -38,10 +38,10 @@ def photos_to_scenes(
         work: how this run works on them.
 
     Returns:
-        How many photos came to which state.
+        The number of photos in each state.
 
     Raises:
-        ScenegenError: if the outputs cannot be reached, or a network or device fails some photos again and again.
+        ScenegenError: if the outputs cannot be reached, or some photos keep failing because of a network or device.
     """
     check_places(making.offline, out=out, cache=work.cache)
     job = making.job(out, work.cache)
@@ -51,17 +51,17 @@ def photos_to_scenes(
 
 
 def make_photos(items: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None], failed: bool = True) -> None:
-    """Runs the photos that are not done as one task of this flow, which tries again those that may pass then.
+    """Runs the photos that are not done as one task of this flow, which retries those that may succeed later.
 
     Args:
         items: the photos.
-        job: what to do to them.
+        job: what to do with them.
         work: how many photos at once, and for how long.
         show: gets every row as it comes.
         failed: whether photos that have failed before are tried again.
 
     Raises:
-        TransientError: if some photos still fail by a network or device.
+        TransientError: if some photos still fail because of a network or device.
     """
 
     @task(name="photos", task_run_name="photos", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
@@ -79,12 +79,14 @@ def make_photos(items: Sequence[Item], job: Job, work: Work, show: Callable[[Row
             if row.transient:
                 lost.append(row)
         if lost:
-            raise TransientError(f"{len(lost)} of {len(items)} photos failed by a network or device: {lost[0].error}")
+            raise TransientError(
+                f"{len(lost)} of {len(items)} photos failed because of a network or device; the first one: {lost[0].error}"
+            )
 
     photos()
 
 
 def count(rows: Sequence[Row]) -> dict[str, int]:
-    """How many photos are in which state."""
+    """The number of photos in each state."""
     states = ("complete", "partial", "failed", "missing")
     return {state: sum(row.state == state for row in rows) for state in states}

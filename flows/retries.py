@@ -1,4 +1,4 @@
-"""What is tried again, and when no more."""
+"""What is tried again, and when that ends."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scenegen.errors import ResourceError, TransientError
 RETRIES = 3
 FIRST_DELAY_S = 10
 MAX_STARTS = 5
-"""How often a run that crashes is started before it is given up."""
+"""How often a crashing run is started before it is given up."""
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether a task failed by what the same again may not meet: a network or a device. Never for bad input."""
+    """Whether a task failed because of a network or a device, so that it may succeed when repeated. Never for bad input."""
     try:
         state.result()
     except TransientError:
@@ -47,6 +47,6 @@ def end_crash_loop() -> None:
     starts = 0 if context is None or context.flow_run is None else context.flow_run.run_count
     if starts > MAX_STARTS:
         raise ResourceError(
-            f"this run was started {starts} times and is given up: its process was killed, or the machine went down, each "
-            "time. Look at the worker's log and the machine's memory, then run the deployment again."
+            f"this run was started {starts} times, and each time its process was killed or the machine went down. "
+            "Check the worker's log and the machine's memory, then run the deployment again."
         )

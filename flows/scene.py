@@ -39,15 +39,15 @@ MAX_TASKS = 64
 
 
 def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers = Layers()) -> Submit:
-    """`submit` as Prefect tasks, named after the stage and, where it works on one, the object (`generate-3`).
+    """`submit` as Prefect tasks, named after the stage and, if it works on one, the object (`generate-3`).
 
     Results stay in memory: they are records, and what they point to is in the store, which also decides what is
-    computed. So Prefect neither caches nor pickles. It tries again only what a network or a device has failed.
+    computed. So Prefect neither caches nor pickles. It retries only failures of a network or a device.
 
     Args:
         store: where results go.
         runtime: where to compute.
-        at_once: how many stages of objects run side by side; who submits one more waits.
+        at_once: how many stages of objects run at once; submitting one more waits.
         layers: what a stage runs in that is not in the store.
     """
     room = threading.Semaphore(at_once)
@@ -150,12 +150,12 @@ def regenerate_object(
     making: Making = Making(),
     pace: Pace = Pace(),
 ) -> dict[str, Any]:
-    """Makes one object of a published scene anew; the others stay where and as they are.
+    """Makes one object of a published scene again; the others stay as they are, where they are.
 
     Args:
         folder: folder of the scene.
         object_id: the object.
-        seed: its new seed; without it, the one after its last.
+        seed: its new seed; by default the next after its last one.
         making: where to compute; the configuration is the scene's own.
         pace: how long it may take.
 

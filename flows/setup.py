@@ -16,7 +16,7 @@ from scenegen.errors import UsageError
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
-"""As the deployments set PREFECT_FLOWS_HEARTBEAT_FREQUENCY; Prefect sends none more often."""
+"""Seconds, as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the deployments, the shortest that Prefect allows."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 RESTART_S = 60
 """How long a run stays crashed before. A worker reports the same crash twice, up to half a minute apart: an earlier start

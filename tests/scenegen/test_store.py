@@ -203,10 +203,10 @@ def test_a_draft_is_read_and_never_found(store: Store) -> None:
 
 def test_what_is_discarded_is_gone(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     commit(store, "hello")
-    store.discard("stage", KEY, "its record is of another form")
-    store.discard("stage", KEY, "its record is of another form")
+    store.discard("stage", KEY, "its record has another form")
+    store.discard("stage", KEY, "its record has another form")
     assert not (store.root / entry_folder("stage", KEY)).exists()
-    assert caplog.text.count("its record is of another form") == 1
+    assert caplog.text.count("its record has another form") == 1
 
 
 def _stage(root: Path, staged: Connection) -> None:

@@ -164,7 +164,7 @@ def test_a_record_of_another_form_is_computed_anew(tmp_path: Path, caplog: pytes
         store.commit(folder, "times", key, Report(files=()), 1.0)
     outcome = execute(TIMES, (Number(value=3),), Factor(), store, Runtime())
     assert (outcome.record, outcome.cached) == (Number(value=6), False)
-    assert caplog.text.count("its record is of another form") == 1
+    assert caplog.text.count("its record has another form") == 1
     assert execute(TIMES, (Number(value=3),), Factor(), store, Runtime()).cached
 
 
