@@ -393,7 +393,9 @@ def _check_plan(out: Path, plan: Plan) -> None:
         _write(path, json.dumps(asdict(plan)))
     begun = Plan(**json.loads(path.read_text()))
     if begun != plan:
-        raise UsageError(f"`out` {out} was begun with {begun}, and this is {plan}; give another folder, or that plan.")
+        raise UsageError(
+            f"`out` {out} was begun with {begun}, but the plan is {plan}; give another folder or that plan."
+        )
 
 
 def _write(path: Path, text: str) -> None:

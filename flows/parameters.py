@@ -31,8 +31,8 @@ def without_secrets(place: str) -> str:
         secret = secret_in(place)
         if secret:
             raise ValueError(
-                f"the {scheme(place)}:// URL holds a {secret}; give it without, and let the worker have the credentials "
-                "in its environment (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, ...) or its profile."
+                f"the {scheme(place)}:// URL contains a {secret}; give it without, and put the credentials into the worker's "
+                "environment (AWS_ACCESS_KEY_ID, FSSPEC_S3_KEY, ...) or profile."
             )
     return place
 

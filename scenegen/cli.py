@@ -587,7 +587,7 @@ def _refuse_empty(words: Sequence[str]) -> None:
 
 
 def overall(codes: Sequence[int]) -> int:
-    """The exit code over several photos: partial where some are worse than others."""
+    """The exit code over several photos: partial if some are worse than others."""
     failed = [code for code in codes if code not in (EXIT_DONE, EXIT_PARTIAL)]
     if len(failed) == len(codes):
         return failed[0]

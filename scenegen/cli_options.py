@@ -209,13 +209,13 @@ def scene_config(
         return config
     if not hasattr(config.segment, "points"):
         raise UsageError(
-            f"--box and --point need a segmenter that answers prompts; {config.segment.method!r} does not. Use --preset "
+            f"--box and --point need a segmenter that answers prompts, which {config.segment.method!r} does not. Use --preset "
             "embedded or pixal3d."
         )
     if masks:
         raise UsageError("--masks and --box or --point contradict each other; drop one of them.")
     if not single:
-        raise UsageError("--box and --point are pixels of one photo; give one photo.")
+        raise UsageError("--box and --point refer to pixels of one photo, but several were given; give one photo.")
     return config_options.load({**named, "segment": prompts})
 
 

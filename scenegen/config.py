@@ -77,7 +77,7 @@ MAX_PROMPTS = 254
 
 
 def _clicks(value: Any) -> Any:
-    """Each object's clicks in full: one click stands for an object of its own, and is inside where it does not say."""
+    """Each object's clicks in full: one click stands for an object of its own, and is inside unless it says otherwise."""
     if not isinstance(value, list | tuple):
         return value
     objects = [[entry] if _is_click(entry) else entry for entry in value]
@@ -215,7 +215,7 @@ class DefaultCameraConfig(BackendConfig):
 
 
 class EmbeddedCameraConfig(BackendConfig):
-    """The perception network whose weights are part of the package. It says where down is as well."""
+    """The perception network whose weights are part of the package. It estimates gravity as well."""
 
     method: Literal["embedded"] = "embedded"
 
@@ -231,7 +231,7 @@ class CameraConfig(Settings):
     estimator: CameraEstimatorConfig = DefaultCameraConfig()
     """A method with its settings, or the method alone."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
-    """Assumed where neither of them says."""
+    """Assumed if neither of them gives it."""
 
 
 class LayoutConfig(Settings):

@@ -158,7 +158,7 @@ class Instance(Record):
 
     id: int
     label: str
-    """`object` where nothing is likely enough."""
+    """`object` if no name is likely enough."""
     label_confidence: float | None = None
     """How likely the label is right, 0..1; None where it was given, or is `object`."""
     guesses: tuple[tuple[str, float], ...] = ()
@@ -227,7 +227,7 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`fov` (given), `exif`, the name of the camera estimator, or `default` where it does not say."""
+    """`fov` (given), `exif`, the name of the camera estimator, or `default` if there is none."""
     gravity: Vector | None = None
     """Unit vector that points down, in the camera frame, where an estimator says."""
     metres: Metres

@@ -54,7 +54,7 @@ class _Camera(_Lenient):
     camera_to_world: Matrix4 | None = None
 
     def intrinsics(self, first_centre: float) -> Intrinsics | None:
-        """With the centre of the top-left pixel at 0.5, where the file has it at `first_centre`; None if it has none."""
+        """With the centre of the top-left pixel at 0.5, if the file has it at `first_centre`; None if it has none."""
         if self.fx is None or self.fy is None or self.cx is None or self.cy is None:
             return None
         shift = 0.5 - first_centre

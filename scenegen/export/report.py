@@ -191,7 +191,7 @@ def missing(findings: Findings) -> list[str]:
 
 
 def problems(findings: Findings) -> str:
-    """Failures, warnings and notes; nothing where there are none."""
+    """Failures, warnings and notes; nothing if there are none."""
     rows = [
         ("Missing", "poor", f"{_failed(item, findings.instances)}: {item.error}") for item in findings.scene.failures
     ]

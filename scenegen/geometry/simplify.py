@@ -53,7 +53,7 @@ def within_budget(
     """Simplifies at growing tolerance until few enough faces are left, then makes the last step finer.
 
     Many small steps keep the shape better than one large step to the same number. The last one is searched for the
-    tolerance at which the mesh ends near the budget; where flat parts go at once, at any tolerance, it ends below.
+    tolerance at which the mesh ends near the budget; if flat parts collapse at once, at any tolerance, it ends below.
 
     Args:
         solid: the mesh.

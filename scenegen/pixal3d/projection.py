@@ -77,9 +77,11 @@ def distance_from_fov(fov: float, mesh_scale: float = 1.0, extend_pixels: float 
         0.5
     """
     if not 0 < fov < math.pi:
-        raise UsageError(f"`fov` is {fov} radians; allowed is more than 0 and less than pi. Degrees? Use math.radians.")
+        raise UsageError(
+            f"`fov` is {fov} radians; it must be more than 0 and less than pi. Convert degrees with math.radians."
+        )
     if not mesh_scale > 0:
-        raise UsageError(f"`mesh_scale` is {mesh_scale}; it must be above 0 (1 for the released weights).")
+        raise UsageError(f"`mesh_scale` is {mesh_scale}; it must be positive (1 for the released weights).")
     if not extend_pixels > -size / 2:
         raise UsageError(f"`extend_pixels` is {extend_pixels}; it must be above {-size / 2}, half the picture inwards.")
     return 0.5 / mesh_scale * (size / 2) / (size / 2 + extend_pixels) / math.tan(fov / 2)

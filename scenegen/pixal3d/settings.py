@@ -233,7 +233,7 @@ def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSet
         models = args["models"]
         absent = [name for name in NETWORKS if name not in models]
         if absent:
-            raise WeightsError(f"{path} names no {', '.join(absent)}; fetch it again.")
+            raise WeightsError(f"{path} does not name {', '.join(absent)}; fetch it again.")
         settings = PipelineSettings(
             structure_sampler=_sampler(args["sparse_structure_sampler"]),
             shape_sampler=_sampler(args["shape_slat_sampler"]),
@@ -246,7 +246,7 @@ def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSet
         settings = replace(settings, **views)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         raise WeightsError(
-            f"{path} is no readable pipeline ({type(error).__name__}: {error}); fetch it again."
+            f"{path} is not a readable pipeline ({type(error).__name__}: {error}); fetch it again."
         ) from error
     return settings, {name: _inside(path, models[name]) for name in NETWORKS}
 

@@ -58,7 +58,7 @@ class CoordinateIndex:
         keys, rows = ((coords.long() - low) * strides).sum(dim=1).sort()
         if bool((keys[1:] == keys[:-1]).any()):
             twice = coords[rows[1:][keys[1:] == keys[:-1]][0]].tolist()
-            raise InputError(f"`coords` holds {twice} more than once; give each voxel once.")
+            raise InputError(f"`coords` has {twice} more than once; give each voxel once.")
         return cls(low, extent, strides, keys, rows)
 
     def find(self, coords: Int[Tensor, "*batch d"]) -> Int64[Tensor, "*batch"]:
@@ -212,7 +212,7 @@ def channel_to_space(feats: Float[Tensor, "n c8"], mask: Bool[Tensor, "n 8"]) ->
         UsageError: if the channels do not split into eighths.
     """
     if feats.shape[1] % 8:
-        raise UsageError(f"`feats` has {feats.shape[1]} channels; give a multiple of 8, one share a child.")
+        raise UsageError(f"`feats` has {feats.shape[1]} channels; give a multiple of 8, an equal share for each child.")
     return feats.unflatten(1, (8, -1))[mask]
 
 

@@ -113,7 +113,7 @@ class SparseStructureDecoder(nn.Module):
         """
         if latent.shape[1] != self.latent_channels:
             raise UsageError(
-                f"`latent` has {latent.shape[1]} channels; this decoder takes {self.latent_channels}. "
+                f"`latent` has {latent.shape[1]} channels; this decoder needs {self.latent_channels}. "
                 "Give the latent of the structure flow of the same release."
             )
         inside = next((m.weight.dtype for m in self.blocks.modules() if isinstance(m, nn.Conv3d)), torch.float32)

@@ -96,7 +96,7 @@ def dual_grid_to_mesh(
     if bool(((place < 0) | (place >= size)).any()):
         low, high = place.amin(dim=0).tolist(), place.amax(dim=0).tolist()
         raise InputError(
-            f"`coords` run from {low} to {high} on a grid of {resolution}; give the `resolution` they are of."
+            f"`coords` run from {low} to {high} on a grid of {resolution}; give the `resolution` of their grid."
         )
     vertices = (place + grid.dual_vertices) / size - 0.5
     quads, _ = crossing_quads(grid.coords, grid.intersected)
@@ -149,12 +149,10 @@ def clean_surface(
     warnings = []
     faces = proper_faces(faces)
     if not len(faces):
-        raise InputError(
-            "the decoded surface has no faces; the latent describes nothing. Try another seed or a larger mask."
-        )
+        raise InputError("the decoded surface has no faces, so the latent is empty. Try another seed or a larger mask.")
     faces, patch, one_sided = turned_alike(faces)
     if one_sided:
-        warnings.append(note(f"{one_sided} patches of the surface have one side only and were cut open."))
+        warnings.append(note(f"{one_sided} patches of the surface are one-sided and were cut open."))
     faces = turned_outwards(vertices, faces, patch)
     mate = mates(vertices, faces)
     count, piece = pieces(mate)
@@ -171,7 +169,9 @@ def clean_surface(
     )  # fmt: skip
     if not closed:
         warnings.append(
-            note(f"the surface is open: {loops.count - int(small.sum())} holes are longer than {max_hole_perimeter:g}.")
+            note(
+                f"the surface is open: {loops.count - int(small.sum())} holes have a perimeter above {max_hole_perimeter:g}."
+            )
         )
     points, faces, more = simplify(points, faces, max_faces) if closed else simplify_open(points, faces, max_faces)
     return CleanSurface(points, faces, is_closed(faces), (*warnings, *more))

@@ -64,9 +64,7 @@ def bake_voxels(
         )
     warnings: tuple[str, ...] = ()
     if np.mean(~there) > UNKNOWN:
-        warnings = (
-            note(f"{np.mean(~there):.1%} of the texels have no material voxel around them and were inpainted."),
-        )
+        warnings = (note(f"{np.mean(~there):.1%} of the texels have no material voxel near them and were inpainted."),)
     texture = np.zeros((texels, texels, values.shape[1]), dtype=np.uint8)
     texture[covered] = as_bytes(values).cpu().numpy()
     unknown = ~covered

@@ -56,8 +56,8 @@ def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
             raise InputError(f"`views`[{number}] is {width}x{height}; its picture must be square.")
         if not rigid or not np.linalg.norm(view.world_from_camera[:3, 3]) > 0:
             raise InputError(
-                f"`views`[{number}] has the camera {view.world_from_camera.tolist()}; it must be a rotation and a place "
-                "away from the origin."
+                f"`views`[{number}] has the camera {view.world_from_camera.tolist()}; it must be a rotation and a position "
+                "other than the origin."
             )
         if not 0 < view.fov < math.pi:
             raise InputError(
@@ -101,5 +101,5 @@ def _picture(path: Path, folder: Path) -> UInt8[np.ndarray, "h w 4"]:
         raise ValueError(f"{path} lies outside {folder}")
     with Image.open(path) as picture:
         if max(picture.size) > LARGEST_SIDE:
-            raise ValueError(f"{path} is {picture.size[0]}x{picture.size[1]}; the sides may be {LARGEST_SIDE} at most")
+            raise ValueError(f"{path} is {picture.size[0]}x{picture.size[1]}; its sides may be at most {LARGEST_SIDE}")
         return np.asarray(picture.convert("RGBA"))

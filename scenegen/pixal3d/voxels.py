@@ -54,7 +54,7 @@ def sample_voxels(
         InputError: if `coords` and `attributes` differ in length, or a voxel occurs twice.
     """
     if len(coords) != len(attributes):
-        raise InputError(f"`attributes` has {len(attributes)} rows for {len(coords)} voxels; give one a voxel.")
+        raise InputError(f"`attributes` has {len(attributes)} rows for {len(coords)} voxels; give one per voxel.")
     values = attributes.new_zeros(len(points), attributes.shape[1])
     known = torch.zeros(len(points), dtype=torch.bool, device=points.device)
     if len(coords) == 0:

@@ -70,7 +70,7 @@ def build(name: str, args: Mapping[str, Any], precision: Precision = "released")
         with torch.device("meta"):
             return CLASSES[name](**arguments)
     except TypeError as error:
-        raise WeightsError(f"the config of {name} does not fit: {error}.") from error
+        raise WeightsError(f"the config of {name} does not fit its network: {error}; fetch it again.") from error
 
 
 def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
@@ -84,7 +84,9 @@ def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
         config = read_json(path)
         network = build(config["name"], config["args"], precision)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is no readable config with `name` and `args` ({error}); fetch it again.") from error
+        raise WeightsError(
+            f"{path} is not a readable config with `name` and `args` ({error}); fetch it again."
+        ) from error
     check_tensors(network, tensor_file(stem))
     return network
 
@@ -141,7 +143,7 @@ def image_config(weights: Path, released: Mapping[str, Any]) -> dict[str, Any]:
         stored = read_json(path)
         return {name: stored.get(name, value) for name, value in released.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise WeightsError(f"{path} is no readable config ({error}); fetch it again, or remove it.") from error
+        raise WeightsError(f"{path} is not a readable config ({error}); fetch it again, or remove it.") from error
 
 
 def check_tensors(network: nn.Module, path: Path) -> None:

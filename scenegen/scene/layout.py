@@ -54,7 +54,7 @@ def find_floor(
     """The plane that carries the objects: RANSAC planes of the background, judged by how well objects stand on them.
 
     A plane counts as a floor if the camera is above it and its normal leans at most `config.max_slope_deg` from `gravity`
-    (down, camera frame) or, where that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
+    (down, camera frame) or, if that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
     the number of points (within `plane_tolerance`), how closely the objects' undersides meet the plane, and how level it is
     decide. Where there is none, the floor is level and goes through the lowest object; the result says so.
     """
@@ -121,8 +121,8 @@ def _assumed_floor(
     height = max([float(np.percentile(-cloud @ up, 99)) for cloud in clouds if len(cloud)], default=1.0)
     source = "as estimated from the picture" if estimated else "taken along the picture's vertical"
     text = note(
-        f"no floor was found: gravity is {source} and the floor through the lowest object. "
-        "A better depth map (--depth) helps."
+        f"no floor was found, so gravity is {source} and the floor lies below the lowest object. "
+        "Give a better depth map with --depth."
     )
     return Floor(up, max(height, 1e-3), "assumed", (text,))
 

@@ -19,7 +19,7 @@ from scenegen.scene.layout import Floor
 
 ITERATIONS = 20
 RESTING_SHARE = 0.2
-"""An object is moved into contact only where at least this share of its lower outline is seen to meet its support."""
+"""An object is moved into contact only if at least this share of its lower outline is seen to meet its support."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def scale_on_floor(
 ) -> float:
     """The s nearest to `scale`, within a factor 1 + `tolerance`, at which an object agrees with the floor.
 
-    One that rests on it touches it, where that is within reach. Any other is not below it, as far as that is in reach: the
+    One that rests on it touches it, if that is within reach. Any other is not below it, as far as that is in reach: the
     floor would hide what the photo shows.
     """
     touching = scale_touching_floor(vertices, floor)
@@ -103,7 +103,7 @@ def scale_on_floor(
 def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor) -> float | None:
     """Height of an object (camera frame) above the upper side of its support, along gravity, metres.
 
-    Negative where it sinks in. None if no part of it is over the support.
+    Negative if it sinks in. None if no part of it is over the support.
     """
     reach = float(np.ptp(support.vertices @ floor.normal)) + float(np.ptp(vertices @ floor.normal)) + 1.0
     caster = RayCaster(support.vertices, support.faces)

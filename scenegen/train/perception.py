@@ -159,7 +159,7 @@ def train(
     if minutes <= 0:
         raise UsageError(f"`minutes` is {minutes}; it must be positive.")
     if workers and meshes is None:
-        raise UsageError("`workers` render `meshes`; give both.")
+        raise UsageError("`workers` and `meshes` need each other; give both.")
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     training_device = torch.device(device)
@@ -212,7 +212,7 @@ def split(
     held_out = [picture for picture in usable if zlib.crc32(picture.group.encode()) % HELD_OUT == 0]
     trained = [picture for picture in usable if zlib.crc32(picture.group.encode()) % HELD_OUT != 0]
     if not trained or not held_out:
-        raise InputError(f"`data` has {len(usable)} pictures, too few to train on some and hold out others.")
+        raise InputError(f"`data` has {len(usable)} pictures, too few to train on some and hold out others; give more.")
     return trained, held_out
 
 
@@ -340,7 +340,7 @@ class Training:
                 self.averaged.load_state_dict(state["averaged"])
             except RuntimeError as error:
                 raise InputError(
-                    f"{resume} is of another network; give its `start`, or remove it to start afresh."
+                    f"{resume} belongs to another network; give its `start`, or remove it to start afresh."
                 ) from error
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.minutes = state["step"], state["minutes"]
@@ -456,7 +456,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path} is no readable checkpoint ({error}); remove it to start afresh.") from error
+        raise InputError(f"{path} is not a readable checkpoint ({error}); remove it to start afresh.") from error
     return dict(state)
 
 

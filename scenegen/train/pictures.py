@@ -73,9 +73,11 @@ def read_pictures(source: Path) -> list[TrainingPicture]:
         photographs = index.is_file() and "masks" in index.read_text(encoding="utf-8").partition("\n")[0].split(",")
         found = list(_photographs(tree) if photographs else _scenes(tree))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise InputError(f"`data` {source} is missing, damaged, or of another layout ({error!r}).") from error
+        raise InputError(f"`data` {source} is missing or damaged, or has another layout ({error!r}).") from error
     if not found:
-        raise InputError(f"`data` {source} has no picture: neither an {INDEX} of photographs nor folders of scenes.")
+        raise InputError(
+            f"`data` {source} has no pictures; give a folder with an {INDEX} of photographs, or with scenes."
+        )
     return found
 
 
@@ -159,7 +161,7 @@ def _ids(folder: Tree, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "
     path = folder / "masks.png"
     ids = read_picture(path, cv2.IMREAD_UNCHANGED)
     if ids.shape != image.shape[:2] or ids.max() > IGNORED:
-        raise InputError(f"`data`: {path} must hold one id of 0 to {IGNORED} for each pixel of the image beside it.")
+        raise InputError(f"`data`: {path} must hold one id of 0 to {IGNORED} for each pixel of the image next to it.")
     return ids.astype(np.uint8)
 
 
@@ -174,5 +176,5 @@ def read_picture(path: Tree, flags: int) -> np.ndarray:
     except (OSError, KeyError, cv2.error):
         picture = None
     if picture is None:
-        raise InputError(f"`data`: {path} is no readable picture.")
+        raise InputError(f"`data`: {path} is not a readable picture; save it again.")
     return picture

@@ -43,8 +43,8 @@ class Stream(Generic[T]):
             if not any(process.is_alive() for process in self._processes):
                 codes = sorted({str(process.exitcode) for process in self._processes})
                 raise ResourceError(
-                    f"the processes that render have ended (exit codes {', '.join(codes)}); they say why above. "
-                    "Most often memory is short: take fewer `workers`."
+                    f"the processes that render have ended (exit codes {', '.join(codes)}), for the reason above. "
+                    "The usual reason is a lack of memory: use fewer `workers`."
                 ) from None
             return None
 

@@ -228,7 +228,7 @@ def prepare(meshes: MeshFolder, cache: Path, samples: int, settings: CompactSett
     make = partial(_make_shard, meshes, cache, settings=settings)
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for number in pool.map(make, wanted):
-            logger.info("samples: file %d of %d is there", number + 1, files)
+            logger.info("samples: file %d of %d is ready", number + 1, files)
 
 
 def _make_shard(meshes: MeshFolder, cache: Path, number: int, settings: CompactSettings) -> int:
@@ -273,7 +273,7 @@ def prepared(cache: Path) -> list[Path]:
     """
     paths = sorted(cache.glob("samples-*.npz"))
     if not paths:
-        raise InputError(f"`cache` {cache} holds no samples; prepare some first.")
+        raise InputError(f"`cache` {cache} has no samples; prepare some first.")
     return paths
 
 

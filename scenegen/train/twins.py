@@ -232,7 +232,7 @@ def train_twin(
     training = Training(Twin(trunk, settings, told))
     if checkpoint.is_file():
         training.load(checkpoint)
-        logger.info("%s: going on at step %d, after %.1f minutes", told, training.step, training.minutes)
+        logger.info("%s: resuming at step %d, after %.1f minutes", told, training.step, training.minutes)
     began, earlier, saved = time.monotonic(), training.minutes, training.minutes
     losses: list[float] = []
     while training.step < steps:

@@ -64,8 +64,7 @@ def read_weights(path: Path, build: Callable[[S], N], undeclared: S) -> N:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path} holds no readable weights: it cannot be read ({error}). If it is part of this package, install the "
-            "package again."
+            f"{path} cannot be read as weights ({error}). If it is part of this package, install the package again."
         ) from error
     network = build(undeclared if stated is None else _parsed(path, stated, undeclared))
     expected = network.state_dict()
@@ -83,10 +82,10 @@ def _parsed(path: Path, stated: str, like: S) -> S:
         names, known = _names(json.loads(stated)), _names(adapter.dump_python(settings, mode="json"))
     except (ValidationError, UsageError) as error:
         reason = " ".join(str(error).split())
-        raise WeightsError(f"{path} states settings that no network here has ({reason}): {stated}.") from error
+        raise WeightsError(f"{path} has settings that fit no network of this version ({reason}): {stated}.") from error
     if names != known:
         other = ", ".join(sorted(names ^ known))
-        raise WeightsError(f"{path} is of another version of the network: settings differ in {other}.")
+        raise WeightsError(f"{path} belongs to another version of the network: its settings differ in {other}.")
     return settings
 
 

@@ -31,8 +31,8 @@ def recorded_digest(path: Path) -> str:
         ) from error
     if found != expected:
         raise WeightsError(
-            f"the weights {path} have sha256 {found}; {record.name} says {expected}. The file is damaged or was "
-            "exchanged: install the package again, or, if you exchanged it, run `python -m scenegen.weights`."
+            f"the weights {path} have sha256 {found}; {record.name} has {expected}. The file is damaged or was "
+            "replaced: install the package again or, if you replaced it, run `python -m scenegen.weights`."
         )
     return found
 

@@ -162,9 +162,9 @@ def test_weights_are_read_strictly(weights: Path, tmp_path: Path) -> None:
         with pytest.raises(WeightsError, match=name):
             load_network(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(WeightsError, match="no readable weights"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         load_network(path)
-    with pytest.raises(WeightsError, match="no readable weights"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         load_network(tmp_path / "absent.safetensors")
 
 

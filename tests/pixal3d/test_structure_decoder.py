@@ -82,5 +82,5 @@ def test_a_resolution_that_does_not_divide_is_refused(resolution: int) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="norm_type"):
         small(norm_type="group")
-    with pytest.raises(UsageError, match="this decoder takes 4"):
+    with pytest.raises(UsageError, match="this decoder needs 4"):
         small()(torch.zeros(1, 5, 2, 2, 2))

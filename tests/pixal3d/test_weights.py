@@ -82,7 +82,7 @@ def test_an_image_network_has_the_released_sizes_but_for_those_its_config_names(
     assert image_config(weights, VITL16) == {**VITL16, "hidden_size": 32}
     for text in ("{", "[]"):
         (tmp_path / "config.json").write_text(text)
-        with pytest.raises(WeightsError, match="no readable config"):
+        with pytest.raises(WeightsError, match="not a readable config"):
             image_config(weights, VITL16)
 
 
@@ -92,7 +92,7 @@ def test_the_released_arguments_of_naf_are_its_defaults() -> None:
 
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     stem = flow(tmp_path)
-    with pytest.raises(WeightsError, match="no readable config"):
+    with pytest.raises(WeightsError, match="not a readable config"):
         load_network(tmp_path / "nothing")
     (tmp_path / "flow.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0garbage")
     with pytest.raises(WeightsError, match="cannot be read"):

@@ -157,7 +157,7 @@ def test_samples_are_prepared_once_and_whole(
     monkeypatch.setattr(module, "SHARD", 2)
     cache = tmp_path / "cache"
     cache.mkdir()
-    with pytest.raises(InputError, match="holds no samples"):
+    with pytest.raises(InputError, match="has no samples"):
         prepared(cache)
     assert module._make_shard(meshes, cache, 0, SMALL) == 0
     (path,) = prepared(cache)

@@ -78,7 +78,7 @@ def test_a_pack_is_a_folder_of_meshes_in_one_file(tmp_path: Path) -> None:
 def test_damaged_packs_are_refused(tmp_path: Path) -> None:
     pack = tmp_path / "all.meshes"
     pack.write_bytes(b"something else")
-    with pytest.raises(InputError, match="no file of packed meshes"):
+    with pytest.raises(InputError, match="not a file of packed meshes"):
         mesh_folder(pack)
     pack_meshes(meshes=small_folder(tmp_path / "glb"), out=pack)
     data = pack.read_bytes()
@@ -88,5 +88,5 @@ def test_damaged_packs_are_refused(tmp_path: Path) -> None:
     pack.write_bytes(data[:40])
     with pytest.raises(InputError, match="cannot be read"):
         mesh_folder(pack)
-    with pytest.raises(InputError, match="not packed"):
+    with pytest.raises(InputError, match="cannot be packed"):
         packed(Triangles(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32), np.zeros((3, 3), np.uint8)))

@@ -99,7 +99,7 @@ def test_it_starts_from_the_weights_given(start: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(perception, "load_imagenet", lambda trunk, path: loaded.append(str(path)))
     training_of(None, tmp_path / "absent.pt")
     assert loaded == [TINY.trunk]
-    with pytest.raises(WeightsError, match="no readable weights"):
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
         training_of(tmp_path / "absent.safetensors", tmp_path / "absent.pt")
     other = tmp_path / "other.safetensors"
     write_weights(PerceptionNetwork(said.TINY), said.TINY, other)
@@ -182,7 +182,7 @@ def test_what_is_held_out_is_judged_alike_and_changes_nothing(start: Path, tmp_p
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no readable checkpoint"):
+    with pytest.raises(InputError, match="not a readable checkpoint"):
         training_of(None, path)
 
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_of_another_network_is_refused(start: Path, tmp_path: Path)
     path = tmp_path / "state.pt"
     training_of(start, path).save(path)
     wider = replace(TINY, width=48)
-    with pytest.raises(InputError, match="of another network"):
+    with pytest.raises(InputError, match="to another network"):
         Training(None, path, 1.0, FLAT, CPU, settings=wider)
 
 
@@ -218,7 +218,7 @@ def test_the_command_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     for minutes in (-1.0, 0.0):
         with pytest.raises(UsageError, match=f"`minutes` is {minutes}"):
             train(data=[tmp_path], minutes=minutes, out=tmp_path / "out.safetensors")
-    with pytest.raises(UsageError, match="`workers` render `meshes`"):
+    with pytest.raises(UsageError, match="`workers` and `meshes` need each other"):
         train(data=[tmp_path], minutes=1.0, workers=1, out=tmp_path / "out.safetensors")
 
 

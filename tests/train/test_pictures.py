@@ -84,12 +84,12 @@ def test_photographs_say_what_their_index_says(photographs: dict[str, TrainingPi
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("image.png", b"nothing", r"image\.png is no readable picture"),
+        ("image.png", b"nothing", r"image\.png is not a readable picture"),
         ("image.png", None, r"has none of image\.webp, image\.png, image\.jpg"),
-        ("masks.png", b"nothing", r"masks\.png is no readable picture"),
-        ("masks.png", None, r"masks\.png is no readable picture"),
+        ("masks.png", b"nothing", r"masks\.png is not a readable picture"),
+        ("masks.png", None, r"masks\.png is not a readable picture"),
         ("masks.png", cv2.imencode(".png", np.zeros((5, 5), np.uint8))[1].tobytes(), "for each pixel of the image"),
-        ("depth.png", b"nothing", r"depth\.png is no readable picture"),
+        ("depth.png", b"nothing", r"depth\.png is not a readable picture"),
         ("camera.json", b"{nothing", "damaged"),
         ("camera.json", b"{}", "damaged"),
         ("scene.json", b"[", "damaged"),
@@ -119,7 +119,7 @@ def test_damaged_tables_and_archives_are_refused(tmp_path: Path) -> None:
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"nothing")
     for source in (broken, tmp_path / "absent.zip", tmp_path / "absent"):
-        with pytest.raises(InputError, match="missing, damaged"):
+        with pytest.raises(InputError, match="missing or damaged"):
             read_pictures(source)
 
 
@@ -166,5 +166,5 @@ def test_what_cannot_be_packed_is_named(tmp_path: Path) -> None:
         pack_pictures(data=tmp_path, out=tmp_path / "packed.zip")
     folder = write_scenes(tmp_path / "scenes", 1)
     (folder / "000" / "image.png").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no readable picture"):
+    with pytest.raises(InputError, match="not a readable picture"):
         pack_pictures(data=folder, out=tmp_path / "packed.zip")

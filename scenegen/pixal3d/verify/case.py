@@ -87,7 +87,7 @@ def compare_stored(
         if name in inputs:
             continue
         if name not in ours:
-            measured.append(Measured(f"{name}: ours has no such output", float("inf"), float("inf"), 0.0))
+            measured.append(Measured(f"{name}: our network has no such output", float("inf"), float("inf"), 0.0))
         elif stored.is_floating_point():
             measured.append(compare(name, ours[name], stored, tolerance(name)))
         else:
