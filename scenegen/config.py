@@ -390,7 +390,7 @@ class Config(Settings):
 
 
 def preset_names() -> list[str]:
-    """Names `--preset` takes.
+    """The names that `--preset` takes.
 
     Examples:
         >>> preset_names()

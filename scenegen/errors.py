@@ -9,7 +9,7 @@ EXIT_INTERRUPTED = 130
 
 
 def one_line(text: str, most: int = 500) -> str:
-    """`text` on one line of at most `most` characters, every one of which can be seen.
+    """`text` on one line of at most `most` characters, all of them printable.
 
     Examples:
         >>> one_line("two   words")

@@ -92,7 +92,7 @@ def read_glb(path: Path) -> PartScene:
     """Reads a scene that `write_glb` wrote. Textures are returned as they were embedded, possibly as JPEG.
 
     Raises:
-        ExportError: if the file cannot be read or is not of that kind. Nothing outside the file is ever read.
+        ExportError: if the file cannot be read or `write_glb` did not write it. Nothing outside the file is read.
 
     Examples:
         >>> [part.name for part in read_glb(Path("out/photo/scene.glb")).objects]

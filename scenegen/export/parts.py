@@ -66,8 +66,8 @@ class PartScene:
 
 
 def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
-    """What the block raises is the fault of the object that `part` is, see `scenegen.faults.about_object`; a background
-    surface is no object.
+    """Blames the object `part` for what the block raises, as `scenegen.faults.about_object` does; a background surface is
+    not an object.
 
     Examples:
         >>> from pathlib import Path
@@ -89,8 +89,8 @@ def prepared(scene: PartScene) -> PartScene:
     A base colour keeps its fourth channel only if `alpha_mode` is not `OPAQUE`.
 
     Raises:
-        ExportError: for a name that is not safe or not unique, a mesh that is empty, not finite or not consistent, a
-            placement that is not rigid, and a fact that the formats cannot hold.
+        ExportError: if a name is not safe or not unique, a mesh is empty, not finite or inconsistent, a placement is
+            not rigid, or the formats cannot store a fact.
 
     Examples:
         >>> from pathlib import Path
@@ -123,7 +123,7 @@ def pose(matrix: Float64[np.ndarray, "4 4"], name: str) -> tuple[list[float], li
     """Translation [x, y, z] in metres and unit quaternion [x, y, z, w] (w >= 0) of a rigid `matrix`.
 
     Raises:
-        ExportError: if the matrix scales, shears, mirrors or is not finite; `name` says whose it is.
+        ExportError: if the matrix scales, shears, mirrors or is not finite; `name` tells whose it is.
 
     Examples:
         >>> pose(np.eye(4), "mug")

@@ -52,7 +52,7 @@ class TexturedMesh:
     """glTF's packing, linear: R is unused and 0, G roughness, B metallic. If given, it replaces the two numbers."""
 
     def transformed(self, matrix: Float[np.ndarray, "4 4"]) -> TexturedMesh:
-        """The mesh under an affine map; faces are turned around where the map mirrors.
+        """The mesh under an affine map; faces are inverted if the map mirrors.
 
         Examples:
             >>> mesh = load_mesh(Path("mesh.npz"))
@@ -71,7 +71,7 @@ def check_mesh(mesh: TexturedMesh) -> None:
     """Checks that the mesh can be rendered and exported.
 
     Raises:
-        ValueError: that names what is wrong.
+        ValueError: if something is wrong; the message names it.
 
     Examples:
         >>> check_mesh(load_mesh(Path("mesh.npz")))
@@ -97,7 +97,7 @@ def check_object(mesh: TexturedMesh) -> None:
     """Checks that the mesh can be an object of a scene: `check_mesh`, enough faces for a solid, and UVs in the atlas.
 
     Raises:
-        ValueError: that names what is wrong.
+        ValueError: if something is wrong; the message names it.
 
     Examples:
         >>> check_object(load_mesh(Path("mesh.npz")))

@@ -79,8 +79,8 @@ def segment_prompted(
 
     Raises:
         UsageError: as `answer`.
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
 
     Examples:
         >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)
@@ -115,8 +115,8 @@ def name_objects(
     Each object is prompted by its box. It gets the name of the answer if the answer is about the same object.
 
     Raises:
-        WeightsError: where the package's weights are missing or damaged.
-        ResourceError: where the device is absent or its memory full.
+        WeightsError: if the package's weights are missing or damaged.
+        ResourceError: if the device is absent or its memory full.
 
     Examples:
         >>> image = np.full((96, 128, 3), 40, dtype=np.uint8)

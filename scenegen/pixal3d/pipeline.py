@@ -250,7 +250,7 @@ class Pixal3DPipeline:
         Raises:
             UsageError: for a device or revision that cannot be one.
             ResourceError: for a device that is not there, too little memory, or a models folder that cannot be written.
-            WeightsError: where a file is missing and cannot be fetched, is damaged, or is not that of its network.
+            WeightsError: if a file is missing and cannot be fetched, is damaged, or is not that of its network.
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained()  # doctest: +SKIP
@@ -300,9 +300,9 @@ class Pixal3DPipeline:
         come with their configs, and the pipeline's file has these settings. The folder is there whole or not at all.
 
         Raises:
-            UsageError: where `folder` is there and not empty.
-            WeightsError: where a file the pipeline was read from is gone.
-            ResourceError: where the folder cannot be written.
+            UsageError: if `folder` is there and not empty.
+            WeightsError: if a file the pipeline was read from is gone.
+            ResourceError: if the folder cannot be written.
 
         Examples:
             >>> Pixal3DPipeline.from_pretrained().save_pretrained(Path("pixal3d"))  # doctest: +SKIP
@@ -391,10 +391,10 @@ class Pixal3DPipeline:
             on_step: told the stage's name and each step of its flow; likewise.
 
         Raises:
-            InputError: where the mask shows nothing, or nothing comes of any attempt.
-            UsageError: where picture, mask and camera do not belong together, or for a number that is not allowed.
-            WeightsError: where a file has gone or changed, or its numbers overflow.
-            ResourceError: where the device has too little memory.
+            InputError: if the mask shows nothing, or nothing comes of any attempt.
+            UsageError: if picture, mask and camera do not belong together, or for a number that is not allowed.
+            WeightsError: if a file has gone or changed, or its numbers overflow.
+            ResourceError: if the device has too little memory.
 
         Examples:
             >>> made = Pixal3DPipeline.from_pretrained().generate(image, mask, camera, seed=7)  # doctest: +SKIP
@@ -470,8 +470,8 @@ class Pixal3DPipeline:
         Raises:
             InputError: for views that cannot be used, or where nothing comes of them.
             UsageError: for weights of single pictures, or a number that is not allowed.
-            WeightsError: where a file has gone or changed, or its numbers overflow.
-            ResourceError: where the device has too little memory.
+            WeightsError: if a file has gone or changed, or its numbers overflow.
+            ResourceError: if the device has too little memory.
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained(pictures="several")  # doctest: +SKIP

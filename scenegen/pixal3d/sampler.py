@@ -193,8 +193,8 @@ def sample(
         on_step: called after each step. What it raises ends the sampling, which is how to cancel.
 
     Raises:
-        UsageError: where `lengths` does not add up to the tokens.
-        WeightsError: where the velocity is not finite.
+        UsageError: if `lengths` does not add up to the tokens.
+        WeightsError: if the velocity is not finite.
 
     Examples:
         >>> settings = SamplerSettings(
