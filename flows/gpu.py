@@ -49,7 +49,7 @@ def gpu_slot() -> Iterator[None]:
             stack.enter_context(concurrency(GPU_LIMIT, strict=True, raise_on_lease_renewal_failure=False))
         except ConcurrencySlotAcquisitionError as error:
             raise UsageError(
-                f"the server has no concurrency limit `{GPU_LIMIT}`; make it: prefect gcl create {GPU_LIMIT} --limit N, "
-                "with the number of cards, or scenegen prefect-setup --gpus N."
+                f"the server has no concurrency limit `{GPU_LIMIT}`; create it with prefect gcl create {GPU_LIMIT} --limit N, "
+                "where N is the number of cards, or with scenegen prefect-setup --gpus N."
             ) from error
         yield

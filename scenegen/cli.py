@@ -135,7 +135,7 @@ def _refuse_command(words: list[str]) -> None:
     word = words[0]
     commands = [name for name in app if not name.startswith("-")]
     if re.fullmatch(r"[a-z-]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
-        raise UsageError(f"{word}: no such command or photo.{hint}")
+        raise UsageError(f"{word} is neither a command nor a photo that exists.{hint}")
 
 
 def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs | None:
@@ -644,7 +644,7 @@ def _need_prefect() -> None:
     from importlib.util import find_spec
 
     if find_spec("prefect") is None:
-        raise WeightsError("this needs Prefect: pip install 'scenegen-3d[prefect]'")
+        raise WeightsError("Prefect is not installed, and this needs it: pip install 'scenegen-3d[prefect]'")
     check_sibling("flows")
 
 

@@ -63,7 +63,7 @@ REQUIRED = {
 """Packages and the lowest version that will do."""
 POOLS = ("cpu", "gpu")
 GPU_LIMIT = "gpu"
-SET_UP = "make what the deployments need: scenegen prefect-setup --gpus N"
+SET_UP = "create what the deployments need: scenegen prefect-setup --gpus N"
 PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"
 """The lowest version of Prefect that will do."""

@@ -188,7 +188,7 @@ def test_a_prefect_server_as_it_should_be(prefect: str) -> None:
         ("work_pools/cpu", [], "warn", "again"),
         ("v2/concurrency_limits/gpu", {**LIMIT, "active": False}, "warn", "prefect gcl enable gpu"),
         ("v2/concurrency_limits/gpu", None, "warn", "scenegen prefect-setup"),
-        ("admin/version", None, "fail", "must end in /api"),
+        ("admin/version", None, "fail", "end PREFECT_API_URL in /api"),
     ],
 )
 def test_what_a_prefect_server_lacks_and_the_fix(prefect: str, path: str, answer: Any, state: str, fix: str) -> None:
