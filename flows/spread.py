@@ -107,7 +107,7 @@ def _start(chunk: Chunk, values: Mapping[str, Any], tag: str, fan_out: FanOut) -
         try:
             run: FlowRun = _patiently(functools.partial(ask, idempotency_key=f"{tag}-{digest}-{number}"))
         except ObjectNotFound as error:
-            raise UsageError(f"there is no deployment {name}; make it: prefect deploy --all") from error
+            raise UsageError(f"there is no deployment {name}; create it with prefect deploy --all") from error
         if run.state is None or not run.state.is_final():
             return run
     raise AssertionError("unreachable")

@@ -168,7 +168,7 @@ class PromptOptions:
         """The same as settings of the segmenter; empty if there are none.
 
         Raises:
-            UsageError: for a text that is no prompt.
+            UsageError: if a text is not a prompt.
         """
         boxes = [_numbers(text, "box", "x0,y0,x1,y1", (4,)) for text in self.box]
         spelling = 'x,y or "x,y x,y,0"'
@@ -198,7 +198,7 @@ def scene_config(
         seed: of everything random.
 
     Raises:
-        UsageError: for a setting that is not allowed, and for prompts that nobody would answer.
+        UsageError: if a setting is not allowed, or no segmenter would answer the prompts.
     """
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:

@@ -125,7 +125,7 @@ class Source(Record):
     masks: tuple[Artifact, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
     mask_labels: tuple[Shown, ...] = ()
-    """What the object of each of several pictures is called; empty if nobody says."""
+    """The name of the object in each of several pictures; empty if no names were given."""
     depth: Artifact | None = None
 
 

@@ -215,7 +215,7 @@ class PhotoScene:
         isolate: bool = False,
         progress: bool | None = None,
     ) -> PhotoScene:
-        """Makes one object anew; the others stay where and as they are. This scene does not change.
+        """Makes one object again; the others stay as they are, where they are. This scene does not change.
 
         Args:
             object_id: `SceneObject.id` of the object, also of one that has failed.
@@ -374,7 +374,7 @@ def load(folder: StrPath) -> PhotoScene:
         folder: of the scene, such as `out/photo`.
 
     Raises:
-        InputError: if it is no folder of a scene.
+        InputError: if it is not the folder of a scene.
 
     Examples:
         >>> scene = load("out/photo")

@@ -28,7 +28,7 @@ def whole(
 ) -> Float32[np.ndarray, "r r r"]:
     """The signed distance (edges of the cube) to one piece for each part of the mask, without narrow tunnels and cavities.
 
-    A part's piece is that of which it shows most. A piece that is no part's becomes outside: if it is seen, it is a crumb, and
+    A part's piece is the one of which it shows most. A piece without a part becomes outside: if it is visible, it is a crumb, and
     if not, a guess.
 
     Args:

@@ -161,7 +161,7 @@ def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarr
 
 
 def outline_distance(inside: Bool[np.ndarray, "s s"]) -> Float32[np.ndarray, "s s"]:
-    """Distance of each pixel's centre to the outline in pixels, positive inside; the picture's border is no outline."""
+    """Distance of each pixel's centre to the outline in pixels, positive inside; the picture's border is not an outline."""
     if inside.all():
         return np.full(inside.shape, float(inside.shape[0]), dtype=np.float32)
     distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)

@@ -85,7 +85,7 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
 
 
 def _silent(name: str, done: int, total: int | None) -> None:
-    """Tells nobody."""
+    """Ignores the progress."""
 
 
 def _verified_before(folder: Path, model: Model) -> dict[str, str]:

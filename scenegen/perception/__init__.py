@@ -35,7 +35,7 @@ class Segmentation:
 
 @dataclass(frozen=True)
 class Names:
-    """What objects are called that somebody else has drawn."""
+    """The names of objects that were drawn by others."""
 
     labels: Mapping[int, tuple[str, float | None]]
     """By id: as one of `Segmentation.labels`, and one of its `label_confidences`."""

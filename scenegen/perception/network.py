@@ -30,7 +30,7 @@ FOCAL_BINS = 32
 FOCAL_RANGE = (0.3, 3.0)
 """Focal length over the picture's longer side; the bins are even in its logarithm."""
 PHOTO_FOCAL, PHOTO_FOCAL_SPREAD = 0.866, 0.35
-"""Focal length of a photo nobody knows anything of (60 degrees across: between normal lenses and telephones), and the standard
+"""Focal length of an unknown photo (60 degrees across: between normal lenses and telephones), and the standard
 deviation of its logarithm."""
 FOCAL_TEMPERATURE = 3.0
 """What the logits of the focal length are divided by: the network is too sure of itself. With it errors on held-out renders

@@ -3,7 +3,7 @@
 Superpixels are merged two by two, the most alike neighbours first. Every node of the tree is a candidate. A candidate
 looks like an object if its outline is closed and strong, and if it is compact, differs from its surroundings and
 does not lie along the picture's border. Those are taken that do not overlap and whose values sum up highest, found
-exactly over the tree. An object of many colours is no node of it: where a compact patch of what stands out from the
+exactly over the tree. An object of many colours is not a node of it: if a compact patch of what stands out from the
 background is worth clearly more than the nodes in it, the patch is taken in their place.
 """
 

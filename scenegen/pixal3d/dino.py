@@ -74,7 +74,7 @@ class Dinov3(nn.Module):
         """Tokens of normalised images: class, registers, then patches row by row.
 
         Raises:
-            UsageError: if the images' size is no multiple of the patch.
+            UsageError: if the images' size is not a multiple of the patch.
         """
         size = images.shape[-1]
         if size % self.patch_size:

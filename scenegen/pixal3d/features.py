@@ -92,7 +92,7 @@ class FeatureExtractor(nn.Module):
             images: on black, in [0, 1], not normalised; `v` pictures of each of `b` objects.
 
         Raises:
-            UsageError: if the size is no multiple of the network's patch.
+            UsageError: if the size is not a multiple of the network's patch.
         """
         count = images.shape[:2]
         tokens = self.dino(normalised(images.flatten(0, 1)))

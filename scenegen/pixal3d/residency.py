@@ -74,7 +74,7 @@ def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Resid
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    # Both hold tables that are no weights, so they are made for real. The layers hold none: they need not stand twice.
+    # Both hold tables that are not weights, so they are created. The layers hold none, and need not exist twice.
     image_network = Dinov3(image_config(dino, VITL16))
     image_network.layer.to("meta")
     if residency == "resident":
@@ -142,7 +142,7 @@ class _Slot:
     tensors: Mapping[str, Tensor]
     """On the device."""
     host: Mapping[str, Tensor]
-    """Pinned memory the device copies from; `tensors` themselves where there is no such way."""
+    """Pinned memory that the device copies from, or `tensors` themselves if there is none."""
     copied: Any = field(compare=False)
     """Event: the weights have arrived on the device."""
     used: Any = field(compare=False)

@@ -78,7 +78,7 @@ class NeighbourMap:
 
     coords: Int32[Tensor, "n 4"]
     rows: Int32[Tensor, "n 27"]
-    """Row of the neighbour at each of `TAPS`; -1 where it is no voxel of the set or belongs to another item."""
+    """Row of the neighbour at each of `TAPS`; -1 if it is not a voxel of the set or belongs to another item."""
 
     @classmethod
     def of(cls, coords: Int32[Tensor, "n 4"]) -> NeighbourMap:

@@ -226,7 +226,7 @@ def _large_pieces(
     count: int,
     min_piece: float,
 ) -> Bool[np.ndarray, "pieces"]:
-    """Which pieces are no specks."""
+    """Which pieces are larger than specks."""
     order = np.argsort(piece, kind="stable")
     begin = np.searchsorted(piece[order], np.arange(count))
     corners = vertices[faces[order]]

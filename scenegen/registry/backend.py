@@ -103,7 +103,7 @@ class Backend(Generic[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class Segmenter(Backend[C]):
-    """Finds the separate objects of a photo (sRGB): one for each prompt if there are any, else all. Finding none is no error.
+    """Finds the separate objects of a photo (sRGB): one for each prompt if there are any, else all. Finding none is not an error.
 
     Its settings are a `scenegen.config.SegmenterConfig`; a `PromptedSegmenterConfig` if it can be given prompts.
     """
@@ -112,7 +112,7 @@ class Segmenter(Backend[C]):
     name_objects: (
         Callable[[UInt8[np.ndarray, "h w 3"], UInt16[np.ndarray, "h w"], Sequence[int], C, Runtime], Names] | None
     ) = None
-    """Says what some objects of a picture of ids are called that somebody else has drawn."""
+    """Names some objects of a picture of ids that were drawn by others."""
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 WAITING = 64
 """Views that are rendered ahead of the training, at most."""
 FRESH = 2000
-"""Views of a process after which it stretches all meshes anew."""
+"""Number of views after which a process stretches all meshes again."""
 SEEDS = 1_000_000
 """Between the first seeds of two views to judge by: more than one can use up."""
 

@@ -207,7 +207,7 @@ def train(
     rate
         Largest learning rate; it falls along a cosine over `minutes`.
     conditions
-        Samples of each view: mask, depth and background estimated anew.
+        Samples of each view, each with new estimates of mask, depth and background.
     stretch
         Largest change of the logarithm of a mesh's extents: boxes get other proportions.
     reuse

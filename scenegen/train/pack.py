@@ -38,7 +38,7 @@ def pack_pictures(*, data: Path, out: Path, side: int = 448) -> None:
     Raises
     ------
     InputError
-        Where there is no picture, or one is damaged.
+        If there is no picture, or one is damaged.
     """
     rows = _photographs(data / INDEX)
     names = [row["name"] for row in rows] or sorted(path.parent.name for path in data.glob("*/camera.json"))

@@ -67,7 +67,7 @@ def unpacked(data: bytes) -> Triangles:
     """The mesh of `packed`.
 
     Raises:
-        InputError: if the bytes are no such mesh.
+        InputError: if the bytes are not a packed mesh.
     """
     try:
         count, triangles = np.frombuffer(data[:16], "<i8").tolist()
@@ -107,7 +107,7 @@ def read_index(path: Path) -> list[dict[str, Any]]:
     """What the file says of each of its meshes; `start` is the place in the file.
 
     Raises:
-        InputError: if it is no such file.
+        InputError: if it is not a file of packed meshes.
     """
     try:
         with path.open("rb") as file:

@@ -89,7 +89,7 @@ class Pool:
             self.log_depth[at, :height, :width] = torch.from_numpy(picture.log_depth).to(self.device, torch.float16)
         self.depth_known[at] = picture.log_depth is not None
         self.shapes[at] = torch.tensor([height, width])
-        focal = PHOTO_FOCAL * max(height, width)  # as of a photo nobody knows anything of, where its own is unknown
+        focal = PHOTO_FOCAL * max(height, width)  # that of an unknown photo, if its own is unknown
         camera = (focal, focal, width / 2, height / 2) if picture.camera is None else picture.camera
         self.cameras[at] = torch.tensor(np.asarray(camera, np.float32))
         self.focal_known[at] = picture.camera is not None

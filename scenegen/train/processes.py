@@ -27,7 +27,7 @@ class Stream(Generic[T]):
         self._processes = processes
 
     def get(self, wait: bool) -> T | None:
-        """The next one, or None if none is ready. Where there are no processes, none ever is.
+        """The next one, or None if none is ready. If there are no processes, none ever is.
 
         Args:
             wait: for up to `PATIENCE` seconds.

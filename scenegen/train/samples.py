@@ -73,7 +73,7 @@ def stacked(samples: Sequence[Mapping[str, np.ndarray]]) -> Samples:
 def samples_of(
     meshes: MeshFolder, solids: Path, seed: int, settings: CompactSettings, conditions: int = 1
 ) -> list[dict[str, np.ndarray]]:
-    """A random view of a random mesh, as `Samples` holds one: as often as `conditions` says, each time estimated anew.
+    """A random view of a random mesh, as `Samples` holds one: as often as `conditions` says, each time with new estimates.
 
     Args:
         meshes: to show.

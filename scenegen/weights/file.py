@@ -61,7 +61,7 @@ def read_weights(path: Path, build: Callable[[S], N], undeclared: S) -> N:
     try:
         with safe_open(path, "pt") as file:
             stated = (file.metadata() or {}).get(SETTINGS)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is not a mapping)
     except (OSError, SafetensorError) as error:
         raise WeightsError(
             f"{path} cannot be read as weights ({error}). If it is part of this package, install the package again."

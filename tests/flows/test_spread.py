@@ -216,5 +216,5 @@ def test_a_server_that_is_down_is_waited_for(server: Server) -> None:
 def test_a_missing_deployment_is_named(server: Server) -> None:
     server.errors = [ObjectNotFound(http_exc=Exception())]
     server.read_flow_runs = lambda flow_run_filter, limit, offset=0: []  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match="no deployment photos-to-scenes/cpu; make it: prefect deploy --all"):
+    with pytest.raises(UsageError, match="no deployment photos-to-scenes/cpu; create it with prefect deploy --all"):
         run(ITEMS)

@@ -78,7 +78,7 @@ def compare(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: f
 def compare_stored(
     case: Case, inputs: set[str], ours: Mapping[str, torch.Tensor], tolerance: Callable[[str], float]
 ) -> list[Measured]:
-    """Everything the case stores that is no input: numbers within `tolerance` of their name, whole numbers and flags exactly.
+    """Everything that the case stores except inputs: numbers within `tolerance` of their name, whole numbers and flags exactly.
 
     What the case stores and ours does not have is a failed comparison.
     """

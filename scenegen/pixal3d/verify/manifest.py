@@ -27,7 +27,7 @@ def released_network(name: str, config: dict[str, Any] | None) -> nn.Module:
 
 
 def compare_manifest(path: Path) -> list[str] | None:
-    """What differs between a manifest and our network, a line each; None if the file is no manifest of a network."""
+    """What differs between a manifest and our network, one line each; None if the file is not a manifest of a network."""
     manifest = json.loads(path.read_text(encoding="utf-8"))
     if "tensors" not in manifest:
         return None
