@@ -75,7 +75,7 @@ class Port(Generic[B]):
         if not offers:
             known = ", ".join(self.offers()) or "none; install scenegen again"
             hint = did_you_mean(name, self.offers())
-            raise UsageError(f"there is no {self.noun} {one_line(repr(name), 80)}.{hint} Allowed: {known}.")
+            raise UsageError(f"no {self.noun} is called {one_line(repr(name), 80)}.{hint} There are: {known}.")
         if len(offers) > 1:
             raise UsageError(
                 f"the {self.noun} {name} comes from {' and '.join(offer.provider for offer in offers)}; uninstall all but one."
