@@ -59,7 +59,7 @@ def registered(name: str) -> Model:
     models = MODELS if known in MODELS else all_models()
     if known not in models:
         hint = did_you_mean(known, models)
-        raise UsageError(f"`model` is {name!r}; no model has that name.{hint} Registered are: {', '.join(models)}.")
+        raise UsageError(f"`model` is {name!r}, which is not a registered model.{hint} Allowed: {', '.join(models)}.")
     model = models[known]
     if not at:
         return model

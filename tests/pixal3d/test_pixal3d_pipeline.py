@@ -401,7 +401,7 @@ def test_broken_folders_are_refused(tree: Path, tmp_path: Path) -> None:
         read_pipeline(tmp_path)
     del content["args"]["models"]["tex_slat_decoder"]
     (tmp_path / "pipeline.json").write_text(json.dumps(content))
-    with pytest.raises(WeightsError, match="names no tex_slat_decoder"):
+    with pytest.raises(WeightsError, match="does not name tex_slat_decoder"):
         read_pipeline(tmp_path)
     (tmp_path / "pipeline.json").write_text((tree / "pipeline.json").read_text())
     with pytest.raises(WeightsError, match=r"ss_flow\.json is missing"):

@@ -136,7 +136,9 @@ def test_a_decoder_that_fails_says_why(photo, monkeypatch):
 
 def test_refusals_cross_the_process_boundary_word_for_word(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
-    with pytest.raises(InputError, match=r"^photo 'x' is not a picture of a format that is read; allowed: JPEG, "):
+    with pytest.raises(
+        InputError, match=r"^photo 'x' is not a picture in a format that scenegen reads; allowed: JPEG, "
+    ):
         decode(request(tmp_path / "text.png"))
 
 
