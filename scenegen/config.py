@@ -200,7 +200,7 @@ class EmbeddedDepthConfig(BackendConfig):
 
     method: Literal["embedded"] = "embedded"
     distance_m: Metres = 1.2
-    """Assumed distance of the objects (of everything, where there are none): the network's depth has no scale."""
+    """Assumed distance of the objects, or of everything if there are none: the network's depth has no scale."""
     known_sizes: bool = True
     """Whether the usual sizes of named objects give the metres; where none is known, the assumed distance does."""
 

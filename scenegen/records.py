@@ -160,9 +160,9 @@ class Instance(Record):
     label: str
     """`object` if no name is likely enough."""
     label_confidence: float | None = None
-    """How likely the label is right, 0..1; None where it was given, or is `object`."""
+    """How likely the label is right, 0..1; None if it was given, or is `object`."""
     guesses: tuple[tuple[str, float], ...] = ()
-    """Everyday nouns it could be called, each with how likely it is right, the likeliest first; empty where nobody guesses."""
+    """Everyday nouns it could be called, each with how likely it is right, the likeliest first; empty if nobody guesses."""
     score: float
     """How sure the segmenter is, 0..1."""
     box: tuple[int, int, int, int]
@@ -229,7 +229,7 @@ class Depth(Record):
     intrinsics_source: str
     """`fov` (given), `exif`, the name of the camera estimator, or `default` if there is none."""
     gravity: Vector | None = None
-    """Unit vector that points down, in the camera frame, where an estimator says."""
+    """Unit vector that points down, in the camera frame, if an estimator gives it."""
     metres: Metres
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""

@@ -20,7 +20,7 @@ class Died:
     code: int
     """As `subprocess.Popen.returncode`."""
     oom_kills: int | None
-    """How many processes the system has killed for lack of memory meanwhile, None where it does not tell."""
+    """How many processes the system has killed for lack of memory meanwhile, None if it does not tell."""
 
     def __str__(self) -> str:
         return f"its process {'was killed by' if self.code < 0 else 'ended with'} {ending(self.code)}"
@@ -43,7 +43,7 @@ def died(code: int, oom_kills_before: int | None) -> Died:
 
 
 def oom_kills() -> int | None:
-    """How many processes Linux has killed for lack of memory since it started, None where it does not tell."""
+    """How many processes Linux has killed for lack of memory since it started, None if it does not tell."""
     try:
         lines = VMSTAT.read_text(encoding="ascii").splitlines()
     except OSError:

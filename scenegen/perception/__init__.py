@@ -25,11 +25,11 @@ class Segmentation:
     labels: tuple[str, ...]
     """The label of each object, in the order of `scores`; `UNNAMED` if it is not known."""
     label_confidences: tuple[float | None, ...]
-    """How likely each of them is right, 0..1; None where it was given, or is `UNNAMED`."""
+    """How likely each of them is right, 0..1; None if it was given, or is `UNNAMED`."""
     backend: str
     licence: str
     guesses: tuple[tuple[Guess, ...], ...] = ()
-    """What each object could be, the likeliest first, also where that is too little for a label; empty where nobody guesses."""
+    """What each object could be, the likeliest first, also where that is too little for a label; empty if nobody guesses."""
     warnings: tuple[str, ...] = ()
 
 

@@ -97,7 +97,7 @@ class ScaleFit:
 
 
 def fit_metres(evidence: Sequence[Evidence]) -> ScaleFit | None:
-    """The scale that the objects' sizes say, robust to wrong names; None where nothing of known size is seen.
+    """The scale that the objects' sizes say, robust to wrong names; None if nothing of known size is seen.
 
     The prior is a normal distribution of the logarithm of the scale, about 0, of standard deviation `ASSUMED_SPREAD`.
 
