@@ -4,7 +4,7 @@
    Prefect tasks, `stages.cluster.cluster_submit` for a Ray cluster.
 2. `stages.stage.execute` looks into the store, and runs only what is not there.
 3. `Layers.held` is held meanwhile, or told: a slot of Prefect's, progress.
-4. `Layers.process` is where it runs, if not in this process: that of a device.
+4. `Layers.process` is where it runs, if not in this process: in that of a device.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Pending(Protocol[T_co]):
 
 @runtime_checkable
 class Submit(Protocol):
-    """Starts a stage. `object_id` is given where the stage works on one object."""
+    """Starts a stage. `object_id` is given if the stage works on one object."""
 
     def __call__(
         self, stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
@@ -54,7 +54,7 @@ class Submit(Protocol):
 def local_submit(
     store: Store, runtime: Runtime, executor: Executor, layers: Layers = Layers(), limit: int | None = None
 ) -> Submit:
-    """`submit` for plain calls: stages of one object run side by side in `executor`, the others at once.
+    """`submit` for plain calls: stages of one object run in parallel in `executor`, the others immediately.
 
     Args:
         store: where results go.
@@ -184,7 +184,7 @@ def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator
 def run_on(idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> RunStage:
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
-    As many stages should run side by side as there are workers: the time one waits for a worker counts as its own.
+    As many stages should run at once as there are workers: the time that one waits for a worker counts as its own.
 
     Args:
         idle: from `stages.worker.device_workers`.

@@ -319,7 +319,7 @@ def make(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         offline: never use the network.
         isolate: make objects in processes of their own on the CPU too.
-        jobs: objects side by side on the CPU; by default one per core, at most 4.
+        jobs: objects at once on the CPU; by default one per core, at most 4.
         ray: address of a Ray cluster that makes the objects. All its machines must see the temporary folder (`TMPDIR`).
         progress: whether to show how far it is; by default in notebooks only.
 
@@ -385,7 +385,7 @@ def load(folder: StrPath) -> PhotoScene:
     """
     path = Path(folder).resolve()
     if not path.is_dir():
-        raise InputError(f"{folder} is not a folder; give one that scenegen has written, such as out/photo.")
+        raise InputError(f"{folder} is not a folder; give the folder of a scene, such as out/photo.")
     return PhotoScene(path)
 
 
@@ -432,7 +432,7 @@ def _published(manifest: Manifest, store: Store, folder: Path) -> list[tuple[str
         entry = store.find(stage.name, keys.get(stage.name, ""))
         if entry is None:
             raise InputError(
-                f"the store beside {folder} no longer holds its files; copy the folder, or make the scene again."
+                f"the store next to {folder} no longer has its files; copy the folder, or make the scene again."
             )
         files += stage.record.model_validate(entry.record).files
     return files

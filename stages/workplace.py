@@ -25,7 +25,7 @@ class Workplace:
     store: Store
     runtime: Runtime
     at_once: int
-    """Objects made side by side."""
+    """Objects made at once."""
     process: RunStage | None = None
     """As `Layers.process`."""
     on_cluster: bool = False
@@ -55,7 +55,7 @@ def workplace(
         store: where results go. Every machine of a cluster must see it under the same path.
         config: its back-ends decide whether graphics cards have anything to do.
         runtime: where to compute.
-        at_once: objects made side by side on the CPU.
+        at_once: objects made at once on the CPU.
         isolate: make them in processes of their own there too.
         ray: address of a Ray cluster that makes the objects.
 

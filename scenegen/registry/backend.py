@@ -89,7 +89,7 @@ class Backend(Generic[C]):
         return self.run, self.config
 
     def signed(self, made_by: str) -> str:
-        """What log, manifest and report say of who made something: what the back-end says, and where it comes from.
+        """The name in log, manifest and report of what made something: the back-end's own name, and the package it comes from.
 
         Example:
             >>> from dataclasses import replace

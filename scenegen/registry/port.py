@@ -1,4 +1,4 @@
-"""Ports: the places where a back-end fits in, and the look-up of those that there are."""
+"""Ports: the kinds of back-ends, and the look-up of the installed ones."""
 
 from __future__ import annotations
 
@@ -159,12 +159,12 @@ def _offers() -> Mapping[str, Mapping[str, Sequence[Offer]]]:
             if first is None or first.provider:
                 named[offer.name].append(offer)
             else:
-                logger.warning("%s has the %s %s too; scenegen's own is used", offer.provider, port.noun, offer.name)
+                logger.warning("%s also has the %s %s; using scenegen's own", offer.provider, port.noun, offer.name)
     return {group: {name: tuple(named[name]) for name in sorted(named)} for group, named in found.items()}
 
 
 def _own(group: str) -> Iterator[Offer]:
-    """Those of this package: as its metadata says, or where it is not installed, as its source says."""
+    """Those of this package: from its metadata or, if it is not installed, from its source."""
     checkout = _checkout()
     if checkout is None:
         found = [entry for entry in entry_points(group=group) if entry.dist is not None and entry.dist.name == OWN]

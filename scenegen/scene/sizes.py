@@ -1,4 +1,4 @@
-"""How large everyday things are: what gives a picture its metres where nobody has measured it.
+"""The sizes of everyday objects, which give a picture its metres if it was not measured.
 
 A size is the middle of what people have, its spread a factor that two things of three lie within. Things stand as they mostly
 do in photographs: the height of a horse reaches to its head, a person may sit. Nouns whose sizes spread by a factor of two or

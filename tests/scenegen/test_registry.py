@@ -142,7 +142,7 @@ def test_names_that_are_taken(install: Install, caplog: pytest.LogCaptureFixture
     install("my-depth", GOOD.replace('"mine"', '"embedded"'), method="embedded")
     with caplog.at_level(logging.WARNING):
         assert load_config().depth == EmbeddedDepthConfig()
-    assert "my-depth 2.1 has the depth estimator embedded too; scenegen's own is used" in caplog.text
+    assert "my-depth 2.1 also has the depth estimator embedded; using scenegen's own" in caplog.text
     for name in ("one-depth", "other-depth"):
         install(name, GOOD)
     with pytest.raises(UsageError, match=r"comes from (one|other)-depth 2\.1 and (one|other)-depth 2\.1; uninstall"):

@@ -189,7 +189,7 @@ def test_what_the_store_has_lost_is_said(bench: Any, photo: Path, tmp_path: Path
     scene = load(make(photo).save(tmp_path / "out"))
     for entry in (tmp_path / "out" / STORE / "report").rglob("entry.json"):
         entry.unlink()
-    with pytest.raises(InputError, match="no longer holds its files; copy the folder"):
+    with pytest.raises(InputError, match="no longer has its files; copy the folder"):
         scene.save(tmp_path / "elsewhere")
 
 
