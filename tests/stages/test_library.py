@@ -288,7 +288,7 @@ def test_another_package_of_the_same_name_is_said(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
     )
-    assert "the package `stages` is imported from" in done.stderr
+    assert "the package `stages` would be imported from" in done.stderr
 
 
 # Progress -------------------------------------------------------------------------------------------------------------
