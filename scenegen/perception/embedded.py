@@ -30,7 +30,7 @@ from scenegen.networks import loaded
 from scenegen.perception import UNNAMED, DepthEstimate, Guess, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
-from scenegen.perception.objects import FoundObject, find_objects
+from scenegen.perception.objects import PARTS, FoundObject, Look, find_objects
 from scenegen.perception.relief import look_again
 from scenegen.runtime import Runtime
 from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
@@ -96,7 +96,8 @@ def segment_embedded(
     perception = perceive(image, runtime)
     network = network_of(runtime)
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
-        found = find_objects(network, perception.prediction, SURE)
+        looks = [Look(perception.prediction), *(_look(network, image, window) for window in PARTS)]
+        found = find_objects(network, looks, SURE)
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     guesses = tuple(guessed(each.nouns, network.settings.nouns) for each in kept)
     named = [called(each, config) for each in guesses]
@@ -209,10 +210,13 @@ def load_network(path: Path) -> PerceptionNetwork:
 
 
 @torch_threads(COMPACT_THREADS)
-def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:
-    """Runs the network on a copy of `image` whose longer side is at most about `side` pixels."""
+def observe(
+    network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int, *, enlarge: bool = False
+) -> Perception:
+    """Runs the network on a copy of `image` whose longer side is about `side` pixels, or less if it must not `enlarge`."""
     height, width = image.shape[:2]
-    scale = min(1.0, side / max(height, width))
+    scale = side / max(height, width)
+    scale = scale if enlarge else min(1.0, scale)
     size = tuple(max(1, round(length * scale / MULTIPLE)) * MULTIPLE for length in (width, height))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     device = next(network.parameters()).device
@@ -229,6 +233,18 @@ def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side:
         log_focal_error=float(error[0]),
         down=prediction.down[0].cpu().numpy(),
     )
+
+
+def _look(
+    network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], window: tuple[float, float, float, float]
+) -> Look:
+    """What the network says of a window of a photo; the window then lies on whole pixels."""
+    height, width = image.shape[:2]
+    left, right = round(window[0] * width), max(round(window[2] * width), round(window[0] * width) + 1)
+    top, bottom = round(window[1] * height), max(round(window[3] * height), round(window[1] * height) + 1)
+    part = np.ascontiguousarray(image[top:bottom, left:right])
+    prediction = observe(network, part, WORKING_SIDE, enlarge=True).prediction
+    return Look(prediction, (left / width, top / height, right / width, bottom / height))
 
 
 def drawn(

@@ -1,7 +1,11 @@
-"""From the perception network's answers to separate objects: each cell of a grid is a click; clicks that agree are one."""
+"""From the perception network's answers to separate objects: each cell of a grid is a click; clicks that agree are one.
+
+The network looks at the whole photo and at parts of it, in which small things are larger; what it says of all is put together.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,11 +28,34 @@ FRESH = 0.5
 """Share of an object's mask that must not belong to surer ones."""
 CHUNK = 256
 """Clicks answered at once."""
+PARTS = (
+    (0.0, 0.0, 0.6, 0.6),
+    (0.4, 0.0, 1.0, 0.6),
+    (0.0, 0.4, 0.6, 1.0),
+    (0.4, 0.4, 1.0, 1.0),
+    (0.2, 0.2, 0.8, 0.8),
+)
+"""Windows of the parts looked at: left, top, right and bottom, in shares of the photo."""
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+FINER = 2
+"""Cells of the objects' masks for one of the first look's, along each axis, if there are several looks."""
+UNSEEN = -20.0
+"""Logit of a mask outside the part it was seen in."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What the network says of a photo or of a part of it."""
+
+    prediction: Prediction
+    """Of one picture."""
+    window: tuple[float, float, float, float] = WHOLE
+    """Where that picture's left, top, right and bottom borders lie, in shares of the photo."""
 
 
 @dataclass(frozen=True, eq=False)
 class FoundObject:
-    """One object, on the cells of the network's copy of the photo."""
+    """One object, on cells that divide the photo evenly."""
 
     probability: Float32[np.ndarray, "h w"]
     """Probability of showing the object."""
@@ -39,31 +66,19 @@ class FoundObject:
 
 
 @torch.inference_mode()
-def find_objects(network: PerceptionNetwork, prediction: Prediction, least_score: float) -> list[FoundObject]:
-    """The objects of one picture, the surest first.
+def find_objects(network: PerceptionNetwork, looks: Sequence[Look], least_score: float) -> list[FoundObject]:
+    """The objects of one photo, the surest first.
 
     Args:
         network: whose decoder answers.
-        prediction: of the network, for one picture.
+        looks: of the network, first at the whole photo.
         least_score: objects that are less sure are left out.
     """
-    shown = prediction.object_logit.sigmoid()
-    covered = torch.zeros_like(shown[0], dtype=torch.bool)
-    answers: list[_Answers] = []
-    for step, least in zip(GRIDS, SHOWS_OBJECT, strict=True):
-        pooled = functional.avg_pool2d(shown[:, None], step)[0, 0]
-        taken = functional.avg_pool2d(covered[None, None].float(), step)[0, 0] > 0.5
-        clicked = (pooled > least) & ~taken
-        clicks = places(pooled.shape[0], pooled.shape[1], pooled.device)[clicked]
-        if len(clicks):
-            answers.append(_answered(network, prediction, clicks))
-            covered |= (answers[-1].logits > 0).any(0)
-    if not answers:
-        return []
-    found = _merged(
-        _Answers(*(torch.cat([getattr(each, name) for each in answers]) for name in _Answers.__annotations__))
-    )
-    return _separate([each for each in found if each.score >= least_score])
+    height, width = looks[0].prediction.object_logit.shape[1:]
+    finer = FINER if len(looks) > 1 else 1
+    cells = finer * height, finer * width
+    answers = [_placed(_clicked(network, look.prediction), look.window, cells) for look in looks]
+    return _separate([each for each in _merged(_joined(answers)) if each.score >= least_score])
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,31 +87,76 @@ class _Answers:
     score: Float[Tensor, "n"]
     nouns: Float[Tensor, "n c"]
     clicks: Float[Tensor, "n 2"]
+    """x and y in shares of the width and the height."""
+
+
+def _joined(parts: Sequence[_Answers]) -> _Answers:
+    return _Answers(*(torch.cat([getattr(part, name) for part in parts]) for name in _Answers.__annotations__))
+
+
+def _clicked(network: PerceptionNetwork, prediction: Prediction) -> _Answers:
+    """The answers to clicks all over a picture."""
+    shown = prediction.object_logit.sigmoid()
+    covered = torch.zeros_like(shown[0], dtype=torch.bool)
+    answers = []
+    for step, least in zip(GRIDS, SHOWS_OBJECT, strict=True):
+        pooled = functional.avg_pool2d(shown[:, None], step)[0, 0]
+        taken = functional.avg_pool2d(covered[None, None].float(), step)[0, 0] > 0.5
+        clicked = (pooled > least) & ~taken
+        answers.append(_answered(network, prediction, places(pooled.shape[0], pooled.shape[1], pooled.device)[clicked]))
+        covered |= (answers[-1].logits > 0).any(0)
+    return _joined(answers)
+
+
+def _placed(answers: _Answers, window: tuple[float, float, float, float], cells: tuple[int, int]) -> _Answers:
+    """The answers to clicks in a part of a photo, on the photo's `cells`; what the part's borders cut is left out."""
+    left, top, right, bottom = window
+    masks = answers.logits > 0
+    borders = (
+        (left > 0, masks[:, :, 0]),
+        (right < 1, masks[:, :, -1]),
+        (top > 0, masks[:, 0]),
+        (bottom < 1, masks[:, -1]),
+    )
+    cut = torch.stack([inner * border.sum(1) for inner, border in borders]).sum(0) > 1
+    height, width = cells
+    rows, columns = slice(round(top * height), round(bottom * height)), slice(round(left * width), round(right * width))
+    logits = torch.full((int((~cut).sum()), *cells), UNSEEN, device=cut.device)
+    if len(logits):
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        seen = functional.interpolate(answers.logits[~cut][:, None], size=size, mode="bilinear")
+        logits[:, rows, columns] = seen[:, 0]
+    corner = torch.tensor([left, top], device=cut.device)
+    extent = torch.tensor([right - left, bottom - top], device=cut.device)
+    return _Answers(logits, answers.score[~cut], answers.nouns[~cut], corner + extent * answers.clicks[~cut])
 
 
 def _answered(network: PerceptionNetwork, prediction: Prediction, clicks: Float[Tensor, "n 2"]) -> _Answers:
     """The answers to clicks that are likely to be about an object."""
     parts = []
+    height, width = prediction.object_logit.shape[1:]
+    share = max(height, width) / torch.tensor([width, height], device=clicks.device)
     for some in clicks.split(CHUNK):
         kinds = torch.full((1, len(some), 1), INSIDE, device=some.device)
         answers = network.decoder(prediction.features, Prompts(some[None, :, None], kinds))
         score = (answers.fit.sigmoid() * answers.object_logit.sigmoid())[0]
         kept = (score >= LEAST_SCORE) & (answers.logits[0] > 0).flatten(1).any(1)
-        parts.append(_Answers(answers.logits[0, kept], score[kept], answers.nouns[0, kept].softmax(-1), some[kept]))
-    return _Answers(*(torch.cat([getattr(part, name) for part in parts]) for name in _Answers.__annotations__))
+        nouns = answers.nouns[0, kept].softmax(-1)
+        parts.append(_Answers(answers.logits[0, kept], score[kept], nouns, 0.5 + share * some[kept]))
+    return _joined(parts)
 
 
 def _merged(answers: _Answers) -> list[FoundObject]:
     """Around the surest answer left, those that are like it are one object; what most clicks inside it agree on is surer."""
     if not len(answers.score):
         return []
+    height, width = answers.logits.shape[1:]
     masks = (answers.logits > 0).flatten(1).float()
     area = masks.sum(1)
     both = masks @ masks.T
     alike = both / (area[:, None] + area[None] - both) > ALIKE
-    height, width = answers.logits.shape[1:]
-    column = ((answers.clicks[:, 0] * max(height, width)) + width / 2).long().clamp(0, width - 1)
-    row = ((answers.clicks[:, 1] * max(height, width)) + height / 2).long().clamp(0, height - 1)
+    column = (answers.clicks[:, 0] * width).long().clamp(0, width - 1)
+    row = (answers.clicks[:, 1] * height).long().clamp(0, height - 1)
     inside = masks[:, row * width + column] > 0
     left = torch.ones_like(area, dtype=torch.bool)
     found = []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenegen.perception.network import Answers, Prompts
-from scenegen.perception.objects import FoundObject, find_objects
+from scenegen.perception.objects import FoundObject, Look, find_objects
 from tests.perception.said import SURE, Scripted, said
 
 CELLS = (24, 32)
@@ -51,7 +51,7 @@ def found(
 
     network = Scripted(answer=answer)
     prediction = said(torch.zeros(1, *CELLS), object_logit=SURE * (2 * shown.float()[None] - 1))
-    objects = find_objects(network, prediction, least_score)
+    objects = find_objects(network, [Look(prediction)], least_score)
     return objects, sum(prompts.points.shape[1] for prompts in network.decoder.asked)
 
 
@@ -106,6 +106,41 @@ def test_an_object_on_whose_clicks_few_agree_is_less_sure_and_its_parts_are_no_o
     assert len(objects) == 1
     assert np.array_equal(objects[0].probability > 0.5, whole.numpy())
     assert objects[0].score == pytest.approx(0.9 * (0.5 + 0.5 * 0.5), abs=1e-4)
+
+
+def looked(mask: Tensor, window: tuple[float, float, float, float] | None = None) -> tuple[Scripted, Look]:
+    """A network, and its look in which every click on `mask` is answered by it."""
+    network = Scripted(
+        answer=lambda prompts: Answers(
+            (SURE * (2 * mask.float() - 1)).expand(1, prompts.points.shape[1], *CELLS),
+            torch.full((1, prompts.points.shape[1]), 3.0),
+            torch.full((1, prompts.points.shape[1]), 20.0),
+            torch.zeros(1, prompts.points.shape[1], 2),
+        )
+    )
+    prediction = said(torch.zeros(1, *CELLS), object_logit=SURE * (2 * mask.float()[None] - 1))
+    return network, Look(prediction) if window is None else Look(prediction, window)
+
+
+def test_what_is_seen_in_a_part_of_the_photo_lies_in_its_window() -> None:
+    """The middle eighth of a window that is the photo's lower right quarter, on cells twice as fine."""
+    network, part = looked(box(9, 15, 12, 20), (0.5, 0.5, 1.0, 1.0))
+    _, whole = looked(torch.zeros(CELLS, dtype=torch.bool))
+    (only,) = find_objects(network, [whole, part], 0.3)
+    expected = np.zeros((48, 64), bool)
+    expected[24 + 9 : 24 + 15, 32 + 12 : 32 + 20] = True
+    assert np.array_equal(only.probability > 0.5, expected)
+
+
+@pytest.mark.parametrize(
+    ("window", "objects"),
+    [((0.0, 0.0, 0.6, 0.6), 1), ((0.4, 0.0, 1.0, 0.6), 0), ((0.0, 0.0, 1.0, 1.0), 1)],
+    ids=["at the photo's border", "cut by the window", "whole"],
+)
+def test_what_a_window_cuts_is_no_object_of_it(window: tuple[float, float, float, float], objects: int) -> None:
+    network, part = looked(box(8, 16, 0, 12), window)
+    _, whole = looked(torch.zeros(CELLS, dtype=torch.bool))
+    assert len(find_objects(network, [whole, part], 0.3)) == objects
 
 
 @settings(max_examples=15, deadline=None)
