@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,15 @@ def by_identity(node: ast.ClassDef) -> bool:
 
 
 def holds_arrays(node: ast.ClassDef) -> bool:
-    """Whether a field's annotation names an array: in itself or in a container."""
+    """Whether a field's annotation names an array: in itself or in a container. Functions of arrays hold none."""
     fields = [item.annotation for item in node.body if isinstance(item, ast.AnnAssign)]
-    names = {ast.unparse(name) for field in fields for name in ast.walk(field)}
+    names = {ast.unparse(name) for field in fields for name in values(field)}
     return bool(names & {"np.ndarray", "Tensor", "torch.Tensor"})
+
+
+def values(annotation: ast.AST) -> Iterator[ast.AST]:
+    """The parts of an annotation, without what is in a `Callable`."""
+    yield annotation
+    if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Callable"):
+        for part in ast.iter_child_nodes(annotation):
+            yield from values(part)
