@@ -44,7 +44,7 @@ def test_a_photo_has_other_units_and_pixel_centres(tmp_path: Path, store: Store)
     assert wanted is not None
     np.testing.assert_allclose(found, wanted, atol=1.01e-4)
     np.testing.assert_array_equal(load_masks(photo, store.path), load_masks(scene, store.path))
-    with pytest.raises(InputError, match="not known"):
+    with pytest.raises(InputError, match="does not describe objects"):
         load_scene(photo, store.path)
 
 
