@@ -19,11 +19,20 @@ hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """What a test logged may hold names that are no text (lone surrogates); processes of xdist cannot hand those over."""
-    report = yield
-    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
-    return report
+def pytest_report_to_serializable() -> Generator[None, object, object]:
+    """What a test logs or fails with may hold names that are no text (lone surrogates), which xdist cannot hand over."""
+    return as_text((yield))
+
+
+def as_text(value: object) -> object:
+    """The same with what is no text spelled out."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {as_text(key): as_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(as_text(item) for item in value)
+    return value
 
 
 @pytest.fixture
