@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
-from scipy.stats import exponnorm, norm
+from scipy.special import log_ndtr
 
 from scenegen.camera import rays
 from scenegen.ids import BACKGROUND
@@ -111,7 +111,7 @@ def fit_metres(evidence: Sequence[Evidence]) -> ScaleFit | None:
     kinds = [np.array([_likelihood(each, kind, scales) for kind in each.kinds]).reshape(-1, STEPS) for each in evidence]
     either = [named.sum(0) + _of_anything(each, scales) for each, named in zip(evidence, kinds, strict=True)]
     alike = Counter(_alike(each) for each in evidence)
-    log_posterior = norm.logpdf(scales, scale=ASSUMED_SPREAD)
+    log_posterior = -0.5 * (scales / ASSUMED_SPREAD) ** 2
     for each, likelihood in zip(evidence, either, strict=True):
         log_posterior += np.log(likelihood) / alike[_alike(each)]
     posterior = np.exp(log_posterior - log_posterior.max())
@@ -135,21 +135,24 @@ def _alike(each: Evidence) -> tuple[str, bool]:
 def _likelihood(each: Evidence, kind: Kind, scales: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s"]:
     """Of the scales, and of the object being of this kind."""
     spread = float(np.hypot(np.log(kind.spread), FOUND_SPREAD))
-    return kind.probability * _density(np.log(kind.known / kind.found), spread, each.whole, scales)
+    return kind.probability * density(np.log(kind.known / kind.found), spread, each.whole, scales)
 
 
 def _of_anything(each: Evidence, scales: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s"]:
     """Of the scales, and of the object being of no kind that is named."""
     rest = max(1 - sum(kind.probability for kind in each.kinds), 0)
     said = float(np.log(ANYTHING / each.length))
-    return np.maximum(rest * _density(said, ANYTHING_SPREAD, each.whole, scales), np.finfo(float).tiny)
+    return np.maximum(rest * density(said, ANYTHING_SPREAD, each.whole, scales), np.finfo(float).tiny)
 
 
-def _density(said: float, spread: float, whole: bool, scales: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s"]:
+def density(said: float, spread: float, whole: bool, scales: Float[np.ndarray, "s"]) -> Float[np.ndarray, "s"]:
     """Of the logarithm of the scale: normal, about what is said, or, of things not seen whole, below it by an exponential."""
+    # Written out, since importing scipy.stats takes longer than all else a second run does.
+    above = (said - scales) / spread
     if whole:
-        return norm.pdf(scales, said, spread)
-    return np.asarray(exponnorm.pdf(-scales, UNSEEN / spread, loc=-said, scale=spread))
+        return np.asarray(np.exp(-0.5 * above**2) / (spread * np.sqrt(2 * np.pi)))
+    rate = spread / UNSEEN
+    return np.asarray(np.exp(rate * (0.5 * rate - above) + log_ndtr(above - rate)) / UNSEEN)
 
 
 def size_evidence(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import exponnorm, norm
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.perception.nouns import NOUNS, noun_of
@@ -15,6 +16,7 @@ from scenegen.scene.metres import (
     UNSEEN,
     Evidence,
     Kind,
+    density,
     extent,
     fit_metres,
     size_evidence,
@@ -35,6 +37,16 @@ def one(
 
 def variance(spread: float) -> float:
     return float(np.log(spread) ** 2 + FOUND_SPREAD**2)
+
+
+@given(said=st.floats(-3, 3), spread=st.floats(0.05, 1.5))
+def test_densities_are_those_of_the_library(said: float, spread: float) -> None:
+    scales = np.linspace(-4, 4, 33)
+    np.testing.assert_allclose(
+        density(said, spread, True, scales), norm.pdf(scales, said, spread), rtol=1e-9, atol=1e-300
+    )
+    partly = exponnorm.pdf(-scales, UNSEEN / spread, loc=-said, scale=spread)
+    np.testing.assert_allclose(density(said, spread, False, scales), partly, rtol=1e-7, atol=1e-300)
 
 
 @pytest.mark.parametrize("ratio", [0.2, 1.0, 3.0, 20.0])
