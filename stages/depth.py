@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt16
+from jaxtyping import Float32, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
 from scenegen.config import DepthSettings
@@ -47,9 +47,9 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
     Raises:
         ScenegenError: from an estimator.
     """
-    camera = _camera(photo, config, work)
-    ids = read_png(work.read(instances.masks))
-    estimate = _estimate(photo, ids, camera.intrinsics, config, work)
+    image, ids = (read_png(work.read(picture)) for picture in (photo.image, instances.masks))
+    camera = _camera(photo, image, config, work)
+    estimate = _estimate(photo, image, ids, camera.intrinsics, config, work)
     z, metres, said = _in_metres(estimate, instances, ids, camera)
     warnings = (*camera.warnings, *estimate.warnings, *said)
     np.save(work.write("depth.npy"), z, allow_pickle=False)
@@ -72,22 +72,19 @@ def depth_backends(config: DepthSettings) -> tuple[Chosen[Any], ...]:
     return DEPTH_ESTIMATORS.chosen(config.depth), CAMERA_ESTIMATORS.chosen(config.camera.estimator)
 
 
-def _camera(photo: Photo, config: DepthSettings, work: Work) -> Camera:
+def _camera(photo: Photo, image: UInt8[np.ndarray, "h w 3"], config: DepthSettings, work: Work) -> Camera:
     """Field of view from the user, else EXIF, else the configured estimator; gravity from the estimator."""
     width, height, settings = photo.width, photo.height, config.camera
-    image = read_png(work.read(photo.image))
     estimate = CAMERA_ESTIMATORS.of(settings.estimator).run(image, settings.estimator, work.runtime)
     gravity = None if estimate.down is None else vector(estimate.down)
     if settings.fov_deg is not None:
         return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", gravity)
     if photo.focal_35mm is not None:
         return Camera(intrinsics_from_focal_35mm(width, height, photo.focal_35mm), "exif", gravity)
-    fov, source, how = (
-        settings.default_fov_deg,
-        "default",
-        f"{settings.default_fov_deg:g} degrees are assumed (horizontal)",
-    )
-    if estimate.fov_x_deg is not None:
+    if estimate.fov_x_deg is None:
+        fov, source = settings.default_fov_deg, "default"
+        how = f"{fov:g} degrees are assumed (horizontal)"
+    else:
         fov, source = estimate.fov_x_deg, settings.estimator.method
         how = f"{fov:.0f} degrees (horizontal) are estimated from the picture"
         if estimate.log_focal_error is not None:
@@ -137,7 +134,12 @@ def _guesses(instances: Instances) -> dict[int, tuple[tuple[str, float], ...]]:
 
 
 def _estimate(
-    photo: Photo, ids: UInt16[np.ndarray, "h w"], camera: Intrinsics, config: DepthSettings, work: Work
+    photo: Photo,
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: UInt16[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: DepthSettings,
+    work: Work,
 ) -> DepthEstimate:
     if photo.depth is not None:
         return DepthEstimate(
@@ -148,7 +150,6 @@ def _estimate(
             backend="user depth",
             licence="none: no weights",
         )
-    image = read_png(work.read(photo.image))
     estimator = DEPTH_ESTIMATORS.of(config.depth)
     estimate = estimator.run(image, ids, camera, config.depth, work.runtime)
     return replace(estimate, backend=estimator.signed(estimate.backend))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt16
 
 from scenegen.config import SegmentConfig
 from scenegen.errors import UsageError
@@ -104,12 +104,12 @@ def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
 
 
 def _find(photo: Photo, prompts: tuple[Prompt, ...], config: SegmentConfig, work: Work) -> Segmentation:
-    image = read_png(work.read(photo.image))
     if photo.masks is not None:
-        return _certain(read_png(work.read(photo.masks)), image, photo.mask_labels, "user masks", config, work)
+        return _certain(read_png(work.read(photo.masks)), photo, photo.mask_labels, "user masks", config, work)
     if photo.alpha is not None and not prompts:
         ids = alpha_components(read_png(work.read(photo.alpha)), config.max_objects)
-        return _certain(ids, image, (), "alpha channel", config, work)
+        return _certain(ids, photo, (), "alpha channel", config, work)
+    image = read_png(work.read(photo.image))
     segmenter = SEGMENTERS.of(config)
     found = segmenter.run(image, prompts, config, work.runtime)
     return replace(found, backend=segmenter.signed(found.backend))
@@ -117,7 +117,7 @@ def _find(photo: Photo, prompts: tuple[Prompt, ...], config: SegmentConfig, work
 
 def _certain(
     ids: UInt16[np.ndarray, "h w"],
-    image: UInt8[np.ndarray, "h w 3"],
+    photo: Photo,
     given: tuple[str, ...],
     backend: str,
     config: SegmentConfig,
@@ -133,6 +133,7 @@ def _certain(
     licence = "none: no weights"
     segmenter = SEGMENTERS.of(config)
     if unnamed and segmenter.name_objects is not None:
+        image = read_png(work.read(photo.image))
         names = segmenter.name_objects(image, ids, unnamed, config, work.runtime)
         labels |= names.labels
         guesses |= names.guesses

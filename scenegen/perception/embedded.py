@@ -210,19 +210,11 @@ def load_network(path: Path) -> PerceptionNetwork:
 
 
 @torch_threads(COMPACT_THREADS)
-def observe(
-    network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int, *, enlarge: bool = False
-) -> Perception:
-    """Runs the network on a copy of `image` whose longer side is about `side` pixels, or less if it must not `enlarge`."""
+def observe(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], side: int) -> Perception:
+    """Runs the network on a copy of `image` whose longer side is at most about `side` pixels."""
     height, width = image.shape[:2]
-    scale = side / max(height, width)
-    scale = scale if enlarge else min(1.0, scale)
-    size = tuple(max(1, round(length * scale / MULTIPLE)) * MULTIPLE for length in (width, height))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    device = next(network.parameters()).device
-    pictures = torch.from_numpy(small).to(device).permute(2, 0, 1)[None].float() / 255
     with torch.inference_mode():
-        prediction = network(pictures)
+        prediction = _predicted(network, image, min(1.0, side / max(height, width)))
         mean, error = log_focal(prediction.focal_logits)
     focal = float(mean.exp()[0]) * max(height, width)
     return Perception(
@@ -235,15 +227,26 @@ def observe(
     )
 
 
+def _predicted(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], scale: float) -> Prediction:
+    """What the network says of a copy of `image`, about `scale` times its size."""
+    height, width = image.shape[:2]
+    size = tuple(max(1, round(length * scale / MULTIPLE)) * MULTIPLE for length in (width, height))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    device = next(network.parameters()).device
+    prediction: Prediction = network(torch.from_numpy(small).to(device).permute(2, 0, 1)[None].float() / 255)
+    return prediction
+
+
+@torch.inference_mode()
 def _look(
     network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], window: tuple[float, float, float, float]
 ) -> Look:
-    """What the network says of a window of a photo; the window then lies on whole pixels."""
+    """What the network says of a window of a photo, enlarged if it is small; the window then lies on whole pixels."""
     height, width = image.shape[:2]
     left, right = round(window[0] * width), max(round(window[2] * width), round(window[0] * width) + 1)
     top, bottom = round(window[1] * height), max(round(window[3] * height), round(window[1] * height) + 1)
     part = np.ascontiguousarray(image[top:bottom, left:right])
-    prediction = observe(network, part, WORKING_SIDE, enlarge=True).prediction
+    prediction = _predicted(network, part, WORKING_SIDE / max(part.shape[:2]))
     return Look(prediction, (left / width, top / height, right / width, bottom / height))
 
 
