@@ -78,6 +78,8 @@ PAUSE = "SCENEGEN_TEST_PAUSE"
 """Environment variable: seconds that `generate` takes."""
 SLOW = "slow"
 """The objects of a photo with this content take for ever."""
+GATE = "SCENEGEN_TEST_GATE"
+"""Environment variable: file that holds the name of a photo. As long as it is there, that photo's objects are not finished."""
 
 
 def recorded(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,6 +105,11 @@ def write_down(what: str, label: str, work: Work) -> None:
         line = f"{time.time()}\t{what}\t{label}\t{work.key}\t{os.getpid()}\n"
         with Path(os.environ[LEDGER]).open("ab", buffering=0) as ledger:
             ledger.write(line.encode())
+
+
+def shut(name: str) -> bool:
+    gate = Path(os.environ.get(GATE, os.devnull))
+    return gate.is_file() and gate.read_text() == name
 
 
 def note(work: Work, name: str, text: str) -> Any:
@@ -174,6 +181,8 @@ def generate(
     photo: Photo, instances: Instances, depth: Depth, layout: Layout, item: int, *, config: Any, work: Work
 ) -> ObjectMesh:
     time.sleep(600 if work.read(photo.image).read_text().startswith(SLOW) else float(os.environ.get(PAUSE, "0")))
+    while shut(photo.name):
+        time.sleep(0.05)
     return ObjectMesh(
         id=item,
         label="thing",

@@ -122,6 +122,9 @@ class Deployment:
         keeper.start()
         try:
             yield
+        except BaseException as error:
+            error.add_note(self.logs())
+            raise
         finally:
             done.set()
             keeper.join()

@@ -204,9 +204,9 @@ def test_the_loss_is_the_error_of_the_prior_before_training() -> None:
     colour += (known.image.mean(dim=(2, 3)) / known.scalars[:, -1:])[:, :, None, None, None]
     truth = packed(known.visibility[..., PRIOR][:, None] * TRUNCATION, colour, SMALL)
     one, t = torch.ones(1), torch.full((1,), 0.7)
-    assert float(generator.loss(known, truth, t, torch.randn(truth.shape), one)) == pytest.approx(0, abs=1e-10)
+    assert generator.loss(known, truth, t, torch.randn(truth.shape), one).item() == pytest.approx(0, abs=1e-10)
     shifted = torch.cat([truth[:, :64] + 0.5, truth[:, 64:]], dim=1)
-    assert float(generator.loss(known, shifted, t, torch.randn(truth.shape), one)) == pytest.approx(0.25, rel=1e-4)
+    assert generator.loss(known, shifted, t, torch.randn(truth.shape), one).item() == pytest.approx(0.25, rel=1e-4)
 
 
 def test_all_but_the_trunk_learns() -> None:

@@ -119,7 +119,7 @@ def test_where_nothing_is_known_nothing_is_learnt() -> None:
     unknown = torch.zeros(2, *SHAPE, dtype=torch.bool)
     absent = torch.zeros(2, 3, dtype=torch.bool)
     terms |= answer_losses(answers, no_masks, unknown, absent, torch.full((2, 3), -1))
-    assert {name: float(term) for name, term in terms.items()} == dict.fromkeys(terms, 0.0)
+    assert {name: term.item() for name, term in terms.items()} == dict.fromkeys(terms, 0.0)
     torch.stack(list(terms.values())).sum().backward()
     for name, value in {**tensors, **{f"crop {key}": value for key, value in more.items()}, "logits": logits}.items():
         assert value.grad is None or not value.grad.any(), name
