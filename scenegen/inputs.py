@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from scenegen.config import Config
+from scenegen.decoder.formats import ALPHA_SUFFIXES, PICTURE_SUFFIXES
 from scenegen.errors import InputError
-from scenegen.listing import PICTURE_SUFFIXES, log_skipped, pictures
+from scenegen.listing import log_skipped, pictures
 
 logger = logging.getLogger(__name__)
 
@@ -42,9 +43,9 @@ class Inputs:
 
 
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
-    """Whether objects must be found in the photo. A PNG or WebP may bring its masks in its alpha channel, which counts unless
+    """Whether objects must be found in the photo. A cut-out brings its masks in its alpha channel, which counts unless
     prompts say what to make."""
-    return not inputs.masks and (any(config.segment.prompts) or inputs.photo.suffix.lower() not in (".png", ".webp"))
+    return not inputs.masks and (any(config.segment.prompts) or inputs.photo.suffix.lower() not in ALPHA_SUFFIXES)
 
 
 def is_single(words: Sequence[str]) -> bool:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from scenegen.decoder.formats import PICTURE_SUFFIXES
 from scenegen.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 NO_PICTURE = f"not named like a picture (looked for {', '.join(sorted(PICTURE_SUFFIXES))})"
 NO_FILE = "not a regular file"
 

@@ -13,10 +13,11 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator
 
+from scenegen.decoder.formats import PICTURE_SUFFIXES
 from scenegen.errors import InputError, UsageError
 from scenegen.folder import connect, is_url, local_path, reaching, scheme
 from scenegen.inputs import is_safe_name, safe_name, unique_names
-from scenegen.listing import NO_PICTURE, PICTURE_SUFFIXES, Skipped, find_photos
+from scenegen.listing import NO_PICTURE, Skipped, find_photos
 from scenegen.records import Record
 from scenegen.redaction import redacted_url
 from scenegen.store import MAX_INPUT_BYTES, input_digest

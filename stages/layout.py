@@ -36,7 +36,9 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     surfaces = []
     below = below_objects(z, ids, camera, floor, depth.uncertainty)
     shown = with_room(behind, z, ids, camera, depth.relief_error)
-    for name, mesh in background_surfaces(clean, shown, is_floor, camera, floor, config, below).items():
+    # Around a cut-out there is nothing, and so nothing of the background but what the picture shows.
+    visible = None if photo.alpha is None else ids == BACKGROUND
+    for name, mesh in background_surfaces(clean, shown, is_floor, camera, floor, config, below, visible).items():
         save_mesh(mesh, work.write(f"{name}.npz"))
         surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
     return Layout(

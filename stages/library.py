@@ -305,7 +305,7 @@ def make(
     Sums of numpy and scipy run on one thread of this process from then on, so that the same photo gives the same bytes.
 
     Args:
-        image: the photo: JPEG, PNG or WebP.
+        image: the photo: JPEG, PNG, WebP, AVIF, TIFF, HEIC or another format of docs/inputs.md.
         masks: picture of object ids, or folder of pictures, one per object.
         box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
         point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.

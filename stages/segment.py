@@ -11,7 +11,14 @@ from scenegen.config import SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import object_ids
 from scenegen.perception import UNNAMED, Guess, Segmentation
-from scenegen.perception.masks import alpha_components, boxes_and_areas, clean_masks, renumbered, without_small
+from scenegen.perception.masks import (
+    alpha_components,
+    boxes_and_areas,
+    clean_masks,
+    renumbered,
+    without_small,
+    without_transparent,
+)
 from scenegen.perception.prompts import Prompt, configured_prompts
 from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
@@ -37,9 +44,9 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
 
     Masks that the user has named keep their names; a segmenter that can name objects names the others.
 
-    Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks
-    and tiny holes. What is dropped is unknown, not background. Ids of the user's masks stay as they are; all others become
-    1..n. A photo without objects is not an error: `items` is then empty, and a warning says so.
+    Small objects are dropped. What the user has drawn stays otherwise as it is; a segmenter's masks lose their stray specks and
+    tiny holes. What is dropped or transparent is unknown, not background. Ids of the user's masks stay as they are; all others
+    become 1..n. A photo without objects is not an error: `items` is then empty, and a warning says so.
 
     Raises:
         UsageError: if there are both prompts and masks, or a prompt lies outside the photo.
@@ -63,6 +70,8 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     origin_of = dict(enumerate(origins, start=1))
     if given:
         ids, origin_of = clean.ids, {number: number for number in origins}
+    if photo.alpha is not None:
+        ids = without_transparent(ids, read_png(work.read(photo.alpha)))
     items = tuple(
         Instance(
             id=number,

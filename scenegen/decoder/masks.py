@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, UInt, UInt16
 from PIL import Image
 
-from scenegen.decoder.photo import UprightPhoto
+from scenegen.decoder.photo import HALF, UprightPhoto
 from scenegen.decoder.picture import open_picture, parsing
 from scenegen.decoder.resample import nearest
 from scenegen.errors import InputError
@@ -16,8 +16,6 @@ from scenegen.ids import BACKGROUND, UNKNOWN
 
 MAX_OBJECTS = 254
 JPEG_FORMATS = ("JPEG", "MPO")
-HALF = 127
-"""Alpha above this belongs to the object, and so does grey in a JPEG, whose black is not exactly 0 near an edge."""
 ROWS = 256
 """Rows checked at a time, to save memory and to refuse early a picture that is not a mask."""
 

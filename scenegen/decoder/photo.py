@@ -12,7 +12,9 @@ from scenegen.decoder.picture import open_picture, parsing
 from scenegen.errors import InputError
 
 MIN_SIDE = 16
-ANIMATED_FORMATS = ("GIF", "PNG", "WEBP")
+ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
+NO_COLOURS = ("I", "F", "LAB", "HSV")
+"""Modes of pictures that hold measurements, or colours that Pillow does not convert."""
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,7 +32,13 @@ FOCAL_35MM_RANGE = (3.0, 3000.0)
 PROFILE_SPACES = {("RGB", "RGB"), ("L", "GRAY"), ("CMYK", "CMYK")}
 """The ICC colour space for each of Pillow's modes."""
 BEHIND_TRANSPARENT = (128, 128, 128)
-"""Colour of pixels that are fully transparent. Files can hold anything there; mid-grey shows least if it bleeds into an edge."""
+"""Colour of pixels that are transparent. Files can hold anything there; mid-grey shows least if it bleeds into an edge."""
+SOLID = 250
+"""Alpha from which on a pixel shows the object alone; below, its colour is mixed with what was behind the object."""
+HALF = 127
+"""Alpha above this belongs to the object."""
+FRINGE = 8
+"""Width in pixels of the border of mixed colours, and how far solid colours are continued beyond it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
     The picture is reduced before its colours are converted: the result is the same within rounding, several times faster.
 
     Args:
-        path: JPEG, PNG, WebP, GIF or BMP; the first frame of an animation is used.
+        path: a picture in one of `scenegen.decoder.formats.PICTURES`, of which the first frame or page is used.
         what: its name in messages.
         max_side: longer side of the result in pixels; a smaller photo keeps its size.
 
@@ -76,17 +84,19 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
         with parsing(what):
             if picture.format in ANIMATED_FORMATS and getattr(picture, "is_animated", False):
                 warnings.append("the photo is animated; its first frame is used")
+            elif picture.format == "TIFF" and (count := getattr(picture, "n_frames", 1)) > 1:
+                warnings.append(f"the photo's file has {count} pages; the first one is used")
             # A JPEG can be decoded at a half, a quarter or an eighth; twice the target leaves the filter enough to work with.
             drafted = picture.draft(None, (2 * target[0], 2 * target[1]))
             picture.load()
         transpose, focal_35mm = _read_exif(picture, warnings)
         box = None if drafted is None else drafted[1]
-        small = _plain(picture, warnings).resize(target, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+        small = _plain(picture, what, warnings).resize(target, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
         profile = picture.info.get("icc_profile")
     alpha = small.getchannel("A") if small.mode.endswith("A") else None
     rgb = _to_srgb(small.convert(small.mode.removesuffix("A")), profile, warnings)
     if alpha is not None:
-        rgb.paste(BEHIND_TRANSPARENT, mask=alpha.point([255] + [0] * 255))
+        rgb = _without_fringe(rgb, alpha)
     if transpose is not None:
         rgb = rgb.transpose(transpose)
         alpha = None if alpha is None else alpha.transpose(transpose)
@@ -117,10 +127,17 @@ def _read_exif(picture: Image.Image, warnings: list[str]) -> tuple[Image.Transpo
     return transpose, focal if shortest <= focal <= longest else None
 
 
-def _plain(picture: Image.Image, warnings: list[str]) -> Image.Image:
+def _plain(picture: Image.Image, what: str, warnings: list[str]) -> Image.Image:
     """The picture as L, LA, RGB, RGBA or CMYK, 8 bits per channel, with alpha only if some pixels are transparent."""
-    if picture.mode == "I;16":
-        return picture.point(lambda value: value * (1 / 256)).convert("L")
+    if picture.mode.startswith("I;16"):
+        import numpy as np
+
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in NO_COLOURS:
+        raise InputError(
+            f"{what} holds measurements or colours that are not a photo's (mode {picture.mode}). Save it as JPEG or PNG; give a "
+            "depth map with --depth."
+        )
     if picture.mode == "CMYK":
         return picture
     mode = "L" if picture.mode in ("1", "L", "LA") else "RGB"
@@ -131,6 +148,24 @@ def _plain(picture: Image.Image, warnings: list[str]) -> Image.Image:
     if extrema == (0, 0):
         warnings.append("the photo is transparent everywhere; its alpha channel is ignored")
     return with_alpha.convert(mode) if extrema in ((0, 0), (255, 255)) else with_alpha
+
+
+def _without_fringe(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    """`rgb` with the object's own colours where it is partly transparent, and no old background around it.
+
+    Within `FRINGE` pixels of what is solid, other pixels take the nearest solid colour; beyond, transparent ones are grey.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    opacity, colours = np.asarray(alpha), np.array(rgb)
+    colours[opacity <= HALF] = BEHIND_TRANSPARENT
+    solid = opacity >= SOLID
+    if solid.any():
+        distance, nearest = ndimage.distance_transform_edt(~solid, return_indices=True)
+        fringe = (distance > 0) & (distance <= FRINGE)
+        colours[fringe] = colours[nearest[0][fringe], nearest[1][fringe]]
+    return Image.fromarray(colours)
 
 
 def _to_srgb(picture: Image.Image, profile: bytes | None, warnings: list[str]) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,14 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
+from scenegen.decoder.formats import PICTURES
 from scenegen.errors import InputError, one_line
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+FORMATS = tuple(PICTURES)
+COMMON = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""Formats that are registered at once; the others when a file is none of these."""
+HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""What follows `ftyp` in the files of phones. AVIF has the same container and brands of its own."""
 
 
 def refuse_bombs(max_pixels: int) -> None:
@@ -67,9 +73,39 @@ def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> I
     if path.stat().st_size == 0:
         raise InputError(f"{what} is an empty file. Copy or save it again.")
     with parsing(what):
-        try:
-            return Image.open(path, formats=formats)
-        except UnidentifiedImageError as error:
-            raise InputError(
-                f"{what} is not a picture in a format that scenegen reads; allowed: {', '.join(formats)}. Convert it first."
-            ) from error
+        common = [name for name in formats if name in COMMON]
+        with contextlib.suppress(UnidentifiedImageError):
+            if common:
+                return Image.open(path, formats=common)
+        rare = [name for name in formats if name not in COMMON and _registered(name)]
+        with contextlib.suppress(UnidentifiedImageError):
+            if rare:
+                return Image.open(path, formats=rare)
+    if "HEIF" in formats and "HEIF" not in rare and _is_heif(path):
+        raise InputError(
+            f"{what} is a HEIC picture, which needs a package that is not installed: pip install 'scenegen-3d[heif]'. Or "
+            "save it as JPEG."
+        )
+    raise InputError(
+        f"{what} is not a picture in a format that scenegen reads; allowed: {', '.join(formats)}. Convert it first."
+    )
+
+
+def _registered(name: str) -> bool:
+    """Whether Pillow can be told of a format that is not common."""
+    if name != "HEIF":
+        module = {"TIFF": "Tiff", "AVIF": "Avif", "JPEG2000": "Jpeg2K", "PPM": "Ppm"}[name]
+        importlib.import_module(f"PIL.{module}ImagePlugin")
+        return True
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _is_heif(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS

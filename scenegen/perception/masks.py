@@ -15,6 +15,8 @@ from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 
 SPECK_SHARE = 0.01
 """A component below this share of its object is a stray speck; a hole below it is a tiny one."""
+HALF = 127
+"""Alpha up to which a pixel counts as transparent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +59,21 @@ def renumbered(ids: UInt16[np.ndarray, "h w"]) -> tuple[UInt16[np.ndarray, "h w"
 
 
 def alpha_components(alpha: UInt8[np.ndarray, "h w"], max_objects: int) -> UInt16[np.ndarray, "h w"]:
-    """The connected parts of what is more than half opaque (`alpha` above 127), as ids 1..n, the largest first.
+    """The connected parts of what is more than half opaque, as ids 1..n, the largest first.
 
     Parts beyond the `max_objects` largest are unknown.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > 127).astype(np.uint8), connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((alpha > HALF).astype(np.uint8), connectivity=8)
     largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:max_objects]
     table = np.full(len(stats), UNKNOWN, dtype=np.uint16)
     table[0] = BACKGROUND
     table[largest] = np.arange(1, len(largest) + 1)
     return table[labels]
+
+
+def without_transparent(ids: UInt16[np.ndarray, "h w"], alpha: UInt8[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
+    """The id picture in which transparent pixels are unknown rather than background: they show nothing that lies there."""
+    return np.where((ids == BACKGROUND) & (alpha <= HALF), np.uint16(UNKNOWN), ids)
 
 
 def paint(masks: Bool[np.ndarray, "n h w"]) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:

@@ -149,6 +149,7 @@ def background_surfaces(
     floor: Floor,
     config: LayoutConfig,
     below: Sequence[Float[np.ndarray, "_ 2"]] = (),
+    visible: Bool[np.ndarray, "h w"] | None = None,
 ) -> dict[str, TexturedMesh]:
     """The floor and the backdrop as grids over the picture, in the camera frame, textured with `image`.
 
@@ -163,6 +164,7 @@ def background_surfaces(
         floor: its plane; floor vertices lie exactly on it.
         config: the grid's fineness.
         below: outlines of the floor below objects, from `below_objects`.
+        visible: the pixels outside which nothing is made, if it is not to be made everywhere.
     """
     height, width = behind.shape
     cell = max(height, width) / config.grid
@@ -187,11 +189,16 @@ def background_surfaces(
     seen &= reachable
     # The backdrop reaches one cell under the floor's edge, so that no crack shows where the two meet.
     backdrop = ndimage.binary_dilation(inside & ~seen, structure=np.ones((3, 3))) & inside
+    made = np.ones_like(inside)
+    if visible is not None:
+        made[:] = False
+        made[picture] = cv2.resize(visible.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
     surfaces = {}
     for name, cells, z in (
         ("floor", seen | (_covered(in_cells, low, inside.shape) & reachable), z_plane),
         ("backdrop", backdrop, z_seen),
     ):
+        cells &= made
         if cells.any():
             surfaces[name] = _grid_mesh(
                 image, cells, directions * np.where(np.isfinite(z), z, z_seen)[..., None], nodes

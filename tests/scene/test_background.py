@@ -139,3 +139,15 @@ def test_without_objects_the_surfaces_end_with_the_picture() -> None:
         ends = mesh.vertices[:, :2] / mesh.vertices[:, 2:] * scene.camera.fx
         assert np.abs(ends[:, 0]).max() == pytest.approx(scene.camera.width / 2, abs=0.01)
         assert np.abs(ends[:, 1]).max() <= scene.camera.height / 2 + 0.01
+
+
+def test_nothing_is_made_where_the_picture_shows_no_background() -> None:
+    scene = room(DESK)
+    floor = find_floor(scene.depth, scene.ids, scene.camera, CONFIG)
+    behind, is_floor = background_depth(scene.depth, scene.ids, scene.camera, floor, CONFIG)
+    below = below_objects(scene.depth, scene.ids, scene.camera, floor)
+    made = (scene.image, behind, is_floor, scene.camera, floor, CONFIG, below)
+    assert background_surfaces(*made, visible=np.zeros_like(is_floor)) == {}
+    left = np.broadcast_to(np.arange(is_floor.shape[1]) < is_floor.shape[1] // 2, is_floor.shape)
+    for mesh in background_surfaces(*made, visible=left).values():
+        assert mesh.vertices[:, 0].max() <= 0.01

@@ -56,7 +56,7 @@ def test_what_words_mean(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (album / "x[1].jpg").touch()
     assert names(album / "x[1].jpg") == ["x[1].jpg"]
     with pytest.raises(UsageError, match="matches no file"):
-        found(album / "*.gif")
+        found(album / "*.xcf")
     (album / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no picture"):
         found(album / "empty")
@@ -79,7 +79,7 @@ def test_links_that_lead_back(album: Path) -> None:
 def test_what_is_skipped_is_named(album: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(album / "pipe.jpg")
     (album / "gone.png").symlink_to(album / "nowhere")
-    (album / "x.heic").touch()
+    (album / "x.xcf").touch()
     skipped = found(album).skipped
     assert skipped == tuple(
         Skipped(str(album / name), reason)
@@ -87,11 +87,11 @@ def test_what_is_skipped_is_named(album: Path, caplog: pytest.LogCaptureFixture)
             ("gone.png", NO_FILE),
             ("notes.txt", NO_PICTURE),
             ("pipe.jpg", NO_FILE),
-            ("x.heic", NO_PICTURE),
+            ("x.xcf", NO_PICTURE),
         )
     )
     log_skipped(skipped)
-    assert f"{album}: 2 skipped, {NO_PICTURE}: notes.txt, x.heic" in caplog.text
+    assert f"{album}: 2 skipped, {NO_PICTURE}: notes.txt, x.xcf" in caplog.text
     assert f"{album}: 2 skipped, {NO_FILE}: gone.png, pipe.jpg" in caplog.text
     assert found(album / "*.png", album).skipped == skipped  # each once
 

@@ -102,8 +102,9 @@ def test_what_the_user_has_drawn_keeps_its_fragments_and_holes(store: Store) -> 
     np.testing.assert_array_equal(ids, masks)
     alpha = np.where(masks == 2, 255, 0).astype(np.uint8)
     _, ids = run(store, photo(store, alpha=alpha), RegionsConfig())
-    np.testing.assert_array_equal(ids > 0, masks > 0)
+    np.testing.assert_array_equal(ids == 1, (masks > 0) & (np.arange(HEIGHT)[:, None] < 80))
     assert (ids[80:82, 100:104] == UNKNOWN).all()  # an object of its own, too small to be made
+    assert (ids[alpha == 0] == UNKNOWN).all()  # nothing is seen there, so nothing is told about it
 
 
 def test_a_segmenters_stray_fragments_are_unknown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

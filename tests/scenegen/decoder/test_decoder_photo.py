@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
+from pillow_heif import register_heif_opener
 
+from scenegen.decoder.formats import PICTURE_SUFFIXES
 from scenegen.decoder.photo import UprightPhoto, read_photo, working_size
 from scenegen.errors import InputError
 
@@ -75,10 +78,34 @@ def test_an_rgb_picture_is_kept_as_it_is(tmp_path):
     assert photo.size == photo.stored_size == (50, 40)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "gif", "bmp"])
+@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES - {".pgm"}))
 def test_every_format(tmp_path, suffix):
-    Image.new("RGB", (32, 24), RED).save(tmp_path / f"a.{suffix}")
-    assert_solid(read(tmp_path / f"a.{suffix}").rgb, RED, tolerance=2)
+    register_heif_opener()
+    Image.new("RGB", (32, 24), RED).save(tmp_path / f"a{suffix}")
+    assert_solid(read(tmp_path / f"a{suffix}").rgb, RED, tolerance=3)
+
+
+def test_heic_without_its_package_says_how(tmp_path, monkeypatch):
+    register_heif_opener()
+    Image.new("RGB", (32, 24), RED).save(tmp_path / "a.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"HEIC picture.*pip install 'scenegen-3d\[heif\]'"):
+        read(tmp_path / "a.heic")
+
+
+def test_the_first_page_of_a_scan(tmp_path):
+    pages = [Image.new("RGB", (32, 24), colour) for colour in (RED, BLUE)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    photo = read(tmp_path / "a.tif")
+    assert_solid(photo.rgb, RED)
+    assert photo.warnings == ("the photo's file has 2 pages; the first one is used",)
+
+
+@pytest.mark.parametrize("mode", ["F", "I", "LAB"])
+def test_measurements_are_no_photo(tmp_path, mode):
+    Image.new(mode, (32, 24)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=f"mode {mode}.*give a depth map with --depth"):
+        read(tmp_path / "a.tif")
 
 
 def test_the_content_decides_not_the_suffix(tmp_path):
@@ -151,12 +178,12 @@ def test_palette_with_transparency(tmp_path):
     picture.save(tmp_path / "a.png", transparency=bytes([255, 100, 0]))
     photo = read(tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(photo.alpha)[0], np.repeat([255, 100, 0], 10))
-    np.testing.assert_array_equal(np.asarray(photo.rgb)[0, ::10], [RED, GREEN, (128, 128, 128)])
+    np.testing.assert_array_equal(np.asarray(photo.rgb)[0, [0, 19, 29]], [RED, (128, 128, 128), (128, 128, 128)])
 
 
 def test_grey_with_alpha(tmp_path):
     values = noise(20, 30, 2)
-    values[..., 1] |= 1
+    values[..., 1] = 200
     Image.fromarray(values, "LA").save(tmp_path / "a.png")
     photo = read(tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(photo.alpha), values[..., 1])
@@ -197,7 +224,24 @@ def test_hidden_colours_do_not_bleed_into_the_object(tmp_path):
     rgb, alpha = np.asarray(photo.rgb), np.asarray(photo.alpha)
     assert ((alpha > 0) & (alpha < 255)).any()
     assert rgb[alpha > 0, 1].max() <= 2
-    assert (rgb[alpha == 0] == 128).all()
+    assert (rgb[:, 70:] == 128).all()
+
+
+def test_the_old_background_is_not_in_the_rim_of_a_soft_cut_out(tmp_path):
+    alpha = np.clip(255 * (60 - np.arange(100)) / 8 + 128, 0, 255).astype(np.uint8)
+    share = alpha[:, None] / 255
+    row = np.column_stack([share * RED + (1 - share) * GREEN, alpha]).astype(np.uint8)
+    Image.fromarray(np.tile(row, (40, 1, 1))).save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+    rgb = np.asarray(photo.rgb)[0].astype(int)
+    assert np.abs(rgb[alpha > 127] - RED).max() <= 5
+    assert (rgb[80:] == 128).all()
+
+
+def test_what_is_translucent_everywhere_keeps_its_colours(tmp_path):
+    pixels = np.dstack([noise(20, 30), np.full((20, 30), 180, np.uint8)])
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.png").rgb), pixels[..., :3])
 
 
 @pytest.mark.parametrize("suffix", ["gif", "webp", "png"])
@@ -285,9 +329,9 @@ def test_text_is_refused(tmp_path):
 
 
 def test_other_formats_are_refused(tmp_path):
-    Image.new("RGB", (32, 24)).save(tmp_path / "a.tiff")
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.tga")
     with pytest.raises(InputError, match="allowed: JPEG, PNG"):
-        read(tmp_path / "a.tiff")
+        read(tmp_path / "a.tga")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])
@@ -301,12 +345,12 @@ def test_a_truncated_picture_is_refused(tmp_path, suffix):
 
 def encoded(kind: str) -> bytes:
     buffer = io.BytesIO()
-    extra = {"exif": exif(6, 35), "icc_profile": SRGB} if kind != "GIF" else {}
+    extra = {"exif": exif(6, 35), "icc_profile": SRGB} if kind not in ("GIF", "JPEG2000") else {}
     Image.fromarray(noise(24, 32)).save(buffer, kind, **extra)
     return buffer.getvalue()
 
 
-ENCODED = {kind: encoded(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF")}
+ENCODED = {kind: encoded(kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "JPEG2000")}
 
 
 @pytest.mark.parametrize("kind", ENCODED)

@@ -1,0 +1,22 @@
+"""The formats of what a user brings, by the endings of their file names. Tables only, for whoever lists or opens files."""
+
+from __future__ import annotations
+
+PICTURES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx"),
+    "PPM": (".ppm", ".pgm", ".pnm"),
+    "HEIF": (".heic", ".heif"),
+}
+"""Pillow's name of each format, and its endings. HEIF needs `pillow-heif`."""
+WITHOUT_ALPHA = ("JPEG", "BMP", "PPM")
+
+PICTURE_SUFFIXES = frozenset(suffix for suffixes in PICTURES.values() for suffix in suffixes)
+ALPHA_SUFFIXES = PICTURE_SUFFIXES - {suffix for name in WITHOUT_ALPHA for suffix in PICTURES[name]}
+"""Of pictures that may have transparent parts."""
