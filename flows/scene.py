@@ -93,6 +93,7 @@ def image_to_scene(
     name: str | None = None,
     masks: list[Place] | None = None,
     depth: Place | None = None,
+    camera: list[Place] | None = None,
     making: Making = Making(),
     pace: Pace = Pace(),
 ) -> dict[str, Any]:
@@ -104,6 +105,7 @@ def image_to_scene(
         name: name of the scene's folder; without it, the stem of the photo.
         masks: one id picture, or one picture per object.
         depth: a depth map: .npy, .exr or 16-bit .png.
+        camera: the file of the camera, and with COLMAP's cameras that of its images.
         making: how scenes are made.
         pace: how its objects are made.
 
@@ -115,6 +117,7 @@ def image_to_scene(
     """
     end_crash_loop()
     named = {f"masks[{number}]": mask for number, mask in enumerate(masks or ())}
+    named |= {f"camera[{number}]": file for number, file in enumerate(camera or ())}
     check_places(making.offline, image=image, out=out, depth=depth, **named)
     name = safe_name(Path(image).stem if name is None else name)
     job = making.job(out)
@@ -131,6 +134,7 @@ def image_to_scene(
                         photo=fetch(image, folder),
                         masks=tuple(fetch(mask, folder) for mask in masks or ()),
                         depth=None if depth is None else fetch(depth, folder),
+                        camera=tuple(fetch(file, folder) for file in camera or ()),
                     )
 
             @task(name="deliver", task_run_name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)

@@ -71,13 +71,16 @@ def intrinsics_from_focal_35mm(width: int, height: int, focal_35mm: float) -> In
 
 
 def fov_x_deg(camera: Intrinsics) -> float:
-    """Horizontal field of view in degrees, for a centred principal point.
+    """Horizontal field of view in degrees, from the left border of the picture to the right one.
 
     Examples:
         >>> round(fov_x_deg(intrinsics_from_fov(640, 480, 54)), 6)
         54.0
+        >>> round(fov_x_deg(Intrinsics(width=100, height=100, fx=100, fy=100, cx=0, cy=50)), 6)
+        45.0
     """
-    return float(np.degrees(2 * np.arctan(camera.width / (2 * camera.fx))))
+    left, right = camera.cx / camera.fx, (camera.width - camera.cx) / camera.fx
+    return float(np.degrees(np.arctan(left) + np.arctan(right)))
 
 
 def camera_matrix(camera: Intrinsics) -> Float[np.ndarray, "3 3"]:

@@ -20,6 +20,7 @@ from cyclopts import App, CycloptsError, Parameter
 from scenegen import __version__
 from scenegen.cli_options import (
     ConfigOptions,
+    InputOptions,
     LogOptions,
     PromptOptions,
     RunOptions,
@@ -85,9 +86,8 @@ def scene(
     *,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
     config_options: ConfigOptions = ConfigOptions(),
-    masks: Path | None = None,
+    input_options: InputOptions = InputOptions(),
     prompt_options: PromptOptions = PromptOptions(),
-    depth: Path | None = None,
     fov: float | None = None,
     seed: int | None = None,
     run_options: SceneRunOptions = SceneRunOptions(),
@@ -98,9 +98,6 @@ def scene(
     Args:
         images: Photos, folders of photos, or glob patterns.
         out: Folder that gets one folder per photo.
-        masks: Picture of object ids, or folder of pictures, one per object. For several photos: folder with one entry
-            per photo, named after it.
-        depth: Depth map (.npy, .exr, 16-bit .png). For several photos: folder with one per photo.
         fov: Horizontal field of view of the camera in degrees.
         seed: Seed of everything random.
     """
@@ -113,13 +110,13 @@ def scene(
     check_path(out)
     _refuse_command(images)
     found, single = find_photos(images), is_single(images)
-    config = scene_config(config_options, prompt_options, masks=masks is not None, single=single, fov=fov, seed=seed)
+    config = scene_config(config_options, input_options, prompt_options, single=single, fov=fov, seed=seed)
     log_skipped(found.skipped)
     codes = [InputError.exit_code for item in found.skipped if item.failed]
     todo: list[Inputs] = []
     for photo, name in zip(found.photos, folder_names(found.photos, out), strict=True):
         log_photo(name if log_options.log_json else "")
-        given = _given(photo, name, masks, depth, single)
+        given = _given(photo, name, input_options, single)
         if given is None:
             codes.append(InputError.exit_code)
         else:
@@ -138,12 +135,12 @@ def _refuse_command(words: list[str]) -> None:
         raise UsageError(f"{word} is neither a command nor a photo that exists.{hint}")
 
 
-def _given(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs | None:
+def _given(photo: Path, name: str, options: InputOptions, single: bool) -> Inputs | None:
     """The files of one scene; None if one is missing, which is logged."""
     from scenegen.inputs import companions
 
     try:
-        return companions(photo, name, masks, depth, single)
+        return companions(photo, name, options, single)
     except InputError as error:
         logger.error("%s", error, exc_info=logger.isEnabledFor(logging.DEBUG))
         return None
@@ -620,8 +617,9 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
                 inputs.name,
                 [str(path) for path in inputs.masks],
                 None if inputs.depth is None else str(inputs.depth),
-                making,
-                pace,
+                [str(path) for path in inputs.camera],
+                making=making,
+                pace=pace,
             )
         )
         return

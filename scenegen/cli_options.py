@@ -156,6 +156,19 @@ class ConfigOptions:
 
 @Parameter(name="*")
 @dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """Files that belong to the photo. For several photos each is a folder with one entry per photo, named after it."""
+
+    masks: Path | None = None
+    """Picture of object ids, or folder of pictures, one per object."""
+    depth: Path | None = None
+    """Depth map (.npy, .exr, 16-bit .png)."""
+    camera: Path | None = None
+    """Camera: fx fy cx cy, transforms.json, COLMAP, glTF or USD. COLMAP and transforms.json may hold those of several photos."""
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True)
 class PromptOptions:
     """Which objects to make, and no others. In pixels of the photo, turned upright; the top-left corner is 0,0."""
 
@@ -180,9 +193,9 @@ class PromptOptions:
 
 def scene_config(
     config_options: ConfigOptions,
+    input_options: InputOptions,
     prompt_options: PromptOptions,
     *,
-    masks: bool,
     single: bool,
     fov: float | None,
     seed: int | None,
@@ -191,8 +204,8 @@ def scene_config(
 
     Args:
         config_options: sources of the configuration.
+        input_options: the files that belong to the photo.
         prompt_options: which objects to make.
-        masks: whether masks are given.
         single: whether there is one photo only.
         fov: horizontal field of view in degrees.
         seed: of everything random.
@@ -200,6 +213,8 @@ def scene_config(
     Raises:
         UsageError: if a setting is not allowed, or no segmenter would answer the prompts.
     """
+    if fov is not None and input_options.camera is not None:
+        raise UsageError("--camera and --fov contradict each other; drop one of them.")
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:
         named["seed"] = seed
@@ -212,7 +227,7 @@ def scene_config(
             f"--box and --point need a segmenter that answers prompts, which {config.segment.method!r} does not. Use --preset "
             "embedded or pixal3d."
         )
-    if masks:
+    if input_options.masks is not None:
         raise UsageError("--masks and --box or --point contradict each other; drop one of them.")
     if not single:
         raise UsageError("--box and --point refer to pixels of one photo, but several were given; give one photo.")

@@ -37,6 +37,8 @@ class Request:
     photo: str
     masks: tuple[str, ...]
     depth: str | None
+    camera: tuple[str, ...]
+    """The file of the camera, and with COLMAP's cameras that of its images."""
     folder: str
     """Where the child writes `IMAGE`, and `ALPHA`, `MASKS` and `DEPTH` if there are any."""
     max_side: int
@@ -45,6 +47,18 @@ class Request:
     timeout_s: float
     depth_unit_m: float
     """Metres per unit of a 16-bit PNG depth map."""
+
+
+@dataclass(frozen=True)
+class DecodedCamera:
+    """A camera that the user gave. Lengths in pixels of the upright photo before downsampling."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    world_from_camera: tuple[float, ...] | None = None
+    """4x4, row by row, OpenCV axes, in the world and unit of the file; None if it does not say."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +73,13 @@ class Decoded:
     alpha: bool
     """Whether `ALPHA` was written."""
     warnings: tuple[str, ...]
+    focal_source: str = ""
+    """Where in the EXIF data the focal length is from."""
+    camera: DecodedCamera | None = None
 
 
 def decode(request: Request) -> Decoded:
-    """Decodes the photo, the masks and the depth map of `request` into its folder, in a child process.
+    """Decodes the photo of `request` and what belongs to it into its folder, in a child process.
 
     Raises:
         InputError: if a file is of the wrong kind, is damaged, or exceeds a limit.
@@ -82,7 +99,7 @@ def decode(request: Request) -> Decoded:
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
-            f"photo {request.name!r}, its masks and its depth map could not be decoded within {request.timeout_s:g} s. "
+            f"photo {request.name!r} and what belongs to it could not be decoded within {request.timeout_s:g} s. "
             "Make them smaller or save them again, or raise `read.timeout_s`."
         ) from error
     if child.returncode:
@@ -92,8 +109,9 @@ def decode(request: Request) -> Decoded:
         raise InputError(reply["refused"])
     if "system" in reply:
         raise OSError(*reply["system"])
-    decoded = Decoded(**{**reply["decoded"], "warnings": tuple(reply["decoded"]["warnings"])})
-    return decoded
+    values = reply["decoded"]
+    camera = values["camera"] and DecodedCamera(**values["camera"])
+    return Decoded(**{**values, "camera": camera, "warnings": tuple(values["warnings"])})
 
 
 def _crash(request: Request, code: int, errors: str) -> str:
@@ -104,6 +122,6 @@ def _crash(request: Request, code: int, errors: str) -> str:
     else:
         reason = f"the decoder failed ({(errors.strip().splitlines() or ['no message'])[-1]})"
     return (
-        f"photo {request.name!r}: {reason}. The photo, a mask or the depth map is damaged, or needs more than "
+        f"photo {request.name!r}: {reason}. The photo or a file that belongs to it is damaged, or needs more than "
         f"{request.max_memory_mb} MB. Save it again or make it smaller, or raise `read.max_memory_mb`."
     )

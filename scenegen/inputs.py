@@ -1,4 +1,4 @@
-"""The photos of a command, each with its masks, its depth map and the name of its output folder."""
+"""The photos of a command, each with the files that belong to it and the name of its output folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from scenegen.config import Config
-from scenegen.decoder.formats import ALPHA_SUFFIXES, PICTURE_SUFFIXES
+from scenegen.decoder.formats import ALPHA_SUFFIXES, CAMERA_SUFFIXES, COLMAP_IMAGES, PICTURE_SUFFIXES
 from scenegen.errors import InputError
 from scenegen.listing import log_skipped, pictures
+
+if TYPE_CHECKING:
+    from scenegen.cli_options import InputOptions
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,8 @@ class Inputs:
     masks: tuple[Path, ...] = ()
     """One id picture, or one picture per object (sorted by name)."""
     depth: Path | None = None
+    camera: tuple[Path, ...] = ()
+    """The file of the camera, and with COLMAP's cameras that of its images."""
 
 
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
@@ -101,15 +107,14 @@ def unique_names(photos: Sequence[PurePath], taken: Callable[[str], bool] = lamb
     return names
 
 
-def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, single: bool) -> Inputs:
-    """`photo` with the masks and the depth map that belong to it.
+def companions(photo: Path, name: str, options: InputOptions, single: bool) -> Inputs:
+    """`photo` with the files that belong to it.
 
     Args:
         photo: the photo.
         name: the name of its output folder.
-        masks: for a single photo an id picture or a folder of pictures, one per object; otherwise a folder with one such
-            entry per photo, named after the photo's stem.
-        depth: for a single photo a depth map; otherwise, or if it is a folder, a folder with a map named after the stem.
+        options: where the files are. For several photos each is a folder with one entry per photo, named after its stem; the
+            camera may also be one file for all.
         single: whether the command names one photo only.
 
     Raises:
@@ -117,17 +122,33 @@ def companions(photo: Path, name: str, masks: Path | None, depth: Path | None, s
     """
     if not photo.exists():
         raise InputError(f"{photo} does not exist.")
+    masks, depth, camera = options.masks, options.depth, options.camera
     chosen: tuple[Path, ...] = ()
     if masks is not None:
-        entry = masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks")
-        if not entry.exists():
-            raise InputError(f"`masks` {entry} does not exist.")
+        entry = _existing(masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks"), "masks")
         chosen = _mask_pictures(entry) if entry.is_dir() else (entry,)
     if depth is not None and (not single or depth.is_dir()):
         depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
-    if depth is not None and not depth.exists():
-        raise InputError(f"`depth` {depth} does not exist.")
-    return Inputs(name=name, photo=photo, masks=chosen, depth=depth)
+    if depth is not None:
+        _existing(depth, "depth")
+    return Inputs(
+        name, photo, chosen, depth, () if camera is None else _camera_files(_existing(camera, "camera"), photo)
+    )
+
+
+def _existing(path: Path, argument: str) -> Path:
+    if not path.exists():
+        raise InputError(f"`{argument}` {path} does not exist.")
+    return path
+
+
+def _camera_files(path: Path, photo: Path) -> tuple[Path, ...]:
+    """A camera's file; with COLMAP's cameras also that of the images beside it."""
+    if path.is_dir():
+        listed = [path / name for name in COLMAP_IMAGES if (path / name).is_file()]
+        path = listed[0] if listed else _entry(path, photo, CAMERA_SUFFIXES, "camera")
+    images = path.with_name(COLMAP_IMAGES.get(path.name, path.name))
+    return (path, images) if images != path and images.is_file() else (path,)
 
 
 def _mask_pictures(folder: Path) -> tuple[Path, ...]:

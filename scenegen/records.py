@@ -116,6 +116,14 @@ class CropCamera(Record):
     intrinsics: Intrinsics
 
 
+class GivenCamera(Record):
+    """The photo's camera, as the user gave it."""
+
+    intrinsics: Intrinsics
+    world_from_camera: Matrix4 | None = None
+    """OpenCV axes, in the world and unit of the file, whatever they are; None if the file does not say."""
+
+
 class Source(Record):
     """What the user gave for one scene, already copied into the store."""
 
@@ -127,6 +135,8 @@ class Source(Record):
     mask_labels: tuple[Shown, ...] = ()
     """The name of the object in each of several pictures; empty if no names were given."""
     depth: Artifact | None = None
+    camera: tuple[Artifact, ...] = ()
+    """The file of the camera, and with COLMAP's cameras that of its images."""
 
 
 class Photo(Record):
@@ -150,6 +160,10 @@ class Photo(Record):
     original_height: int
     focal_35mm: float | None
     """Equivalent focal length in millimetres on a 36 x 24 mm frame, from EXIF."""
+    focal_source: str = ""
+    """Where in the EXIF data that is from."""
+    camera: GivenCamera | None = None
+    """For the working size, if the user gave it."""
     warnings: tuple[Shown, ...] = ()
 
 
@@ -227,7 +241,7 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`fov` (given), `exif`, the name of the camera estimator, or `default` if there is none."""
+    """`camera` or `fov` (given), `exif`, the name of the camera estimator, or `default` if there is none."""
     gravity: Vector | None = None
     """Unit vector that points down, in the camera frame, if an estimator gives it."""
     metres: Metres

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 LIST_SUFFIXES = frozenset({".txt", ".list"})
 WEB = frozenset({"http", "https"})
 CHUNK_BYTES = 1 << 20
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 
 
 def _checked_name(name: str) -> str:
@@ -89,7 +90,8 @@ def fetch(image: str, folder: Path) -> Path:
         return local_path(image)
     files, path = connect(image)
     there = _pure_path(redacted_url(image))
-    copy = folder / f"{safe_name(there.stem)}{there.suffix if there.suffix.lower() in PICTURE_SUFFIXES else ''}"
+    # The endings of masks, depth maps and cameras say what they are; those of photos do not matter.
+    copy = folder / f"{safe_name(there.stem)}{there.suffix if SUFFIX.fullmatch(there.suffix) else ''}"
     with reaching(image):
         try:
             stream = files.open(path, "rb")

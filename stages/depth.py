@@ -73,10 +73,12 @@ def depth_backends(config: DepthSettings) -> tuple[Chosen[Any], ...]:
 
 
 def _camera(photo: Photo, image: UInt8[np.ndarray, "h w 3"], config: DepthSettings, work: Work) -> Camera:
-    """Field of view from the user, else EXIF, else the configured estimator; gravity from the estimator."""
+    """The user's camera or field of view, else that of EXIF, else of the configured estimator; gravity from the estimator."""
     width, height, settings = photo.width, photo.height, config.camera
     estimate = CAMERA_ESTIMATORS.of(settings.estimator).run(image, settings.estimator, work.runtime)
     gravity = None if estimate.down is None else vector(estimate.down)
+    if photo.camera is not None:
+        return Camera(photo.camera.intrinsics, "camera", gravity)
     if settings.fov_deg is not None:
         return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", gravity)
     if photo.focal_35mm is not None:

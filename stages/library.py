@@ -28,7 +28,15 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from scenegen.camera import camera_matrix, project, transform
-from scenegen.cli_options import ConfigOptions, PromptOptions, RunOptions, SceneRunOptions, check_object, scene_config
+from scenegen.cli_options import (
+    ConfigOptions,
+    InputOptions,
+    PromptOptions,
+    RunOptions,
+    SceneRunOptions,
+    check_object,
+    scene_config,
+)
 from scenegen.destination import check_folder
 from scenegen.errors import InputError, one_line
 from scenegen.export.formats import as_trimesh
@@ -282,6 +290,7 @@ def make(
     box: str | Sequence[str] = (),
     point: str | Sequence[str] = (),
     depth: StrPath | None = None,
+    camera: StrPath | None = None,
     fov: float | None = None,
     seed: int | None = None,
     preset: str | None = None,
@@ -310,7 +319,8 @@ def make(
         box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
         point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.
         depth: depth map (`.npy`, `.exr`, 16-bit `.png`).
-        fov: horizontal field of view of the camera in degrees.
+        camera: the photo's camera: `fx fy cx cy`, `transforms.json`, COLMAP, glTF or USD.
+        fov: horizontal field of view of the camera in degrees, if `camera` is not given.
         seed: of everything random.
         preset: `embedded`, `training-free` or `pixal3d`.
         config: YAML file laid over the preset.
@@ -325,7 +335,7 @@ def make(
 
     Raises:
         UsageError: for an option that is not allowed.
-        InputError: if the photo, the masks or the depth map cannot be used.
+        InputError: if the photo or a file that belongs to it cannot be used.
         WeightsError: if weights or optional packages are missing.
         ResourceError: if a device, memory or disk is absent or full.
         ExportError: if the scene fails its own validation.
@@ -341,10 +351,11 @@ def make(
     """
     options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
     options.check()
+    given = InputOptions(_path(masks), _path(depth), _path(camera))
     settings = scene_config(
         ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
+        given,
         PromptOptions(box=_texts(box), point=_texts(point)),
-        masks=masks is not None,
         single=True,
         fov=fov,
         seed=seed,
@@ -352,7 +363,7 @@ def make(
     photo = Path(image)
     with _temporary_folder() as out:
         (name,) = folder_names([photo], out)
-        inputs = companions(photo, name, _path(masks), _path(depth), single=True)
+        inputs = companions(photo, name, given, single=True)
         runtime = options.runtime()
         require_models(
             settings, runtime, needs_segmenter(inputs, settings), inputs.depth is None, generates=ray is None

@@ -1,10 +1,13 @@
-"""Reads the photo, and masks and depth if the user gave them, into records at working size."""
+"""Reads the photo and what the user gave with it into records at working size."""
 
 from __future__ import annotations
 
+import numpy as np
+
+from scenegen.camera import matrix4, resized
 from scenegen.config import ReadConfig
-from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Request, decode
-from scenegen.records import Photo, Source
+from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request, decode
+from scenegen.records import GivenCamera, Intrinsics, Photo, Source
 from stages.stage import Stage, Work
 
 
@@ -20,6 +23,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
             photo=str(work.read(source.photo)),
             masks=tuple(str(work.read(mask)) for mask in source.masks),
             depth=None if source.depth is None else str(work.read(source.depth)),
+            camera=tuple(str(work.read(file)) for file in source.camera),
             folder=str(work.folder),
             max_side=config.max_side,
             max_pixels=config.max_pixels,
@@ -40,7 +44,23 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
         original_width=decoded.original_width,
         original_height=decoded.original_height,
         focal_35mm=decoded.focal_35mm,
+        focal_source=decoded.focal_source,
+        camera=_camera(decoded),
         warnings=decoded.warnings,
+    )
+
+
+def _camera(decoded: Decoded) -> GivenCamera | None:
+    """The given camera at working size."""
+    given = decoded.camera
+    if given is None:
+        return None
+    size = {"width": decoded.original_width, "height": decoded.original_height}
+    whole = Intrinsics(**size, fx=given.fx, fy=given.fy, cx=given.cx, cy=given.cy)
+    pose = given.world_from_camera
+    return GivenCamera(
+        intrinsics=resized(whole, decoded.width, decoded.height),
+        world_from_camera=None if pose is None else matrix4(np.reshape(pose, (4, 4))),
     )
 
 

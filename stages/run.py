@@ -80,6 +80,7 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
             masks=tuple(store.ingest(path) for path in inputs.masks),
             mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
             depth=None if inputs.depth is None else store.ingest(inputs.depth),
+            camera=tuple(store.ingest(path) for path in inputs.camera),
         )
         with _naming_all_missing(source, config, runtime):
             run = image_to_scene(source, config, submit)
@@ -92,6 +93,7 @@ def _given(inputs: Inputs) -> Given:
         photo=_file_name(inputs.photo),
         masks=tuple(_file_name(path) for path in inputs.masks),
         depth=None if inputs.depth is None else _file_name(inputs.depth),
+        camera=tuple(_file_name(path) for path in inputs.camera),
     )
 
 
@@ -215,6 +217,7 @@ def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
     stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]
     if source.depth is not None:
         stored.append(("--depth", given.depth or "depth", source.depth))
+    stored += [("--camera", name or "camera", file) for name, file in zip_longest(given.camera, source.camera) if file]
     for argument, name, artifact in stored:
         if not _is_stored(artifact, store):
             name = one_line(name, 200)

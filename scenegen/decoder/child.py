@@ -100,6 +100,12 @@ def decode(request: Request) -> Decoded:
         buffer = io.BytesIO()
         np.save(buffer, depth, allow_pickle=False)
         (folder / DEPTH).write_bytes(buffer.getbuffer())
+    camera = None
+    if request.camera:
+        from scenegen.decoder.camera import read_camera
+
+        camera, notes = read_camera([Path(path) for path in request.camera], photo, request.name)
+        warnings += notes
     width, height = photo.rgb.size
     original_width, original_height = photo.size
     return Decoded(
@@ -108,6 +114,8 @@ def decode(request: Request) -> Decoded:
         original_width=original_width,
         original_height=original_height,
         focal_35mm=photo.focal_35mm,
+        focal_source=photo.focal_source,
+        camera=camera,
         alpha=photo.alpha is not None,
         warnings=tuple(warnings),
     )
@@ -122,6 +130,6 @@ def _write_png(picture: Image.Image, path: Path) -> None:
 
 def _out_of_memory(request: Request) -> str:
     return (
-        f"photo {request.name!r}: the photo, a mask or the depth map needs more than {request.max_memory_mb} MB to decode. "
+        f"photo {request.name!r}: the photo or a file that belongs to it needs more than {request.max_memory_mb} MB to decode. "
         "Make it smaller, or raise `read.max_memory_mb`."
     )

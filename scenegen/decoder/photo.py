@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageCms
 
+from scenegen.decoder.exif import focal_35mm
 from scenegen.decoder.picture import open_picture, parsing
 from scenegen.errors import InputError
 
@@ -27,8 +28,6 @@ ORIENTATIONS = {
 """EXIF's orientation, and the operation that makes the stored picture upright."""
 SIDEWAYS = tuple(ORIENTATIONS[number] for number in (5, 6, 7, 8))
 """Operations that swap width and height."""
-FOCAL_35MM_RANGE = (3.0, 3000.0)
-"""Focal lengths in millimetres that lenses can have."""
 PROFILE_SPACES = {("RGB", "RGB"), ("L", "GRAY"), ("CMYK", "CMYK")}
 """The ICC colour space for each of Pillow's modes."""
 BEHIND_TRANSPARENT = (128, 128, 128)
@@ -57,6 +56,8 @@ class UprightPhoto:
     """Width and height upright, before downsampling."""
     focal_35mm: float | None
     warnings: tuple[str, ...]
+    focal_source: str = ""
+    """Where in the EXIF data the focal length is from."""
 
 
 def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
@@ -89,7 +90,7 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
             # A JPEG can be decoded at a half, a quarter or an eighth; twice the target leaves the filter enough to work with.
             drafted = picture.draft(None, (2 * target[0], 2 * target[1]))
             picture.load()
-        transpose, focal_35mm = _read_exif(picture, warnings)
+        transpose, focal, focal_source = _read_exif(picture, stored_size, warnings)
         box = None if drafted is None else drafted[1]
         small = _plain(picture, what, warnings).resize(target, Image.Resampling.LANCZOS, box, reducing_gap=3.0)
         profile = picture.info.get("icc_profile")
@@ -101,7 +102,7 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
         rgb = rgb.transpose(transpose)
         alpha = None if alpha is None else alpha.transpose(transpose)
     size = (stored_size[1], stored_size[0]) if transpose in SIDEWAYS else stored_size
-    return UprightPhoto(rgb, alpha, stored_size, transpose, size, focal_35mm, tuple(warnings))
+    return UprightPhoto(rgb, alpha, stored_size, transpose, size, focal, tuple(warnings), focal_source)
 
 
 def working_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
@@ -113,18 +114,17 @@ def working_size(size: tuple[int, int], max_side: int) -> tuple[int, int]:
     return width, height
 
 
-def _read_exif(picture: Image.Image, warnings: list[str]) -> tuple[Image.Transpose | None, float | None]:
-    """The operation that makes the picture upright, and the focal length in millimetres on 36 x 24 mm, or None if unknown."""
+def _read_exif(
+    picture: Image.Image, size: tuple[int, int], warnings: list[str]
+) -> tuple[Image.Transpose | None, float | None, str]:
+    """The operation that makes the picture upright; its focal length, as `focal_35mm`, and where that is from."""
     try:
         with parsing("the EXIF data of the photo"):
             exif = picture.getexif()
-            transpose = ORIENTATIONS.get(exif.get(ExifTags.Base.Orientation, 1))
-            focal = float(exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
+            return ORIENTATIONS.get(exif.get(ExifTags.Base.Orientation, 1)), *focal_35mm(exif, size, warnings)
     except InputError as error:
         warnings.append(f"{error} It is ignored: the photo is taken as upright and its focal length as unknown.")
-        return None, None
-    shortest, longest = FOCAL_35MM_RANGE
-    return transpose, focal if shortest <= focal <= longest else None
+        return None, None, ""
 
 
 def _plain(picture: Image.Image, what: str, warnings: list[str]) -> Image.Image:

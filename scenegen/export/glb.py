@@ -131,11 +131,10 @@ class _Document:
         """The node of the photo's camera."""
         camera = scene.intrinsics
         translation, rotation = pose(scene.world_from_camera @ GLTF_CAMERA_FROM_CAMERA, "camera")
-        perspective = {
-            "yfov": 2 * math.atan(camera.height / (2 * camera.fy)),
-            "aspectRatio": (camera.width / camera.fx) / (camera.height / camera.fy),
-            "znear": NEAR_M,
-        }
+        # glTF cameras look through the middle of what they show: the smallest such view that holds the whole photo.
+        right = max(camera.cx, camera.width - camera.cx) / camera.fx
+        down = max(camera.cy, camera.height - camera.cy) / camera.fy
+        perspective = {"yfov": 2 * math.atan(down), "aspectRatio": right / down, "znear": NEAR_M}
         extras = {"width": camera.width, "height": camera.height, "K": camera_matrix(camera).tolist()}
         index = self.add(
             "cameras", {"name": "camera", "type": "perspective", "perspective": perspective, "extras": extras}

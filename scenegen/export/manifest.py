@@ -64,6 +64,7 @@ class Given(Record):
     photo: str
     masks: tuple[str, ...] = ()
     depth: str | None = None
+    camera: tuple[str, ...] = ()
 
 
 class StageEntry(Record):

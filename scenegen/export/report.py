@@ -46,6 +46,7 @@ THUMBNAIL_SIDE = 160
 PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")
 """Packages whose version the page names if they are installed."""
 INTRINSICS_SOURCES = {
+    "camera": "of the given camera",
     "fov": "given",
     "exif": "from EXIF",
     "default": "assumed",
@@ -321,11 +322,13 @@ def facts(findings: Findings) -> str:
     size = f"{photo.width} x {photo.height} pixels"
     if (photo.original_width, photo.original_height) != (photo.width, photo.height):
         size += f", from {photo.original_width} x {photo.original_height}"
+    exif = f" ({photo.focal_source})" if depth.intrinsics_source == "exif" and photo.focal_source else ""
     source = INTRINSICS_SOURCES.get(depth.intrinsics_source, f"estimated from the picture ({depth.intrinsics_source})")
     floor = FLOOR_SOURCES.get(findings.layout.floor_source, findings.layout.floor_source)
     rows = (
         ("Photo", size),
-        ("Field of view", f"{fov_x_deg(camera):.1f} degrees across, {source}"),
+        ("Field of view", f"{fov_x_deg(camera):.1f} degrees across, {source}{exif}"),
+        ("Principal point", f"{camera.cx:.1f}, {camera.cy:.1f} pixels"),
         ("Metres", depth.metres.in_words()),
         ("Depth uncertainty", f"{depth.uncertainty:.0%} of the depth"),
         ("Floor", floor),

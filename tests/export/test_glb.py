@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from export.conftest import OFF_CENTRE
 from export.khronos import khronos_report
 from export.toy_scene import varied
 from hypothesis import given, settings
@@ -82,8 +83,15 @@ def test_the_exported_camera_sees_every_vertex_at_its_pixel(part_scene: PartScen
         assert np.abs(pixels(read, mine) - pixels(part_scene, theirs)).max() < 0.01
 
 
-def test_a_gltf_viewer_sees_every_vertex_at_its_pixel(part_scene: PartScene, tmp_path: Path) -> None:
-    scene = replace(part_scene, intrinsics=intrinsics_from_fov(641, 480, 57.0))
+@pytest.mark.parametrize("intrinsics", [intrinsics_from_fov(641, 480, 57.0), OFF_CENTRE])
+def test_a_gltf_viewer_sees_every_vertex_at_its_pixel(
+    part_scene: PartScene, intrinsics: Intrinsics, tmp_path: Path
+) -> None:
+    """If the principal point is off centre, the photo is a part of what the viewer shows, and reaches to two of its borders."""
+    scene = replace(part_scene, intrinsics=intrinsics)
+    half = np.array(
+        [max(intrinsics.cx, intrinsics.width - intrinsics.cx), max(intrinsics.cy, intrinsics.height - intrinsics.cy)]
+    )
     write_glb(tmp_path / "scene.glb", scene)
     document, _ = parsed(tmp_path / "scene.glb")
     lens = document["cameras"][0]["perspective"]
@@ -98,7 +106,7 @@ def test_a_gltf_viewer_sees_every_vertex_at_its_pixel(part_scene: PartScene, tmp
         slope = np.tan(lens["yfov"] / 2)
         x = eye[:, 0] / (lens["aspectRatio"] * slope) / -eye[:, 2]
         y = eye[:, 1] / slope / -eye[:, 2]
-        seen = np.stack([(x + 1) / 2 * 641, (1 - y) / 2 * 480], axis=-1)
+        seen = np.stack([x, -y], axis=-1) * half + [intrinsics.cx, intrinsics.cy]
         assert np.abs(seen - pixels(scene, part)).max() < 0.01
 
 

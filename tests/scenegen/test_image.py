@@ -16,7 +16,7 @@ from PIL import Image
 import scenegen
 from scenegen import image
 from scenegen.errors import InputError
-from scenegen.image import Decoded, Request, decode
+from scenegen.image import Decoded, DecodedCamera, Request, decode
 
 ROOT = str(Path(scenegen.__file__).parent.parent)
 
@@ -28,6 +28,7 @@ def request(photo: Path, **options: Any) -> Request:
         "photo": str(photo),
         "masks": (),
         "depth": None,
+        "camera": (),
         "folder": str(photo.parent),
         "max_side": 1280,
         "max_pixels": 10_000_000,
@@ -92,6 +93,16 @@ def test_a_plain_photo_writes_a_picture_and_nothing_else(photo):
     with Image.open(photo.parent / image.IMAGE) as written, Image.open(photo) as given:
         np.testing.assert_array_equal(np.asarray(written), np.asarray(given))
     assert photo.read_bytes() == before
+
+
+def test_a_camera_comes_back_at_the_size_of_the_photo(photo):
+    camera = photo.with_name("camera.json")
+    camera.write_text('{"fx": 100, "fy": 100, "cx": 50, "cy": 50, "width": 120, "height": 80}')
+    decoded = decode(request(photo, camera=(str(camera),)))
+    assert decoded.camera == DecodedCamera(50, 50, 25, 25)
+    camera.write_text('{"fx": 100')
+    with pytest.raises(InputError, match="`camera` cannot be read"):
+        decode(request(photo, camera=(str(camera),)))
 
 
 def test_the_same_photo_gives_the_same_bytes(photo):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from scenegen.cli_options import InputOptions
 from scenegen.errors import InputError
 from scenegen.inputs import (
     MAX_NAME,
@@ -111,15 +112,15 @@ def test_is_single(album: Path) -> None:
 def test_companions_of_a_single_photo(album: Path) -> None:
     photo, masks = album / "a.JPG", album / "sub"
     (album / "x.npy").touch()
-    assert companions(photo, "a", None, None, True) == Inputs("a", photo)
-    assert companions(photo, "a", album / "b.png", album / "x.npy", True) == Inputs(
+    assert companions(photo, "a", InputOptions(), True) == Inputs("a", photo)
+    assert companions(photo, "a", InputOptions(album / "b.png", album / "x.npy"), True) == Inputs(
         "a", photo, (album / "b.png",), album / "x.npy"
     )
     (masks / "e.png").touch()
-    assert companions(photo, "a", masks, None, True).masks == (masks / "d.jpg", masks / "e.png")
+    assert companions(photo, "a", InputOptions(masks), True).masks == (masks / "d.jpg", masks / "e.png")
     (album / "empty").mkdir()
     with pytest.raises(InputError, match="holds no picture"):
-        companions(photo, "a", album / "empty", None, True)
+        companions(photo, "a", InputOptions(album / "empty"), True)
 
 
 def test_companions_of_several_photos(album: Path, tmp_path: Path) -> None:
@@ -127,16 +128,36 @@ def test_companions_of_several_photos(album: Path, tmp_path: Path) -> None:
     for name in ("masks/a.png", "masks/b/1.png", "masks/b/2.png", "depths/a.npy", "depths/b.exr", "depths/b.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert companions(album / "a.JPG", "a", masks, depths, False) == Inputs(
+    assert companions(album / "a.JPG", "a", InputOptions(masks, depths), False) == Inputs(
         "a", album / "a.JPG", (masks / "a.png",), depths / "a.npy"
     )
-    assert companions(album / "b.png", "b", masks, depths, False) == Inputs(
+    assert companions(album / "b.png", "b", InputOptions(masks, depths), False) == Inputs(
         "b", album / "b.png", (masks / "b" / "1.png", masks / "b" / "2.png"), depths / "b.exr"
     )
     with pytest.raises(InputError, match=r"one entry named c for c\.webp; it has none"):
-        companions(album / "c.webp", "c", masks, None, False)
+        companions(album / "c.webp", "c", InputOptions(masks), False)
     (depths / "a.png").touch()
     with pytest.raises(InputError, match=r"it has a\.npy, a\.png"):
-        companions(album / "a.JPG", "a", None, depths, False)
+        companions(album / "a.JPG", "a", InputOptions(depth=depths), False)
     with pytest.raises(InputError, match="for several photos it must be a folder"):
-        companions(album / "a.JPG", "a", album / "b.png", None, False)
+        companions(album / "a.JPG", "a", InputOptions(album / "b.png"), False)
+
+
+def test_the_camera_of_a_photo(album: Path, tmp_path: Path) -> None:
+    photo, sparse = album / "a.JPG", tmp_path / "sparse"
+    sparse.mkdir()
+    for name in ("cameras.txt", "images.txt", "points3D.txt"):
+        (sparse / name).touch()
+    both = (sparse / "cameras.txt", sparse / "images.txt")
+    assert companions(photo, "a", InputOptions(camera=sparse), False).camera == both
+    assert companions(photo, "a", InputOptions(camera=both[0]), True).camera == both
+    both[1].unlink()
+    assert companions(photo, "a", InputOptions(camera=sparse), True).camera == both[:1]
+    cameras = tmp_path / "cameras"
+    cameras.mkdir()
+    (cameras / "a.json").touch()
+    assert companions(photo, "a", InputOptions(camera=cameras), False).camera == (cameras / "a.json",)
+    with pytest.raises(InputError, match=r"one entry named b for b\.png"):
+        companions(album / "b.png", "b", InputOptions(camera=cameras), False)
+    with pytest.raises(InputError, match=r"`camera` .* does not exist"):
+        companions(photo, "a", InputOptions(camera=tmp_path / "none.json"), True)

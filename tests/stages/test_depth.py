@@ -20,7 +20,7 @@ from scenegen.config import (
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.png import write_png
-from scenegen.records import Artifact, Depth, Instance, Instances, Intrinsics, Metres, Photo
+from scenegen.records import Artifact, Depth, GivenCamera, Instance, Instances, Intrinsics, Metres, Photo
 from scenegen.runtime import Runtime
 from scenegen.scene.metres import ASSUMED_SPREAD
 from scenegen.store import Store
@@ -96,6 +96,13 @@ def test_a_given_field_of_view_wins(store: Store) -> None:
     assert record.intrinsics_source == "fov"
     assert fov_x_deg(record.intrinsics) == pytest.approx(70.0)
     assert len(record.warnings) == 1
+
+
+def test_a_given_camera_wins_over_all_and_keeps_its_principal_point(store: Store) -> None:
+    own = Intrinsics(width=WIDTH, height=HEIGHT, fx=90, fy=91, cx=20, cy=30)
+    given = photo(store, focal_35mm=50.0).model_copy(update={"camera": GivenCamera(intrinsics=own)})
+    record, _ = run(store, given, DepthSettings(depth=GroundConfig(), camera=CameraConfig(fov_deg=70.0)))
+    assert (record.intrinsics, record.intrinsics_source) == (own, "camera")
 
 
 def test_then_exif(store: Store) -> None:

@@ -19,7 +19,7 @@ from rooms import DESK, room
 
 import scenegen
 from scenegen import cli, progress
-from scenegen.cli_options import ConfigOptions, PromptOptions, SceneRunOptions
+from scenegen.cli_options import ConfigOptions, InputOptions, PromptOptions, SceneRunOptions
 from scenegen.config import MAX_SEED
 from scenegen.digest import sha256_file
 from scenegen.errors import InputError, ScenegenError, UsageError
@@ -205,7 +205,7 @@ def test_a_manifest_that_leaves_the_folder_is_refused(bench: Any, photo: Path, t
 
 def test_options_are_those_of_the_command_line() -> None:
     given = inspect.signature(cli.scene).parameters
-    groups = (ConfigOptions, PromptOptions, SceneRunOptions)
+    groups = (ConfigOptions, InputOptions, PromptOptions, SceneRunOptions)
     names = {name.removesuffix("_") for group in groups for name in inspect.signature(group).parameters}
     names |= {name for name in given if name not in ("images", "out") and not name.endswith("_options")}
     # A flow is a function of its own, and the log is the program's.

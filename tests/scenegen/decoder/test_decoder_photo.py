@@ -147,6 +147,63 @@ def test_a_nonsense_focal_length_is_ignored(tmp_path, focal):
     assert read(tmp_path / "a.jpg").focal_35mm is None
 
 
+def described(size: tuple[int, int], camera: str = "", **tags: float) -> Image.Exif:
+    """EXIF data of a picture of `size`, with tags by their names."""
+    values = Image.Exif()
+    values[ExifTags.Base.Make], _, values[ExifTags.Base.Model] = camera.partition(" ")
+    known = {"ExifImageWidth": size[0], "ExifImageHeight": size[1], **tags}
+    values.get_ifd(ExifTags.IFD.Exif).update({ExifTags.Base[name]: value for name, value in known.items()})
+    return values
+
+
+@pytest.mark.parametrize(
+    ("camera", "tags", "focal", "source"),
+    [
+        ("", {"FocalLengthIn35mmFilm": 26, "FocalLength": 5.1}, 26, "35 mm equivalent"),
+        # 6000 pixels at 6000 / 22.3 per mm, as Canon writes them per inch, and others per cm.
+        (
+            "",
+            {"FocalLength": 50, "FocalPlaneXResolution": 6000 / 22.3 * 25.4, "FocalPlaneResolutionUnit": 2},
+            80.7,
+            "resolution",
+        ),
+        (
+            "",
+            {"FocalLength": 50, "FocalPlaneXResolution": 6000 / 22.3 * 10, "FocalPlaneResolutionUnit": 3},
+            80.7,
+            "resolution",
+        ),
+        ("NIKON NIKON D5300", {"FocalLength": 35}, 53.6, "sensor"),
+        ("NIKON NIKON D850", {"FocalLength": 35}, 35.1, "sensor"),
+        ("Canon Canon EOS 5D Mark III", {"FocalLength": 50}, 50, "sensor"),
+        ("Canon Canon EOS R6", {"FocalLength": 50}, 50, "sensor"),
+        ("Canon Canon EOS 700D", {"FocalLength": 50}, 80.7, "sensor"),
+        ("Canon Canon EOS R50", {"FocalLength": 50}, 80.7, "sensor"),
+        ("SONY ILCE-7M3", {"FocalLength": 50}, 50.3, "sensor"),
+        ("SONY ILCE-6400", {"FocalLength": 50}, 76.6, "sensor"),
+        ("Panasonic DMC-GH4", {"FocalLength": 25}, 52, "sensor"),
+        ("FUJIFILM X-T4", {"FocalLength": 23}, 35.2, "sensor"),
+        ("Acme One", {"FocalLength": 23}, None, ""),
+        ("NIKON NIKON D5300", {}, None, ""),
+    ],
+)
+def test_where_the_focal_length_is_from(tmp_path, camera, tags, focal, source):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=described((6000, 4000), camera, **tags))
+    photo = read(tmp_path / "a.jpg")
+    assert photo.focal_35mm == (None if focal is None else pytest.approx(focal, rel=0.01))
+    assert photo.focal_source.startswith(source)
+    assert photo.warnings == ()
+
+
+def test_the_focal_length_of_a_cropped_photo_is_not_believed(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.jpg", exif=described((4032, 3024), FocalLengthIn35mmFilm=26))
+    photo = read(tmp_path / "a.jpg")
+    assert photo.focal_35mm is None
+    assert "a picture of 4032x3024 and the file is 40x40: it was cropped" in photo.warnings[0]
+    Image.new("RGB", (30, 40)).save(tmp_path / "b.jpg", exif=described((4032, 3024), FocalLengthIn35mmFilm=26))
+    assert read(tmp_path / "b.jpg").focal_35mm == 26  # made smaller and turned
+
+
 def test_damaged_exif_is_ignored_with_a_warning(tmp_path):
     Image.new("RGB", (32, 24), RED).save(tmp_path / "a.png", exif=b"Exif\0\0 nothing of the kind")
     photo = read(tmp_path / "a.png")
