@@ -15,9 +15,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from scenegen.compute.runtime import Runtime
 from scenegen.perception.prompted import answer
 from scenegen.perception.prompts import Prompt
-from scenegen.runtime import Runtime
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "table.jpg"
 

@@ -25,7 +25,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
+from scenegen.inputs.sources import Item, list_photos
 from scenegen.records import (
     Artifact,
     CropCamera,
@@ -46,8 +48,6 @@ from scenegen.records import (
     Scene,
     Scores,
 )
-from scenegen.runtime import Runtime
-from scenegen.sources import Item, list_photos
 from stages import graph
 from stages.batch import Job, Row, open_outlet, pending, plan, run_item, run_items, standing
 from stages.stage import Stage, Work

@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import CameraConfig, DepthSettings, EmbeddedDepthConfig, EmbeddedSegmentConfig, ReadConfig
-from scenegen.decoder.resample import nearest
 from scenegen.evaluate.ground_truth import find_folders, load_depth, load_masks, read_truth
 from scenegen.evaluate.record import Truth
 from scenegen.ids import shows_object
-from scenegen.mask_labels import label_of
-from scenegen.png import read_png
+from scenegen.perception.mask_labels import label_of
 from scenegen.records import Photo, Source
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
+from scenegen.untrusted.resample import nearest
 from stages.depth import DEPTH
 from stages.read import READ
 from stages.segment import SEGMENT

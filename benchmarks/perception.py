@@ -26,6 +26,7 @@ import cv2
 import numpy as np
 
 from scenegen.camera import intrinsics_from_fov
+from scenegen.compute.runtime import Runtime
 from scenegen.config import CameraConfig, EmbeddedDepthConfig, EmbeddedSegmentConfig, GroundConfig, RegionsConfig
 from scenegen.evaluate.ground_truth import find_folders, load_depth, load_masks, read_truth
 from scenegen.evaluate.measure import measure_perception
@@ -33,10 +34,9 @@ from scenegen.perception import embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.perception.masks import clean_masks
 from scenegen.perception.regions import segment_regions
-from scenegen.png import read_png
 from scenegen.records import Intrinsics
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
 
 MAX_SIDE = 1280
 """Of the working size, as of the main job."""

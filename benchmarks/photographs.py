@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.ids import shows_object
 from scenegen.perception import embedded
 from scenegen.perception.masks import clean_masks
 from scenegen.perception.nouns import NOUNS
 from scenegen.perception.prompted import Prompt, answer
-from scenegen.runtime import Runtime
 from scenegen.train.perception import split as split_pictures
 from scenegen.train.pictures import IGNORED, TrainingPicture, read_pictures
 

@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Settings
 from scenegen.records import Record
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.store import Store
 from stages.stage import Stage, Work
-from stages.worker import DeviceWorker
+from stages.workers.worker import DeviceWorker
 
 
 class Nap(Settings):

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from scenegen.cli import main as scenegen
+from scenegen.cli.commands import main as scenegen
 from scenegen.export.figures import fitted, paint_depth, paint_masks
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.export.side_view import side_view
-from scenegen.inputs import folder_names
-from scenegen.listing import find_photos
-from scenegen.png import read_png
+from scenegen.inputs.listing import find_photos
+from scenegen.inputs.photos import folder_names
+from scenegen.store.png import read_png
 
 PANEL = 480, 360
 """Width and height of a panel in pixels."""

@@ -15,7 +15,7 @@ import numpy as np
 from scenegen.camera import intrinsics_from_fov
 from scenegen.export.glb import read_glb
 from scenegen.geometry.render import render
-from scenegen.png import read_png
+from scenegen.store.png import read_png
 
 HEIGHT = 480
 TURNS = ((-26.0, 30.0), (32.0, 32.0))

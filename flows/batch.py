@@ -15,9 +15,9 @@ from flows.retries import end_crash_loop
 from flows.shown import Bar, show_row, show_table
 from flows.spread import spread
 from scenegen.errors import ScenegenError, TransientError, UsageError
-from scenegen.listing import log_skipped
-from scenegen.sources import Item, Listing, list_photos
-from scenegen.store import disk_errors
+from scenegen.inputs.listing import log_skipped
+from scenegen.inputs.sources import Item, Listing, list_photos
+from scenegen.store.store import disk_errors
 from stages.batch import Job, Row, open_outlet, pending, skipped_rows, standing
 from stages.table import summary, write_table
 

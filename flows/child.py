@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scenegen.progress import log_event
-from scenegen.sources import Item
+from scenegen.inputs.sources import Item
+from scenegen.messages.progress import log_event
 from stages.batch import Job, Row, run_item
 from stages.stage import Held
 

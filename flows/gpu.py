@@ -1,7 +1,7 @@
 """Stages that need a device: each in the device's own process, and on a graphics card with a slot of Prefect's as well.
 
-The slot of `stages.slot` keeps two processes of one machine off one card. Prefect's global concurrency limit `gpu` bounds
-how many cards all machines use together, for this and whatever else shares them.
+The slot of `scenegen.compute.slot` keeps two processes of one machine off one card. Prefect's global concurrency limit `gpu`
+bounds how many cards all machines use together, for this and whatever else shares them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
+from scenegen.cli.doctor import GPU_LIMIT
 from scenegen.config import Settings
-from scenegen.doctor import GPU_LIMIT
 from scenegen.errors import UsageError
 from stages.layers import in_process_on
 from stages.stage import Held, Stage

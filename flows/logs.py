@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.logging.handlers import APILogHandler
 
-from scenegen.progress import OWN_LOGGERS, say_place
-from scenegen.redaction import RedactingFormatter
+from scenegen.messages.progress import OWN_LOGGERS, say_place
+from scenegen.messages.redaction import RedactingFormatter
 
 FIELDS = (("image", "image"), ("stage", "stage"), ("object", "object_id"))
 

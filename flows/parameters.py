@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal
 from prefect.runtime import deployment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from scenegen.compute.devices import process_devices
+from scenegen.compute.runtime import MAX_AT_ONCE, Runtime
 from scenegen.config import DEFAULT_PRESET, MAX_SEED, Config, load_config, preset_names
 from scenegen.errors import UsageError
-from scenegen.folder import is_url, local_path, refuse_network, scheme
-from scenegen.redaction import secret_in
-from scenegen.runtime import MAX_AT_ONCE, Runtime
+from scenegen.messages.redaction import secret_in
+from scenegen.store.folder import is_url, local_path, refuse_network, scheme
 from stages.batch import Job, plan
-from stages.devices import process_devices
 
 MAX_CHUNK = 500
 """A run's parameters must stay below half a megabyte, the limit of the server."""

@@ -16,7 +16,7 @@ from flows.parameters import MAX_CHUNK, Making, Place, Work, check_places
 from flows.retries import AGAIN
 from flows.shown import show_row
 from scenegen.errors import TransientError
-from scenegen.sources import Item
+from scenegen.inputs.sources import Item
 from stages.batch import Job, Row, run_items, standing
 
 

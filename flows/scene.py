@@ -19,16 +19,16 @@ from flows.logs import logging_to_prefect
 from flows.parameters import Making, Pace, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
 from flows.shown import show_scene
+from scenegen.compute.devices import process_devices
+from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_ID, MAX_SEED, Config, Settings
 from scenegen.export.manifest import read_manifest
-from scenegen.inputs import Inputs, safe_name
-from scenegen.progress import log_event, log_photo
+from scenegen.inputs.photos import Inputs, safe_name
+from scenegen.inputs.sources import fetch
+from scenegen.messages.progress import log_event, log_photo
 from scenegen.records import Record
-from scenegen.runtime import Runtime
-from scenegen.sources import fetch
-from scenegen.store import Store, disk_errors
+from scenegen.store.store import Store, disk_errors
 from stages.batch import deliver, open_outlet
-from stages.devices import process_devices
 from stages.graph import weights_in_use
 from stages.layers import R, Submit, Watching, on_devices
 from stages.run import open_store, photo_to_scene, regenerate

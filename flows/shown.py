@@ -18,7 +18,7 @@ from prefect.artifacts import (
 from prefect.context import FlowRunContext
 
 from scenegen.export.manifest import Manifest
-from scenegen.folder import Folder
+from scenegen.store.folder import Folder
 from stages.batch import OVERLAY, Row, thumbnail
 from stages.table import summary
 

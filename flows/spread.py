@@ -25,8 +25,8 @@ from prefect.states import Cancelling, Crashed
 from flows.parameters import FanOut
 from flows.photos import photos_to_scenes
 from scenegen.errors import ResourceError, UsageError
+from scenegen.inputs.sources import Item
 from scenegen.records import digest_json
-from scenegen.sources import Item
 from stages.batch import Job, Row, failed_row, keep, standing
 
 logger = logging.getLogger(__name__)

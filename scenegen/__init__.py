@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     if name in _LIBRARY:
-        from scenegen.siblings import check_sibling
+        from scenegen.cli.siblings import check_sibling
 
         check_sibling("stages")
     return getattr(import_module(_MODULES.get(name, "scenegen.errors")), name)

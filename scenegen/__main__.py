@@ -9,10 +9,10 @@ import sys
 import threading
 from types import FrameType
 
-from scenegen.cli import INTERRUPTED, kill_children
-from scenegen.cli import main as run
+from scenegen.cli.commands import INTERRUPTED, kill_children
+from scenegen.cli.commands import main as run
+from scenegen.cli.siblings import leave_current_folder
 from scenegen.errors import EXIT_INTERRUPTED
-from scenegen.siblings import leave_current_folder
 
 logger = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from scenegen.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 from scenegen.errors import UsageError, one_line
+from scenegen.messages.spelling import did_you_mean
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
-from scenegen.spelling import did_you_mean
+from scenegen.untrusted.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 
 DEFAULT_PRESET = "embedded"
 MAX_SEED = 2**53 - 1

@@ -26,7 +26,7 @@ from scenegen.errors import (
     WeightsError,
     one_line,
 )
-from scenegen.store import disk_refusal
+from scenegen.store.store import disk_refusal
 
 OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 DEVICE_FAILED = ("cuda error", "cuda driver error", "cublas_status_", "cudnn_status_", "cudnn error", "hip error")

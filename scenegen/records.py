@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from scenegen.redaction import redacted
+from scenegen.messages.redaction import redacted
 
 Shown = Annotated[str, AfterValidator(redacted)]
 """A text without secrets: others can read stored records."""

@@ -27,27 +27,27 @@ from platformdirs import user_cache_path
 from pydantic import AfterValidator, ValidationError
 
 from scenegen import __version__
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.destination import check_path
-from scenegen.digest import identity, sha256_file
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
-from scenegen.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
-from scenegen.inputs import Inputs
-from scenegen.listing import Skipped
-from scenegen.progress import Watch, log_photo
+from scenegen.inputs.listing import Skipped
+from scenegen.inputs.photos import Inputs
+from scenegen.inputs.sources import Item, fetch
+from scenegen.messages.progress import Watch, log_photo
+from scenegen.messages.redaction import redacted, redacted_url
 from scenegen.records import Record, Shown, digest_json
-from scenegen.redaction import redacted, redacted_url
-from scenegen.runtime import Runtime
-from scenegen.sources import Item, fetch
-from scenegen.store import STAGING, STORE, Store, disk_errors, input_digest
-from stages.cluster import cluster_submit, join_cluster
+from scenegen.store.destination import check_path
+from scenegen.store.digest import identity, sha256_file
+from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
+from scenegen.store.store import STAGING, STORE, Store, disk_errors, input_digest
 from stages.graph import weights_in_use
 from stages.layers import Watching, in_process_on, local_submit, run_on
-from stages.pool import run_in_children
 from stages.run import photo_to_scene
 from stages.stage import Held, Layers
-from stages.worker import DeviceWorker
+from stages.workers.cluster import cluster_submit, join_cluster
+from stages.workers.pool import run_in_children
+from stages.workers.worker import DeviceWorker
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Job(Record):
     """Revisions of the weights in use, by stage."""
     device: str = "auto"
     devices: tuple[str, ...] = ()
-    """Devices whose processes run the stages that need one, as `stages.devices.process_devices` decides."""
+    """Devices whose processes run the stages that need one, as `scenegen.compute.devices.process_devices` decides."""
     cluster: str | None = None
     """Address of the Ray cluster that makes the objects, if any."""
     offline: bool = False

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 OWN = (scenegen.__name__, stages.__name__)
 """The packages whose functions are followed one by one."""
-ALWAYS = ("scenegen.threads:one_blas_thread",)
+ALWAYS = ("scenegen.compute.threads:one_blas_thread",)
 """Code that runs around every stage and also affects results."""
 UNCOUNTED = (".py", ".pyc", ".safetensors", ".sha256")
 """Files next to a module that are not its data: weights are in the key by their own digests."""

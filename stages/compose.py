@@ -17,7 +17,7 @@ from scenegen.errors import ObjectError
 from scenegen.faults import about_object, ends_photo
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.solid import topology
-from scenegen.png import read_png
+from scenegen.messages.remarks import of_object
 from scenegen.records import (
     Depth,
     Failure,
@@ -32,7 +32,6 @@ from scenegen.records import (
     Scene,
     Scores,
 )
-from scenegen.remarks import of_object
 from scenegen.scene.graph import (
     CAMERA,
     TOUCHING,
@@ -54,6 +53,7 @@ from scenegen.scene.placement import (
     surface_depth,
 )
 from scenegen.scene.scoring import score_objects
+from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)

@@ -10,13 +10,13 @@ from jaxtyping import Float32, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
 from scenegen.config import DepthSettings
+from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
 from scenegen.perception.nouns import noun_of
-from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, KnownSize, Metres, Photo, Vector
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
-from scenegen.remarks import note
 from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
+from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 USER_UNCERTAINTY = 0.01

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from scenegen.camera import fov_x_deg
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, DepthSettings
 from scenegen.errors import ScenegenError
 from scenegen.evaluate.ground_truth import TrueScene, load_depth, load_masks, load_scene, read_truth
@@ -32,11 +33,10 @@ from scenegen.evaluate.record import (
 from scenegen.evaluate.summary import summarise
 from scenegen.export.manifest import Given, environment
 from scenegen.geometry.mesh import load_mesh
-from scenegen.inputs import folder_names
-from scenegen.png import read_png
+from scenegen.inputs.photos import folder_names
 from scenegen.records import Depth, Instances, Scene, Source
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
 from stages.depth import DEPTH
 from stages.graph import image_to_scene
 from stages.layers import Submit

@@ -8,14 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
+from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
-from scenegen.generator import MadeObject, ObjectView
+from scenegen.geometry.generator import MadeObject, ObjectView
 from scenegen.geometry.mesh import check_object, save_mesh
-from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
 from scenegen.registry import OBJECT_GENERATORS
-from scenegen.runtime import Runtime
 from scenegen.scene.layout import FLOOR, Floor, support_depth
+from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 SMALLEST_CROP = 160

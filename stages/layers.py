@@ -1,7 +1,7 @@
 """The layers between the graph of stages and the function of each, from outside in.
 
 1. A `Submit` says when a stage runs, and in which thread: `local_submit` for plain calls, `flows.scene.prefect_submit` for
-   Prefect tasks, `stages.cluster.cluster_submit` for a Ray cluster.
+   Prefect tasks, `stages.workers.cluster.cluster_submit` for a Ray cluster.
 2. `stages.stage.execute` looks into the store, and runs only what is not there.
 3. `Layers.held` is held meanwhile, or told: a slot of Prefect's, progress.
 4. `Layers.process` is where it runs, if not in this process: in that of a device.
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from queue import LifoQueue
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Settings
-from scenegen.progress import Event, State, Watch, progress_to
+from scenegen.messages.progress import Event, State, Watch, progress_to
 from scenegen.records import Record
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.store import Store
 from stages.stage import Layers, Outcome, RunStage, Stage, Work, execute
-from stages.worker import DeviceWorker, device_workers
+from stages.workers.worker import DeviceWorker, device_workers
 
 R = TypeVar("R", bound=Record)
 T_co = TypeVar("T_co", covariant=True)
@@ -187,7 +187,7 @@ def run_on(idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_o
     As many stages should run at once as there are workers: the time that one waits for a worker counts as its own.
 
     Args:
-        idle: from `stages.worker.device_workers`.
+        idle: from `stages.workers.worker.device_workers`.
         needs_device: which stages.
     """
 

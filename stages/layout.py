@@ -9,10 +9,10 @@ from scenegen.camera import matrix4, unproject, vector
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import save_mesh
 from scenegen.ids import BACKGROUND, shows_object
-from scenegen.png import read_png
 from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
 from scenegen.scene.background import background_depth, background_surfaces, below_objects, inpainted, with_room
 from scenegen.scene.layout import find_floor, find_supports, world_from_camera
+from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from scenegen.camera import camera_matrix, project, transform
-from scenegen.cli_options import (
+from scenegen.cli.options import (
     ConfigOptions,
     InputOptions,
     PromptOptions,
@@ -37,18 +37,18 @@ from scenegen.cli_options import (
     check_object,
     scene_config,
 )
-from scenegen.destination import check_folder
 from scenegen.errors import InputError, one_line
 from scenegen.export.formats import as_trimesh
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, publish, read_manifest
 from scenegen.export.parts import Part, PartScene
-from scenegen.inputs import companions, folder_names, needs_segmenter
-from scenegen.models.needed import require_models
-from scenegen.progress import showing
+from scenegen.inputs.photos import companions, folder_names, needs_segmenter
+from scenegen.messages.progress import showing
 from scenegen.records import Artifact, Failure, Intrinsics, PlacedObject, Scores, artifacts
 from scenegen.scene.graph import from_json
-from scenegen.store import STORE, Store, disk_errors
+from scenegen.store.destination import check_folder
+from scenegen.store.store import STORE, Store, disk_errors
+from scenegen.weights_registry.needed import require_models
 from stages.export import EXPORT
 from stages.report import REPORT
 from stages.run import check_source, open_store, photo_to_scene

@@ -6,8 +6,8 @@ import numpy as np
 
 from scenegen.camera import matrix4, resized
 from scenegen.config import ReadConfig
-from scenegen.image import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request, decode
 from scenegen.records import GivenCamera, Intrinsics, Photo, Source
+from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request, decode
 from stages.stage import Stage, Work
 
 

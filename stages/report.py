@@ -17,9 +17,9 @@ from scenegen.export.report import Findings, report_page
 from scenegen.export.side_view import side_view
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import render
-from scenegen.png import read_png, write_png
 from scenegen.records import Depth, Export, Instances, Layout, Photo, PlacedObject, Report, Scene, Scores, Timings
 from scenegen.scene.scoring import score_objects
+from scenegen.store.png import read_png, write_png
 from stages.stage import Stage, Work
 
 GLB = "scene.glb"

@@ -12,9 +12,8 @@ from typing import Literal, TypeVar
 
 import networkx as nx
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_SEED, Config, ObjectConfig
-from scenegen.destination import check_path
-from scenegen.digest import sha256_file
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
 from scenegen.export.manifest import (
     MANIFEST,
@@ -27,13 +26,14 @@ from scenegen.export.manifest import (
     publish,
     read_manifest,
 )
-from scenegen.inputs import Inputs, is_safe_name
-from scenegen.mask_labels import mask_labels
-from scenegen.models.needed import require_models
+from scenegen.inputs.photos import Inputs, is_safe_name
+from scenegen.perception.mask_labels import mask_labels
 from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
-from scenegen.runtime import Runtime
 from scenegen.scene.graph import support_graph
-from scenegen.store import STORE, Store
+from scenegen.store.destination import check_path
+from scenegen.store.digest import sha256_file
+from scenegen.store.store import STORE, Store
+from scenegen.weights_registry.needed import require_models
 from stages.graph import SceneRun, image_to_scene
 from stages.layers import Submit
 

@@ -10,6 +10,7 @@ from jaxtyping import UInt16
 from scenegen.config import SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import object_ids
+from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED, Guess, Segmentation
 from scenegen.perception.masks import (
     alpha_components,
@@ -20,10 +21,9 @@ from scenegen.perception.masks import (
     without_transparent,
 )
 from scenegen.perception.prompts import Prompt, configured_prompts
-from scenegen.png import read_png, write_png
 from scenegen.records import Instance, Instances, Photo
 from scenegen.registry import SEGMENTERS
-from scenegen.remarks import note
+from scenegen.store.png import read_png, write_png
 from stages.stage import Stage, Work
 
 MIN_USER_AREA = 64

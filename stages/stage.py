@@ -13,14 +13,14 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.threads import one_blas_thread
 from scenegen.config import Settings
-from scenegen.digest import sha256_file
-from scenegen.progress import logged_stage
+from scenegen.messages.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
 from scenegen.registry import Chosen
-from scenegen.runtime import Runtime
-from scenegen.store import Store, disk_errors, entry_folder
-from scenegen.threads import one_blas_thread
+from scenegen.store.digest import sha256_file
+from scenegen.store.store import Store, disk_errors, entry_folder
 from stages.code import code_key
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
-from scenegen.folder import Folder
-from scenegen.inputs import TABLES
+from scenegen.inputs.photos import TABLES
+from scenegen.store.folder import Folder
 from stages.batch import Row
 
 CSV, HTML, JSON = TABLES

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TypeVar
 
-from scenegen.progress import logged_stage
+from scenegen.messages.progress import logged_stage
+from scenegen.messages.remarks import level, of_object
 from scenegen.records import ObjectMesh, Record, Scene
-from scenegen.remarks import level, of_object
 from stages.layers import Pending
 from stages.stage import Outcome
 

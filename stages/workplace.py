@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from scenegen.compute.devices import process_devices
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.progress import Watch
-from scenegen.runtime import Runtime
-from scenegen.store import Store
-from stages.cluster import cluster_submit, join_cluster
-from stages.devices import process_devices
+from scenegen.messages.progress import Watch
+from scenegen.store.store import Store
 from stages.graph import weights_in_use
 from stages.layers import Submit, Watching, local_submit, on_devices
 from stages.stage import Layers, RunStage
+from stages.workers.cluster import cluster_submit, join_cluster
 
 
 @dataclass(frozen=True)

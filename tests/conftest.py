@@ -45,7 +45,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
     for stage in STAGES:
         monkeypatch.setattr(graph, stage.name.upper(), stage)
     # What they did is told by this process, so there are no graphics cards.
-    monkeypatch.setattr("stages.devices.find_spec", lambda name: None)
+    monkeypatch.setattr("scenegen.compute.devices.find_spec", lambda name: None)
     return bench
 
 

@@ -22,7 +22,7 @@ import scenegen
 from scenegen.export.glb import write_glb
 from scenegen.export.parts import PartScene
 from scenegen.geometry.mesh import save_mesh
-from scenegen.png import write_png
+from scenegen.store.png import write_png
 
 ROOT = Path(__file__).parents[1]
 SLOW = ("stages.library", "scenegen.perception.prompted")

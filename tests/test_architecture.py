@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scenegen import cli
-from scenegen.png import write_png
+from scenegen.cli import commands
+from scenegen.store.png import write_png
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,7 +28,7 @@ def test_the_way_of_one_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("scenegen.perception.regions.segment_regions", segment)
     write_png(tmp_path / "photo.png", np.full((64, 64, 3), 100, np.uint8))
-    assert cli.main([str(tmp_path / "photo.png"), "-o", str(tmp_path), "--preset", "training-free"]) == 1
+    assert commands.main([str(tmp_path / "photo.png"), "-o", str(tmp_path), "--preset", "training-free"]) == 1
     page = (ROOT / "docs" / "architecture.md").read_text()
     told = re.search(r"```text\n(.*?)```", page, re.DOTALL)
     assert told is not None

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import yaml
 
-from scenegen import cli
+from scenegen.cli import commands
 from scenegen.config import load_config
 from scenegen.errors import InputError
 from scenegen.export.manifest import read_manifest
-from scenegen.png import write_png
 from scenegen.registry import port
+from scenegen.store.png import write_png
 from stages import code
 from stages.code import code_key
 
@@ -79,7 +79,7 @@ def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str], monke
     """From the photo to the scene: in the configuration, the list of back-ends, the manifest and the report."""
     words = [str(photo), "-o", str(photo.parent / "out"), *SMALL, "--set", "depth=slope", "--set", "depth.far_m=4"]
 
-    assert cli.main(words) == 0
+    assert commands.main(words) == 0
     capsys.readouterr()
     manifest = read_manifest(photo.parent / "out" / "photo")
     assert [entry.backend for entry in manifest.stages if entry.stage == "depth"] == ["slope (scenegen-slope 0.1)"]
@@ -88,13 +88,13 @@ def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str], monke
     np.testing.assert_allclose(depth[[0, -1], 0], [4 - 3 / 192, 1 + 3 / 192], rtol=1e-6)
     assert "slope (scenegen-slope 0.1)" in (photo.parent / "out" / "photo" / "report.html").read_text()
 
-    assert cli.main(["config", "show", "--set", "depth=slope"]) == 0
+    assert commands.main(["config", "show", "--set", "depth=slope"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["depth"] == {"method": "slope", "near_m": 1.0, "far_m": 3.0}
-    assert cli.main(["config", "show", "--set", "depth=slope", "--set", "depth.far_m=-1"]) == 2
+    assert commands.main(["config", "show", "--set", "depth=slope", "--set", "depth.far_m=-1"]) == 2
     assert "`depth.far_m`: Input should be greater than" in capsys.readouterr().err
-    assert cli.main(["config", "show", "--set", "depth=slop"]) == 2
+    assert commands.main(["config", "show", "--set", "depth=slop"]) == 2
     assert "Did you mean slope? There are: depth-anything, embedded, ground, slope" in capsys.readouterr().err
-    assert cli.main(["config", "backends"]) == 0
+    assert commands.main(["config", "backends"]) == 0
     assert re.search(r"depth estimator +slope +depth +none: no weights +scenegen-slope 0\.1", capsys.readouterr().out)
 
     monkeypatch.setattr(port, "_of_others", lambda group: ())

@@ -12,7 +12,7 @@ from PIL import Image
 from rooms import DESK, room
 
 import scenegen
-from scenegen.png import write_png
+from scenegen.store.png import write_png
 from stages.library import make
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "scene.ipynb"

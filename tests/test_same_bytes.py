@@ -17,10 +17,10 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import load_config
-from scenegen.digest import sha256_file
-from scenegen.inputs import Inputs
-from scenegen.runtime import Runtime
+from scenegen.inputs.photos import Inputs
+from scenegen.store.digest import sha256_file
 from stages.layers import local_submit, on_devices
 from stages.run import open_store, photo_to_scene
 from stages.stage import Layers

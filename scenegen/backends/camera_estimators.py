@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import DefaultCameraConfig, EmbeddedCameraConfig
 from scenegen.registry import CameraEstimator
-from scenegen.runtime import Runtime
 from scenegen.weights import perception_weights
 
 if TYPE_CHECKING:

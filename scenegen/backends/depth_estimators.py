@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import DepthAnythingConfig, EmbeddedDepthConfig, GroundConfig
-from scenegen.models.needed import unless_given
-from scenegen.models.registry import depth_anything_name
 from scenegen.records import Intrinsics
 from scenegen.registry import DepthEstimator
-from scenegen.runtime import Runtime
 from scenegen.weights import perception_weights
+from scenegen.weights_registry.models import depth_anything_name
+from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
     import numpy as np

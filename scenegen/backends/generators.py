@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, InflateConfig, Pixal3DConfig, TextureConfig
-from scenegen.models.needed import unless_given
-from scenegen.models.pixal3d import PARTS
 from scenegen.registry import ObjectGenerator
-from scenegen.runtime import Runtime
 from scenegen.weights import generator_weights
+from scenegen.weights_registry.needed import unless_given
+from scenegen.weights_registry.pixal3d import PARTS
 
 if TYPE_CHECKING:
-    from scenegen.generator import MadeObject, ObjectView
+    from scenegen.geometry.generator import MadeObject, ObjectView
 
 
 def _embedded(
     view: ObjectView, seed: int, config: EmbeddedGeneratorConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:
-    from scenegen.torch_env import full_packages
+    from scenegen.compute.torch_env import full_packages
 
     with full_packages():
         from scenegen.pixal3d.embedded import generate_embedded
@@ -30,8 +30,8 @@ def _embedded(
 def _inflate(
     view: ObjectView, seed: int, config: InflateConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:
-    from scenegen.generator import MadeObject
     from scenegen.geometry.bake import textured
+    from scenegen.geometry.generator import MadeObject
     from scenegen.geometry.inflate import inflate
 
     mesh, warnings = textured(inflate(view, seed, config), view, texture)
@@ -41,7 +41,7 @@ def _inflate(
 def _pixal3d(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:
-    from scenegen.torch_env import full_packages
+    from scenegen.compute.torch_env import full_packages
 
     with full_packages():
         from scenegen.pixal3d.backend import generate_pixal3d
@@ -50,7 +50,7 @@ def _pixal3d(
 
 
 def _pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
-    from scenegen.torch_env import full_packages
+    from scenegen.compute.torch_env import full_packages
 
     with full_packages():
         from scenegen.pixal3d.backend import pixal3d_weights

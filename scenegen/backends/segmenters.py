@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig
-from scenegen.models.needed import unless_given
-from scenegen.models.registry import sam_name
 from scenegen.registry import Segmenter
-from scenegen.runtime import Runtime
 from scenegen.weights import perception_weights
+from scenegen.weights_registry.models import sam_name
+from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,12 +9,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from rich.table import Table
 
-from scenegen.documents import read_json
 from scenegen.errors import InputError, one_line
 from scenegen.evaluate.metrics import interval, resampled
 from scenegen.evaluate.record import SCHEMA_VERSION, EvaluateSettings, SceneEntry
 from scenegen.evaluate.summary import COLUMNS, interval_text, number_text, values_of
 from scenegen.records import Record
+from scenegen.untrusted.documents import read_json
 
 
 class Measured(Record):

@@ -21,13 +21,13 @@ from jaxtyping import Bool, Float, Float32, Int, Integer, Shaped
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenegen.camera import transform
-from scenegen.documents import read_json
 from scenegen.errors import InputError, UsageError, one_line
 from scenegen.evaluate.record import TrueObject, Truth
 from scenegen.evaluate.sampling import Triangles
-from scenegen.png import read_png
 from scenegen.records import Artifact, Intrinsics, Matrix4
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
+from scenegen.untrusted.documents import read_json
 
 IMAGES = ("image.png", "image.jpg")
 PHOTO_DEPTH_UNIT_M = 1 / 5000

@@ -11,7 +11,6 @@ from manifold3d import Manifold
 from scipy.spatial import cKDTree
 
 from scenegen.camera import fov_x_deg, resized, transform, unproject, vector
-from scenegen.decoder.resample import nearest
 from scenegen.evaluate.alignment import IDENTITY, Similarity, robust_similarity
 from scenegen.evaluate.ground_truth import FLOOR, TrueScene
 from scenegen.evaluate.metrics import (
@@ -46,6 +45,7 @@ from scenegen.geometry.render import RayCaster, render
 from scenegen.ids import object_ids
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
+from scenegen.untrusted.resample import nearest
 
 DENSITY = 2
 """Target samples for each query sample."""

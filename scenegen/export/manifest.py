@@ -24,12 +24,12 @@ from pydantic import ValidationError
 
 from scenegen import __version__
 from scenegen.config import Config
-from scenegen.digest import sha256_file
-from scenegen.documents import read_json
 from scenegen.errors import ExportError, InputError, ResourceError, one_line
 from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Shown, Source
 from scenegen.registry import UNUSABLE
-from scenegen.store import Store, disk_errors, flush
+from scenegen.store.digest import sha256_file
+from scenegen.store.store import Store, disk_errors, flush
+from scenegen.untrusted.documents import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ import scenegen
 from scenegen.camera import fov_x_deg
 from scenegen.export import figures
 from scenegen.geometry.render import Picture
+from scenegen.messages.remarks import NOTE, is_note
 from scenegen.records import (
     Depth,
     Failure,
@@ -40,7 +41,6 @@ from scenegen.records import (
     Timings,
     Topology,
 )
-from scenegen.remarks import NOTE, is_note
 
 THUMBNAIL_SIDE = 160
 PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")

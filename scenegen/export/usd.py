@@ -31,8 +31,8 @@ from scenegen.export.collider import Body, body
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
-from scenegen.png import write_png
-from scenegen.remarks import note
+from scenegen.messages.remarks import note
+from scenegen.store.png import write_png
 
 FLOOR_LABEL = "floor"
 """Label of background parts that are static colliders."""

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from scenegen.camera import project
 from scenegen.config import TextureConfig
-from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.generator import ObjectView, Shape
 from scenegen.geometry.mesh import TexturedMesh, vertex_normals
 from scenegen.geometry.render import RayCaster, sample_texture
 from scenegen.geometry.unwrap import Atlas, unwrap

@@ -11,7 +11,7 @@ from skimage.measure import marching_cubes
 
 from scenegen.camera import crop_from_latent, latent_distance, project, transform
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 
 NEAREST = 0.42
 """Share of the edge in front of the cube's centre at which the nearest visible part lies: most room is behind it."""

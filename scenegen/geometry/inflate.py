@@ -20,8 +20,8 @@ from skimage.measure import marching_cubes
 from scenegen.camera import rays, resized
 from scenegen.config import InflateConfig
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.generator import ObjectView, Shape
 from scenegen.geometry.simplify import simplify
 from scenegen.geometry.solid import volume
 

@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 
 from scenegen.camera import latent_distance, rays, resized
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import (
     Field,
     cell_centres,
@@ -26,6 +25,7 @@ from scenegen.geometry.field import (
     surface,
 )
 from scenegen.geometry.fill import continued_as_planes, nearest_known
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.pieces import whole
 from scenegen.geometry.render import RayCaster
 

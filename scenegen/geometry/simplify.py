@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from scenegen.geometry.solid import connected, largest_pieces, untouching
-from scenegen.remarks import note
+from scenegen.messages.remarks import note
 
 if TYPE_CHECKING:
     import manifold3d

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt32
 
 from scenegen.errors import CrashError, LimitError, TransientError
-from scenegen.remarks import note
+from scenegen.messages.remarks import note
 from scenegen.system.limits import limit_process
 from scenegen.system.processes import child_lifeline, end_with, ending
 

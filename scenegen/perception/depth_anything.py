@@ -16,16 +16,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from scenegen.camera import fov_x_deg
-from scenegen.config import DepthAnythingConfig
-from scenegen.documents import read_json
-from scenegen.errors import InputError, WeightsError
-from scenegen.models import digest_of, locate, registered
-from scenegen.networks import loaded
-from scenegen.perception import DepthEstimate
-from scenegen.records import Intrinsics
-from scenegen.remarks import note
-from scenegen.runtime import Runtime
-from scenegen.torch_env import (
+from scenegen.compute.networks import loaded
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import (
     RELEASED_THREADS,
     device_memory,
     full_packages,
@@ -33,6 +26,13 @@ from scenegen.torch_env import (
     torch_device,
     torch_threads,
 )
+from scenegen.config import DepthAnythingConfig
+from scenegen.errors import InputError, WeightsError
+from scenegen.messages.remarks import note
+from scenegen.perception import DepthEstimate
+from scenegen.records import Intrinsics
+from scenegen.untrusted.documents import read_json
+from scenegen.weights_registry import digest_of, locate, registered
 
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 

@@ -22,20 +22,20 @@ import torch
 from jaxtyping import Float32, Integer, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_fov
+from scenegen.compute.networks import loaded
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN, shows_object
-from scenegen.models import digest_of
-from scenegen.networks import loaded
 from scenegen.perception import UNNAMED, DepthEstimate, Guess, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
 from scenegen.perception.objects import PARTS, FoundObject, Look, find_objects
 from scenegen.perception.relief import look_again
-from scenegen.runtime import Runtime
-from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.weights import PERCEPTION
 from scenegen.weights.file import read_weights
+from scenegen.weights_registry import digest_of
 
 logger = logging.getLogger(__name__)
 

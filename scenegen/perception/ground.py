@@ -15,9 +15,9 @@ from scipy import ndimage
 from scenegen.camera import rays
 from scenegen.config import GroundConfig
 from scenegen.ids import BACKGROUND, shows_object
+from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
 from scenegen.records import Intrinsics
-from scenegen.remarks import note
 
 UNCERTAINTY = 0.25
 """Relative: what a wrong guess of the height by a quarter does."""

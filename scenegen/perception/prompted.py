@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8, UInt16
 
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_threads
 from scenegen.config import EmbeddedSegmentConfig
 from scenegen.perception import Guess, Names, Segmentation
 from scenegen.perception.embedded import LICENCE, NAME, called, guessed, network_of, perceive, snapped
@@ -25,8 +27,6 @@ from scenegen.perception.network import (
     Prompts,
 )
 from scenegen.perception.prompts import Prompt, answered, check_prompt
-from scenegen.runtime import Runtime
-from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_threads
 
 SAME_OBJECT = 0.5
 """IoU from which an answer is about the object that was asked for."""

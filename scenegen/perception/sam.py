@@ -14,17 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8, UInt16
 
-from scenegen.config import SamConfig
-from scenegen.errors import WeightsError
-from scenegen.ids import UNKNOWN
-from scenegen.models import MODELS, check_digest, digest_of, locate, registered
-from scenegen.networks import loaded
-from scenegen.perception import UNNAMED, Segmentation
-from scenegen.perception.masks import paint
-from scenegen.perception.prompts import Prompt, answered
-from scenegen.remarks import note
-from scenegen.runtime import Runtime
-from scenegen.torch_env import (
+from scenegen.compute.networks import loaded
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import (
     RELEASED_THREADS,
     device_memory,
     full_packages,
@@ -32,6 +24,14 @@ from scenegen.torch_env import (
     torch_device,
     torch_threads,
 )
+from scenegen.config import SamConfig
+from scenegen.errors import WeightsError
+from scenegen.ids import UNKNOWN
+from scenegen.messages.remarks import note
+from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception.masks import paint
+from scenegen.perception.prompts import Prompt, answered
+from scenegen.weights_registry import MODELS, check_digest, digest_of, locate, registered
 
 SAME_IOU = 0.8
 """Masks that agree more than this show the same thing."""

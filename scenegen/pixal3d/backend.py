@@ -13,25 +13,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from scenegen import networks
+from scenegen.compute import networks
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import RELEASED_THREADS, torch_device, torch_threads
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
-from scenegen.generator import MadeObject, ObjectView
+from scenegen.geometry.generator import MadeObject, ObjectView
 from scenegen.geometry.refine import unseen, visible_front
-from scenegen.models import digest_of, locate_pixal3d
-from scenegen.models.pixal3d import DINOV3, NAF, PARTS, PIXAL3D
-from scenegen.models.registry import registered
+from scenegen.messages.progress import tell_progress
 from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.settings import read_pipeline
 from scenegen.pixal3d.weights import Precision, config_file, tensor_file
-from scenegen.progress import tell_progress
 from scenegen.records import SelfCheck, digest_json
-from scenegen.runtime import Runtime
 from scenegen.system.memory import total_memory
-from scenegen.torch_env import RELEASED_THREADS, torch_device, torch_threads
+from scenegen.weights_registry import digest_of, locate_pixal3d
+from scenegen.weights_registry.models import registered
+from scenegen.weights_registry.pixal3d import DINOV3, NAF, PARTS, PIXAL3D
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from scenegen.camera import project
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
+from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.flow import LatentFlow
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample, velocity_from_clean
 from scenegen.pixal3d.visibility import (

@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scenegen.compute.torch_env import full_packages
 from scenegen.errors import UsageError
-from scenegen.torch_env import full_packages
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

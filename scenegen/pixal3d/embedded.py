@@ -11,22 +11,22 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from scenegen.camera import project, transform
+from scenegen.compute.networks import loaded
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
-from scenegen.generator import MadeObject, ObjectView, Shape
 from scenegen.geometry.bake import textured
 from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
+from scenegen.geometry.generator import MadeObject, ObjectView, Shape
 from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
-from scenegen.models import digest_of
-from scenegen.networks import loaded
+from scenegen.messages.progress import tell_progress
+from scenegen.messages.remarks import note
 from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
-from scenegen.progress import tell_progress
-from scenegen.remarks import note
-from scenegen.runtime import Runtime
-from scenegen.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.weights import GENERATOR
 from scenegen.weights.file import read_weights
+from scenegen.weights_registry import digest_of
 
 NAME = "embedded generator"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"

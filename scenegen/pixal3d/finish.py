@@ -5,11 +5,11 @@ from __future__ import annotations
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.unwrap import unwrap
+from scenegen.messages.progress import tell_progress
 from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.shell import offset_shell
 from scenegen.pixal3d.surface import CleanSurface, clean_surface
 from scenegen.pixal3d.texture import bake_voxels
-from scenegen.progress import tell_progress
 
 
 def finished(

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, transform
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import device_memory, named_device, torch_device
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import InputError, UsageError
 from scenegen.geometry.interchange import write_mesh
 from scenegen.geometry.mesh import TexturedMesh
-from scenegen.models.download import Progress
+from scenegen.messages.remarks import note
 from scenegen.pixal3d.features import FeatureExtractor
 from scenegen.pixal3d.finish import finished
 from scenegen.pixal3d.generation import (
@@ -48,10 +50,8 @@ from scenegen.pixal3d.usage import StageUsage
 from scenegen.pixal3d.views import View, cameras_of_views
 from scenegen.pixal3d.weights import Precision
 from scenegen.records import Intrinsics
-from scenegen.remarks import note
-from scenegen.runtime import Runtime
-from scenegen.store import disk_errors
-from scenegen.torch_env import device_memory, named_device, torch_device
+from scenegen.store.store import disk_errors
+from scenegen.weights_registry.download import Progress
 
 __all__ = [
     "Generated",

@@ -9,16 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scenegen.compute.runtime import Runtime
 from scenegen.errors import UsageError, WeightsError
-from scenegen.models.download import Progress
-from scenegen.models.pixal3d import DINOV3, NAF, PIXAL3D, PIXAL3D_MV, dinov3_weights, naf_weights, obtain, pixal3d_name
-from scenegen.models.place import writing
-from scenegen.models.registry import registered
 from scenegen.pixal3d.dino import VITL16
 from scenegen.pixal3d.settings import PIPELINE, Pictures, PipelineSettings, pipeline_text, read_pipeline
 from scenegen.pixal3d.weights import NAF_RELEASED, config_file, image_config, tensor_file
-from scenegen.runtime import Runtime
-from scenegen.store import flush
+from scenegen.store.store import flush
+from scenegen.weights_registry.download import Progress
+from scenegen.weights_registry.models import registered
+from scenegen.weights_registry.pixal3d import (
+    DINOV3,
+    NAF,
+    PIXAL3D,
+    PIXAL3D_MV,
+    dinov3_weights,
+    naf_weights,
+    obtain,
+    pixal3d_name,
+)
+from scenegen.weights_registry.place import writing
 
 DINOV3_FOLDER, NAF_FOLDER = "dinov3", "naf"
 """Where a complete folder has the image networks, each as `config.json` and `model.safetensors`."""

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int
 from scenegen.camera import rays, transform
 from scenegen.errors import InputError, UsageError
 from scenegen.geometry.render import RayCaster
+from scenegen.messages.remarks import note
 from scenegen.pixal3d.projection import distance_from_fov, focal_pixels
 from scenegen.records import Intrinsics
-from scenegen.remarks import note
 from scenegen.scene.scoring import intersection_over_union
 
 logger = logging.getLogger(__name__)

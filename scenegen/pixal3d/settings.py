@@ -11,10 +11,10 @@ from typing import Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from scenegen.documents import read_json
 from scenegen.errors import UsageError, WeightsError
 from scenegen.pixal3d.features import ExtractorSettings
 from scenegen.pixal3d.sampler import SamplerSettings
+from scenegen.untrusted.documents import read_json
 
 NETWORKS = (
     "sparse_structure_flow_model",

@@ -27,8 +27,8 @@ from scenegen.geometry.topology import (
     split_vertices,
     turned_alike,
 )
+from scenegen.messages.remarks import note
 from scenegen.pixal3d.sparse import CoordinateIndex
-from scenegen.remarks import note
 
 logger = logging.getLogger(__name__)
 

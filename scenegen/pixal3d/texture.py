@@ -13,9 +13,9 @@ from scenegen.errors import InputError
 from scenegen.geometry.bake import rasterised
 from scenegen.geometry.closest import closest_points
 from scenegen.geometry.unwrap import Atlas
+from scenegen.messages.remarks import note
 from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.voxels import BASE_COLOR, SURFACE, as_bytes, sample_voxels
-from scenegen.remarks import note
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from scenegen.documents import read_json
 from scenegen.errors import InputError
 from scenegen.pixal3d.projection import Cameras, relative_cameras
+from scenegen.untrusted.documents import read_json
 
 RIGID = 1e-3
 """How far a camera's axes may be from orthonormal."""

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from scenegen.camera import pixel_centres, rays
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import seen_cells
 from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.inflate import thickness
 from scenegen.geometry.refine import outline_distance, unseen, visible_front
 

@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from scenegen.documents import read_json
 from scenegen.errors import WeightsError
 from scenegen.pixal3d.flow import LatentFlow, StructureFlow
 from scenegen.pixal3d.latent_decoder import FlexiDualGridVaeDecoder, SparseUnetVaeDecoder
 from scenegen.pixal3d.structure_decoder import SparseStructureDecoder
+from scenegen.untrusted.documents import read_json
 
 CLASSES: Mapping[str, type[nn.Module]] = MappingProxyType(
     {

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Integer, UInt8, UInt16
 
+    from scenegen.compute.runtime import Runtime
     from scenegen.config import TextureConfig
     from scenegen.export.parts import PartScene
-    from scenegen.generator import MadeObject, ObjectView
-    from scenegen.models import Model
+    from scenegen.geometry.generator import MadeObject, ObjectView
     from scenegen.perception import CameraEstimate, DepthEstimate, Names, Segmentation
     from scenegen.perception.prompts import Prompt
     from scenegen.records import Intrinsics
-    from scenegen.runtime import Runtime
+    from scenegen.weights_registry import Model
 
 C = TypeVar("C", bound=BaseModel)
 """Settings of a back-end."""

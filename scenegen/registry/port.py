@@ -17,8 +17,8 @@ from pydantic_core import PydanticCustomError
 
 import scenegen
 from scenegen.errors import UsageError, one_line
+from scenegen.messages.spelling import did_you_mean
 from scenegen.registry.backend import B, CameraEstimator, Chosen, DepthEstimator, Exporter, ObjectGenerator, Segmenter
-from scenegen.spelling import did_you_mean
 
 logger = logging.getLogger(__name__)
 

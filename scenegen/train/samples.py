@@ -21,9 +21,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
 from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.compact import RELIEF_ERROR, CompactSettings, Evidence, evidence, open_tokens, packed
 from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train.meshes import MeshFolder

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, UInt8
 
 from scenegen.camera import crop_camera, intrinsics_from_fov, project, rays
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.train.materials import (
     UP,

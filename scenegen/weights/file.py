@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from scenegen.compute.torch_env import require_exact
 from scenegen.errors import UsageError, WeightsError
-from scenegen.torch_env import require_exact
 from scenegen.weights.record import RECORD, recorded_digest, write_record
 
 N = TypeVar("N", bound=nn.Module)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from scenegen.digest import sha256_file, sha256_once
 from scenegen.errors import WeightsError
+from scenegen.store.digest import sha256_file, sha256_once
 
 RECORD = "weights.sha256"
 

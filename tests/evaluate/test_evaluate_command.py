@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from true_scenes import write_photo, write_scene
 
-from scenegen.cli import main
+from scenegen.cli.commands import main
 from scenegen.evaluate.record import Evaluation
 
 FAST = ("--preset", "training-free", "--set", "generate.resolution=32", "--set", "texture.size=64", "-q")

@@ -9,7 +9,7 @@ from true_scenes import CAMERA, in_camera, solids, world_from_camera, write_phot
 
 from scenegen.errors import InputError, UsageError
 from scenegen.evaluate.ground_truth import find_folders, load_depth, load_masks, load_scene, read_truth
-from scenegen.store import Store
+from scenegen.store.store import Store
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from scenegen.evaluate.record import TrueObject
 from scenegen.evaluate.sampling import Triangles
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import render
-from scenegen.png import write_png
 from scenegen.records import Artifact
+from scenegen.store.png import write_png
 
 CAMERA = intrinsics_from_fov(160, 120, 50)
 HEIGHT_M, DOWN_DEG = 0.5, 25.0

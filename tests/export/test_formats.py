@@ -14,11 +14,11 @@ from export.khronos import khronos_report
 from export.toy_scene import varied
 
 from scenegen.camera import transform
-from scenegen.digest import sha256_file
 from scenegen.errors import ExportError, ObjectError
 from scenegen.export.formats import as_trimesh, write_obj, write_objects, write_ply, write_stl
 from scenegen.export.parts import Part, PartScene
 from scenegen.registry import EXPORTERS
+from scenegen.store.digest import sha256_file
 
 
 def in_world(part: Part) -> np.ndarray:

@@ -20,7 +20,7 @@ from scenegen.errors import ExportError, InputError, ResourceError
 from scenegen.export import manifest as module
 from scenegen.export.manifest import Given, Manifest, environment, heal, output_files, publish, read_manifest
 from scenegen.records import Artifact, Source
-from scenegen.store import Store
+from scenegen.store.store import Store
 
 Files = list[tuple[str, Artifact]]
 

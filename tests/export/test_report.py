@@ -22,14 +22,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenegen.camera import resized
+from scenegen.compute.runtime import Runtime
 from scenegen.config import ReportConfig
 from scenegen.export import report
 from scenegen.export.glb import read_glb
 from scenegen.geometry.render import render
-from scenegen.png import read_png
 from scenegen.records import Topology
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
 from stages.report import REPORT
 from stages.stage import execute
 

@@ -19,7 +19,7 @@ from scenegen.export.parts import GENERATOR, PartScene
 from scenegen.export.usd import validate_stage, write_usd, write_usdz
 from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.solid import is_closed, welded
-from scenegen.remarks import note
+from scenegen.messages.remarks import note
 
 DENSITY = 500.0
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from scenegen.camera import intrinsics_from_fov, matrix4
-from scenegen.digest import sha256_file
 from scenegen.export.glb import write_glb
 from scenegen.export.parts import Part, PartScene
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
 from scenegen.geometry.render import render
-from scenegen.png import write_png
 from scenegen.records import (
     Artifact,
     Depth,
@@ -35,7 +33,9 @@ from scenegen.records import (
     Topology,
 )
 from scenegen.scene.scoring import score_objects
-from scenegen.store import Store
+from scenegen.store.digest import sha256_file
+from scenegen.store.png import write_png
+from scenegen.store.store import Store
 
 WIDTH, HEIGHT = 320, 240
 METRES = Metres(source="assumed", factor=2.0)

@@ -111,7 +111,7 @@ def strike(site: Deployment, victim: str) -> float | None:
         site.start_server()
         return when
     if victim == "device":
-        found = [pid for pid in busy if "stages.child" in processes.get(pid, "")]
+        found = [pid for pid in busy if "stages.workers.child" in processes.get(pid, "")]
     elif victim == "photo":
         found = [pid for pid in processes if "multiprocessing.spawn" in processes[pid] and busy]
     else:

@@ -32,7 +32,7 @@ def test_the_deployments_asked_for_are_there() -> None:
     # A batch names the deployment after its pool.
     for pool in ("cpu", "gpu"):
         assert FanOut(pool=pool).pool == pool
-        assert DEPLOYMENTS[pool]["entrypoint"] == "scenegen.deployed.photos_to_scenes"
+        assert DEPLOYMENTS[pool]["entrypoint"] == "scenegen.cli.deployed.photos_to_scenes"
         assert DEPLOYMENTS[pool]["work_pool"]["name"] == pool
 
 

@@ -94,11 +94,11 @@ def test_a_failed_object_and_a_failed_photo(server: None, bench: Any, photo: Pat
 def test_each_fault_costs_its_object(
     server: None, bench: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolate: bool
 ) -> None:
-    from scenegen import cli
+    from scenegen.cli import commands
 
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     one_object_each(monkeypatch, bench)
-    assert cli.main([str(photo), "-o", str(tmp_path / "out"), "--prefect", *["--isolate"] * isolate]) == 6
+    assert commands.main([str(photo), "-o", str(tmp_path / "out"), "--prefect", *["--isolate"] * isolate]) == 6
     check_failures(read_manifest(tmp_path / "out" / "photo"))
 
 
@@ -108,9 +108,9 @@ def test_a_task_that_cannot_be_submitted_leaves_its_room(monkeypatch: pytest.Mon
     from standins import STAGES
 
     from flows import scene
+    from scenegen.compute.runtime import Runtime
     from scenegen.config import ReadConfig
-    from scenegen.runtime import Runtime
-    from scenegen.store import Store
+    from scenegen.store.store import Store
 
     class Unreachable:
         def submit(self) -> None:
@@ -138,17 +138,17 @@ def test_regenerate_object(server: None, bench: Any, photo: Path, tmp_path: Path
 def test_command_line_as_a_flow(
     server: None, bench: Any, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from scenegen import cli
+    from scenegen.cli import commands
 
     before = task_runs()
     out = tmp_path / "out"
     words = [str(photo), str(tmp_path / "missing.jpg"), "-o", str(out), "--prefect", "--set", "generate.guidance=0.8"]
-    assert cli.main(words) == 6
+    assert commands.main(words) == 6
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"{out / 'photo'}/report.html: 3 objects, silhouette IoU 0.920, complete, ")
     assert (settled(before + Counter({"read": 12})) - before)["generate-2"] == 1
     assert read_manifest(out / "photo").config.generate.guidance == 0.8
-    assert cli.main(["regenerate", str(out / "photo"), "--object", "2", "--prefect"]) == 0
+    assert commands.main(["regenerate", str(out / "photo"), "--object", "2", "--prefect"]) == 0
     assert read_manifest(out / "photo").objects[1].seed == 1
 
 
@@ -199,9 +199,9 @@ def test_only_stages_with_weights_take_a_slot_and_only_on_a_card(
     from standins import STAGES
 
     from flows import gpu
+    from scenegen.compute.runtime import Runtime
     from scenegen.config import load_config
-    from scenegen.runtime import Runtime
-    from scenegen.store import Store
+    from scenegen.store.store import Store
     from stages.layers import local_submit
     from stages.stage import Layers
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flows import shown
 from flows.logs import About
 from flows.shown import MAX_TABLE, Bar, artifact_key, show_row, show_table
-from scenegen.progress import log_photo, logged_stage, say_place
+from scenegen.messages.progress import log_photo, logged_stage, say_place
 from stages.batch import Row
 
 

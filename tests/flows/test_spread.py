@@ -20,7 +20,7 @@ from flows.parameters import FanOut, Making, Work
 from flows.spread import spread
 from scenegen.config import load_config
 from scenegen.errors import UsageError
-from scenegen.sources import Item
+from scenegen.inputs.sources import Item
 from stages.batch import Job, Row
 
 JOB = Job(out="/scenes", config=load_config(), weights={})

@@ -7,8 +7,8 @@ import trimesh
 from scipy import ndimage
 
 from scenegen.camera import intrinsics_from_fov
-from scenegen.generator import ObjectView, Shape
 from scenegen.geometry.bake import bake, object_colours, rasterised
+from scenegen.geometry.generator import ObjectView, Shape
 from scenegen.geometry.render import render
 from scenegen.geometry.unwrap import face_atlas, unwrap
 from scenegen.records import CropCamera

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scenegen.camera import intrinsics_from_fov, project, rays
 from scenegen.config import InflateConfig
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.inflate import inflate, poisson_profile
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed, volume

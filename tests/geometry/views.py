@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from scenegen.camera import matrix3, rays
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 from scenegen.records import CropCamera, Intrinsics
 
 CENTRE, RADIUS, WALL = np.array([0.0, 0.0, 2.0]), 0.7, 3.0

@@ -54,12 +54,12 @@ def supply_torchvision() -> None:
 
 supply_torchvision()
 with install_import_hook("scenegen", "beartype.beartype"):
+    from scenegen.compute.runtime import Runtime
     from scenegen.config import SamConfig
     from scenegen.errors import ScenegenError
-    from scenegen.models import digest_of
     from scenegen.perception.prompts import configured_prompts
     from scenegen.perception.sam import build_network, segment_sam
-    from scenegen.runtime import Runtime
+    from scenegen.weights_registry import digest_of
 
 SIDE = 128
 

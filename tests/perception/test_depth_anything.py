@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from scenegen.camera import intrinsics_from_fov
+from scenegen.compute.networks import release
+from scenegen.compute.runtime import Runtime
 from scenegen.config import DepthAnythingConfig
 from scenegen.errors import InputError, WeightsError
-from scenegen.models import registered
-from scenegen.networks import release
 from scenegen.perception import depth_anything
 from scenegen.perception.depth_anything import depth_anything_weights, depth_from_disparity, estimate_depth_anything
-from scenegen.runtime import Runtime
+from scenegen.weights_registry import registered
 
 HEIGHT, WIDTH = 54, 80
 CAMERA = intrinsics_from_fov(WIDTH, HEIGHT, 55.0)

@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError, WeightsError
 from scenegen.ids import UNKNOWN, object_ids
@@ -31,7 +32,6 @@ from scenegen.perception.network import PerceptionNetwork
 from scenegen.perception.nouns import NOUNS
 from scenegen.perception.objects import FoundObject
 from scenegen.perception.relief import Relief
-from scenegen.runtime import Runtime
 from scenegen.weights.file import write_weights
 from tests.perception.said import TINY
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig
 from scenegen.perception import embedded, prompted
 from scenegen.perception.network import (
@@ -24,7 +25,6 @@ from scenegen.perception.network import (
 )
 from scenegen.perception.prompted import PromptedObject, answer, name_objects, segment_prompted
 from scenegen.perception.prompts import Prompt
-from scenegen.runtime import Runtime
 from tests.perception.said import Scripted, said
 
 SIZES = [(90, 130), (130, 90), (300, 800)]

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import SamConfig
 from scenegen.errors import WeightsError
-from scenegen.models import registered
 from scenegen.perception.sam import resolve_overlaps, sam_weights, segment_sam
-from scenegen.runtime import Runtime
+from scenegen.weights_registry import registered
 
 HEIGHT, WIDTH = 60, 80
 ROOT = Path(__file__).parents[2]

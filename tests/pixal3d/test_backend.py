@@ -14,16 +14,16 @@ import trimesh
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
-from scenegen import digest, networks
 from scenegen.camera import rays
+from scenegen.compute import networks
+from scenegen.compute.runtime import Runtime
+from scenegen.compute.torch_env import RELEASED_THREADS
 from scenegen.config import Pixal3DConfig, TextureConfig
-from scenegen.digest import sha256_file
 from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.solid import is_closed, volume
-from scenegen.models import MODELS
 from scenegen.pixal3d import backend
 from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for
 from scenegen.pixal3d.generation import Generated
@@ -32,9 +32,10 @@ from scenegen.pixal3d.projection import fov_from_focal
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.selfcheck import Quality
 from scenegen.records import CropCamera, Intrinsics
-from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
-from scenegen.torch_env import RELEASED_THREADS
+from scenegen.store import digest
+from scenegen.store.digest import sha256_file
+from scenegen.weights_registry import MODELS
 
 SIZE, FOCAL = 160, 1.1
 CROP = Intrinsics(width=SIZE, height=SIZE, fx=FOCAL * SIZE, fy=FOCAL * SIZE, cx=SIZE / 2, cy=SIZE / 2)

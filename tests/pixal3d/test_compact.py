@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import cell_centres, cube_edge, metric_crop_from_latent, placed
+from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.compact import (
     OUTSIDE,
     RELIEF_ERROR,

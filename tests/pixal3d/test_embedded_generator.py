@@ -12,9 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from scenegen.camera import rays
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.errors import WeightsError
-from scenegen.generator import MadeObject, ObjectView
+from scenegen.geometry.generator import MadeObject, ObjectView
 from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed
@@ -22,7 +23,6 @@ from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings
 from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, load_generator
-from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.weights.file import write_weights
 from tests.geometry.views import SIDE, sphere_view

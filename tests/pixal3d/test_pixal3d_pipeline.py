@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save_file
 
 from scenegen.camera import crop_from_latent as record_crop_from_latent
 from scenegen.camera import rays, transform
+from scenegen.compute.runtime import Runtime
 from scenegen.errors import InputError, ResourceError, UsageError, WeightsError
 from scenegen.geometry.render import RayCaster
-from scenegen.models import MODELS, ModelFile, download, fetch
 from scenegen.pixal3d.generation import Generated, Images, one_picture
 from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
@@ -41,9 +41,9 @@ from scenegen.pixal3d.selfcheck import SEED_STEP
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
 from scenegen.pixal3d.views import View, cameras_of_views, read_views
 from scenegen.records import CropCamera, Intrinsics
-from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.system.memory import resident_peak
+from scenegen.weights_registry import MODELS, ModelFile, download, fetch
 
 DINO_WEIGHTS, NAF_WEIGHTS = "dinov3/model.safetensors", "naf/model.safetensors"
 FOV = 0.7

@@ -10,15 +10,15 @@ import pytest
 from safetensors import safe_open
 
 from scenegen.camera import rays
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
-from scenegen.generator import ObjectView
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
-from scenegen.models import digest_of
 from scenegen.pixal3d.embedded import NAME, generate_embedded
-from scenegen.runtime import Runtime
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.weights import generator_weights
+from scenegen.weights_registry import digest_of
 from tests.geometry.views import CENTRE, RADIUS, SIDE, sphere_depth, sphere_view
 
 MEGABYTE = 1e6

@@ -16,7 +16,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scenegen import cli
+from scenegen.cli import commands
 from scenegen.config import (
     MAX_ID,
     MAX_SEED,
@@ -296,7 +296,7 @@ def test_hostile_files_are_refused_at_once(name: str, tmp_path: Path, capsys: py
     path = tmp_path / "hostile.yaml"
     path.write_text(HOSTILE[name])
     begun = time.process_time()
-    assert cli.main(["config", "show", "--config", str(path)]) == UsageError.exit_code
+    assert commands.main(["config", "show", "--config", str(path)]) == UsageError.exit_code
     assert time.process_time() - begun < 20  # minutes, where what it stands for is built or printed
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -307,7 +307,7 @@ def test_hostile_files_are_refused_at_once(name: str, tmp_path: Path, capsys: py
 def test_a_file_without_an_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("/dev/zero")
-    assert cli.main(["config", "show", "--config", "/dev/zero"]) == UsageError.exit_code
+    assert commands.main(["config", "show", "--config", "/dev/zero"]) == UsageError.exit_code
     assert capsys.readouterr().err.count("\n") == 1
 
 

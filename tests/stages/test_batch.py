@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
-from scenegen.digest import sha256_file
 from scenegen.errors import ResourceError
 from scenegen.export.manifest import Manifest, read_manifest
-from scenegen.folder import RemoteFolder
-from scenegen.progress import Event
-from scenegen.runtime import Runtime
-from scenegen.sources import Item, list_photos
+from scenegen.inputs.sources import Item, list_photos
+from scenegen.messages.progress import Event
+from scenegen.store.digest import sha256_file
+from scenegen.store.folder import RemoteFolder
 from stages import batch
 from stages.batch import Job, Row, failed_row, keep, pending, plan, run_item, run_items, standing, thumbnail
 from stages.layers import local_submit

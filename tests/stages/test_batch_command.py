@@ -18,7 +18,7 @@ import pytest
 
 from scenegen.errors import EXIT_INTERRUPTED, EXIT_PARTIAL
 from scenegen.export.manifest import Manifest
-from scenegen.folder import RemoteFolder
+from scenegen.store.folder import RemoteFolder
 
 PATIENCE_S = 240
 SMALL = ("--set", "generate.resolution=48", "--set", "generate.max_faces=500", "--set", "texture.size=64")

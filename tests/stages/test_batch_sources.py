@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from scenegen import cli
+from scenegen.cli import commands
 from scenegen.errors import UsageError
-from scenegen.sources import Item, list_photos
+from scenegen.inputs.sources import Item, list_photos
 from stages import batch
 from stages.batch import Job, Row, run_item
 
@@ -30,7 +30,7 @@ def _in_this_process(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(*words: str | Path) -> int:
-    return cli.main(["batch", *map(str, words)])
+    return commands.main(["batch", *map(str, words)])
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -39,7 +39,7 @@ def rows(out: Path) -> list[dict[str, str]]:
 
 
 def test_lines_of_a_list_that_are_no_photo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scenegen.store.MAX_INPUT_BYTES", 1000)
+    monkeypatch.setattr("scenegen.store.store.MAX_INPUT_BYTES", 1000)
     (tmp_path / "good.jpg").write_text("picture")
     (tmp_path / "large.jpg").write_text("x" * 1001)
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -106,7 +106,7 @@ def test_an_unreadable_folder_is_a_failed_row(tmp_path: Path, monkeypatch: pytes
     assert command(tmp_path / "photos" / "**" / "*.jpg", "-o", tmp_path / "out") == 6
     assert [row["state"] for row in rows(tmp_path / "out")] == ["complete", "failed"]
     assert command(tmp_path / "photos" / "locked", "-o", tmp_path / "other") == 3
-    assert cli.main([str(tmp_path / "photos" / "locked"), "-o", str(tmp_path / "third")]) == 3
+    assert commands.main([str(tmp_path / "photos" / "locked"), "-o", str(tmp_path / "third")]) == 3
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ import pytest
 
 import scenegen
 import stages
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, DepthSettings, load_config
-from scenegen.png import write_png
 from scenegen.records import Source
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import write_png
+from scenegen.store.store import Store
 from stages import code, graph
 from stages.code import Code, Sources, code_key, module_files
 from stages.graph import image_to_scene
@@ -87,11 +87,11 @@ ALMOST_ALL = {"segment", "depth", "layout", "generate", "compose", "report"}
 CHANGES = [
     ("scenegen/pixal3d/embedded.py", r"WIDENING = ", "WIDENING = 0.1 + ", {"generate"}),
     ("scenegen/scene/placement.py", r"RESTING_SHARE = ", "RESTING_SHARE = 0.01 + ", {"compose"}),
-    ("scenegen/decoder/photo.py", r"MIN_SIDE = ", "MIN_SIDE = 1 + ", {"read"}),
+    ("scenegen/untrusted/photo.py", r"MIN_SIDE = ", "MIN_SIDE = 1 + ", {"read"}),
     ("scenegen/export/viewer/report.css", r"\A", "/* x */", {"report"}),
-    ("scenegen/png.py", r"def read_png\(", "def read_png(one_more=1, *, ", ALMOST_ALL),
-    ("scenegen/store.py", r"ABANDONED_AFTER_S = ", "ABANDONED_AFTER_S = 1 + ", set()),
-    ("stages/worker.py", r"GRACE_S = ", "GRACE_S = 1 + ", set()),
+    ("scenegen/store/png.py", r"def read_png\(", "def read_png(one_more=1, *, ", ALMOST_ALL),
+    ("scenegen/store/store.py", r"ABANDONED_AFTER_S = ", "ABANDONED_AFTER_S = 1 + ", set()),
+    ("stages/workers/worker.py", r"GRACE_S = ", "GRACE_S = 1 + ", set()),
 ]
 
 
@@ -134,8 +134,8 @@ def test_words_count_nowhere(copies: dict[str, Path], before: dict[str, Code]) -
 
 
 INFRASTRUCTURE = {
-    "scenegen.digest", "scenegen.entry", "scenegen.folder", "scenegen.lease", "scenegen.progress", "scenegen.records",
-    "scenegen.runtime", "scenegen.store", "stages.stage", "scenegen.errors",
+    "scenegen.store.digest", "scenegen.store.entry", "scenegen.store.folder", "scenegen.store.lease", "scenegen.store.store",
+    "scenegen.messages.progress", "scenegen.compute.runtime", "scenegen.records", "scenegen.errors", "stages.stage",
 }  # fmt: skip
 """What hands a stage its inputs and takes its outputs, for which nothing in the stage's own code is looked up by name."""
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.digest import sha256_file
-from scenegen.inputs import Inputs
-from scenegen.runtime import Runtime
+from scenegen.inputs.photos import Inputs
+from scenegen.store.digest import sha256_file
 from stages.layers import local_submit
 from stages.run import open_store, photo_to_scene
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scenegen.camera import fov_x_deg
+from scenegen.compute.runtime import Runtime
 from scenegen.config import (
     CameraConfig,
     DepthAnythingConfig,
@@ -19,11 +20,10 @@ from scenegen.config import (
 )
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
-from scenegen.png import write_png
 from scenegen.records import Artifact, Depth, GivenCamera, Instance, Instances, Intrinsics, Metres, Photo
-from scenegen.runtime import Runtime
 from scenegen.scene.metres import ASSUMED_SPREAD
-from scenegen.store import Store
+from scenegen.store.png import write_png
+from scenegen.store.store import Store
 from scenegen.weights import perception_weights
 from stages.depth import DEPTH
 from stages.stage import execute

@@ -11,13 +11,13 @@ import pytest
 import trimesh
 
 import stages.export
+from scenegen.compute.runtime import Runtime
 from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.glb import read_glb
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
 from scenegen.records import Artifact, Export, Intrinsics, Metres, Photo, PlacedObject, Scene, Scores, Surface, Topology
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.store import Store
 from stages.export import EXPORT
 from stages.stage import execute
 

@@ -11,13 +11,13 @@ import pytest
 from injected import NAMES, OF_ALL, OF_ONE, WHERE, check_failures, inject, one_object_each
 from standins import OBJECTS, STAGES
 
-from scenegen import cli
+from scenegen.cli import commands
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.errors import CrashError, LimitError, ObjectError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
 from scenegen.faults import about_object, described, ends_photo, is_device_failure, shared_limit
-from scenegen.runtime import Runtime
-from scenegen.sources import Item, list_photos
+from scenegen.inputs.sources import Item, list_photos
 from stages import graph
 from stages.batch import Job, Row, plan, run_item, run_items
 
@@ -39,7 +39,7 @@ def test_each_fault_costs_its_object(
 ) -> None:
     one_object_each(monkeypatch, bench)
     words = [str(photo), "-o", str(tmp_path / "out"), "--jobs", "1", *["--isolate"] * isolate]
-    assert cli.main(words) == 6
+    assert commands.main(words) == 6
     check_failures(read_manifest(tmp_path / "out" / "photo"))
     told = [record for record in caplog.records if record.name == "stages.graph" and "is left out" in record.message]
     assert len(told) == 2 * len(NAMES)
@@ -49,7 +49,7 @@ def test_each_fault_costs_its_object(
         assert known or "in raise_injected" in trace
     # Nothing of it stays: without the faults the same command makes the whole scene.
     monkeypatch.delenv(WHERE)
-    assert cli.main(words) == 0
+    assert commands.main(words) == 0
     assert len(read_manifest(tmp_path / "out" / "photo").objects) == bench.objects
 
 
@@ -82,7 +82,7 @@ def test_what_all_objects_share_ends_the_photo(
 ) -> None:
     inject(monkeypatch, {place: name})
     code = {"disk": 5, "resource": 5, "network": 5, "weights": 4, "usage": 2}.get(name, 1)
-    assert cli.main([str(photo), "-o", str(tmp_path / "out")]) == code
+    assert commands.main([str(photo), "-o", str(tmp_path / "out")]) == code
     assert not (tmp_path / "out" / "photo").exists()
 
 
@@ -90,7 +90,7 @@ def test_what_all_objects_share_ends_the_photo(
 def test_who_ends_the_process_is_no_fault(bench: Any, photo: Path, tmp_path: Path, error: BaseException) -> None:
     bench.errors["generate 2"] = error
     try:
-        code = cli.main([str(photo), "-o", str(tmp_path / "out"), "--jobs", "1"])
+        code = commands.main([str(photo), "-o", str(tmp_path / "out"), "--jobs", "1"])
     except SystemExit as ended:
         code = ended.code
     assert code == (130 if isinstance(error, KeyboardInterrupt) else 9)
@@ -104,12 +104,12 @@ def test_a_machine_too_small_for_every_object_ends_the_photo(
     bench: Any, photo: Path, tmp_path: Path, error: Exception
 ) -> None:
     bench.errors = {"generate 1": error, "generate 2": error}
-    assert cli.main([str(photo), "-o", str(tmp_path / "out")]) == 6
+    assert commands.main([str(photo), "-o", str(tmp_path / "out")]) == 6
     bench.errors["generate 3"] = error
-    assert cli.main([str(photo), "-o", str(tmp_path / "other")]) == 5
+    assert commands.main([str(photo), "-o", str(tmp_path / "other")]) == 5
     assert not (tmp_path / "other" / "photo").exists()
     bench.errors["generate 1"] = ValueError("no surface")
-    assert cli.main([str(photo), "-o", str(tmp_path / "third")]) == 6
+    assert commands.main([str(photo), "-o", str(tmp_path / "third")]) == 6
 
 
 def test_whose_fault_it_is() -> None:

@@ -15,17 +15,17 @@ from pixal3d.solids import generated_ball, gradient
 from pxr import Usd, UsdShade
 
 from scenegen.camera import camera_from_crop, crop_camera, intrinsics_from_fov, latent_distance, rays, transform
-from scenegen.cli import main
+from scenegen.cli.commands import main
 from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, StageEntry, read_manifest
 from scenegen.geometry.mesh import load_mesh
-from scenegen.models.registry import MODELS
 from scenegen.pixal3d import backend
 from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.projection import Cameras, distance_from_fov
-from scenegen.png import write_png
+from scenegen.store.png import write_png
+from scenegen.weights_registry.models import MODELS
 
 FOV = 50.0
 SIZE = (640, 480)
@@ -191,7 +191,7 @@ def test_a_second_run_computes_nothing_and_other_weights_all(
 def test_missing_weights_end_the_photo_with_the_one_command_that_brings_them(
     photo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("scenegen.runtime.user_cache_path", lambda _: tmp_path / "cache")
+    monkeypatch.setattr("scenegen.compute.runtime.user_cache_path", lambda _: tmp_path / "cache")
     assert scene_of(photo) == WeightsError.exit_code
     assert "models fetch pixal3d dinov3-vitl16 naf" in capsys.readouterr().err
     assert not (photo.parent / "out" / "ball").exists()

@@ -18,15 +18,16 @@ import pytest
 from rooms import DESK, room
 
 import scenegen
-from scenegen import cli, progress
-from scenegen.cli_options import ConfigOptions, InputOptions, PromptOptions, SceneRunOptions
+from scenegen.cli import commands
+from scenegen.cli.options import ConfigOptions, InputOptions, PromptOptions, SceneRunOptions
 from scenegen.config import MAX_SEED
-from scenegen.digest import sha256_file
 from scenegen.errors import InputError, ScenegenError, UsageError
 from scenegen.export.manifest import read_manifest
-from scenegen.png import write_png
-from scenegen.progress import Event, log_event, showing
-from scenegen.store import STORE
+from scenegen.messages import progress
+from scenegen.messages.progress import Event, log_event, showing
+from scenegen.store.digest import sha256_file
+from scenegen.store.png import write_png
+from scenegen.store.store import STORE
 from stages.library import PhotoScene, load, make
 
 TIMED = {"manifest.json", "report.html"}
@@ -95,7 +96,7 @@ def test_saved_it_is_what_the_command_line_writes(
     folder, scene = desk
     words = [str(folder / "desk.png"), "--masks", str(folder / "masks.png"), "--depth", str(folder / "depth.npy")]
     words += ["--fov", str(FOV), "--preset", "training-free", *(word for text in SMALL for word in ("--set", text))]
-    assert cli.main([*words, "-o", str(tmp_path / "cli")]) == 0
+    assert commands.main([*words, "-o", str(tmp_path / "cli")]) == 0
     saved = scene.save(tmp_path / "out")
     assert saved == tmp_path / "out" / "desk"
     assert "scene.glb" in digests(saved)
@@ -103,7 +104,7 @@ def test_saved_it_is_what_the_command_line_writes(
     # The command line goes on from there: nothing is computed.
     capsys.readouterr()
     before = {path: path.stat().st_ino for path in saved.rglob("*")}
-    assert cli.main([*words, "-o", str(tmp_path / "out")]) == 0
+    assert commands.main([*words, "-o", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
     assert said.count(": already in the store") == 10
     assert {path: path.stat().st_ino for path in saved.rglob("*")} == before
@@ -176,7 +177,7 @@ def test_saving_keeps_what_the_scene_was_made_from(bench: Any, photo: Path, tmp_
     photo.unlink()
     assert read_manifest(saved).config.seed == 4
     bench.executed.clear()
-    assert cli.main(["regenerate", str(saved), "--object", "3"]) == 0
+    assert commands.main(["regenerate", str(saved), "--object", "3"]) == 0
     assert bench.executed["generate 3"] == 1
     assert bench.executed["generate 1"] == bench.executed["segment"] == 0
     # Onto itself: nothing to do.
@@ -204,7 +205,7 @@ def test_a_manifest_that_leaves_the_folder_is_refused(bench: Any, photo: Path, t
 
 
 def test_options_are_those_of_the_command_line() -> None:
-    given = inspect.signature(cli.scene).parameters
+    given = inspect.signature(commands.scene).parameters
     groups = (ConfigOptions, InputOptions, PromptOptions, SceneRunOptions)
     names = {name.removesuffix("_") for group in groups for name in inspect.signature(group).parameters}
     names |= {name for name in given if name not in ("images", "out") and not name.endswith("_options")}

@@ -16,8 +16,8 @@ MAKE = """
 import gc, os, sys
 from pathlib import Path
 import numpy as np
-from scenegen.cli import main
-from scenegen.png import write_png
+from scenegen.cli.commands import main
+from scenegen.store.png import write_png
 
 rows, columns = np.mgrid[:72, :96]
 for number in range(int(sys.argv[1])):

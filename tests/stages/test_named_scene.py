@@ -10,11 +10,11 @@ import pytest
 from pxr import Usd, UsdSemantics
 from rooms import Room, room
 
-from scenegen.cli import main
+from scenegen.cli.commands import main
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
-from scenegen.png import read_png, write_png
 from scenegen.scene.graph import from_json
+from scenegen.store.png import read_png, write_png
 
 pytestmark = pytest.mark.slow
 SIZES = {"chair": 0.87, "stool": 0.6}

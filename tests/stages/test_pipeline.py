@@ -19,16 +19,16 @@ from export.khronos import khronos_report
 from rooms import DESK, Room, room
 
 from scenegen.camera import transform
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
 from scenegen.errors import InputError
 from scenegen.export import glb, usd
 from scenegen.export.manifest import read_manifest
 from scenegen.geometry.mesh import load_mesh
-from scenegen.inputs import Inputs
-from scenegen.png import write_png
-from scenegen.runtime import Runtime
+from scenegen.inputs.photos import Inputs
 from scenegen.scene import scoring
 from scenegen.scene.graph import from_json
+from scenegen.store.png import write_png
 from stages import compose, generate, graph
 from stages import stage as stage_module
 from stages.layers import Submit, local_submit

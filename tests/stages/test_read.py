@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import ReadConfig
-from scenegen.digest import sha256_file
 from scenegen.errors import InputError
 from scenegen.records import Photo, Source
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.digest import sha256_file
+from scenegen.store.store import Store
 from stages.read import READ
 from stages.stage import execute
 

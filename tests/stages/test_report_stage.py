@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from export.toy_scene import LOST, ToyScene, artifact, toy_scene
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import ReportConfig
 from scenegen.errors import ExportError
-from scenegen.png import read_png
 from scenegen.records import Export, Report
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png
+from scenegen.store.store import Store
 from stages.report import REPORT, disagreements
 from stages.stage import execute
 

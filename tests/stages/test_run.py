@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from scenegen import cli
+from scenegen.cli import commands
+from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_SEED, Config, load_config
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
-from scenegen.inputs import Inputs
-from scenegen.progress import Event, tell_progress
-from scenegen.runtime import Runtime
+from scenegen.inputs.photos import Inputs
+from scenegen.messages.progress import Event, tell_progress
 from stages.layers import Watching, local_submit
 from stages.run import Result, open_store, photo_to_scene, regenerate
 from stages.stage import Layers
@@ -246,7 +246,7 @@ def test_a_damaged_manifest_is_bad_input_in_one_line(
     path = tmp_path / "photo" / "manifest.json"
     path.write_text(DAMAGE[name](json.loads(path.read_text())))
     before = contents(tmp_path / "photo")
-    assert cli.main(["regenerate", str(tmp_path / "photo"), "--object", "2"]) == InputError.exit_code
+    assert commands.main(["regenerate", str(tmp_path / "photo"), "--object", "2"]) == InputError.exit_code
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert len(told) < 1500

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, SamConfig, SegmentConfig
 from scenegen.errors import UsageError
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.perception import Names, Segmentation, embedded
 from scenegen.perception.prompts import Prompt
-from scenegen.png import read_png, write_png
 from scenegen.records import Artifact, Instances, Photo
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.png import read_png, write_png
+from scenegen.store.store import Store
 from scenegen.weights import perception_weights
 from stages.segment import SEGMENT
 from stages.stage import execute

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Settings
 from scenegen.errors import TransientError
-from scenegen.folder import RemoteFolder
-from scenegen.lease import LeaseTimes
 from scenegen.records import Artifact, Record
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.folder import RemoteFolder
+from scenegen.store.lease import LeaseTimes
+from scenegen.store.store import Store
 from stages.stage import Outcome, Stage, Work, execute
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from pydantic import create_model
 from standins import with_weights
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, ObjectSettings, Settings, load_config
-from scenegen.lease import LeaseTimes
-from scenegen.progress import log_photo, logging_to_stderr
+from scenegen.messages.progress import log_photo, logging_to_stderr
 from scenegen.records import Record, Report, Source, digest_json
-from scenegen.runtime import Runtime
-from scenegen.store import Store
+from scenegen.store.lease import LeaseTimes
+from scenegen.store.store import Store
 from stages import stage as stage_module
 from stages.graph import image_to_scene
 from stages.layers import local_submit

@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenegen.folder import LocalFolder
+from scenegen.store.folder import LocalFolder
 from stages.batch import Row
 from stages.table import COLUMNS, csv_table, html_table, json_table, summary, write_table
 

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from standins import STAGES
 
-from scenegen import cli
+from scenegen.cli import commands
 from scenegen.export.manifest import read_manifest
+from scenegen.messages.remarks import NOTE, is_note, level, note, of_object
 from scenegen.records import Failure
-from scenegen.remarks import NOTE, is_note, level, note, of_object
 from stages import graph
 
 
 def command(*words: str | Path) -> int:
-    return cli.main([str(word) for word in words])
+    return commands.main([str(word) for word in words])
 
 
 @pytest.fixture

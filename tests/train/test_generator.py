@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from scenegen.errors import InputError
-from scenegen.generator import ObjectView
 from scenegen.geometry.field import cube_edge
+from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.compact import RELIEF_ERROR, evidence
 from scenegen.pixal3d.visibility import PRIOR
 from scenegen.train import generator as training

@@ -1,0 +1,685 @@
+"""The command line. What takes time to import is imported where it is used, so that `--help` comes at once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import math
+import multiprocessing
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from scenegen import __version__
+from scenegen.cli.options import (
+    ConfigOptions,
+    InputOptions,
+    LogOptions,
+    PromptOptions,
+    RunOptions,
+    SceneRunOptions,
+    check_object,
+    refuse_with_ray,
+    scene_config,
+)
+from scenegen.cli.siblings import check_sibling
+from scenegen.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    EXIT_PARTIAL,
+    InputError,
+    ResourceError,
+    ScenegenError,
+    UsageError,
+    WeightsError,
+)
+from scenegen.messages.progress import log_photo, logging_to_stderr, watching
+from scenegen.messages.redaction import redacted
+from scenegen.messages.spelling import did_you_mean
+from scenegen.system.processes import kill_descendants
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from scenegen.config import Config
+    from scenegen.inputs.photos import Inputs
+    from stages.run import Result
+
+logger = logging.getLogger(__name__)
+
+app = App(
+    name="scenegen",
+    usage="Usage: scenegen IMAGE... [OPTIONS]\n       scenegen COMMAND [OPTIONS]\n",
+    help="One photo in, an editable 3D scene out: one textured mesh per object, as GLB and USD.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+config_app = App(name="config", help="Show the configuration.")
+models_app = App(name="models", help="The weights that presets need.")
+evaluate_app = App(name="evaluate")
+app.register_install_completion_command(
+    help="Set up completion of commands and options for this shell (bash, zsh or fish)."
+)
+app.command(config_app)
+app.command(evaluate_app)
+app.command(models_app)
+app.command("scenegen.cli.store_command:app", name="store")
+
+
+WIDE = 240
+"""Columns of a table that goes to a file or another program."""
+INTERRUPTED = "interrupted; finished work is kept: run the same command again to continue"
+
+
+@app.default
+def scene(
+    images: list[str],
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    config_options: ConfigOptions = ConfigOptions(),
+    input_options: InputOptions = InputOptions(),
+    prompt_options: PromptOptions = PromptOptions(),
+    fov: float | None = None,
+    seed: int | None = None,
+    run_options: SceneRunOptions = SceneRunOptions(),
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Make a scene of each photo.
+
+    Args:
+        images: Photos, folders of photos, or glob patterns.
+        out: Folder that gets one folder per photo.
+        fov: Horizontal field of view of the camera in degrees.
+        seed: Seed of everything random.
+    """
+    from scenegen.inputs.listing import find_photos, log_skipped
+    from scenegen.inputs.photos import folder_names, is_single
+    from scenegen.store.destination import check_path
+
+    log_options.apply()
+    run_options.check()
+    check_path(out)
+    _refuse_command(images)
+    found, single = find_photos(images), is_single(images)
+    config = scene_config(config_options, input_options, prompt_options, single=single, fov=fov, seed=seed)
+    log_skipped(found.skipped)
+    codes = [InputError.exit_code for item in found.skipped if item.failed]
+    todo: list[Inputs] = []
+    for photo, name in zip(found.photos, folder_names(found.photos, out), strict=True):
+        log_photo(name if log_options.log_json else "")
+        given = _given(photo, name, input_options, single)
+        if given is None:
+            codes.append(InputError.exit_code)
+        else:
+            todo.append(given)
+    log_photo("")
+    if todo:
+        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(found.photos) > 1)
+    return overall(codes)
+
+
+def _refuse_command(words: list[str]) -> None:
+    """Refuses a mistyped command, which would otherwise be taken for a missing photo."""
+    word = words[0]
+    commands = [name for name in app if not name.startswith("-")]
+    if re.fullmatch(r"[a-z-]+", word) and not Path(word).exists() and (hint := did_you_mean(word, commands)):
+        raise UsageError(f"{word} is neither a command nor a photo that exists.{hint}")
+
+
+def _given(photo: Path, name: str, options: InputOptions, single: bool) -> Inputs | None:
+    """The files of one scene; None if one is missing, which is logged."""
+    from scenegen.inputs.photos import companions
+
+    try:
+        return companions(photo, name, options, single)
+    except InputError as error:
+        logger.error("%s", error, exc_info=logger.isEnabledFor(logging.DEBUG))
+        return None
+
+
+def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
+    """The exit code of each photo; log lines name the photo if `named` says so."""
+    from scenegen.inputs.photos import needs_segmenter
+    from scenegen.store.destination import check_folder
+    from scenegen.weights_registry.needed import require_models
+
+    start = time.monotonic()
+    runtime = run_options.runtime()
+    segments = any(needs_segmenter(inputs, config) for inputs in todo)
+    measures = any(inputs.depth is None for inputs in todo)
+    require_models(config, runtime, segments, measures, generates=run_options.ray is None)
+    check_folder(out)
+    codes = []
+    with _photo_runner(out, config, run_options) as run:
+        for place, inputs in enumerate(todo, start=1):
+            log_photo(inputs.name if named else "")
+            count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
+            try:
+                result = run(inputs, f"{inputs.photo}{count}")
+            except Exception as error:  # noqa: BLE001 (one bad photo must not stop the others; it is logged)
+                codes.append(_log_failure(error, f"{inputs.photo}: "))
+            else:
+                codes.append(_say_result(result, time.monotonic() - start))
+            start = time.monotonic()
+    log_photo("")
+    return codes
+
+
+@app.command
+def regenerate(
+    folder: Path,
+    /,
+    *,
+    object_id: Annotated[int, Parameter(name="--object")],
+    seed: int | None = None,
+    run_options: RunOptions = RunOptions(),
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Make one object of a scene again; everything else stays as it is.
+
+    Args:
+        folder: Folder of the scene.
+        object_id: Id of the object.
+        seed: Its new seed; by default the next after its last one.
+    """
+    log_options.apply()
+    check_object(object_id, seed)
+    run_options.check()
+    start = time.monotonic()
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder of a scene, such as out/photo.")
+    runtime = run_options.runtime()
+    if run_options.as_flow():
+        _need_prefect()
+        from flows.parameters import Making, Pace
+        from flows.scene import regenerate_object
+        from stages.run import Result
+
+        making, pace = Making(**run_options.as_parameters()), Pace(objects_at_once=1)
+        values = regenerate_object(str(folder), object_id, seed, making, pace)
+        return _say_result(Result.model_validate(values), time.monotonic() - start)
+    from scenegen.export.manifest import read_manifest
+    from scenegen.weights_registry.needed import require_models
+
+    config = read_manifest(folder).config
+    require_models(config, runtime, segments=False, measures=False)
+    from stages.run import open_store
+    from stages.run import regenerate as run
+    from stages.workplace import workplace
+
+    store = open_store(folder.parent)
+    title = f"{folder.name}, object {object_id}"
+    with (
+        workplace(store, config, runtime, 1, isolate=run_options.isolate) as place,
+        watching(title) as watch,
+        place.submit(watch) as submit,
+    ):
+        result = run(folder, object_id, seed, store, runtime, submit)
+    return _say_result(result, time.monotonic() - start)
+
+
+@app.command
+def batch(
+    source: str,
+    /,
+    *,
+    out: Annotated[str, Parameter(alias="-o")] = "out",
+    workers: int | None = None,
+    timeout: float = 3600.0,
+    failed: bool = False,
+    missing: bool = False,
+    cache: Path | None = None,
+    config_options: ConfigOptions = ConfigOptions(),
+    seed: int | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    isolate: bool = False,
+    ray: str | None = None,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Make a scene of each of many photos; finished scenes are kept. Writes batch.csv, batch.html and batch.json at the end.
+
+    Args:
+        source: Folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
+        out: Folder or URL that gets one folder per photo, and the tables.
+        workers: Photos at once, each in its own process; by default one per graphics card in use, else 1.
+        timeout: Seconds a photo may take before it is stopped.
+        failed: Run only photos that failed or lack an object.
+        missing: Run only photos that have not been tried yet.
+        cache: Folder to make scenes in if OUT is a URL; by default in the user's cache folder.
+        seed: Seed of everything random.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        offline: Never use the network.
+        isolate: Make each object in its own process on the CPU too.
+        ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must be able to reach OUT.
+    """
+    from scenegen.compute.runtime import MAX_AT_ONCE
+    from scenegen.inputs.listing import log_skipped
+    from scenegen.inputs.sources import list_photos
+    from scenegen.messages.progress import Pace
+    from scenegen.store.destination import check_folder
+    from scenegen.store.folder import is_url, local_path, refuse_network
+    from scenegen.store.store import disk_errors
+    from scenegen.weights_registry.needed import require_models
+
+    log_options.apply()
+    if workers is not None and not 1 <= workers <= MAX_AT_ONCE:
+        raise UsageError(f"`workers` is {workers}; it must be at least 1 and at most {MAX_AT_ONCE}.")
+    if not 0 < timeout < math.inf:
+        raise UsageError(f"`timeout` is {timeout}; it must be positive and finite.")
+    run_options = RunOptions(device=device, offline=offline)
+    run_options.check()
+    refuse_with_ray(ray, isolate)
+    for argument, place in (("SOURCE", source), ("out", out)):
+        if offline and is_url(place):
+            refuse_network(place, argument)
+    if cache is not None and not is_url(out):
+        raise UsageError(f"`cache` needs an `out` that is a URL; {out} is a folder. Drop --cache.")
+    config = config_options.load({} if seed is None else {"seed": seed})
+    listing = list_photos(source)
+    runtime = run_options.runtime()
+    require_models(config, runtime, segments=True, measures=True, generates=ray is None)
+    if cache is not None or not is_url(out):
+        check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
+    log_skipped(listing.skipped)
+    items = listing.items
+
+    from scenegen.compute.devices import process_devices
+    from stages.batch import open_outlet, pending, plan, run_items, skipped_rows, standing
+    from stages.table import summary, write_table
+
+    job = plan(out, config, runtime, cache)
+    devices = () if ray else process_devices(runtime, job.weights, isolate, at_once=1)
+    job = job.model_copy(update={"devices": devices, "cluster": ray})
+    aside = skipped_rows(listing.skipped, job)
+    rows = {row.name: row for row in standing(items, job)}
+    todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
+    logger.info("%d of %d photos left to do", len(todo), len(items))
+    pace = Pace(len(todo))
+    try:
+        with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
+            for row in ended:
+                rows[row.name] = row
+                _say(f"{row.output or row.image}: {row.state}")
+                logger.info("%s", pace.step(row.state))
+    finally:
+        # An interrupted batch gets its tables too: they show what is done and what is left.
+        outlet = open_outlet(job)
+        with disk_errors(outlet.local):
+            write_table((*rows.values(), *aside), outlet.folder)
+    _say(summary((*rows.values(), *aside)))
+    return overall([row.exit_code for row in (*rows.values(), *aside) if row.state != "skipped"])
+
+
+@evaluate_app.default
+def evaluate(
+    *,
+    scenes: Path,
+    json_: Annotated[Path, Parameter(name="--json")],
+    true_masks: bool = False,
+    true_depth: bool = False,
+    samples: int = 20_000,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
+    config_options: ConfigOptions = ConfigOptions(),
+    seed: int | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    jobs: int | None = None,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Make scenes of pictures with ground truth, and measure them against it. `evaluate compare` compares two results.
+
+    Args:
+        scenes: Folder of rendered scenes or real photos with their ground truth (docs/evaluation.md has the layouts).
+        json_: File to write: every number, with its conventions.
+        true_masks: Use the true masks as input.
+        true_depth: Use the true depth and field of view as input.
+        samples: Number of points at which an object's surface is measured.
+        out: Folder that gets one folder per scene; a second run computes nothing again.
+        seed: Seed of everything random, measurement included.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        offline: Never use the network.
+        jobs: Objects at once; by default one per core, at most 4.
+    """
+    from pydantic import ValidationError
+
+    from scenegen.evaluate.ground_truth import find_folders
+    from scenegen.evaluate.record import MAX_SAMPLES, EvaluateSettings
+    from scenegen.evaluate.summary import scene_table, summary_table
+    from scenegen.store.destination import check_file, check_folder
+    from scenegen.store.store import disk_errors
+    from scenegen.weights_registry.needed import require_models
+    from stages.evaluate import GivenTruth, evaluate_scenes
+    from stages.run import open_store
+    from stages.workplace import workplace
+
+    log_options.apply()
+    run_options = SceneRunOptions(device=device, offline=offline, jobs=jobs)
+    run_options.check()
+    config = config_options.load({} if seed is None else {"seed": seed})
+    try:
+        settings = EvaluateSettings(samples=samples, seed=config.seed)
+    except ValidationError as error:
+        raise UsageError(f"`samples` is {samples}; it must be at least 10 and at most {MAX_SAMPLES}.") from error
+    folders = find_folders(scenes)
+    if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
+        raise UsageError(f"`out` is {out}, which holds the ground truth; choose another folder with -o.")
+    runtime = run_options.runtime()
+    require_models(config, runtime, segments=not true_masks, measures=not true_depth)
+    check_folder(out)
+    check_file(json_, "json")
+    store = open_store(out)
+    with (
+        workplace(store, config, runtime, run_options.workers()) as place,
+        watching(str(scenes)) as watch,
+        place.submit(watch) as submit,
+    ):
+        found = evaluate_scenes(folders, config, settings, GivenTruth(true_masks, true_depth), store, runtime, submit)
+    with disk_errors(json_.parent):
+        json_.parent.mkdir(parents=True, exist_ok=True)
+        json_.write_text(found.text(), encoding="utf-8")
+    _show(scene_table(found))
+    _show(summary_table(found))
+    failed = [entry.error for entry in found.scenes if entry.error]
+    if failed and len(failed) == len(found.scenes):
+        raise InputError(f"none of the {len(failed)} scenes could be measured; the first one: {failed[0]}")
+    return EXIT_PARTIAL if failed or any(entry.failures for entry in found.scenes) else EXIT_DONE
+
+
+@evaluate_app.command
+def compare(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    json_: Annotated[Path | None, Parameter(name="--json")] = None,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Compare two results object by object: second minus first, with 95 % intervals over scenes.
+
+    Args:
+        first: File that `scenegen evaluate --json` wrote.
+        second: Another, of the same scenes.
+        json_: File to write: every metric.
+    """
+    from scenegen.evaluate.compare import compare as paired
+    from scenegen.evaluate.compare import comparison_table, read_measured
+    from scenegen.store.destination import check_file
+    from scenegen.store.store import disk_errors
+
+    log_options.apply()
+    if json_ is not None:
+        check_file(json_, "json")
+    found = paired(read_measured(first), read_measured(second))
+    for note in found.notes:
+        logger.warning("the two results differ in: %s", note)
+    if found.left_out:
+        logger.warning("left out, because only one result has them: %s", ", ".join(found.left_out))
+    if json_ is not None:
+        with disk_errors(json_.parent):
+            json_.parent.mkdir(parents=True, exist_ok=True)
+            json_.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _show(comparison_table(found))
+    return EXIT_DONE
+
+
+@app.command
+def doctor(
+    *,
+    out: Annotated[str, Parameter(alias="-o")] = "out",
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Check this machine and print what to fix.
+
+    Args:
+        out: Folder or URL that scenes would be written to.
+        json_: Print JSON.
+    """
+    from scenegen.cli.doctor import examine, table
+    from scenegen.compute.runtime import Runtime
+
+    log_options.apply()
+    checks = examine(out, Runtime())
+    if json_:
+        _say(json.dumps([dataclasses.asdict(check) for check in checks], indent=1))
+    else:
+        _show(table(checks))
+    return int(any(check.state == "fail" for check in checks))
+
+
+@app.command
+def prefect_setup(*, gpus: int = 1, silence: float = 90.0, log_options: LogOptions = LogOptions()) -> int:
+    """Make what the deployments need on the Prefect server: pools, the limit of the cards, the automations.
+
+    Args:
+        gpus: Graphics cards of all machines together.
+        silence: Seconds without a heartbeat after which a run counts as crashed.
+    """
+    log_options.apply()
+    _need_prefect()
+    from flows.setup import set_up
+    from scenegen.cli.doctor import GPU_LIMIT, POOLS
+
+    set_up(gpus, silence)
+    _say(f"pools: {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; a run silent for {silence:g} s counts as crashed")
+    return EXIT_DONE
+
+
+@config_app.command
+def show(*, config_options: ConfigOptions = ConfigOptions()) -> int:
+    """Print the resolved configuration as YAML."""
+    import yaml
+
+    _say(yaml.safe_dump(config_options.load().model_dump(mode="json"), sort_keys=False).rstrip())
+    return EXIT_DONE
+
+
+@config_app.command
+def presets() -> int:
+    """Print the names of the presets."""
+    from scenegen.config import preset_names
+
+    _say("\n".join(preset_names()))
+    return EXIT_DONE
+
+
+@config_app.command
+def backends() -> int:
+    """Print every back-end: what it is, its `method`, what it gives, the licence of its weights, and the package it is from."""
+    from rich.table import Column, Table
+
+    from scenegen.registry import OWN, PORTS
+
+    table = Table(Column("back-end", no_wrap=True), "method", "gives", "licence", "from", box=None)
+    for port in PORTS:
+        for backend in port.usable():
+            gives = ", ".join(backend.gives)
+            table.add_row(port.noun, backend.name, gives, backend.licence, backend.provider or OWN)
+    _show(table)
+    return EXIT_DONE
+
+
+@models_app.command(name="list")
+def list_() -> int:
+    """Print every registered model, its licence, and whether this machine has it."""
+    from rich.table import Column, Table
+
+    from scenegen.compute.runtime import Runtime
+    from scenegen.weights_registry import list_models
+
+    table = Table(Column("model", no_wrap=True), "for", "licence", "state", box=None)
+    rows = list_models(Runtime())
+    for row in rows:
+        table.add_row(row.model.name, row.model.kind, row.model.licence, " ".join([row.state, row.detail]).strip())
+    _show(table)
+    _say("\n\n".join(dict.fromkeys(row.model.note for row in rows if row.model.note)))
+    return EXIT_DONE
+
+
+@models_app.command
+def fetch(
+    names: list[str],
+    /,
+    *,
+    source: Path | None = None,
+    offline: bool = False,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Fetch models to this machine and check them.
+
+    Args:
+        names: Names from `scenegen models list`.
+        source: Folder to copy the files from, instead of the network.
+        offline: Never use the network.
+    """
+    from scenegen.compute.runtime import Runtime
+    from scenegen.messages.progress import transfers
+    from scenegen.weights_registry import fetch as bring
+    from scenegen.weights_registry import registered
+
+    log_options.apply()
+    for name in names:
+        registered(name)
+    with transfers() as progress:
+        for name in names:
+            _say(f"{name}: {bring(name, Runtime(offline=offline), progress, source)}")
+    return EXIT_DONE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv`, by default that of the process. Returns the exit code and never raises."""
+    with logging_to_stderr():
+        try:
+            check_sibling("stages")
+            _refuse_empty(sys.argv[1:] if argv is None else argv)
+            return int(app(argv, exit_on_error=False, print_error=False, result_action="return_value") or EXIT_DONE)
+        except CycloptsError as error:
+            logger.error("%s See scenegen --help.", " ".join(str(error).split()))
+            return UsageError.exit_code
+        except KeyboardInterrupt:
+            kill_children()
+            logger.error(INTERRUPTED)
+            return EXIT_INTERRUPTED
+        except Exception as error:  # noqa: BLE001 (the outermost boundary; it is logged)
+            return _log_failure(error)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """No option takes an empty text: it comes from a script's variable that was never set."""
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            raise UsageError(f"{word or 'an argument'} is empty; give it a value or leave it out.")
+
+
+def overall(codes: Sequence[int]) -> int:
+    """The exit code over several photos: partial if some are worse than others."""
+    failed = [code for code in codes if code not in (EXIT_DONE, EXIT_PARTIAL)]
+    if len(failed) == len(codes):
+        return failed[0]
+    return EXIT_DONE if set(codes) == {EXIT_DONE} else EXIT_PARTIAL
+
+
+def kill_children() -> None:
+    """Kills every process that this one has started, and theirs."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    kill_descendants()
+
+
+@contextlib.contextmanager
+def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
+    """What makes the scene of one photo, shown under a title: the stages in this process, or the Prefect flow."""
+    runtime, workers = run_options.runtime(), run_options.workers()
+    if run_options.as_flow():
+        _need_prefect()
+        from flows.parameters import Making, Pace
+        from flows.scene import image_to_scene
+        from stages.run import Result
+
+        making = Making(settings=config.model_dump(mode="json"), **run_options.as_parameters())
+        pace = Pace(objects_at_once=workers)
+        yield lambda inputs, title: Result.model_validate(
+            image_to_scene(
+                str(inputs.photo),
+                str(out),
+                inputs.name,
+                [str(path) for path in inputs.masks],
+                None if inputs.depth is None else str(inputs.depth),
+                [str(path) for path in inputs.camera],
+                making=making,
+                pace=pace,
+            )
+        )
+        return
+    from stages.run import open_store, photo_to_scene
+    from stages.workplace import workplace
+
+    # It is absolute because other machines may have to find it.
+    store = open_store(out.absolute() if run_options.ray else out)
+    # Entered here, so that the weights stay loaded from one photo to the next.
+    with workplace(store, config, runtime, workers, isolate=run_options.isolate, ray=run_options.ray) as place:
+
+        def run(inputs: Inputs, title: str) -> Result:
+            with watching(title) as watch, place.submit(watch) as submit:
+                return photo_to_scene(inputs, config, store, runtime, submit)
+
+        yield run
+
+
+def _need_prefect() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("prefect") is None:
+        raise WeightsError("Prefect is not installed, and this needs it: pip install 'scenegen-3d[prefect]'")
+    check_sibling("flows")
+
+
+def _log_failure(error: Exception, subject: str = "") -> int:
+    """Logs an error in one line, with its traceback if everything is logged. Returns its exit code."""
+    traceback = logger.isEnabledFor(logging.DEBUG)
+    if isinstance(error, ScenegenError):
+        logger.error("%s%s", subject, error, exc_info=traceback)
+        return error.exit_code
+    if isinstance(error, MemoryError):
+        logger.error("%sout of memory; try a smaller read.max_side, or --jobs 1.", subject, exc_info=traceback)
+        return ResourceError.exit_code
+    hint = "" if traceback else "; run again with -v for the traceback"
+    text = " ".join(str(error).split())
+    logger.error("%sunexpected %s: %s%s", subject, type(error).__name__, text, hint, exc_info=traceback)
+    return ScenegenError.exit_code
+
+
+def _say_result(result: Result, seconds: float) -> int:
+    """One line on standard output: what was made, where its report is, how long it took. Returns the exit code."""
+    count = f"{result.objects} object{'' if result.objects == 1 else 's'}"
+    iou = "-" if result.silhouette_iou is None else f"{result.silhouette_iou:.3f}"
+    _say(f"{result.folder}/report.html: {count}, silhouette IoU {iou}, {result.state}, {seconds:.1f} s")
+    return EXIT_DONE if result.state == "complete" else EXIT_PARTIAL
+
+
+def _show(table: Table) -> None:
+    """A table on standard output. It is never cut off unless that is a terminal."""
+    from rich.console import Console
+
+    # Names and paths are not markup.
+    console = Console(markup=False, emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    console.print(table, "")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{redacted(text)}\n")
+    sys.stdout.flush()

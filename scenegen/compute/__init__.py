@@ -1,0 +1,1 @@
+"""Where numbers are computed: the devices and who holds one, the threads, and the networks that a process has loaded."""

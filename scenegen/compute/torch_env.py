@@ -1,0 +1,113 @@
+"""What every torch network needs: the packages, a device, and errors in scenegen's words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from scenegen.compute.runtime import Runtime
+from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
+from scenegen.faults import is_out_of_memory
+
+NAMES_SHOWN = 6
+COMPACT_THREADS, RELEASED_THREADS = 1, 4
+"""Threads of one operation on the CPU. Their number affects the last bits: the division of a range among threads decides which
+elements are left to scalar code, and with one thread torch convolves by another algorithm. So it is the same constant on every
+machine. The compact networks are faster with one, and objects are made in parallel; the released ones would take too long."""
+
+
+@contextlib.contextmanager
+def full_packages() -> Iterator[None]:
+    """Turns a failed import of an optional package into an error that names the fix.
+
+    Raises:
+        WeightsError: if a package of the `full` extra is missing or broken.
+    """
+    try:
+        yield
+    except (ImportError, RuntimeError) as error:  # a torchvision built for another torch raises RuntimeError
+        raise WeightsError(
+            f"a package of the `full` extra cannot be imported ({error}); run `pip install 'scenegen-3d[full]'`. "
+            "torch and torchvision must come from the same index."
+        ) from error
+
+
+def torch_device(runtime: Runtime) -> Any:
+    """The `torch.device` that `runtime.device` names; `auto` takes cuda, else mps, else the CPU.
+
+    Raises:
+        UsageError: if the name is none of `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
+        ResourceError: if this machine does not have the device.
+    """
+    return named_device(runtime.device)
+
+
+def named_device(name: str) -> Any:
+    """As `torch_device`, for a name."""
+    import torch
+
+    if name == "auto":
+        cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
+        raise UsageError(f"`device` is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps.")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= count:
+        have = f"it has {count} of that kind" if count else "it has none"
+        raise ResourceError(f"`device` is {name!r}, but torch sees no such device here ({have}); use --device auto.")
+    return torch.device(name)
+
+
+@contextlib.contextmanager
+def device_memory(device: Any) -> Iterator[None]:
+    """Turns running out of memory on `device` into a `LimitError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise LimitError(
+            f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
+        ) from error
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Gives each operation of torch on the CPU `count` threads, in this thread of Python only. Also a decorator."""
+    import torch
+
+    # Asked first: a thread of Python adopts the process's number on first use, which would overwrite ours.
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:
+    """Refuses weights whose tensors are not exactly those of the network.
+
+    Args:
+        path: the weight file.
+        missing: tensors of the network that the file lacks.
+        unexpected: tensors of the file that the network does not have.
+        misshapen: tensors of both, with different shapes.
+
+    Raises:
+        WeightsError: naming the tensors, unless there are none.
+    """
+    found = []
+    for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen)):
+        names = sorted(keys)
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            found.append(f"{what}: {', '.join(names[:NAMES_SHOWN])}{more}")
+    if found:
+        raise WeightsError(
+            f"{path} is damaged or belongs to another model ({'; '.join(found)}); check the model's name, or fetch "
+            "or copy the file again."
+        )

@@ -1,1 +1,0 @@
-"""The decoders of untrusted files. Only the child process of `scenegen.image` runs them."""

@@ -1,0 +1,198 @@
+"""The photos of a command, each with the files that belong to it and the name of its output folder."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from scenegen.config import Config
+from scenegen.errors import InputError
+from scenegen.inputs.listing import log_skipped, pictures
+from scenegen.untrusted.formats import ALPHA_SUFFIXES, CAMERA_SUFFIXES, COLMAP_IMAGES, PICTURE_SUFFIXES
+
+if TYPE_CHECKING:
+    from scenegen.cli.options import InputOptions
+
+logger = logging.getLogger(__name__)
+
+DEPTH_SUFFIXES = frozenset({".npy", ".exr", ".png"})
+MAX_NAME = 120
+"""Characters of a folder name."""
+MAX_NAME_BYTES = 200
+"""File systems stop at 255 bytes of UTF-8."""
+
+TABLES = ("batch.csv", "batch.html", "batch.json")
+"""Files that a batch writes next to the folders of its photos."""
+
+_FORBIDDEN = frozenset('/\\<>:"|?*')
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of one scene."""
+
+    name: str
+    """Name of the output folder."""
+    photo: Path
+    masks: tuple[Path, ...] = ()
+    """One id picture, or one picture per object (sorted by name)."""
+    depth: Path | None = None
+    camera: tuple[Path, ...] = ()
+    """The file of the camera, and with COLMAP's cameras that of its images."""
+
+
+def needs_segmenter(inputs: Inputs, config: Config) -> bool:
+    """Whether objects must be found in the photo. A cut-out brings its masks in its alpha channel, which counts unless
+    prompts say what to make."""
+    return not inputs.masks and (any(config.segment.prompts) or inputs.photo.suffix.lower() not in ALPHA_SUFFIXES)
+
+
+def is_single(words: Sequence[str]) -> bool:
+    """Whether the command names a single file; only then are masks and depth given directly."""
+    return len(words) == 1 and not Path(words[0]).is_dir() and (Path(words[0]).exists() or not glob.has_magic(words[0]))
+
+
+def safe_name(text: str) -> str:
+    """`text` as a folder name that stays inside its parent on every common file system.
+
+    NFC, at most `MAX_NAME` characters, no separator, control character, leading dot or Windows-reserved name.
+    """
+    text = unicodedata.normalize("NFC", text)
+    text = "".join("_" if char in _FORBIDDEN or unicodedata.category(char)[0] == "C" else char for char in text)
+    text = _cut(text.strip().lstrip(". "), MAX_NAME)
+    if _RESERVED.match(text):
+        text = _cut(f"_{text}", MAX_NAME)
+    return text or "photo"
+
+
+def is_safe_name(text: str) -> bool:
+    """Whether `text` is a name as `safe_name` and `unique_names` make them."""
+    plain, dash, count = text.rpartition("-")
+    return safe_name(text) == text or (dash == "-" and count.isdecimal() and safe_name(plain) == plain)
+
+
+def folder_names(photos: Sequence[Path], out: Path) -> list[str]:
+    """A name below `out` for each photo, as from `unique_names`. The name of a file in `out` counts as taken."""
+    return unique_names(photos, lambda name: (out / name).exists() and not (out / name).is_dir())
+
+
+def unique_names(photos: Sequence[PurePath], taken: Callable[[str], bool] = lambda name: False) -> list[str]:
+    """A safe folder name for each photo, after its stem, no two of which any file system takes for the same (case, Unicode form).
+
+    The first photo of a name gets it as it is, the next one `name-2`, and so on. The names of a batch's tables are not used.
+
+    Args:
+        photos: their paths, here or elsewhere.
+        taken: whether a name cannot be used.
+    """
+    names: list[str] = []
+    used = {_folded(name) for name in TABLES}
+    for photo in photos:
+        plain = name = safe_name(photo.stem)
+        count = 1
+        while _folded(name) in used or taken(name):
+            count += 1
+            name = f"{_cut(plain, MAX_NAME - len(f'-{count}'))}-{count}"
+        if count > 1:
+            logger.warning("%s: the name %s is taken, so its folder is %s", photo, plain, name)
+        used.add(_folded(name))
+        names.append(name)
+    return names
+
+
+def companions(photo: Path, name: str, options: InputOptions, single: bool) -> Inputs:
+    """`photo` with the files that belong to it.
+
+    Args:
+        photo: the photo.
+        name: the name of its output folder.
+        options: where the files are. For several photos each is a folder with one entry per photo, named after its stem; the
+            camera may also be one file for all.
+        single: whether the command names one photo only.
+
+    Raises:
+        InputError: if the photo does not exist, or not exactly one entry belongs to it.
+    """
+    if not photo.exists():
+        raise InputError(f"{photo} does not exist.")
+    masks, depth, camera = options.masks, options.depth, options.camera
+    chosen: tuple[Path, ...] = ()
+    if masks is not None:
+        entry = _existing(masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks"), "masks")
+        chosen = _mask_pictures(entry) if entry.is_dir() else (entry,)
+    if depth is not None and (not single or depth.is_dir()):
+        depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
+    if depth is not None:
+        _existing(depth, "depth")
+    return Inputs(
+        name, photo, chosen, depth, () if camera is None else _camera_files(_existing(camera, "camera"), photo)
+    )
+
+
+def _existing(path: Path, argument: str) -> Path:
+    if not path.exists():
+        raise InputError(f"`{argument}` {path} does not exist.")
+    return path
+
+
+def _camera_files(path: Path, photo: Path) -> tuple[Path, ...]:
+    """A camera's file; with COLMAP's cameras also that of the images beside it."""
+    if path.is_dir():
+        listed = [path / name for name in COLMAP_IMAGES if (path / name).is_file()]
+        path = listed[0] if listed else _entry(path, photo, CAMERA_SUFFIXES, "camera")
+    images = path.with_name(COLMAP_IMAGES.get(path.name, path.name))
+    return (path, images) if images != path and images.is_file() else (path,)
+
+
+def _mask_pictures(folder: Path) -> tuple[Path, ...]:
+    found, skipped = pictures(folder)
+    unreadable = [f"{item.place} {item.reason}" for item in skipped if item.failed]
+    if unreadable:
+        raise InputError(f"`masks` {unreadable[0]}")
+    log_skipped(skipped)
+    if not found:
+        raise InputError(
+            f"`masks` {folder} holds no picture; looked for files ending in {', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
+    return tuple(found)
+
+
+def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -> Path:
+    """The one entry of `folder` named after the stem of `photo`: a sub-folder, or a file with one of `suffixes`."""
+    if not folder.is_dir():
+        raise InputError(
+            f"`{argument}` is {folder}; for several photos it must be a folder with one entry per photo, "
+            f"such as {photo.stem}{min(suffixes)}."
+        )
+    stem = unicodedata.normalize("NFC", photo.stem)
+    found = [
+        entry
+        for entry in sorted(folder.iterdir())
+        if (entry.is_dir() and unicodedata.normalize("NFC", entry.name) == stem)
+        or (entry.suffix.lower() in suffixes and unicodedata.normalize("NFC", entry.stem) == stem)
+    ]
+    if len(found) != 1:
+        names = ", ".join(entry.name for entry in found) or "none"
+        raise InputError(
+            f"`{argument}` {folder} must have one entry named {photo.stem} for {photo.name}; it has {names}."
+        )
+    return found[0]
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
+
+
+def _cut(text: str, characters: int) -> str:
+    """`text` shortened to both limits, without trailing dots and spaces, which Windows drops."""
+    text = text[:characters]
+    while len(text.encode()) > MAX_NAME_BYTES:
+        text = text[:-1]
+    return text.rstrip(". ")

@@ -1,0 +1,202 @@
+"""The photos of a batch: what a folder, glob pattern, list file or URL names, and how a photo is fetched."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+from pydantic import AfterValidator
+
+from scenegen.errors import InputError, UsageError
+from scenegen.inputs.listing import NO_PICTURE, Skipped, find_photos
+from scenegen.inputs.photos import is_safe_name, safe_name, unique_names
+from scenegen.messages.redaction import redacted_url
+from scenegen.records import Record
+from scenegen.store.folder import connect, is_url, local_path, reaching, scheme
+from scenegen.store.store import MAX_INPUT_BYTES, input_digest
+from scenegen.untrusted.formats import PICTURE_SUFFIXES
+
+logger = logging.getLogger(__name__)
+
+LIST_SUFFIXES = frozenset({".txt", ".list"})
+WEB = frozenset({"http", "https"})
+CHUNK_BYTES = 1 << 20
+SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
+
+
+def _checked_name(name: str) -> str:
+    if not is_safe_name(name):
+        raise ValueError(f"{name!r} is not a safe folder name; use one that scenegen.inputs.photos.safe_name returns")
+    return name
+
+
+class Item(Record):
+    """One photo of a batch."""
+
+    image: str
+    """Absolute path, or URL."""
+    name: Annotated[str, AfterValidator(_checked_name)]
+    """Name of its output folder: safe, and different from every other one on any file system."""
+    version: str | None = None
+    """The object store's name for this content (its ETag), so that a finished photo need not be fetched."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source names."""
+
+    items: tuple[Item, ...]
+    """Each photo once, sorted by path; those of a list in its order."""
+    skipped: tuple[Skipped, ...]
+
+
+def list_photos(source: str) -> Listing:
+    """The photos that `source` names, none of which is read.
+
+    Args:
+        source: a photo; a folder (its pictures, not those of sub-folders); a glob pattern; a `.txt` or `.list` file
+            with one path or URL per line, relative to the folder of the list, `#` for comments. Each can be local or a URL.
+
+    Raises:
+        UsageError: if it names nothing.
+        WeightsError: if a package for the URL's protocol is missing.
+        ResourceError: if it cannot be reached.
+    """
+    photos, skipped = _found(source)
+    if not photos and not any(item.failed for item in skipped):
+        raise UsageError(f"`SOURCE` {redacted_url(source)} names no photo.")
+    names = unique_names([_pure_path(redacted_url(image)) for image in photos])
+    items = (
+        Item(image=image, name=name, version=version)
+        for (image, version), name in zip(photos.items(), names, strict=True)
+    )
+    return Listing(tuple(items), tuple(skipped))
+
+
+def fetch(image: str, folder: Path) -> Path:
+    """The photo as a local file: itself, or a copy in `folder` if it is a URL.
+
+    Raises:
+        InputError: if there is no file, or one of more than `MAX_INPUT_BYTES`.
+        ResourceError: if it cannot be reached.
+    """
+    if not is_url(image):
+        return local_path(image)
+    files, path = connect(image)
+    there = _pure_path(redacted_url(image))
+    # The endings of masks, depth maps and cameras say what they are; those of photos do not matter.
+    copy = folder / f"{safe_name(there.stem)}{there.suffix if SUFFIX.fullmatch(there.suffix) else ''}"
+    with reaching(image):
+        try:
+            stream = files.open(path, "rb")
+        except FileNotFoundError as error:
+            raise InputError(f"{redacted_url(image)} does not exist.") from error
+    with stream, copy.open("wb") as file:
+        while chunk := _read(stream, image):
+            file.write(chunk)
+            if file.tell() > MAX_INPUT_BYTES:
+                raise InputError(f"{redacted_url(image)} must be a file of at most {MAX_INPUT_BYTES} bytes.")
+    return copy
+
+
+def _read(stream: Any, image: str) -> bytes:
+    with reaching(image):
+        return stream.read(CHUNK_BYTES)
+
+
+def _found(source: str) -> tuple[dict[str, str | None], Sequence[Skipped]]:
+    """Photos with their versions, and what is skipped."""
+    if PurePosixPath(source).suffix.lower() in LIST_SUFFIXES and not glob.has_magic(source):
+        return dict.fromkeys(_listed(source)), ()
+    if is_url(source):
+        return _remote(source)
+    path = local_path(source)
+    if not path.exists() and not glob.has_magic(str(path)):
+        raise UsageError(
+            f"`SOURCE` {redacted_url(source)} does not exist; give a folder, a pattern, a list, a photo or a URL."
+        )
+    found = find_photos([str(path)])
+    return dict.fromkeys(map(_text, found.photos)), found.skipped
+
+
+def _remote(source: str) -> tuple[dict[str, str | None], list[Skipped]]:
+    files, path = connect(source)
+    with reaching(source):
+        try:
+            if "*" in path if scheme(source) in WEB else glob.has_magic(path):
+                details = files.glob(path, detail=True)
+            else:
+                details = {entry["name"]: entry for entry in files.ls(path, detail=True)}
+        except FileNotFoundError:
+            details = {}
+    photos: dict[str, str | None] = {}
+    skipped: list[Skipped] = []
+    for name in sorted(details):
+        image = str(files.unstrip_protocol(name))
+        # A photo named by the user may be called anything.
+        named = str(name).rstrip("/") == path.rstrip("/")
+        if details[name]["type"] != "file":
+            continue
+        if named or _pure_path(image).suffix.lower() in PICTURE_SUFFIXES:
+            photos[image] = _version(details[name])
+        else:
+            skipped.append(Skipped(redacted_url(image), NO_PICTURE))
+    return photos, skipped
+
+
+def _version(entry: Mapping[str, Any]) -> str | None:
+    tag = entry.get("ETag") or entry.get("etag") or entry.get("md5Hash")
+    return None if tag is None else f"{tag} {entry.get('size')}"
+
+
+def _listed(source: str) -> Iterator[str]:
+    try:
+        text = _content(source).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"`SOURCE` {redacted_url(source)} is not a list: it is not text in UTF-8.") from error
+    for line in (line.strip() for line in text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        if is_url(line):
+            yield line
+        elif is_url(source):
+            yield f"{source.rpartition('/')[0]}/{line}"
+        else:
+            yield _text(local_path(source).parent / local_path(line))
+
+
+def _content(source: str) -> bytes:
+    if not is_url(source):
+        listing = local_path(source)
+        try:
+            input_digest(listing)
+            return listing.read_bytes()
+        except (InputError, OSError) as error:
+            raise UsageError(f"`SOURCE` {error}") from error
+    files, path = connect(source)
+    with reaching(source):
+        return bytes(files.cat_file(path))
+
+
+def _text(path: Path) -> str:
+    """An absolute path as text; a file:// URL if its bytes are not text."""
+    text = str(path.absolute())
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return path.absolute().as_uri()
+    return text
+
+
+def _pure_path(image: str) -> PurePath:
+    if not is_url(image):
+        return local_path(image)
+    name = image.partition("://")[2]
+    # Only web URLs quote their paths and have queries; in a bucket, a per cent sign means itself.
+    return PurePosixPath(unquote(re.split("[?#]", name, maxsplit=1)[0]) if scheme(image) in WEB else name)

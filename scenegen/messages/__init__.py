@@ -1,0 +1,1 @@
+"""What scenegen tells people: progress, warnings and notes, suggestions for unknown names. None of it holds a secret."""

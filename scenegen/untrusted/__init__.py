@@ -1,0 +1,1 @@
+"""The decoders of untrusted files. Only the child process of `scenegen.untrusted.decoding` runs them."""

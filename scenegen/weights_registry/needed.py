@@ -1,0 +1,69 @@
+"""Which fetched weights and packages the chosen back-ends need, and whether they are here: without torch, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from scenegen.compute.runtime import Runtime
+from scenegen.config import Config
+from scenegen.errors import WeightsError
+from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS, Chosen
+from scenegen.weights_registry.local import locate_all
+
+
+def require_models(config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True) -> None:
+    """Fails if weights or packages for a scene are missing; the message names all weights that are.
+
+    Args:
+        config: the configuration.
+        runtime: where weights are kept.
+        segments: whether masks must be found, which a photo with an alpha channel or given masks does not need.
+        measures: whether depth must be estimated.
+        generates: whether objects are made on this machine.
+
+    Raises:
+        WeightsError: if any are missing; the message names the fix.
+    """
+    needed: list[str] = []
+    for chosen in _chosen(config, segments, measures, generates):
+        _require(chosen)
+        needed += chosen.needs()
+    locate_all(needed, runtime)
+
+
+def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]:
+    """Names of registered models, unless the user has weights of their own at `checkpoint`.
+
+    Raises:
+        WeightsError: if nothing is there.
+    """
+    if checkpoint is None:
+        return names
+    if not checkpoint.exists():
+        raise WeightsError(f"`checkpoint` is {checkpoint}, which does not exist; give the path of the weights.")
+    return ()
+
+
+def _chosen(config: Config, segments: bool, measures: bool, generates: bool) -> Iterator[Chosen[Any]]:
+    if segments:
+        yield SEGMENTERS.chosen(config.segment)
+    if measures:
+        yield DEPTH_ESTIMATORS.chosen(config.depth)
+    yield CAMERA_ESTIMATORS.chosen(config.camera.estimator)
+    if generates:
+        yield OBJECT_GENERATORS.chosen(config.generate)
+    for settings in config.export.formats:
+        yield EXPORTERS.chosen(settings)
+
+
+def _require(chosen: Chosen[Any]) -> None:
+    for requirement in chosen.backend.packages:
+        name = requirement.partition(">=")[0]
+        try:
+            version(name)
+        except PackageNotFoundError as error:
+            bringing = f"scenegen-3d[{chosen.backend.extra}]" if chosen.backend.extra else requirement
+            raise WeightsError(f"the package {name} is missing; run `pip install '{bringing}'`.") from error

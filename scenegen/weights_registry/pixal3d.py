@@ -1,0 +1,85 @@
+"""Locates or fetches the three models that Pixal3D needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from scenegen.compute.runtime import Runtime
+from scenegen.errors import WeightsError
+from scenegen.weights_registry.convert import as_safetensors
+from scenegen.weights_registry.download import Progress, fetch
+from scenegen.weights_registry.local import digest_of, locate, locate_all
+from scenegen.weights_registry.models import registered
+
+logger = logging.getLogger(__name__)
+
+PIXAL3D, PIXAL3D_MV, DINOV3, NAF = "pixal3d", "pixal3d-mv", "dinov3-vitl16", "naf"
+PARTS = (PIXAL3D, DINOV3, NAF)
+
+
+def locate_pixal3d(runtime: Runtime) -> tuple[Path, Path, Path]:
+    """Pixal3D's fetched weights; the first call converts NAF's checkpoint.
+
+    Returns:
+        The folder with `pipeline.json`, DINOv3's safetensors file, and NAF's.
+
+    Raises:
+        WeightsError: if a model is absent or damaged.
+        ResourceError: if the converted checkpoint cannot be written.
+    """
+    folder, dino_folder, naf_folder = locate_all(PARTS, runtime)
+    return folder, dinov3_weights(dino_folder), naf_weights(naf_folder)
+
+
+def obtain(names: Sequence[str], runtime: Runtime, progress: Progress | None = None) -> tuple[Path, ...]:
+    """Folders of models, in the order of `names`; missing ones are fetched unless the run is offline.
+
+    Raises:
+        UsageError: if no model has one of the names.
+        WeightsError: if any is absent or damaged and the run is offline, or one cannot be fetched.
+        ResourceError: if the models folder cannot be written.
+    """
+    if runtime.offline:
+        return locate_all(names, runtime)
+    folders = []
+    for name in names:
+        try:
+            folders.append(locate(name, runtime))
+        except WeightsError as lacking:
+            logger.info("%s Fetching them now.", lacking)
+            folders.append(fetch(name, runtime, progress))
+    return tuple(folders)
+
+
+def pixal3d_name(name: str, revision: str | None) -> str:
+    """The name of `name`, Pixal3D's weights for one picture or for several, at a revision; None is the registered one."""
+    pinned = registered(name).revision
+    if revision in (None, pinned):
+        return name
+    logger.warning(
+        "Pixal3D's revision is %s, and sizes and sha256 are registered for %s only: its files are not checked "
+        "against any digest when they are fetched.",
+        revision,
+        pinned,
+    )
+    return f"{name}@{revision}"
+
+
+def dinov3_weights(folder: Path) -> Path:
+    """DINOv3's weights in its model's folder."""
+    (file,) = registered(DINOV3).files
+    return folder / file.name
+
+
+def naf_weights(folder: Path) -> Path:
+    """NAF's weights in its model's folder, as safetensors; the first call converts its checkpoint.
+
+    Raises:
+        WeightsError: if the checkpoint cannot be read or is not the registered one.
+        ResourceError: if the converted checkpoint cannot be written.
+    """
+    (file,) = registered(NAF).files
+    checkpoint = folder / file.name
+    return as_safetensors(checkpoint, file.sha256 or digest_of(checkpoint))

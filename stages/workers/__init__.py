@@ -1,0 +1,1 @@
+"""Stages in other processes, on this machine and on a Ray cluster."""

@@ -1,0 +1,154 @@
+"""The objects of a scene spread over a Ray cluster: one task per object, wherever a graphics card or a core is free.
+
+Only the stages of objects run there. They read and write the store, so every machine must see the same one: a shared disk
+under the same path, or a mirror in a bucket. The same version of scenegen must be installed on all machines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from scenegen.compute.runtime import MAX_ECONOMY, Runtime
+from scenegen.config import Settings
+from scenegen.errors import CrashError, LimitError, TransientError, UsageError, WeightsError
+from scenegen.messages.progress import logged_stage
+from scenegen.records import Record
+from scenegen.store.store import Store
+from stages.layers import Pending, Submit, works_on_object
+from stages.stage import Outcome, Stage, execute
+from stages.workers.child import Raised, raised
+
+logger = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=Record)
+
+LOCAL = "local"
+"""The address of a cluster that is started on this machine and ends with this process."""
+RETRIES = 1
+"""How often Ray retries a task whose machine or process has died."""
+
+
+def join_cluster(address: str) -> None:
+    """Connects this process to a cluster, unless it is connected already.
+
+    Args:
+        address: `auto` for the one this machine belongs to, `ray://host:port`, `host:port`, or `LOCAL`.
+
+    Raises:
+        WeightsError: if Ray is not installed.
+        TransientError: if the cluster does not answer.
+    """
+    # Ray reads these when it is imported. They keep it from using the network unasked.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise WeightsError(
+            "Ray is not installed, and a Ray cluster needs it: pip install 'scenegen-3d[ray]'"
+        ) from error
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {"address": address}
+    try:
+        ray.init(logging_level=logging.ERROR, **options)
+    except ValueError as error:
+        raise UsageError(f"`ray` is {address!r}: {error}; give auto, local, host:port or ray://host:port.") from error
+    except (ConnectionError, RuntimeError) as error:
+        raise TransientError(
+            f"the Ray cluster at {address} does not answer: {error}; start it with `ray start --head`."
+        ) from error
+    logger.info("the Ray cluster has %s", _resources(ray.cluster_resources()))
+
+
+def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
+    """`submit`, with the stages of objects run on the cluster that this process has joined.
+
+    A stage with weights takes a graphics card if the cluster has any; other stages take one core. The process stays for
+    the next stage, with its weights loaded. If memory runs out, the stage is tried again at each higher `Runtime.economy`.
+
+    Args:
+        submit: starts the other stages.
+        store: the store that every machine sees.
+        runtime: where to compute; each machine chooses its device.
+    """
+    import ray
+
+    has_cards = ray.cluster_resources().get("GPU", 0) > 0
+    remote = ray.remote(num_cpus=1, max_retries=RETRIES)(attempt)
+
+    def submit_to_cluster(
+        stage: Stage[R], *inputs: Record | int, config: Settings, object_id: int | None = None
+    ) -> Pending[Outcome[R]]:
+        if not works_on_object(stage, config, object_id):
+            return submit(stage, *inputs, config=config, object_id=object_id)
+        cards = int(has_cards and bool(stage.weights(config)))
+
+        def begin(runtime: Runtime) -> Any:
+            return remote.options(num_gpus=cards).remote(stage, inputs, config, store, runtime)
+
+        label = stage.name if object_id is None else f"{stage.name} {object_id}"
+        return _Remote(label, begin, runtime, begin(runtime))
+
+    return submit_to_cluster
+
+
+def attempt(
+    stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
+) -> Outcome[R] | Raised:
+    """`execute`, with its error in a form that can be sent."""
+    try:
+        return execute(stage, inputs, config, store, runtime)
+    except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
+        return raised(error)
+
+
+@dataclass(frozen=True)
+class _Remote(Generic[R]):
+    """A stage that runs somewhere on the cluster."""
+
+    label: str
+    begin: Callable[[Runtime], Any]
+    runtime: Runtime
+    reference: Any
+
+    def result(self) -> Outcome[R]:
+        """Waits. Raises the stage's own error, or CrashError if its machine was lost."""
+        import ray
+
+        reference, economy = self.reference, self.runtime.economy
+        with logged_stage(self.label):
+            while True:
+                try:
+                    answer: Outcome[R] | Raised = ray.get(reference)
+                except ray.exceptions.OutOfMemoryError as error:
+                    answer = Raised(error, out_of_memory=True)
+                except ray.exceptions.RayError as error:
+                    raise CrashError(
+                        f"{self.label}: the cluster lost it {RETRIES + 1} times ({error}); run again."
+                    ) from error
+                if isinstance(answer, Outcome):
+                    logger.info("%s: %.1f s on the cluster%s", self.label, answer.seconds, ", found" * answer.cached)
+                    return answer
+                if not answer.out_of_memory:
+                    raise answer.error
+                if economy == MAX_ECONOMY:
+                    raise LimitError(
+                        f"{self.label}: out of memory on the cluster, even at economy {economy}: "
+                        f"{answer.error}. Use a smaller model or fewer tokens, or larger machines."
+                    ) from answer.error
+                economy += 1
+                logger.warning(
+                    "%s: out of memory (%s); trying once more at economy %d",
+                    self.label,
+                    answer.error,
+                    economy,
+                )
+                reference = self.begin(replace(self.runtime, economy=economy))
+
+
+def _resources(found: dict[str, float]) -> str:
+    return f"{found.get('CPU', 0):g} cores and {found.get('GPU', 0):g} graphics cards"

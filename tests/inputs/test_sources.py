@@ -1,0 +1,159 @@
+"""What a source names, in which order, under which names; and how a photo is brought here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import unicodedata
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from scenegen.errors import InputError, ResourceError, UsageError
+from scenegen.inputs.photos import MAX_NAME_BYTES, TABLES, safe_name
+from scenegen.inputs.sources import Item, fetch, list_photos
+from scenegen.store.folder import RemoteFolder, connect
+
+NASTY = st.text(
+    st.one_of(st.sampled_from('./\\:*?"<>| -_aAéÉßi\u0307\u0130\uff21\u0301\u202e'), st.characters(codec="utf-8")),
+    max_size=80,
+)
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    for name in ("b.png", "a.JPG", "notes.md", "c.webp", "sub/d.jpg"):
+        path = tmp_path / "album" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "album"
+
+
+@pytest.fixture
+def bucket() -> RemoteFolder:
+    folder = RemoteFolder(f"memory://{uuid.uuid4().hex}")
+    for name in ("b.png", "a.JPG", "notes.md", "50%.webp", "sub/a.jpg"):
+        folder.write(name, name.encode())
+    return folder
+
+
+def names(source: str | Path) -> list[str]:
+    return [item.name for item in list_photos(str(source)).items]
+
+
+def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert names(album) == names(album.as_uri()) == ["a", "b", "c"]
+    assert names(album / "**" / "*.jpg") == ["d"]
+    assert names(album / "notes.md") == ["notes"]  # named by the user: reading it will tell
+    monkeypatch.chdir(album)
+    assert list_photos("b.png").items == (Item(image=str(album / "b.png"), name="b"),)
+    for source, message in (("gone", "does not exist"), ("*.gif", "matches no file"), ("empty.txt", "names no photo")):
+        (album / "empty.txt").touch()
+        with pytest.raises(UsageError, match=message):
+            list_photos(source)
+
+
+def test_remote_sources(bucket: RemoteFolder) -> None:
+    items = list_photos(bucket.url).items
+    assert [item.name for item in items] == ["50%", "a", "b"]
+    assert items[1].image == bucket.address("a.JPG").replace("memory://", "memory:///")
+    assert names(bucket.address("**/*.jpg")) == ["a"]
+    assert names(bucket.address("notes.md")) == ["notes"]
+    with pytest.raises(UsageError, match="names no photo"):
+        list_photos(bucket.address("nowhere"))
+
+
+def test_lists(album: Path, bucket: RemoteFolder) -> None:
+    text = f"# photos\n\n b.png \n{album}/a.JPG\n{bucket.address('a.JPG')}\nb.png\nsub/d.jpg\n"
+    (album / "all.txt").write_text(text)
+    items = list_photos(str(album / "all.txt")).items
+    assert [item.name for item in items] == ["b", "a", "a-2", "d"]  # in its order, each once
+    assert items[0].image == str(album / "b.png")
+    bucket.write("all.list", b"sub/a.jpg\n/photos/x.jpg\n")
+    assert list_photos(bucket.address("all.list")).items[0].image == bucket.address("sub/a.jpg")
+    (album / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="not text"):
+        list_photos(str(album / "binary.txt"))
+    with pytest.raises(UsageError, match="cannot be read"):
+        list_photos(str(album / "gone.txt"))
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.jpg"
+    path.write_text("picture")
+    (item,) = list_photos(str(tmp_path)).items
+    item.model_dump_json().encode()
+    assert fetch(item.image, tmp_path).read_text() == "picture"
+
+
+@given(st.lists(NASTY, min_size=1, max_size=8, unique=True))
+def test_names_stay_inside_and_differ_to_every_file_system(stems: list[str]) -> None:
+    logging.disable(logging.WARNING)  # of names that are taken
+    url = f"memory://{uuid.uuid4().hex}"
+    folder = RemoteFolder(url)
+    lines = [f"s3://bucket/{i}/x{stem}.jpg" for i, stem in enumerate(stems) if len(f"{stem}.".splitlines()) == 1]
+    lines += [
+        "s3://bucket/..",
+        "s3://bucket/batch.csv.jpg",
+        "s3://bucket/../../etc/passwd",
+        "s3://bucket/.scenegen.jpg",
+    ]
+    folder.write("l.txt", "\n".join(lines).encode())
+    found = names(f"{url}/l.txt")
+    logging.disable(logging.NOTSET)
+    assert found == names(f"{url}/l.txt")
+    for form in ("NFC", "NFD"):
+        assert len({unicodedata.normalize(form, name.casefold()) for name in found}) == len(found)
+    for name in found:
+        assert name == name.strip("/ ")
+        assert Path("/out", name).resolve().parent == Path("/out")
+        assert name[0] != "."
+        assert len(name.encode()) <= MAX_NAME_BYTES + 4
+        assert name not in TABLES
+
+
+@given(NASTY)
+@example("..")
+@example("../../etc")
+@example("a-2/../../b-3")
+@example("/etc-2")
+@example("con-2")
+@example("-2")
+def test_an_item_from_anywhere_stays_inside(name: str) -> None:
+    """Items also come from the parameters of flow runs, which others may set."""
+    assert Item(image="a.jpg", name=safe_name(name)).name == safe_name(name)
+    with contextlib.suppress(ValidationError):
+        item = Item(image="a.jpg", name=name)
+        assert Path("/out", item.name).resolve().parent == Path("/out")
+        assert item.name[0] != "."
+    if "/" in name or name.startswith(".") or not name.strip():
+        with pytest.raises(ValidationError, match="is not a safe folder name"):
+            Item(image="a.jpg", name=name)
+
+
+def test_fetch(album: Path, bucket: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fetch(str(album / "b.png"), tmp_path) == album / "b.png"
+    copy = fetch(bucket.address("a.JPG"), tmp_path)
+    assert (copy.name, copy.read_bytes()) == ("a.JPG", b"a.JPG")
+    with pytest.raises(InputError, match="does not exist"):
+        fetch(bucket.address("gone.jpg"), tmp_path)
+    monkeypatch.setattr("scenegen.inputs.sources.MAX_INPUT_BYTES", 3)
+    with pytest.raises(InputError, match="at most 3 bytes"):
+        fetch(bucket.address("a.JPG"), tmp_path)
+
+
+def test_what_cannot_be_reached(bucket: RemoteFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(*args: object, **options: object) -> None:
+        raise ConnectionError("refused")
+
+    files, _ = connect(bucket.url)
+    monkeypatch.setattr(files, "ls", dead)
+    monkeypatch.setattr(files, "open", dead)
+    with pytest.raises(ResourceError, match="refused"):
+        list_photos(bucket.url)
+    with pytest.raises(ResourceError, match="refused"):
+        fetch(bucket.address("a.JPG"), tmp_path)

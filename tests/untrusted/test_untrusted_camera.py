@@ -1,0 +1,308 @@
+"""Cameras as other programs write them: the same camera comes out, whatever the file."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from scenegen.camera import intrinsics_from_fov
+from scenegen.errors import InputError
+from scenegen.export.glb import write_glb
+from scenegen.export.parts import PartScene
+from scenegen.records import Intrinsics
+from scenegen.untrusted.camera import read_camera
+from scenegen.untrusted.decoding import DecodedCamera
+from scenegen.untrusted.names import is_name_of
+from scenegen.untrusted.photo import UprightPhoto
+
+SIZE = (640, 480)
+CAMERA = (500.0, 510.0, 300.0, 250.0)
+"""fx, fy, cx, cy: off the centre."""
+POSE = np.eye(4)
+POSE[:3, :3] = Rotation.from_euler("xyz", (20, -30, 10), degrees=True).as_matrix()
+POSE[:3, 3] = (0.5, -1.0, 2.0)
+"""World from camera, OpenCV axes."""
+GL = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+def photo(size: tuple[int, int] = SIZE, transpose: Image.Transpose | None = None) -> UprightPhoto:
+    stored = size if transpose is None else size[::-1]
+    return UprightPhoto(Image.new("RGB", (64, 48)), None, stored, transpose, size, None, ())
+
+
+def read(*paths: Path, name: str = "photo", of: UprightPhoto | None = None) -> DecodedCamera:
+    return read_camera(paths, of or photo(), name)[0]
+
+
+def saved(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+def numbers(camera: DecodedCamera) -> tuple[float, float, float, float]:
+    return camera.fx, camera.fy, camera.cx, camera.cy
+
+
+K = [[500.0, 0.0, 300.0], [0.0, 510.0, 250.0], [0.0, 0.0, 1.0]]
+FLAT = {"fx": 500, "fy": 510, "cx": 300, "cy": 250}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "500 510 300 250",
+        "500, 510,\n300, 250\n",
+        "500 510 300 250 640 480",
+        "1000 1020 600 500 1280 960",
+        "500 0 300\n0 510 250\n0 0 1\n",
+    ],
+)
+def test_numbers_in_a_text(tmp_path: Path, value: str) -> None:
+    assert numbers(read(saved(tmp_path / "c.txt", value))) == pytest.approx(CAMERA)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        FLAT,
+        {**FLAT, "width": 640, "height": 480},
+        {"fl_x": 1000, "fl_y": 1020, "cx": 600, "cy": 500, "w": 1280, "h": 960},
+        {"intrinsics": FLAT, "width": 640, "height": 480},
+        {"K": K},
+        {"camera_matrix": [*K[0], *K[1], *K[2]]},
+        {"intrinsic_matrix": np.array(K).ravel(order="F").tolist(), "width": 640, "height": 480},
+        {"intrinsic": {"intrinsic_matrix": np.array(K).ravel(order="F").tolist(), "width": 640, "height": 480}},
+        {"intrinsics": [[500 / 640, 0, 300 / 640], [0, 510 / 480, 250 / 480], [0, 0, 1]]},
+        list(CAMERA),
+        K,
+    ],
+)
+def test_json(tmp_path: Path, value: object) -> None:
+    camera = read(saved(tmp_path / "c.json", value))
+    assert numbers(camera) == pytest.approx(CAMERA)
+    assert camera.world_from_camera is None
+
+
+@pytest.mark.parametrize("value", [{"camera_angle_x": math.radians(50)}, {"fov": 50}, {"fov_deg": 50}])
+def test_a_field_of_view(tmp_path: Path, value: object) -> None:
+    true = intrinsics_from_fov(*SIZE, 50)
+    assert numbers(read(saved(tmp_path / "c.json", value))) == pytest.approx((true.fx, true.fy, true.cx, true.cy))
+
+
+def test_nerfs_transforms_by_the_name_of_the_photo(tmp_path: Path) -> None:
+    frames = [
+        {"file_path": f"images/{name}.png", "transform_matrix": (pose @ GL).tolist()}
+        for name, pose in (("other", np.eye(4)), ("photo", POSE))
+    ]
+    shared = {"fl_x": 500, "fl_y": 510, "cx": 300, "cy": 250, "w": 640, "h": 480, "camera_model": "OPENCV"}
+    path = saved(tmp_path / "transforms.json", {**shared, "frames": frames})
+    camera = read(path)
+    assert numbers(camera) == pytest.approx(CAMERA)
+    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4)), POSE, atol=1e-12)
+    np.testing.assert_allclose(np.reshape(read(path, name="other-2").world_from_camera, (4, 4)), np.eye(4), atol=1e-12)
+    with pytest.raises(InputError, match=r"2 frames, 0 of them with the name of photo 'third'"):
+        read(path, name="third")
+    alone = saved(
+        tmp_path / "one.json",
+        {**shared, "frames": [{"file_path": "x", "fl_x": 400, "transform_matrix": POSE.tolist()}]},
+    )
+    assert read(alone).fx == 400
+
+
+def test_a_file_of_the_evaluation_and_one_of_open3d_have_poses(tmp_path: Path) -> None:
+    given = read(saved(tmp_path / "a.json", {**FLAT, "camera_to_world": POSE.tolist()}))
+    extrinsic = np.linalg.inv(POSE).ravel(order="F").tolist()
+    also = read(saved(tmp_path / "b.json", {"intrinsic": FLAT, "extrinsic": extrinsic}))
+    for camera in (given, also):
+        np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4)), POSE, atol=1e-9)
+
+
+def colmap(folder: Path, binary: bool) -> tuple[Path, Path]:
+    """Two cameras and two images, the second of each of which is ours."""
+    x, y, z, w = Rotation.from_matrix(POSE[:3, :3].T).as_quat()
+    t = -POSE[:3, :3].T @ POSE[:3, 3]
+    if not binary:
+        cameras = "# Camera list\n1 SIMPLE_PINHOLE 640 480 300 320 240\n7 PINHOLE 640 480 500 510 300 250\n"
+        images = f"# Image list\n1 1 0 0 0 0 0 0 1 other.jpg\n\n2 {w} {x} {y} {z} {t[0]} {t[1]} {t[2]} 7 sub/photo.jpg\n1 2 -1\n"
+        return saved(folder / "cameras.txt", cameras), saved(folder / "images.txt", images)
+    cameras, images = folder / "cameras.bin", folder / "images.bin"
+    cameras.write_bytes(
+        struct.pack("<Q", 2)
+        + struct.pack("<iiQQ3d", 1, 0, 640, 480, 300, 320, 240)
+        + struct.pack("<iiQQ4d", 7, 1, 640, 480, *CAMERA)
+    )
+    images.write_bytes(
+        struct.pack("<Q", 2)
+        + struct.pack("<i7di", 1, 1, 0, 0, 0, 0, 0, 0, 1) + b"other.jpg\0" + struct.pack("<Qddq", 1, 5, 6, -1)
+        + struct.pack("<i7di", 2, w, x, y, z, *t, 7) + b"sub/photo.jpg\0" + struct.pack("<Q", 0)
+    )  # fmt: skip
+    return cameras, images
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_colmap(tmp_path: Path, binary: bool) -> None:
+    cameras, images = colmap(tmp_path, binary)
+    camera = read(cameras, images)
+    assert numbers(camera) == pytest.approx(CAMERA)
+    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4)), POSE, atol=1e-9)
+    with pytest.raises(InputError, match=r"2 cameras and 0 images named like photo 'photo' .*no images file"):
+        read(cameras)
+    with pytest.raises(InputError, match=r"named like photo 'third' \(other.jpg, sub/photo.jpg\)"):
+        read(cameras, images, name="third")
+
+
+def test_colmaps_distortion_is_said_and_fisheyes_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "cameras.txt", "1 OPENCV 640 480 500 510 300 250 0.1 0 0 0\n")
+    camera, warnings = read_camera([path], photo(), "photo")
+    assert numbers(camera) == CAMERA
+    assert "bends the corners by" in warnings[0]
+    saved(path, "1 SIMPLE_RADIAL 640 480 500 300 250 0.0001\n")
+    assert read_camera([path], photo(), "photo") == (DecodedCamera(500, 500, 300, 250), [])
+    saved(path, "1 OPENCV_FISHEYE 640 480 500 510 300 250 0 0 0 0\n")
+    with pytest.raises(InputError, match=r"model OPENCV_FISHEYE; allowed: .*Undistort"):
+        read(path)
+
+
+def test_what_scenegen_writes_comes_back(tmp_path: Path) -> None:
+    fx, fy, cx, cy = CAMERA
+    intrinsics = Intrinsics(width=640, height=480, fx=fx, fy=fy, cx=cx, cy=cy)
+    write_glb(tmp_path / "scene.glb", PartScene((), (), intrinsics, POSE, {}))
+    camera = read(tmp_path / "scene.glb")
+    assert numbers(camera) == pytest.approx(CAMERA)
+    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4)), POSE, atol=1e-6)
+
+
+def test_the_camera_of_a_gltf_scene(tmp_path: Path) -> None:
+    turned = Rotation.from_euler("y", 90, degrees=True)
+    lens = {"yfov": math.radians(40), "aspectRatio": 4 / 3, "znear": 0.1}
+    nodes = [{"translation": [1, 2, 3], "children": [1]}, {"rotation": turned.as_quat().tolist(), "camera": 0}]
+    value = {"asset": {"version": "2.0"}, "nodes": nodes, "cameras": [{"type": "perspective", "perspective": lens}]}
+    camera = read(saved(tmp_path / "scene.gltf", value))
+    focal = 240 / math.tan(math.radians(20))
+    assert numbers(camera) == pytest.approx((focal, focal, 320, 240))
+    pose = np.reshape(camera.world_from_camera, (4, 4))
+    np.testing.assert_allclose(pose[:3, :3], turned.as_matrix() @ GL[:3, :3], atol=1e-12)
+    np.testing.assert_allclose(pose[:3, 3], [1, 2, 3])
+    value["cameras"].append(value["cameras"][0])
+    with pytest.raises(InputError, match="2 perspective cameras; allowed: one"):
+        read(saved(tmp_path / "two.gltf", value))
+    nodes[1]["children"] = [0]
+    value["cameras"].pop()
+    with pytest.raises(InputError, match="nodes have a loop"):
+        read(saved(tmp_path / "loop.gltf", value))
+
+
+@pytest.mark.parametrize("suffix", ["usda", "usdc"])
+def test_the_camera_of_a_usd_stage(tmp_path: Path, suffix: str) -> None:
+    from pxr import Gf, Usd, UsdGeom
+
+    stage = Usd.Stage.CreateNew(str(tmp_path / f"scene.{suffix}"))
+    UsdGeom.SetStageMetersPerUnit(stage, 0.01)
+    UsdGeom.Xform.Define(stage, "/rig").AddTranslateOp().Set(Gf.Vec3d(100, 0, 0))
+    lens = UsdGeom.Camera.Define(stage, "/rig/camera")
+    lens.CreateFocalLengthAttr(36 * 500 / 640)
+    lens.CreateHorizontalApertureAttr(36)
+    lens.CreateVerticalApertureAttr(36 * 500 / 640 * 480 / 510)
+    lens.CreateHorizontalApertureOffsetAttr((0.5 - 300 / 640) * 36)
+    lens.CreateVerticalApertureOffsetAttr((250 / 480 - 0.5) * 36 * 500 / 640 * 480 / 510)
+    stage.Save()
+    camera = read(tmp_path / f"scene.{suffix}")
+    assert numbers(camera) == pytest.approx(CAMERA)
+    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4))[:3, 3], [1, 0, 0])
+
+
+def test_the_intrinsics_beside_a_depth_map(tmp_path: Path) -> None:
+    np.savez(tmp_path / "da3.npz", depth=np.ones((1, 240, 320)), intrinsics=np.array(K)[None] / [[2], [2], [1]])
+    assert numbers(read(tmp_path / "da3.npz")) == pytest.approx(CAMERA)
+    np.savez(tmp_path / "none.npz", depth=np.ones((1, 240, 320)))
+    with pytest.raises(InputError, match="has depth; looked for `intrinsics`"):
+        read(tmp_path / "none.npz")
+
+
+TURNED = {
+    Image.Transpose.TRANSPOSE: 5,
+    Image.Transpose.ROTATE_270: 6,
+    Image.Transpose.TRANSVERSE: 7,
+    Image.Transpose.ROTATE_90: 8,
+}
+
+
+@pytest.mark.parametrize("transpose", TURNED)
+def test_a_camera_of_the_photo_as_stored_turns_with_it(tmp_path: Path, transpose: Image.Transpose) -> None:
+    """The pixel that a ray meets is marked in the stored picture, which is then turned as Pillow turns it."""
+    path = saved(tmp_path / "c.json", {**FLAT, "width": 640, "height": 480, "camera_to_world": POSE.tolist()})
+    upright = photo((480, 640), transpose)
+    camera, warnings = read_camera([path], upright, "photo")
+    assert "EXIF rotation" in warnings[0]
+    marked = Image.new("L", SIZE)
+    marked.putpixel((423, 77), 255)
+    (v,), (u,) = np.nonzero(np.asarray(marked.transpose(transpose)))
+    x, y = (423.5 - 300) / 500, (77.5 - 250) / 510
+    to_upright = {5: (y, x), 6: (-y, x), 7: (-y, -x), 8: (y, -x)}[TURNED[transpose]]
+    seen = camera.fx * to_upright[0] + camera.cx, camera.fy * to_upright[1] + camera.cy
+    assert seen == pytest.approx((u + 0.5, v + 0.5))
+    if TURNED[transpose] in (5, 7):  # no rotation mirrors
+        assert camera.world_from_camera is None
+    else:
+        pose = np.reshape(camera.world_from_camera, (4, 4))
+        np.testing.assert_allclose(pose[:3, :3] @ [*to_upright, 1], POSE[:3, :3] @ [x, y, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("500 510 300", "has 3 numbers; allowed: fx fy cx cy"),
+        ("five", "cannot be read"),
+        ("500 510 300 250 640 640", "for a picture of 640x640 and the photo is 640x480"),
+        ("5 5 300 250", "focal lengths 5 and 5 pixels"),
+        ("nan 510 300 250", "numbers that no camera has"),
+        ("500 510 3000 250", "principal point at"),
+        ("500 9 300 0 510 250 0 0 1", "skew"),
+    ],
+)
+def test_what_no_camera_of_the_photo_is(tmp_path: Path, value: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(saved(tmp_path / "c.txt", value))
+
+
+def test_other_files_and_values_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"is a \.xml; allowed: \.bin"):
+        read(saved(tmp_path / "c.xml", "<camera/>"))
+    with pytest.raises(InputError, match="has zoom; allowed: fx"):
+        read(saved(tmp_path / "c.json", {"zoom": 1}))
+    with pytest.raises(InputError, match="has 0 bytes"):
+        read(saved(tmp_path / "empty.json", ""))
+
+
+WELL_FORMED = json.dumps({**FLAT, "width": 640, "height": 480, "camera_to_world": POSE.tolist()}).encode()
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["json", "txt", "bin", "glb", "gltf", "npz", "usda"]))
+def test_damaged_files_give_a_camera_or_an_input_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, suffix: str
+) -> None:
+    damaged = bytearray(WELL_FORMED)
+    for _ in range(data.draw(st.integers(1, 5))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / f"damaged.{suffix}"
+    path.write_bytes(damaged[: data.draw(st.integers(1, len(damaged)))])
+    try:
+        assert all(map(math.isfinite, numbers(read(path))))
+    except InputError:
+        return
+
+
+def test_names_of_folders_are_those_of_their_photos() -> None:
+    assert is_name_of("Küche_1", "D:\\photos\\ku\u0308che_1.jpg")
+    assert is_name_of("a_b-2", "a:b.png")
+    assert not is_name_of("photo-2", "photo-3.jpg")
