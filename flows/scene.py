@@ -103,7 +103,7 @@ def image_to_scene(
         image: path or URL of the photo.
         out: folder or URL that holds the scenes and the store.
         name: name of the scene's folder; without it, the stem of the photo.
-        masks: one id picture, or one picture per object.
+        masks: one file for all objects, or one picture per object.
         depth: a depth map: .npy, .exr or 16-bit .png.
         camera: the file of the camera, and with COLMAP's cameras that of its images.
         making: how scenes are made.

@@ -131,7 +131,9 @@ class Source(Record):
     """Name of the output folder, safe as a file name."""
     photo: Artifact
     masks: tuple[Artifact, ...] = ()
-    """One id picture, or one picture per object (sorted by name)."""
+    """One file for all objects, or one picture per object (sorted by name)."""
+    mask_names: tuple[Shown, ...] = ()
+    """Of their files."""
     mask_labels: tuple[Shown, ...] = ()
     """The name of the object in each of several pictures; empty if no names were given."""
     depth: Artifact | None = None
@@ -150,7 +152,7 @@ class Photo(Record):
     masks: Artifact | None
     """PNG, 16-bit ids at working size, if the user gave masks; 0 and 65535 as in `Instances`."""
     mask_labels: tuple[Shown, ...] = ()
-    """As in `Source`: of id 1, id 2 and so on."""
+    """Names of the objects 1, 2 and so on; empty where none is given."""
     depth: Artifact | None
     """npy float32 z-depth in metres at working size, 0 where unknown, if the user gave depth."""
     width: int
@@ -348,23 +350,10 @@ class Objects(Record):
     failures: tuple[Failure, ...] = ()
 
 
-Carrier = int | Literal["background"] | None
-"""What carries an object: another object (its id), the floor (0), something of the background, or nothing that is known."""
-
-
-class KeptPlace(Record):
-    """Where an earlier run placed an object."""
-
-    id: int
-    scale: Scale
-    support: Carrier
-    level: float | None
-
-
 class Kept(Record):
-    """Objects that must stay where an earlier run placed them."""
+    """Scales of objects, by id, that must stay where an earlier run placed them."""
 
-    places: tuple[KeptPlace, ...] = ()
+    scales: tuple[tuple[int, Scale], ...] = ()
 
 
 class Scores(Record):
@@ -387,18 +376,6 @@ class Topology(Record):
     """Handles of all pieces: 0 for balls, 1 for a ring. None if the mesh is open."""
 
 
-class Settled(Record):
-    """What becomes of an object when gravity is switched on (`scenegen.physics.settle`)."""
-
-    displacement_m: float
-    """Of its centre of mass."""
-    tilt_deg: float
-    """Of its upright axis."""
-    penetration_m: float
-    """Greatest depth at the start to which it is inside of something else, as they collide."""
-    stays: bool
-
-
 class PlacedObject(Record):
     """One object in the scene. Its mesh is metric, gravity-aligned, with its origin at the centre of its base."""
 
@@ -411,9 +388,8 @@ class PlacedObject(Record):
     world_from_object: Matrix4
     scale: Scale
     """The one free number s of X_camera = s R^T X_crop."""
-    support: Carrier
-    level: float | None = None
-    """Height over the floor of the level plane that it stands on, metres."""
+    support: int
+    """Object id of the supporter, or 0 for the floor."""
     backend: str
     licence: str
     seed: int

@@ -315,7 +315,7 @@ def make(
 
     Args:
         image: the photo: JPEG, PNG, WebP, AVIF, TIFF, HEIC or another format of docs/inputs.md.
-        masks: picture of object ids, or folder of pictures, one per object.
+        masks: picture of object ids; folder of pictures, one per object; `.npy`, `.npz`, or JSON of COCO, SAM or LabelMe.
         box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
         point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.
         depth: depth map (`.npy`, `.exr`, 16-bit `.png`).

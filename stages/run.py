@@ -28,7 +28,7 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, Kept, KeptPlace, ObjectMesh, Record, Source
+from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -78,6 +78,7 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
             name=inputs.name,
             photo=store.ingest(inputs.photo),
             masks=tuple(store.ingest(path) for path in inputs.masks),
+            mask_names=tuple(_file_name(path) for path in inputs.masks),
             mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
             depth=None if inputs.depth is None else store.ingest(inputs.depth),
             camera=tuple(store.ingest(path) for path in inputs.camera),
@@ -125,14 +126,8 @@ def regenerate(
     last = manifest.config.object_settings(object_id).seed
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
-    kept = Kept(
-        places=tuple(
-            KeptPlace(id=placed.id, scale=placed.scale, support=placed.support, level=placed.level)
-            for placed in manifest.objects
-            if placed.id != object_id
-        )
-    )
-    stands = support_graph((item.support, item.id) for item in manifest.objects if isinstance(item.support, int))
+    kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
+    stands = support_graph((placed.support, placed.id) for placed in manifest.objects)
     if object_id in stands and (above := nx.descendants(stands, object_id)):
         listed = ", ".join(str(other) for other in sorted(above))
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)

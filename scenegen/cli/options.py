@@ -160,7 +160,7 @@ class InputOptions:
     """Files that belong to the photo. For several photos each is a folder with one entry per photo, named after it."""
 
     masks: Path | None = None
-    """Picture of object ids, or folder of pictures, one per object."""
+    """Objects: picture of ids, folder of pictures, one per object, .npy, .npz, or JSON of COCO, SAM or LabelMe."""
     depth: Path | None = None
     """Depth map (.npy, .exr, 16-bit .png)."""
     camera: Path | None = None

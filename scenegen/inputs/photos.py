@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import glob
 import logging
 import re
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING
 from scenegen.config import Config
 from scenegen.errors import InputError
 from scenegen.inputs.listing import log_skipped, pictures
-from scenegen.untrusted.formats import ALPHA_SUFFIXES, CAMERA_SUFFIXES, COLMAP_IMAGES, PICTURE_SUFFIXES
+from scenegen.untrusted.formats import (
+    ALPHA_SUFFIXES,
+    CAMERA_SUFFIXES,
+    COLMAP_IMAGES,
+    MASK_SUFFIXES,
+    PHOTO_NAMES,
+    PICTURE_SUFFIXES,
+)
+from scenegen.untrusted.names import natural
 
 if TYPE_CHECKING:
     from scenegen.cli.options import InputOptions
@@ -42,7 +51,7 @@ class Inputs:
     """Name of the output folder."""
     photo: Path
     masks: tuple[Path, ...] = ()
-    """One id picture, or one picture per object (sorted by name)."""
+    """One file for all objects, or one picture per object, in the order that people count in."""
     depth: Path | None = None
     camera: tuple[Path, ...] = ()
     """The file of the camera, and with COLMAP's cameras that of its images."""
@@ -125,8 +134,10 @@ def companions(photo: Path, name: str, options: InputOptions, single: bool) -> I
     masks, depth, camera = options.masks, options.depth, options.camera
     chosen: tuple[Path, ...] = ()
     if masks is not None:
-        entry = _existing(masks if single else _entry(masks, photo, PICTURE_SUFFIXES, "masks"), "masks")
-        chosen = _mask_pictures(entry) if entry.is_dir() else (entry,)
+        # COCO's file may hold the masks of all photos.
+        shared = single or (masks.suffix.lower() == ".json" and masks.is_file())
+        entry = _existing(masks if shared else _entry(masks, photo, MASK_SUFFIXES, "masks"), "masks")
+        chosen = _mask_files(entry, photo) if entry.is_dir() else (entry,)
     if depth is not None and (not single or depth.is_dir()):
         depth = _entry(depth, photo, DEPTH_SUFFIXES, "depth")
     if depth is not None:
@@ -151,17 +162,33 @@ def _camera_files(path: Path, photo: Path) -> tuple[Path, ...]:
     return (path, images) if images != path and images.is_file() else (path,)
 
 
-def _mask_pictures(folder: Path) -> tuple[Path, ...]:
+def _mask_files(folder: Path, photo: Path) -> tuple[Path, ...]:
+    """The pictures of a folder, one per object, without the photo that may lie among them; or its one file of all masks."""
     found, skipped = pictures(folder)
     unreadable = [f"{item.place} {item.reason}" for item in skipped if item.failed]
     if unreadable:
         raise InputError(f"`masks` {unreadable[0]}")
+    masks = [path for path in found if not _is_photo(path, photo)]
+    for path in found:
+        if path not in masks:
+            logger.warning("%s is the photo, not a mask", path)
+    whole = [Path(item.place) for item in skipped if Path(item.place).suffix.lower() in MASK_SUFFIXES]
+    if not masks and len(whole) == 1:
+        return (whole[0],)
     log_skipped(skipped)
-    if not found:
+    if not masks:
         raise InputError(
-            f"`masks` {folder} holds no picture; looked for files ending in {', '.join(sorted(PICTURE_SUFFIXES))}."
+            f"`masks` {folder} holds no picture; looked for files ending in {', '.join(sorted(PICTURE_SUFFIXES))}, or one file "
+            f"ending in {', '.join(sorted(MASK_SUFFIXES - PICTURE_SUFFIXES))}."
         )
-    return tuple(found)
+    return tuple(sorted(masks, key=lambda path: natural(path.name)))
+
+
+def _is_photo(path: Path, photo: Path) -> bool:
+    """Whether a file among masks is the photo itself: by its name, or the same content."""
+    if path.stem.casefold() in PHOTO_NAMES:
+        return True
+    return 0 < path.stat().st_size == photo.stat().st_size and filecmp.cmp(path, photo, shallow=False)
 
 
 def _entry(folder: Path, photo: Path, suffixes: frozenset[str], argument: str) -> Path:

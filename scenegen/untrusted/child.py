@@ -81,13 +81,17 @@ def decode(request: Request) -> Decoded:
     _write_png(photo.rgb, folder / IMAGE)
     if photo.alpha is not None:
         _write_png(photo.alpha, folder / ALPHA)
+    labels: tuple[str, ...] = ()
     # numpy, which these import, takes longer to start than most photos take to decode.
     if request.masks:
         from scenegen.untrusted.masks import read_masks
 
-        ids, notes = read_masks([Path(path) for path in request.masks], photo)
-        warnings += notes
-        _write_png(Image.fromarray(ids), folder / MASKS)
+        masks = read_masks(
+            [Path(path) for path in request.masks], photo, request.name, request.mask_names, request.mask_labels
+        )
+        warnings += masks.notes
+        labels = masks.labels
+        _write_png(Image.fromarray(masks.ids), folder / MASKS)
     if request.depth is not None:
         import numpy as np
 
@@ -116,6 +120,7 @@ def decode(request: Request) -> Decoded:
         focal_35mm=photo.focal_35mm,
         focal_source=photo.focal_source,
         camera=camera,
+        mask_labels=labels,
         alpha=photo.alpha is not None,
         warnings=tuple(warnings),
     )

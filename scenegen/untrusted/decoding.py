@@ -36,6 +36,10 @@ class Request:
     """Name of the photo, for messages."""
     photo: str
     masks: tuple[str, ...]
+    mask_names: tuple[str, ...]
+    """Of their files, for messages."""
+    mask_labels: tuple[str, ...]
+    """What the objects of several masks are called."""
     depth: str | None
     camera: tuple[str, ...]
     """The file of the camera, and with COLMAP's cameras that of its images."""
@@ -76,6 +80,8 @@ class Decoded:
     focal_source: str = ""
     """Where in the EXIF data the focal length is from."""
     camera: DecodedCamera | None = None
+    mask_labels: tuple[str, ...] = ()
+    """Names of the objects 1, 2 and so on; empty where none is given."""
 
 
 def decode(request: Request) -> Decoded:
@@ -111,7 +117,8 @@ def decode(request: Request) -> Decoded:
         raise OSError(*reply["system"])
     values = reply["decoded"]
     camera = values["camera"] and DecodedCamera(**values["camera"])
-    return Decoded(**{**values, "camera": camera, "warnings": tuple(values["warnings"])})
+    lists = {name: tuple(values[name]) for name in ("warnings", "mask_labels")}
+    return Decoded(**{**values, **lists, "camera": camera})
 
 
 def _crash(request: Request, code: int, errors: str) -> str:

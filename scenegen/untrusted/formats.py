@@ -24,3 +24,7 @@ ALPHA_SUFFIXES = PICTURE_SUFFIXES - {suffix for name in WITHOUT_ALPHA for suffix
 CAMERA_SUFFIXES = frozenset({".txt", ".json", ".bin", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".npz"})
 COLMAP_IMAGES = {"cameras.txt": "images.txt", "cameras.bin": "images.bin"}
 """COLMAP's cameras, and the file beside them that says whose they are."""
+
+MASK_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".npz", ".json"}
+PHOTO_NAMES = frozenset({"image", "photo", "rgb", "color", "colour", "input", "original"})
+"""Names of a photo that lies among its masks, as in SAM 3D's folders."""

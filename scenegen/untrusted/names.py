@@ -20,3 +20,13 @@ def is_name_of(name: str, file: str) -> bool:
 
 def _plain(text: str) -> str:
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFC", text).casefold())
+
+
+def natural(name: str) -> list[str | int]:
+    """A key that sorts names as people count: `2.png` before `10.png`.
+
+    >>> sorted(["10.png", "2.png", "b1", "B0"], key=natural)
+    ['2.png', '10.png', 'B0', 'b1']
+    """
+    parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
+    return [int(part) if number % 2 else part for number, part in enumerate(parts)]

@@ -161,3 +161,26 @@ def test_the_camera_of_a_photo(album: Path, tmp_path: Path) -> None:
         companions(album / "b.png", "b", InputOptions(camera=cameras), False)
     with pytest.raises(InputError, match=r"`camera` .* does not exist"):
         companions(photo, "a", InputOptions(camera=tmp_path / "none.json"), True)
+
+
+def test_masks_come_in_the_order_people_count_in_and_without_the_photo(album: Path, tmp_path: Path) -> None:
+    photo, masks = album / "b.png", tmp_path / "masks"
+    masks.mkdir()
+    photo.write_bytes(b"the photo")
+    for name in ("10.png", "2.png", "0.png", "image.png", "metadata.csv"):
+        (masks / name).write_text(name)
+    (masks / "copy.png").write_bytes(b"the photo")
+    found = companions(photo, "b", InputOptions(masks), True).masks
+    assert [path.name for path in found] == ["0.png", "2.png", "10.png"]
+
+
+def test_one_file_may_hold_all_masks(album: Path, tmp_path: Path) -> None:
+    coco, folder = tmp_path / "coco.json", tmp_path / "masks"
+    coco.touch()
+    for name in ("a.JPG", "b.png"):
+        assert companions(album / name, "x", InputOptions(coco), False).masks == (coco,)
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "masks.npz").touch()
+    (folder / "b.json").touch()
+    assert companions(album / "a.JPG", "a", InputOptions(folder), False).masks == (folder / "a" / "masks.npz",)
+    assert companions(album / "b.png", "b", InputOptions(folder), False).masks == (folder / "b.json",)

@@ -27,6 +27,8 @@ def request(photo: Path, **options: Any) -> Request:
         "name": "x",
         "photo": str(photo),
         "masks": (),
+        "mask_names": (),
+        "mask_labels": (),
         "depth": None,
         "camera": (),
         "folder": str(photo.parent),

@@ -1,21 +1,30 @@
 from __future__ import annotations
 
+import base64
+import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFilter
 
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
-from scenegen.untrusted.masks import MAX_OBJECTS, ROWS, _distinct, read_masks
+from scenegen.untrusted.masks import read_masks
+from scenegen.untrusted.masks.fit import turned
+from scenegen.untrusted.masks.ids import ROWS, border_share, distinct
+from scenegen.untrusted.masks.layers import MOST
+from scenegen.untrusted.masks.outlines import edge_ratio
+from scenegen.untrusted.masks.rle import mask_of_runs
 from scenegen.untrusted.photo import UprightPhoto
 from scenegen.untrusted.resample import nearest
 
-RED, GREEN, BLUE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+RED, GREEN, BLUE, BLACK, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0), (255, 255, 255)
+WIDTH, HEIGHT = 96, 64
 
 
 def photo_of(width: int, height: int, scale: float = 1.0, transpose: Image.Transpose | None = None) -> UprightPhoto:
@@ -39,35 +48,89 @@ def save(path: Path, pixels: np.ndarray, mode: str | None = None, **options: obj
     return path
 
 
+def read(path: Path | list[Path], photo: UprightPhoto | None = None, **options) -> tuple[np.ndarray, tuple[str, ...]]:
+    masks = read_masks(path if isinstance(path, list) else [path], photo or photo_of(30, 20), **options)
+    assert masks.ids.dtype == np.uint16
+    return masks.ids, masks.notes
+
+
+def drawn(*shapes: tuple[tuple[int, int, int, int], object], background: object = 0, scale: int = 1) -> Image.Image:
+    """A picture of `WIDTH` x `HEIGHT` with discs and boxes: each a box, and a value; a box is drawn if it begins in column 0."""
+    mode = "L" if isinstance(background, int) else "RGB"
+    picture = Image.new(mode, (WIDTH * scale, HEIGHT * scale), background)
+    for box, value in shapes:
+        pen = ImageDraw.Draw(picture)
+        scaled = tuple(scale * side for side in box)
+        pen.rectangle(scaled, fill=value) if box[0] == 0 else pen.ellipse(scaled, fill=value)
+    return picture
+
+
+MUG, BOWL, BOX = (10, 10, 34, 40), (50, 20, 86, 56), (40, 4, 60, 16)
+OWN = photo_of(WIDTH, HEIGHT)
+
+
+def mask(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    return np.asarray(drawn(*((box, 255) for box in boxes))) > 0
+
+
+def ids_of(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    return np.asarray(drawn(*((box, number) for number, box in enumerate(boxes, start=1)))).astype(np.uint16)
+
+
+def counts(pixels: np.ndarray) -> list[int]:
+    """COCO's run lengths, by going through the columns one pixel after the other."""
+    found, value = [0], False
+    for pixel in pixels.T.ravel():
+        if bool(pixel) != value:
+            found.append(0)
+            value = not value
+        found[-1] += 1
+    return found
+
+
+def compressed(runs: list[int]) -> str:
+    """As pycocotools' rleToString writes them."""
+    text = ""
+    for index, run in enumerate(runs):
+        x = run - runs[index - 2] if index > 2 else run
+        more = True
+        while more:
+            group = x & 31
+            x >>= 5
+            more = x != -1 if group & 16 else x != 0
+            text += chr(group + (32 if more else 0) + 48)
+    return text
+
+
 def test_grey_values_are_ids(tmp_path):
     path = save(tmp_path / "m.png", boxes(0, left=7, right=200).astype(np.uint8))
-    ids, warnings = read_masks([path], photo_of(30, 20))
+    ids, warnings = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=7, right=200))
     assert ids.dtype == np.uint16
-    assert warnings == []
+    assert warnings == ()
 
 
 def test_16_bit_values_are_ids(tmp_path):
     path = save(tmp_path / "m.png", boxes(0, left=300, right=65534))
-    ids, _ = read_masks([path], photo_of(30, 20))
+    ids, _ = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=300, right=65534))
 
 
 def test_unknown_stays_unknown_so_that_the_masks_of_a_scene_can_be_given_back(tmp_path):
     path = save(tmp_path / "m.png", boxes(0, left=300, right=UNKNOWN))
-    ids, warnings = read_masks([path], photo_of(30, 20))
+    ids, warnings = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=300, right=UNKNOWN))
-    assert warnings == []
+    assert warnings == ()
 
 
 def test_white_on_black_in_16_bits_is_one_object(tmp_path):
     path = save(tmp_path / "m.png", boxes(0, left=65535))
-    np.testing.assert_array_equal(read_masks([path], photo_of(30, 20))[0], boxes(0, left=1))
+    np.testing.assert_array_equal(read(path)[0], boxes(0, left=1))
 
 
 def test_one_bit_is_one_object(tmp_path):
     Image.fromarray(boxes(0, right=255).astype(np.uint8)).convert("1").save(tmp_path / "m.png")
-    ids, _ = read_masks([tmp_path / "m.png"], photo_of(30, 20))
+    ids, _ = read(tmp_path / "m.png")
     np.testing.assert_array_equal(ids, boxes(0, right=1))
 
 
@@ -76,44 +139,48 @@ def test_palette_indices_are_ids_whatever_their_colours(tmp_path, suffix):
     picture = Image.fromarray(boxes(0, left=2, right=1).astype(np.uint8), "P")
     picture.putpalette([*BLUE, *RED, *GREEN])
     picture.save(tmp_path / f"m.{suffix}")
-    ids, _ = read_masks([tmp_path / f"m.{suffix}"], photo_of(30, 20))
+    ids, _ = read(tmp_path / f"m.{suffix}")
     np.testing.assert_array_equal(ids, boxes(0, left=2, right=1))
 
 
 def test_colours_become_ids_in_order_of_first_appearance(tmp_path):
     path = save(tmp_path / "m.png", boxes(BLACK, left=RED, right=GREEN))
-    ids, _ = read_masks([path], photo_of(30, 20))
+    ids, _ = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=1, right=2))
     path = save(tmp_path / "n.png", boxes(BLACK, left=GREEN, right=RED)[:, ::-1])
-    ids, _ = read_masks([path], photo_of(30, 20))
+    ids, _ = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=1, right=2))
 
 
 def test_transparent_colours_are_no_object(tmp_path):
     path = save(tmp_path / "m.png", boxes((*RED, 0), left=(*RED, 255), right=(*BLUE, 128)))
-    ids, _ = read_masks([path], photo_of(30, 20))
+    ids, _ = read(path)
     np.testing.assert_array_equal(ids, boxes(0, left=1, right=2))
 
 
 def test_a_photo_is_no_mask(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    with pytest.raises(InputError, match=r"more than 254 ids or colours.*anti-aliasing"):
-        read_masks([save(tmp_path / "m.png", pixels)], photo_of(30, 20))
+    with pytest.raises(InputError, match=r"more than 254 ids or colours.*as PNG"):
+        read(save(tmp_path / "m.png", pixels))
 
 
-def test_a_jpeg_of_ids_is_refused(tmp_path):
-    path = save(tmp_path / "m.jpg", boxes(0, left=255).astype(np.uint8))
+def test_a_jpeg_of_ids_is_refused_but_not_one_of_black_and_white(tmp_path):
+    drawn((MUG, 120), (BOWL, 200)).save(tmp_path / "ids.jpg")
     with pytest.raises(InputError, match=r"is a JPEG.*as PNG"):
-        read_masks([path], photo_of(30, 20))
+        read(tmp_path / "ids.jpg", OWN)
+    drawn((BOWL, 255)).save(tmp_path / "one.jpg", quality=70)
+    ids, _ = read(tmp_path / "one.jpg", OWN)
+    assert (ids == mask(BOWL)).mean() > 0.995
 
 
 def test_one_picture_per_object_earlier_ones_stay_in_front(tmp_path):
     opaque = save(tmp_path / "1.png", boxes(0, left=3).astype(np.uint8))
     cut_out = save(tmp_path / "2.png", boxes((*RED, 127), left=(*BLACK, 255), right=(*BLACK, 128)))
-    coloured = save(tmp_path / "3.png", boxes((0, 0, 1)))
-    ids, warnings = read_masks([opaque, cut_out, coloured], photo_of(30, 20))
-    np.testing.assert_array_equal(ids, boxes(3, left=1, right=2))
-    assert warnings == []
+    coloured = save(tmp_path / "3.png", boxes(BLACK, left=(0, 0, 1)) + boxes(BLACK, right=(0, 0, 1)))
+    paths = [opaque, cut_out, coloured]
+    ids, warnings = read(paths, labels=("cup", "plate", "shelf"))
+    np.testing.assert_array_equal(ids, boxes(0, left=1, right=2))
+    assert warnings[0].startswith("masks: picture 3 shows the same object as picture 2")
 
 
 def test_opaque_alpha_says_nothing_about_the_object(tmp_path):
@@ -121,7 +188,7 @@ def test_opaque_alpha_says_nothing_about_the_object(tmp_path):
         save(tmp_path / "1.png", boxes((*BLACK, 255), left=(9, 9, 9, 255))),
         save(tmp_path / "2.png", boxes(0, right=1000)),
     ]
-    ids, _ = read_masks(paths, photo_of(30, 20))
+    ids, _ = read(paths, photo_of(30, 20))
     np.testing.assert_array_equal(ids, boxes(0, left=1, right=2))
 
 
@@ -129,40 +196,50 @@ def test_the_noise_of_a_jpeg_is_not_the_object(tmp_path):
     wide = np.zeros((32, 64), np.uint8)
     wide[:, 5:21] = 255
     paths = [save(tmp_path / f"{n}.jpg", pixels, quality=60) for n, pixels in enumerate([wide, wide[:, ::-1]])]
-    ids, _ = read_masks(paths, photo_of(64, 32))
+    ids, _ = read(paths, photo_of(64, 32))
     np.testing.assert_array_equal(ids, (wide > 0) + 2 * (wide[:, ::-1] > 0))
 
 
-def test_a_hidden_object_is_warned_about(tmp_path):
+def test_the_same_object_twice_is_one(tmp_path):
     path = save(tmp_path / "1.png", boxes(0, left=1).astype(np.uint8))
-    ids, warnings = read_masks([path, path], photo_of(30, 20))
+    ids, warnings = read([path, path])
     assert np.unique(ids).tolist() == [0, 1]
-    assert warnings == ["masks: at working size no pixel is left of object 2"]
+    assert warnings == ("masks: picture 2 shows the same object as picture 1 and is left out",)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_masks_without_any_object_are_refused(tmp_path, count):
     path = save(tmp_path / "m.png", boxes(BLACK))
-    with pytest.raises(InputError, match="has no object"):
-        read_masks([path] * count, photo_of(30, 20))
+    with pytest.raises(InputError, match=r"has no object|the same value everywhere"):
+        read([path] * count)
 
 
 def test_too_many_pictures_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"255 pictures.*at most 254"):
-        read_masks([tmp_path / "absent.png"] * (MAX_OBJECTS + 1), photo_of(30, 20))
+    with pytest.raises(InputError, match=f"{MOST + 1} pictures.*at most {MOST}"):
+        read([tmp_path / "absent.png"] * (MOST + 1))
 
 
-def test_another_size_is_refused_with_both_sizes(tmp_path):
+def test_another_shape_is_refused_with_both_sizes(tmp_path):
     path = save(tmp_path / "m.png", boxes(0, left=1))
-    with pytest.raises(InputError, match="is 30x20 pixels and the photo 60x40"):
-        read_masks([path], photo_of(60, 40))
+    with pytest.raises(InputError, match="is 30x20 pixels and the photo 60x60"):
+        read(path, photo_of(60, 60))
+
+
+@pytest.mark.parametrize("scale", [0.5, 2])
+def test_another_size_of_the_same_shape_is_resampled_and_said(tmp_path, scale):
+    path = save(tmp_path / "m.png", boxes(0, left=1, right=4))
+    ids, notes = read(path, photo_of(round(30 * scale), round(20 * scale)))
+    assert np.unique(ids).tolist() == [0, 1, 4]
+    assert notes == (
+        f"masks: they are 30x20 and the photo {round(30 * scale)}x{round(20 * scale)}; resampled without mixing",
+    )
 
 
 def test_a_mask_stored_as_the_photo_was_is_turned_like_it(tmp_path):
     upright = boxes(0, left=1, right=2)
     photo = photo_of(30, 20, transpose=Image.Transpose.ROTATE_270)
     for name, pixels in {"upright": upright, "stored": np.rot90(upright)}.items():
-        ids, _ = read_masks([save(tmp_path / f"{name}.png", np.ascontiguousarray(pixels))], photo)
+        ids, _ = read(save(tmp_path / f"{name}.png", np.ascontiguousarray(pixels)), photo)
         np.testing.assert_array_equal(ids, upright)
 
 
@@ -171,9 +248,9 @@ def test_ids_do_not_depend_on_the_working_size(tmp_path):
     pixels[0, 0] = RED  # too small to be left at half the size
     pixels[20:, :30] = GREEN
     pixels[20:, 30:] = BLUE
-    ids, warnings = read_masks([save(tmp_path / "m.png", pixels)], photo_of(60, 40, scale=0.5))
+    ids, warnings = read(save(tmp_path / "m.png", pixels), photo_of(60, 40, scale=0.5))
     assert np.unique(ids).tolist() == [0, 2, 3]
-    assert warnings == ["masks: at working size no pixel is left of object 1"]
+    assert warnings == ("masks: at working size no pixel is left of object 1",)
     np.testing.assert_array_equal(ids[10:], np.repeat([2, 3], 15)[None].repeat(10, axis=0))
 
 
@@ -181,7 +258,7 @@ def test_a_truncated_mask_is_refused(tmp_path):
     path = save(tmp_path / "m.png", np.random.default_rng(0).integers(0, 9, (200, 300), np.uint8))
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(InputError, match="id picture of `masks` cannot be read"):
-        read_masks([path], photo_of(300, 200))
+        read(path, photo_of(300, 200))
 
 
 @given(
@@ -190,7 +267,374 @@ def test_a_truncated_mask_is_refused(tmp_path):
     )
 )
 def test_distinct_is_the_order_of_a_plain_scan(values):
-    assert _distinct(values, "mask") == [value for value in dict.fromkeys(values.ravel().tolist()) if value]
+    assert distinct(values) == list(dict.fromkeys(values.ravel().tolist()))
+
+
+def test_a_folder_of_segment_anything(tmp_path):
+    """What its amg.py writes: the background first, then objects, then their parts."""
+    inner = (14, 14, 24, 24)
+    whole = ~mask(MUG, BOWL)
+    paths = [
+        save(tmp_path / f"{number}.png", (pixels * 255).astype(np.uint8))
+        for number, pixels in enumerate([whole, mask(MUG), mask(BOWL), mask(inner)])
+    ]
+    ids, notes = read(paths, OWN, names=[path.name for path in paths])
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "0.png has so much of the picture's border that it is background" in notes[0]
+    assert "3.png lies within 1.png: an unnamed mask there is a part" in notes[1]
+    assert len(notes) == 2
+
+
+def test_a_named_mask_in_another_is_an_object_before_it(tmp_path):
+    inner = (14, 14, 24, 24)
+    paths = [save(tmp_path / f"{n}.png", np.uint8(255) * pixels) for n, pixels in enumerate([mask(MUG), mask(inner)])]
+    masks = read_masks(paths, OWN, labels=("cup", "spoon"))
+    np.testing.assert_array_equal(masks.ids, ids_of(MUG, inner))
+    assert (masks.labels, masks.notes) == (("cup", "spoon"), ())
+
+
+def test_a_named_table_may_have_the_border(tmp_path):
+    paths = [save(tmp_path / f"{n}.png", np.uint8(255) * pixels) for n, pixels in enumerate([~mask(MUG), mask(MUG)])]
+    assert np.unique(read_masks(paths, OWN, labels=("table", "cup")).ids).tolist() == [1, 2]
+    masks = read_masks(paths, OWN, labels=("background", "cup"))
+    np.testing.assert_array_equal(masks.ids, ids_of(MUG))
+    assert masks.labels == ("cup",)
+
+
+def test_overlaps_are_said_and_the_first_keeps_them(tmp_path):
+    moved = (24, 10, 48, 40)
+    paths = [save(tmp_path / f"{n}.png", np.uint8(255) * pixels) for n, pixels in enumerate([mask(MUG), mask(moved)])]
+    ids, notes = read(paths, OWN, names=("a.png", "b.png"))
+    np.testing.assert_array_equal(ids == 1, mask(MUG))
+    assert f"a.png and b.png by {np.count_nonzero(mask(MUG) & mask(moved))} pixels overlap" in notes[0]
+
+
+@pytest.mark.parametrize("value", [1, 255, "1"])
+def test_one_value_for_several_things(tmp_path, value):
+    picture = drawn((MUG, 255), (BOWL, 255), ((90, 2, 92, 4), 255))
+    if value == 1:
+        picture = picture.point([0] + [1] * 255)
+    (picture.convert("1") if value == "1" else picture).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    np.testing.assert_array_equal(ids > 0, mask(MUG, BOWL, (90, 2, 92, 4)))
+    assert [len(np.unique(ids[mask(box)])) for box in (MUG, BOWL)] == [1, 1]
+    assert np.unique(ids).tolist() == [0, 1, 2]  # the speck belongs to the nearest
+    assert "shows 2 things that do not touch" in notes[0]
+
+
+def test_an_object_that_another_cuts_in_two_is_one(tmp_path):
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    pixels[20:30, 10:80] = 1
+    pixels[10:50, 40:50] = 2
+    assert read(save(tmp_path / "a.png", pixels), OWN)[1] == ()
+    pixels[pixels == 2] = 0
+    pixels[50:60, 2:30] = 3
+    ids, notes = read(save(tmp_path / "b.png", pixels), OWN)
+    np.testing.assert_array_equal(ids, pixels)
+    assert "object 1 is in separate pieces" in notes[0]
+
+
+@pytest.mark.parametrize("background", [WHITE, (30, 60, 90)])
+def test_a_coloured_background(tmp_path, background):
+    drawn((MUG, RED), (BOWL, BLACK), background=background).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "so it is the background" in notes[0]
+
+
+def test_an_inverted_mask(tmp_path):
+    drawn((BOWL, 0), background=255).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    np.testing.assert_array_equal(ids, ids_of(BOWL))
+    assert "it is inverted" in notes[0]
+    drawn((MUG, 2), (BOWL, 0), background=7).save(tmp_path / "n.png")
+    ids, notes = read(tmp_path / "n.png", OWN)
+    np.testing.assert_array_equal(ids, 2 * mask(MUG) + mask(BOWL))
+    assert "7 has nearly the whole border of the picture, so it is the background, and 0 is object 1" in notes[0]
+
+
+def test_what_data_sets_ignore_is_unknown(tmp_path):
+    drawn((MUG, 1), (BOWL, 2), (BOX, 255)).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    assert (ids[mask(BOX)] == UNKNOWN).all()
+    assert "255 counts as unknown" in notes[0]
+    drawn((MUG, 100), (BOX, 255)).save(tmp_path / "n.png")
+    assert np.unique(read(tmp_path / "n.png", OWN)[0]).tolist() == [0, 100, 255]
+
+
+@pytest.mark.parametrize("background", [BLACK, WHITE])
+def test_smoothed_colours(tmp_path, background):
+    large = drawn((MUG, RED), (BOWL, BLUE), (BOX, GREEN), background=background, scale=4)
+    large.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    assert np.unique(ids).tolist() == [0, 1, 2, 3]
+    plain = drawn((MUG, 2), (BOWL, 3), (BOX, 1), scale=4).resize((WIDTH, HEIGHT), Image.Resampling.NEAREST)
+    assert (ids == np.asarray(plain)).mean() > 0.98
+    assert any("the picture was smoothed" in note for note in notes)
+
+
+def test_smoothed_grey_is_one_object(tmp_path):
+    drawn((BOWL, 255)).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    assert np.unique(ids).tolist() == [0, 1]
+    assert (ids == mask(BOWL)).mean() > 0.98
+    assert "smoothed" in notes[0]
+
+
+def test_thin_objects_are_not_taken_for_smoothing(tmp_path):
+    picture = Image.new("L", (WIDTH, HEIGHT))
+    pen = ImageDraw.Draw(picture)
+    for number, line in enumerate([(5, 5, 90, 9), (5, 20, 90, 40), (5, 60, 90, 45), (70, 2, 92, 30)], start=1):
+        pen.line(line, fill=number, width=2)
+    picture.save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    np.testing.assert_array_equal(ids, np.asarray(picture))
+    assert notes == ()
+
+
+MASKS = [mask(MUG), mask(BOWL)]
+RUNS = [{"size": [HEIGHT, WIDTH], "counts": counts(pixels)} for pixels in MASKS]
+TEXTS = [{"size": [HEIGHT, WIDTH], "counts": compressed(counts(pixels))} for pixels in MASKS]
+SQUARE = [[50, 20, 86, 20, 86, 56, 50, 56]]
+
+
+def coco(segmentations: list, **image: object) -> dict:
+    return {
+        "images": [
+            {"id": 7, "file_name": "other.jpg", "width": 9, "height": 9},
+            {"id": 8, "file_name": "a/photo.jpg", **image},
+        ],
+        "categories": [{"id": 3, "name": "coffee mug"}, {"id": 4, "name": "bowl"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "segmentation": [[0, 0, 5, 0, 5, 5]]},
+            *(
+                {"id": 2 + n, "image_id": 8, "category_id": 3 + n, "segmentation": value, "iscrowd": 0}
+                for n, value in enumerate(segmentations)
+            ),
+        ],
+    }
+
+
+@pytest.mark.parametrize("segmentations", [RUNS, TEXTS])
+def test_coco(tmp_path, segmentations):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(coco(segmentations, width=WIDTH, height=HEIGHT)))
+    masks = read_masks([path], OWN, "photo")
+    np.testing.assert_array_equal(masks.ids, ids_of(MUG, BOWL))
+    assert (masks.labels, masks.notes) == (("coffee mug", "bowl"), ())
+    with pytest.raises(InputError, match="2 images, 0 of them with the name of photo 'third'"):
+        read_masks([path], OWN, "third")
+
+
+def test_coco_polygons_cover_the_pixels_they_enclose_at_any_size(tmp_path):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(coco([SQUARE], width=WIDTH, height=HEIGHT)))
+    square = np.zeros((HEIGHT, WIDTH), bool)
+    square[20:56, 50:86] = True
+    ids, _ = read(path, OWN, name="photo")
+    assert (ids != square).sum() <= 72 + 2  # at most one side and one row more
+    ids, notes = read(path, photo_of(2 * WIDTH, 2 * HEIGHT), name="photo")
+    assert ids.shape == (2 * HEIGHT, 2 * WIDTH)
+    assert "resampled" in notes[0]
+
+
+def test_crowds_are_left_out(tmp_path):
+    value = coco(RUNS)
+    value["annotations"][-1]["iscrowd"] = 1
+    (tmp_path / "coco.json").write_text(json.dumps(value))
+    ids, notes = read(tmp_path / "coco.json", OWN, name="photo")
+    np.testing.assert_array_equal(ids, ids_of(MUG))
+    assert "crowds" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [{"segmentation": value, "area": 1, "predicted_iou": 0.9} for value in TEXTS],
+        {"image": {"width": WIDTH, "height": HEIGHT}, "annotations": [{"segmentation": value} for value in RUNS]},
+        {
+            "annotations": [
+                {"class_name": name, "segmentation": value} for name, value in zip(("mug", "bowl"), TEXTS, strict=True)
+            ]
+        },
+    ],
+)
+def test_segment_anything_and_what_is_like_it(tmp_path, value):
+    (tmp_path / "sam.json").write_text(json.dumps(value))
+    masks = read_masks([tmp_path / "sam.json"], OWN)
+    np.testing.assert_array_equal(masks.ids, ids_of(MUG, BOWL))
+    assert masks.labels in (("", ""), ("mug", "bowl"))
+
+
+def labelme(*shapes: dict) -> str:
+    return json.dumps(
+        {"version": "5", "imageWidth": WIDTH, "imageHeight": HEIGHT, "imagePath": "photo.jpg", "shapes": shapes}
+    )
+
+
+def test_labelme(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((9, 5), 255, np.uint8)).save(buffer, "PNG")
+    pasted = {
+        "label": "fork",
+        "points": [[5, 3], [9, 11]],
+        "shape_type": "mask",
+        "mask": base64.b64encode(buffer.getvalue()).decode(),
+    }
+    (tmp_path / "m.json").write_text(
+        labelme(
+            {
+                "label": "Mug",
+                "points": [[20, 20], [40, 20], [40, 40], [20, 40]],
+                "shape_type": "polygon",
+                "group_id": None,
+            },
+            {"label": "bowl", "points": [[70, 40], [70, 50]], "shape_type": "circle", "group_id": None},
+            {"label": "book", "points": [[20, 50], [30, 60]], "shape_type": "rectangle", "group_id": 4},
+            {"label": "book", "points": [[30, 50], [40, 60]], "shape_type": "rectangle", "group_id": 4},
+            {"label": "tip", "points": [[1, 1]], "shape_type": "point"},
+            pasted,
+        )
+    )
+    masks = read_masks([tmp_path / "m.json"], OWN)
+    assert masks.labels == ("mug", "bowl", "book", "fork")
+    assert [int(masks.ids[at]) for at in ((30, 30), (40, 70), (55, 22), (55, 38), (5, 7))] == [1, 2, 3, 3, 4]
+    assert np.count_nonzero(masks.ids == 4) == 45
+    assert masks.notes == ("masks: 1 shape(s) without an area are left out: tip",)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "cannot be read"),
+        ("7", "JSON of another kind"),
+        ('{"a": 1}', r"JSON of another kind \(a\)"),
+        (json.dumps([{"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}]), "cover 5 pixels of 6144"),
+        (json.dumps([{"segmentation": {"size": [HEIGHT, WIDTH], "counts": "zzzz"}}]), "run"),
+        (json.dumps([{"segmentation": {"size": [64, 64], "counts": [4096]}}]), "64x64 pixels and the photo 96x64"),
+        (json.dumps([{"segmentation": {"size": [64_000_000, 96_000_000], "counts": [1]}}]), "more than"),
+        (json.dumps([{"segmentation": [[1, 2]]}]), "fewer than three points"),
+    ],
+)
+def test_json_that_holds_no_masks_of_the_photo(tmp_path, text, said):
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read(tmp_path / "m.json", OWN)
+
+
+@given(arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_run_lengths_come_back(pixels):
+    runs = counts(pixels)
+    np.testing.assert_array_equal(mask_of_runs(runs, *pixels.shape), pixels)
+    np.testing.assert_array_equal(mask_of_runs(compressed(runs), *pixels.shape), pixels)
+
+
+@given(st.text(alphabet=[chr(code) for code in range(40, 120)], max_size=20), st.integers(1, 20), st.integers(1, 20))
+def test_no_text_of_run_lengths_does_harm(text, height, width):
+    try:
+        assert mask_of_runs(text, height, width).shape == (height, width)
+    except ValueError:
+        return
+
+
+LABELLED = np.stack(MASKS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ids_of(MUG, BOWL).astype(np.uint8),
+        ids_of(MUG, BOWL).astype(np.int64),
+        ids_of(MUG, BOWL).astype(np.float32),
+        ids_of(MUG, BOWL)[None, None],
+        ids_of(MUG, BOWL)[..., None].astype(np.int32) - (ids_of(MUG, BOWL)[..., None] == 0),
+        LABELLED,
+        LABELLED[:, None],
+        np.moveaxis(LABELLED, 0, 2).astype(np.uint8),
+        LABELLED * np.float32(0.9),
+        np.where(LABELLED, 3.0, -7.0),
+    ],
+)
+def test_arrays(tmp_path, values):
+    np.save(tmp_path / "m.npy", values)
+    np.testing.assert_array_equal(read(tmp_path / "m.npy", OWN)[0], ids_of(MUG, BOWL))
+    np.savez(tmp_path / "m.npz", masks=values, scores=np.ones(2))
+    np.testing.assert_array_equal(read(tmp_path / "m.npz", OWN)[0], ids_of(MUG, BOWL))
+
+
+def test_names_in_an_archive(tmp_path):
+    np.savez(tmp_path / "m.npz", masks=LABELLED, labels=np.array(["coffee mug", "bowl"]))
+    assert read_masks([tmp_path / "m.npz"], OWN).labels == ("coffee mug", "bowl")
+    np.savez(tmp_path / "n.npz", **{"10_bowl": LABELLED[1], "2_mug": LABELLED[0]})
+    masks = read_masks([tmp_path / "n.npz"], OWN)
+    assert masks.labels == ("mug", "bowl")
+    np.testing.assert_array_equal(masks.ids, ids_of(MUG, BOWL))
+
+
+def test_arrays_that_are_no_masks(tmp_path):
+    for name, values, said in (
+        ("a", np.array(["x"]), "array of <U1"),
+        ("b", np.zeros((4, HEIGHT, WIDTH, 3)), r"shape \(4, 64, 96, 3\)"),
+        ("c", ids_of(MUG).astype(int) * 70_000, "ids from 0 to 70000"),
+        ("d", np.ones((HEIGHT, WIDTH), bool), "fills the picture"),
+        ("e", np.full((HEIGHT, WIDTH), 3), "the same value everywhere"),
+        ("f", np.array([{}]), "cannot be read"),
+    ):
+        np.save(tmp_path / f"{name}.npy", values, allow_pickle=True)
+        with pytest.raises(InputError, match=said):
+            read(tmp_path / f"{name}.npy", OWN)
+    np.savez(tmp_path / "g.npz", scores=np.ones(3))
+    with pytest.raises(InputError, match="has scores; looked for"):
+        read(tmp_path / "g.npz", OWN)
+    (tmp_path / "h.npz").write_bytes(b"PK no archive")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "h.npz", OWN)
+
+
+def textured(ids: np.ndarray) -> Image.Image:
+    """A photo whose only edges are those of the masks, in a little noise."""
+    shades = np.array([90, 200, 40], np.uint8)[ids]
+    noise = np.random.default_rng(0).integers(0, 9, ids.shape, np.uint8)
+    return Image.fromarray(shades + noise).convert("RGB")
+
+
+@pytest.mark.parametrize(
+    "transpose", [Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_90]
+)
+def test_edges_tell_masks_that_were_made_without_exif_rotation(tmp_path, transpose):
+    ids = ids_of(MUG, BOWL)[:64, :64]
+    upright = turned(ids, transpose)
+    photo = UprightPhoto(textured(upright), None, (64, 64), transpose, (64, 64), None, ())
+    for pixels in (ids, upright):
+        found, notes = read(save(tmp_path / "m.png", np.ascontiguousarray(pixels).astype(np.uint8)), photo)
+        np.testing.assert_array_equal(found, upright)
+        assert [note for note in notes if "EXIF rotation" in note] == list(notes)
+        assert bool(notes) == (pixels is ids)
+
+
+def test_masks_of_another_photo_are_said(tmp_path):
+    photo = UprightPhoto(textured(ids_of(MUG, BOWL)), None, (WIDTH, HEIGHT), None, (WIDTH, HEIGHT), None, ())
+    own = save(tmp_path / "own.png", ids_of(MUG, BOWL).astype(np.uint8))
+    foreign = save(tmp_path / "foreign.png", ids_of((40, 4, 50, 14), (4, 46, 30, 62)).astype(np.uint8))
+    assert read(own, photo)[1] == ()
+    assert "follow no edges of the photo" in read(foreign, photo)[1][-1]
+    grey = np.asarray(photo.rgb.convert("L"), np.float32)
+    assert edge_ratio(grey, ids_of(MUG, BOWL)) > 3
+    assert edge_ratio(np.zeros_like(grey), ids_of(MUG, BOWL)) is None
+
+
+@pytest.mark.parametrize("transpose", list(Image.Transpose))
+def test_turned_is_what_pillow_does(transpose):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    np.testing.assert_array_equal(turned(pixels, transpose), np.asarray(Image.fromarray(pixels).transpose(transpose)))
+
+
+@settings(deadline=None)
+@given(arrays.arrays(bool, st.tuples(st.integers(2, 9), st.integers(2, 9))))
+def test_the_border_is_every_pixel_without_a_neighbour(pixels):
+    inner = np.zeros_like(pixels)
+    inner[1:-1, 1:-1] = True
+    assert border_share(pixels) == pytest.approx(pixels[~inner].mean())
 
 
 @given(size=st.tuples(st.integers(1, 40), st.integers(1, 40)), factor=st.integers(1, 5))

@@ -1,0 +1,92 @@
+"""Masks as pictures: one of ids or colours, or one for each object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt, UInt32
+from PIL import Image
+
+from scenegen.errors import InputError
+from scenegen.untrusted.masks.fit import checked_size
+from scenegen.untrusted.photo import HALF, UprightPhoto
+from scenegen.untrusted.picture import open_picture, parsing
+
+LOSSY_FORMATS = ("JPEG", "MPO", "HEIF", "AVIF", "JPEG2000")
+BLACK, WHITE = 32, 223
+"""Grey up to and from which a lossy picture is black or white; in between it is an edge."""
+MOST_GREY = 0.05
+"""Share of a lossy picture that may be in between, if it is to be black on white or white on black."""
+
+
+def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, "h w"]:
+    """The mask of one object, as stored: what is opaque or, in a picture without transparency, what is not black.
+
+    Raises:
+        InputError: if the picture is damaged or of another shape than the photo.
+    """
+    with open_picture(path, what) as picture:
+        threshold = HALF if picture.format in LOSSY_FORMATS else 0
+        _load(picture, what, photo)
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        return np.asarray(np.asarray(alpha) > HALF)
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return np.asarray(np.asarray(picture) > threshold)
+    if picture.mode == "P":  # the first index is the background, whatever its colour
+        return np.asarray(np.asarray(picture) > 0)
+    return np.asarray(np.asarray(picture.convert("RGB")).max(axis=2) > threshold)
+
+
+def read_values(path: Path, what: str, photo: UprightPhoto) -> tuple[UInt[np.ndarray, "h w"], bool]:
+    """The values of a picture of ids, as stored, and whether they are colours (0xBBGGRR, 0 where transparent) rather than ids.
+
+    Raises:
+        InputError: if the picture is damaged, of another shape than the photo, or lossy with more than two values.
+    """
+    with open_picture(path, what) as picture:
+        lossy = picture.format in LOSSY_FORMATS
+        _load(picture, what, photo)
+    if lossy:
+        return _two_valued(picture, what), False
+    if picture.mode in ("1", "L", "LA", "P", "PA") or picture.mode.startswith("I;16"):
+        # Pillow cannot split a 16-bit picture into channels.
+        values = picture if picture.mode.startswith("I;16") else picture.getchannel(0)
+        return np.asarray(values).astype(np.uint16), False
+    if picture.mode in ("I", "F"):
+        numbers = np.asarray(picture)
+        if not (
+            np.isfinite(numbers).all()
+            and (numbers == np.round(numbers)).all()
+            and 0 <= numbers.min() <= numbers.max() < 65536
+        ):
+            raise InputError(f"{what} holds numbers that are no ids; allowed: whole numbers from 0 to 65535.")
+        return numbers.astype(np.uint16), False
+    return colours(picture), True
+
+
+def colours(picture: Image.Image) -> UInt32[np.ndarray, "h w"]:
+    """Each pixel's colour as one number, 0 where it is transparent."""
+    rgba = np.asarray(picture.convert("RGBA"))
+    found = rgba.view("<u4")[..., 0] & 0xFFFFFF
+    found[rgba[..., 3] <= HALF] = 0
+    return found
+
+
+def _load(picture: Image.Image, what: str, photo: UprightPhoto) -> None:
+    checked_size(picture.size, what, photo)
+    with parsing(what):
+        picture.load()
+
+
+def _two_valued(picture: Image.Image, what: str) -> UInt[np.ndarray, "h w"]:
+    """A lossy picture of black and white."""
+    grey = np.asarray(picture.convert("RGB"))
+    low, high = grey.min(axis=2), grey.max(axis=2)
+    between = ((high > BLACK) & (low < WHITE)).mean()
+    if between > MOST_GREY:
+        raise InputError(
+            f"{what} is a {picture.format}, which changes ids along every edge. Save it from its source as PNG."
+        )
+    return np.where(low > HALF, np.uint16(255), np.uint16(0))
