@@ -47,6 +47,7 @@ def main() -> int:
     run.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="rendering processes")
     run.add_argument("--batch", type=int, default=48)
     run.add_argument("--crops", type=int, default=64)
+    run.add_argument("--rate", type=float, default=1.0, help="factor on the perception network's learning rates")
     for name in NETWORKS:
         run.add_argument(f"--{name}", type=Path, help="weights to go on from, carried beside the archive")
     run.add_argument("--cache", type=Path, help="folder for signed distances, to be used again")
@@ -135,7 +136,7 @@ def train(options: argparse.Namespace) -> int:
     arguments = {
         "perception": [
             *("--data", data / "photographs.zip", data / "scenes.zip"),
-            *("--batch", options.batch, "--crops", options.crops),
+            *("--batch", options.batch, "--crops", options.crops, "--rate", options.rate),
             *([] if options.float32 else ["--bfloat16"]),
             *("--workers", options.workers - share),
             *(("--start", options.perception) if options.perception else ()),

@@ -350,10 +350,23 @@ class Objects(Record):
     failures: tuple[Failure, ...] = ()
 
 
-class Kept(Record):
-    """Scales of objects, by id, that must stay where an earlier run placed them."""
+Carrier = int | Literal["background"] | None
+"""What carries an object: another object (its id), the floor (0), something of the background, or nothing that is known."""
 
-    scales: tuple[tuple[int, Scale], ...] = ()
+
+class KeptPlace(Record):
+    """Where an earlier run placed an object."""
+
+    id: int
+    scale: Scale
+    support: Carrier
+    level: float | None
+
+
+class Kept(Record):
+    """Objects that must stay where an earlier run placed them."""
+
+    places: tuple[KeptPlace, ...] = ()
 
 
 class Scores(Record):
@@ -376,6 +389,18 @@ class Topology(Record):
     """Handles of all pieces: 0 for balls, 1 for a ring. None if the mesh is open."""
 
 
+class Settled(Record):
+    """What becomes of an object when gravity is switched on (`scenegen.physics.settle`)."""
+
+    displacement_m: float
+    """Of its centre of mass."""
+    tilt_deg: float
+    """Of its upright axis."""
+    penetration_m: float
+    """Greatest depth at the start to which it is inside of something else, as they collide."""
+    stays: bool
+
+
 class PlacedObject(Record):
     """One object in the scene. Its mesh is metric, gravity-aligned, with its origin at the centre of its base."""
 
@@ -388,8 +413,9 @@ class PlacedObject(Record):
     world_from_object: Matrix4
     scale: Scale
     """The one free number s of X_camera = s R^T X_crop."""
-    support: int
-    """Object id of the supporter, or 0 for the floor."""
+    support: Carrier
+    level: float | None = None
+    """Height over the floor of the level plane that it stands on, metres."""
     backend: str
     licence: str
     seed: int

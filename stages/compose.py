@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 import networkx as nx
 import numpy as np
@@ -15,9 +15,9 @@ from scenegen.camera import camera_from_crop, matrix4
 from scenegen.config import ComposeConfig
 from scenegen.errors import ObjectError
 from scenegen.faults import about_object, ends_photo
-from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
+from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
 from scenegen.geometry.solid import topology
-from scenegen.messages.remarks import of_object
+from scenegen.messages.remarks import note, of_object
 from scenegen.records import (
     Depth,
     Failure,
@@ -32,6 +32,7 @@ from scenegen.records import (
     Scene,
     Scores,
 )
+from scenegen.scene.arrange import BACKGROUND_SUPPORT, STEADY_DEG, Arranged, Unplaced, View, arrange
 from scenegen.scene.graph import (
     CAMERA,
     TOUCHING,
@@ -40,18 +41,10 @@ from scenegen.scene.graph import (
     object_name,
     occlusions,
     relate,
-    support_graph,
     to_json,
 )
 from scenegen.scene.layout import FLOOR, Floor
-from scenegen.scene.placement import (
-    RESTING_SHARE,
-    fit_scale,
-    gap_above,
-    scale_on_floor,
-    scale_touching,
-    surface_depth,
-)
+from scenegen.scene.placement import fit_scale, surface_depth
 from scenegen.scene.scoring import score_objects
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -59,18 +52,6 @@ from stages.stage import Stage, Work
 logger = logging.getLogger(__name__)
 
 POOR_IOU = 0.85
-
-
-@dataclass(frozen=True)
-class Placed:
-    """An object at its place."""
-
-    scale: float
-    mesh: TexturedMesh
-    """Camera frame."""
-    support: int
-    evidence: dict[str, float | bool]
-    """Of its support."""
 
 
 def compose(
@@ -86,7 +67,7 @@ def compose(
 ) -> Scene:
     """The scene: see `Scene` for what comes back, `scenegen.scene.placement` for how.
 
-    Objects are placed after what supports them. Those in `kept` keep the scale they have there.
+    Those in `kept` keep the place they have there.
 
     Raises:
         ObjectError: if one of the objects cannot be placed, scored, moved or related to the others.
@@ -94,21 +75,31 @@ def compose(
     image = read_png(work.read(photo.image))
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
-    floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
     warnings = [of_object(item.id, remark) for item in objects.items for remark in item.warnings]
     failures: list[Failure] = list(objects.failures)
-    placed: dict[int, Placed] = {}
-    tolerance = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
-    for item in _supporters_first(objects.items, layout):
-        fixed = dict(kept.scales).get(item.id)
+    found: dict[int, Unplaced] = {}
+    for item in objects.items:
         with about_object(item.id):
-            mesh = load_mesh(work.read(item.mesh))
-            result = _place(item, mesh, ids, z, layout, floor, placed, fixed, tolerance)
-        if isinstance(result, Failure):
-            failures.append(result)
-            logger.warning("object %d is left out: %s", item.id, result.error)
-            continue
-        placed[item.id] = result
+            unplaced = _unplaced(item, load_mesh(work.read(item.mesh)), ids, z, layout)
+        if unplaced is None:
+            error = "no depth is known where the object is visible; give a depth map that covers it"
+            failures.append(Failure(stage="compose", object=item.id, error=error))
+            logger.warning("object %d is left out: %s", item.id, error)
+        else:
+            found[item.id] = unplaced
+    view = View(
+        ids=ids,
+        z=z,
+        limit=np.load(work.read(layout.limit)),
+        camera=layout.intrinsics,
+        floor=Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source),
+        supports=layout.supports,
+        uncertainty=depth.uncertainty,
+        relief_error=depth.relief_error,
+    )
+    reach = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
+    placed = arrange(found, view, {place.id: place for place in kept.places if place.id in found}, reach)
+    warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
@@ -138,63 +129,29 @@ def compose(
     )
 
 
-def _supporters_first(items: tuple[ObjectMesh, ...], layout: Layout) -> list[ObjectMesh]:
-    """Sorted by the number of objects between each and the floor, then by id."""
-    stands = support_graph((support.parent, support.child) for support in layout.supports)
-    level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
-    return sorted(items, key=lambda item: (level[item.id], item.id))
-
-
-def _place(
-    item: ObjectMesh,
-    mesh: TexturedMesh,
-    ids: Integer[np.ndarray, "h w"],
-    z: Float[np.ndarray, "h w"],
-    layout: Layout,
-    floor: Floor,
-    placed: dict[int, Placed],
-    fixed: float | None,
-    tolerance: float,
-) -> Placed | Failure:
+def _unplaced(
+    item: ObjectMesh, mesh: TexturedMesh, ids: Integer[np.ndarray, "h w"], z: Float[np.ndarray, "h w"], layout: Layout
+) -> Unplaced | None:
+    """The object before it is scaled; None if no depth says where it is."""
     unit = mesh.transformed(camera_from_crop(item.crop, 1.0))
     mask = ids == item.id
-    fit = fit_scale(surface_depth(unit.vertices, unit.faces, layout.intrinsics, mask), z, mask)
-    if fit is None:
-        return Failure(
-            stage="compose",
-            object=item.id,
-            error="no depth is known where the object is visible; give a depth map that covers it",
-        )
-    contact = next(s for s in layout.supports if s.child == item.id)
-    support = contact.parent if contact.parent in placed else FLOOR
-    resting = contact.contact_share >= RESTING_SHARE
-    scale = fit.scale
-    if fixed is not None:
-        scale = fixed
-    elif support == FLOOR:
-        scale = scale_on_floor(unit.vertices, floor, scale, tolerance, resting)
-    elif resting:
-        scale = scale_touching(unit.vertices, placed[support].mesh, floor, scale, tolerance) or scale
-    final = replace(unit, vertices=(unit.vertices * scale).astype(np.float32))
-    check_object(final)
-    gap = (
-        float(floor.heights(final.vertices).min())
-        if support == FLOOR
-        else gap_above(final.vertices, placed[support].mesh, floor)
-    )
-    evidence: dict[str, float | bool] = {
-        "contact_share": contact.contact_share,
-        "scale_from_depth": round(fit.scale, 6),
-        "depth_spread": round(fit.spread, 6),
-        "moved": round(scale / fit.scale - 1, 6),
-    }
-    if gap is not None:
-        evidence["gap_m"] = round(gap, 5)
-    return Placed(scale, final, support, evidence)
+    own = surface_depth(unit.vertices, unit.faces, layout.intrinsics, mask)
+    fit = fit_scale(own, z, mask)
+    return None if fit is None else Unplaced(unit, own, fit, item.label, item.label_confidence)
+
+
+def _doubts(object_id: int, item: Arranged) -> list[str]:
+    """What a simulator would not leave as it is, as notes."""
+    doubts = []
+    if item.support is None:
+        doubts.append("nothing is known to carry it, so it falls under gravity.")
+    elif item.evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG:
+        doubts.append("its base does not carry it, so it tips over under gravity.")
+    return [of_object(object_id, note(text)) for text in doubts]
 
 
 def _member(
-    item: ObjectMesh, place: Placed, world: TexturedMesh, instances: Instances, scores: Scores, work: Work
+    item: ObjectMesh, place: Arranged, world: TexturedMesh, instances: Instances, scores: Scores, work: Work
 ) -> PlacedObject:
     """The object with its own frame: gravity-aligned, metres, origin at the centre of its base."""
     low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
@@ -212,6 +169,7 @@ def _member(
         world_from_object=matrix4(world_from_object),
         scale=place.scale,
         support=place.support,
+        level=place.level,
         backend=item.backend,
         licence=item.licence,
         seed=item.seed,
@@ -223,7 +181,7 @@ def _member(
 
 def _graph(
     members: list[PlacedObject],
-    placed: dict[int, Placed],
+    placed: dict[int, Arranged],
     in_world: dict[int, TexturedMesh],
     ids: Integer[np.ndarray, "h w"],
     z: Float[np.ndarray, "h w"],
@@ -249,17 +207,27 @@ def _graph(
             seed=member.seed,
             score=member.score,
             scores=member.scores.model_dump(),
+            support="nothing" if member.support is None else member.support,
             world_from_object=member.world_from_object,
         )
     names = {member.id: member.name for member in members}
+    if any(member.support == BACKGROUND_SUPPORT for member in members):
+        graph.add_node(BACKGROUND_SUPPORT, kind="background")
     for member in members:
-        parent = "floor" if member.support == FLOOR else names[member.support]
-        relate(graph, parent, member.name, "supports", placed[member.id].evidence)
+        if member.support is not None:
+            relate(graph, _carrier(member, names), member.name, "supports", placed[member.id].evidence)
     for (front, behind), evidence in occlusions(ids, z).items():
         if front in names and behind in names:
             relate(graph, names[front], names[behind], "occludes", evidence)
     _relate_pairs(graph, members, in_world)
     return graph
+
+
+def _carrier(member: PlacedObject, names: Mapping[int, str]) -> str:
+    """The node of what carries an object."""
+    if isinstance(member.support, str):
+        return member.support
+    return "floor" if member.support == FLOOR else names[member.support or FLOOR]
 
 
 def _relate_pairs(graph: nx.DiGraph, members: list[PlacedObject], in_world: dict[int, TexturedMesh]) -> None:

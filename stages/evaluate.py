@@ -147,7 +147,7 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
             item.id: load_mesh(work.read(item.mesh)).transformed(camera_from_world @ np.array(item.world_from_object))
             for item in scene.objects
         },
-        supports={item.id: item.support for item in scene.objects},
+        supports={item.id: item.support for item in scene.objects if isinstance(item.support, int)},
         ids=read_png(work.read(instances.masks)),
         camera=scene.intrinsics,
     )

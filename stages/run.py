@@ -28,7 +28,7 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, Kept, ObjectMesh, Record, Source
+from scenegen.records import Artifact, Kept, KeptPlace, ObjectMesh, Record, Source
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -126,8 +126,14 @@ def regenerate(
     last = manifest.config.object_settings(object_id).seed
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
-    kept = Kept(scales=tuple((placed.id, placed.scale) for placed in manifest.objects if placed.id != object_id))
-    stands = support_graph((placed.support, placed.id) for placed in manifest.objects)
+    kept = Kept(
+        places=tuple(
+            KeptPlace(id=placed.id, scale=placed.scale, support=placed.support, level=placed.level)
+            for placed in manifest.objects
+            if placed.id != object_id
+        )
+    )
+    stands = support_graph((item.support, item.id) for item in manifest.objects if isinstance(item.support, int))
     if object_id in stands and (above := nx.descendants(stands, object_id)):
         listed = ", ".join(str(other) for other in sorted(above))
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)

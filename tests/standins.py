@@ -206,7 +206,7 @@ def compose(
     config: Any,
     work: Work,
 ) -> Scene:
-    scales = dict(kept.scales)
+    scales = {place.id: place.scale for place in kept.places}
     for item in objects.items:
         with about_object(item.id):
             raise_injected(f"compose {item.id}")

@@ -404,7 +404,12 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         if mask.any()
         else ""
     )
-    support = "floor" if item.support == 0 else f"{item.support} {names.get(item.support, '')}".strip()
+    if item.support is None:
+        support = "nothing known"
+    elif isinstance(item.support, str):
+        support = item.support
+    else:
+        support = "floor" if item.support == 0 else f"{item.support} {names.get(item.support, '')}".strip()
     cells = "".join(_measured(column, item, placed) for column in COLUMNS)
     return (
         f'<tr role="row" id="object-{item.id}" data-object="{item.id}" data-name="{escape(item.name)}">'

@@ -27,11 +27,11 @@ from jaxtyping import Float, Float64, Int32
 from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade, UsdUtils, UsdValidation, Vt
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
-from scenegen.export.collider import Body, body
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
 from scenegen.messages.remarks import note
+from scenegen.physics.body import Body, body
 from scenegen.store.png import write_png
 
 FLOOR_LABEL = "floor"
@@ -262,10 +262,12 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | Non
     if solid is None or not solid.closed or alpha_mode(mesh.base_color) != "OPAQUE":
         shown.CreateDoubleSidedAttr(True)
     if solid is not None:
-        hull = _define_mesh(stage, f"{root}/geo/collider", solid.hull_vertices, solid.hull_faces)
-        hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
-        hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
-        _collide(hull, UsdPhysics.Tokens.convexHull)
+        for number, shape in enumerate(solid.hulls):
+            name = "collider" if len(solid.hulls) == 1 else f"collider_{number:02d}"
+            hull = _define_mesh(stage, f"{root}/geo/{name}", shape.vertices, shape.faces)
+            hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
+            hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
+            _collide(hull, UsdPhysics.Tokens.convexHull)
     elif part.label == FLOOR_LABEL:
         _collide(shown, UsdPhysics.Tokens.none)
     stage.GetRootLayer().Save()

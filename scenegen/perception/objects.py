@@ -24,6 +24,9 @@ LEAST_SCORE = 0.3
 """Answers below this score are not objects."""
 ALIKE = 0.6
 """IoU above which two answers are about one object."""
+HALF_SURE = 5
+"""Number of agreeing clicks at which an object is half as sure as with any number: on held-out photographs it tells whole things
+from others better than the answers' own scores do."""
 FRESH = 0.5
 """Share of an object's mask that must not belong to surer ones."""
 CHUNK = 256
@@ -147,7 +150,7 @@ def _answered(network: PerceptionNetwork, prediction: Prediction, clicks: Float[
 
 
 def _merged(answers: _Answers) -> list[FoundObject]:
-    """Around the surest answer left, those that are like it are one object; what most clicks inside it agree on is surer."""
+    """Around the surest answer left, those like it are one object; what many clicks agree on, and most inside it, is surer."""
     if not len(answers.score):
         return []
     height, width = answers.logits.shape[1:]
@@ -168,10 +171,11 @@ def _merged(answers: _Answers) -> list[FoundObject]:
         weight = answers.score[members] / answers.score[members].sum()
         probability = torch.einsum("n,nhw->hw", weight, answers.logits[members].sigmoid())
         agreeing = float((members & inside[index]).sum() / inside[index].sum().clamp(min=1))
+        clicks = int(members.sum())
         found.append(
             FoundObject(
                 probability=probability.cpu().numpy(),
-                score=float(answers.score[index]) * (0.5 + 0.5 * agreeing),
+                score=float(answers.score[index]) * (0.5 + 0.5 * agreeing) * clicks / (clicks + HALF_SURE),
                 nouns=(weight @ answers.nouns[members]).cpu().numpy(),
             )
         )

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Integer
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.planes import depth_normals, fit_plane
-from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
+from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 from scenegen.messages.remarks import note
 from scenegen.records import Intrinsics, Support, Vector
 from scenegen.scene.graph import support_graph
@@ -19,6 +19,8 @@ from scenegen.scene.graph import support_graph
 MAX_POINTS = 20_000
 MAX_PLANES = 4
 FLOOR = 0
+NEARER = 0.98
+"""What is seen below an object at less than this share of its distance is before it, rather than under it."""
 MOST_BENT = 0.08
 """Largest share of the depth by which an estimated depth may leave a plane and still be it."""
 
@@ -179,6 +181,19 @@ def find_supports(
         chosen = parent if on_other else FLOOR
         supports.append(Support(child=child, parent=chosen, contact_share=round(shares.get(chosen, 0.0), 4)))
     return without_cycles(supports)
+
+
+def hidden_below(depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], child: int) -> float:
+    """Share of an object's lower outline below which something nearer is seen, or nothing: there its foot may be hidden."""
+    mask = ids == child
+    columns = int(np.count_nonzero(mask.any(axis=0)))
+    if not columns:
+        return 0.0
+    outline, below = _lower_outline(mask, max(2, round(0.006 * max(ids.shape))))
+    cut = 1 - len(outline[0]) / max(columns - 2 * (columns // 10), 1)
+    near, far = depth[below[0], below[1]], depth[outline[0], outline[1]]
+    other = shows_object(ids[below[0], below[1]]) & (near > 0) & (near < NEARER * far)
+    return float(cut + (1 - cut) * other.mean()) if len(other) else 1.0
 
 
 def support_depth(

@@ -1,6 +1,6 @@
-"""The one free number of every object: its scale about the camera's centre, from depth and then from contact.
+"""The one free number of every object: its scale about the camera's centre, as depth says it.
 
-X_camera = s R^T X_crop. Any s leaves the object's picture unchanged, so neither step can spoil what the photo fixes.
+X_camera = s R^T X_crop. Any s leaves the object's picture unchanged, so it cannot spoil what the photo fixes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from scenegen.records import Intrinsics
 from scenegen.scene.layout import Floor
 
 ITERATIONS = 20
-RESTING_SHARE = 0.2
-"""An object is moved into contact only if at least this share of its lower outline is seen to meet its support."""
 
 
 @dataclass(frozen=True)
@@ -78,28 +76,6 @@ def fit_scale(
     return Fit(float(np.exp(centre)), sigma, int(np.count_nonzero(chosen)))
 
 
-def scale_touching_floor(vertices: Float[np.ndarray, "v 3"], floor: Floor) -> float | None:
-    """The s at which the lowest of `s * vertices` lies exactly on the floor; None if no s does (nothing points down)."""
-    lowest = float((vertices @ floor.normal).min())
-    return -floor.offset / lowest if lowest < 0 else None
-
-
-def scale_on_floor(
-    vertices: Float[np.ndarray, "v 3"], floor: Floor, scale: float, tolerance: float, resting: bool
-) -> float:
-    """The s nearest to `scale`, within a factor 1 + `tolerance`, at which an object agrees with the floor.
-
-    One that rests on it touches it, if that is within reach. Any other is not below it, as far as that is in reach: the
-    floor would hide what the photo shows.
-    """
-    touching = scale_touching_floor(vertices, floor)
-    if touching is None:
-        return scale
-    if resting and abs(np.log(touching / scale)) <= np.log1p(tolerance):
-        return touching
-    return min(scale, max(touching, scale / (1 + tolerance)))
-
-
 def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor) -> float | None:
     """Height of an object (camera frame) above the upper side of its support, along gravity, metres.
 
@@ -115,29 +91,3 @@ def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: 
     gaps = hits.distance[over] - reach
     # A single vertex may dip into a noisy surface: the object rests where its lowest percent does.
     return float(np.percentile(gaps, 1))
-
-
-def scale_touching(
-    vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor, scale: float, tolerance: float
-) -> float | None:
-    """The s nearest to `scale`, within a factor 1 + `tolerance`, at which the object just touches `support`.
-
-    Found by scanning and bisection of `gap_above`; None if the gap has no root in reach.
-    """
-    candidates = scale * np.exp(np.linspace(-1, 1, 17) * np.log1p(tolerance))
-    gaps = [gap_above(vertices * s, support, floor) for s in candidates]
-    roots = []
-    for low, high, gap_low, gap_high in zip(candidates, candidates[1:], gaps, gaps[1:], strict=False):
-        if gap_low is None or gap_high is None or gap_low * gap_high > 0:
-            continue
-        for _ in range(12):
-            middle = (low + high) / 2
-            gap = gap_above(vertices * middle, support, floor)
-            if gap is None:
-                break
-            if gap * gap_low > 0:
-                low, gap_low = middle, gap
-            else:
-                high = middle
-        roots.append((low + high) / 2)
-    return float(min(roots, key=lambda s: abs(np.log(s / scale)))) if roots else None

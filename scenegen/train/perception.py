@@ -35,10 +35,10 @@ from scenegen.train.perception_losses import (
     relief_losses,
 )
 from scenegen.train.pictures import TrainingPicture, read_pictures
-from scenegen.train.pool import Batch, Pool
+from scenegen.train.pool import Batch, Cutouts, Pool
 from scenegen.train.prompting import corrected, first_questions
 from scenegen.train.rendering import rendering
-from scenegen.train.variation import greyed, with_other_tone, with_pasted
+from scenegen.train.variation import greyed, with_objects, with_other_tone
 from scenegen.weights.file import read_weights, write_weights
 
 logger = logging.getLogger(__name__)
@@ -265,6 +265,16 @@ class Pools:
                 parts.append(self.whole[name].draw(some, width, height))
         return Batch.joined(parts)
 
+    def cutouts(self, count: int) -> Cutouts:
+        """Single objects to paste."""
+        sources = [(pool, MIXTURE[name]) for name, pool in self.whole.items()] + [(self.views, MIXTURE["scenes"])]
+        sources = [(pool, share) for pool, share in sources if len(pool)]
+        drawn = torch.multinomial(torch.tensor([share for _, share in sources]), count, replacement=True)
+        of_each = drawn.bincount(minlength=len(sources)).tolist()
+        return Cutouts.joined(
+            [pool.cutouts(some, CROP_SIDE) for (pool, _), some in zip(sources, of_each, strict=True) if some]
+        )
+
     def crops(self, count: int) -> tuple[Batch, Float[Tensor, "b"]]:
         """Crops of single objects, and their focal lengths over their sides."""
         views = round(VIEW_SHARE * count) if len(self.views) >= count else 0
@@ -323,6 +333,7 @@ class Training:
         # On graphics cards cuDNN takes minutes to begin with convolutions of single channels in the other layout.
         self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.step, self.minutes, self.refused = 0, 0.0, 0
+        self.learned = start is not None
         if state is None and start is None:
             load_imagenet(self.network.trunk, imagenet_file(settings.trunk))
         self.network.to(device, memory_format=self.layout)
@@ -343,7 +354,7 @@ class Training:
                     f"{resume} belongs to another network; give its `start`, or remove it to start afresh."
                 ) from error
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.minutes = state["step"], state["minutes"]
+            self.step, self.minutes, self.learned = state["step"], state["minutes"], state["learned"]
             logger.info("resumed at step %d, %.1f minutes", self.step, self.minutes)
 
     def advance(self, pools: Pools, pictures: int, crops: int, minutes: float) -> dict[str, Tensor]:
@@ -366,8 +377,8 @@ class Training:
             self.refused += 1
             if self.refused > REFUSED:
                 raise InputError(f"{REFUSED} steps in a row were not finite; start afresh with a lower `rate`.")
-        # Early on the average follows closely, so that it forgets where it started.
-        decay = min(AVERAGING, self.step / (self.step + 20))
+        # Early on the average follows closely, so that it forgets where it started; unless that was learned.
+        decay = AVERAGING if self.learned else min(AVERAGING, self.step / (self.step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
         return {name: term.detach() for name, term in terms.items()}
@@ -398,7 +409,7 @@ class Training:
         """Those of whole pictures and prompts."""
         batch = pools.batch(pictures)
         if varied:
-            batch = with_pasted(with_pasted(batch, 0), 1)
+            batch = with_objects(batch, [pools.cutouts(pictures) for _ in range(2)])
             batch = replace(batch, images=with_other_tone(batch.images))
         with self.autocast():
             prediction = network(batch.images.contiguous(memory_format=self.layout))
@@ -445,6 +456,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "minutes": self.minutes,
+            "learned": self.learned,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")

@@ -20,13 +20,15 @@ from torch.nn import functional
 from scenegen.perception.network import PHOTO_FOCAL, STRIDE, places
 from scenegen.train.pictures import IGNORED, TrainingPicture
 
-ZOOM = (0.75, 1.9)
+ZOOM = (0.6, 2.2)
 """Factor on the focal length with which the picture just fills the view."""
 ROLL_DEG = 8.0
 PAN = 0.12
 """Share of the picture the view may turn beyond what the zoom leaves free."""
 CROP_MARGIN = (1.08, 1.7)
 """Side of a crop over that of its object's box."""
+CUTOUT_MARGIN = 1.1
+"""Side of a cut-out over the longer side of its object's box."""
 LEAST_CELLS = 60
 """Smallest object a crop is made of, in cells of the picture's pool."""
 
@@ -54,6 +56,27 @@ class Batch:
     def joined(parts: list[Batch]) -> Batch:
         """One batch of several."""
         return Batch(**{name: torch.cat([getattr(part, name) for part in parts]) for name in Batch.__annotations__})
+
+
+@dataclass(frozen=True, eq=False)
+class Cutouts:
+    """Single objects, each in the middle of a square that its box nearly fills."""
+
+    images: Float[Tensor, "b 3 s s"]
+    """sRGB in 0..1."""
+    shares: Float[Tensor, "b 1 s s"]
+    """Of each pixel that the object covers; 0 throughout where there is no whole object."""
+    extents: Float[Tensor, "b"]
+    """Pixels that a side of the square is in the object's own picture."""
+    nouns: Int[Tensor, "b"]
+    """Number of the noun; -1 where unknown."""
+
+    @staticmethod
+    def joined(parts: list[Cutouts]) -> Cutouts:
+        """All of several, in random order."""
+        fields = {name: torch.cat([getattr(part, name) for part in parts]) for name in Cutouts.__annotations__}
+        order = torch.randperm(len(fields["extents"]), device=fields["extents"].device)
+        return Cutouts(**{name: values[order] for name, values in fields.items()})
 
 
 class Pool:
@@ -149,6 +172,24 @@ class Pool:
         turn = rotations(pitch + jitter[0], yaw + jitter[1], roll)
         batch = self.seen(which, turn, focal, side, side)
         return replace(batch, ids=torch.where(batch.ids == number[:, None, None], 1, 0)), focal / side
+
+    def cutouts(self, count: int, side: int) -> Cutouts:
+        """Random objects in squares of `side` pixels. What its picture's border may cut is not whole, and left out."""
+        which = torch.randint(len(self), (count,), device=self.device)
+        number, low, high = self.objects(which)
+        whole = ((low > 0) & (high < self.shapes[which].flip(1))).all(1)
+        extent = CUTOUT_MARGIN * (high - low).amax(1)
+        pixels = ((low + high) / 2)[:, None, None] + extent[:, None, None, None] * places(side, side, self.device)
+        grid = 2 * pixels / self.side - 1
+        mask = (self.ids[which] == number[:, None, None]) & whole[:, None, None]
+        return Cutouts(
+            images=functional.grid_sample(
+                self.images[which].float() / 255, grid, padding_mode="border", align_corners=False
+            ),
+            shares=functional.grid_sample(mask[:, None].float(), grid, align_corners=False),
+            extents=extent,
+            nouns=self.nouns[which, number].long(),
+        )
 
     def objects(self, which: Int[Tensor, "b"]) -> tuple[Int[Tensor, "b"], Float[Tensor, "b 2"], Float[Tensor, "b 2"]]:
         """A random object of each picture: its id, and the corners of its box in pixels."""

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from scenegen.train.pool import Batch
+from scenegen.perception.network import STRIDE
+from scenegen.train.pool import Batch, Cutouts
 
 GREY = 0.5
 """What surrounds an object in a crop that shows it alone."""
-PASTE = 0.5
-"""Share of the pictures that get an object of another."""
+PASTES = ((0, 0.5), (0, 0.25), (1, 0.4))
+"""Which of the cut-outs of a picture is pasted each time, and into what share of the pictures: the first may be there twice, so
+that like things are told apart."""
+PASTED_SIZE = (0.08, 0.8)
+"""Sides of the squares that are pasted, over the picture's longer side."""
+LARGEST_ZOOM = 1.5
+"""Of a pasted object: beyond that it would be blurred."""
+PASTED_TURN = 0.25
+"""Radians a pasted object is turned by, at most."""
+LEAST_LEFT = 0.25
+"""Share of an object that must show beside what is pasted over it; of the rest of others nothing is asked."""
+COMPRESSED = 0.3
+"""Share of the pictures that JPEG has spoilt a little."""
+COARSEST_STEP = 0.03
+"""Of brightness: about that of a quality of 15."""
 PASTED_ID = 200
 """First id of the pasted objects; pictures have fewer of their own."""
 LUMA = (0.299, 0.587, 0.114)
@@ -51,51 +67,88 @@ def with_other_tone(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"
     noise = torch.randn_like(x)
     soft = 2 * functional.avg_pool2d(functional.pad(noise, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = x + torch.where(some(0.5), noise, soft) * some(0.5) * 0.05 * torch.rand(count, 1, 1, 1, device=device)
-    return x.clamp(0, 1)
+    step = COARSEST_STEP * torch.rand(count, device=device) * (torch.rand(count, device=device) < COMPRESSED)
+    return compressed(x.clamp(0, 1), step)
 
 
-def with_pasted(batch: Batch, serial: int) -> Batch:
-    """The batch with an object of another of its pictures pasted into some, moved and resized; depth is unknown there.
+def compressed(images: Float[Tensor, "b 3 h w"], step: Float[Tensor, "b"]) -> Float[Tensor, "b 3 h w"]:
+    """The pictures as JPEG leaves them: cosines of 8x8 blocks in whole steps, coarser for finer waves and for colour.
 
     Args:
-        batch: pictures with objects.
-        serial: number of the paste, so that a second one gets ids of its own.
+        images: of sides that are multiples of 8.
+        step: of the mean brightness of a block's pixels; at 0 nothing is lost.
     """
-    count, device = len(batch.ids), batch.ids.device
-    donor = torch.arange(count, device=device).roll(int(torch.randint(1, max(2, count), ())))
-    ids = batch.ids[donor]
-    areas = torch.zeros(count, 256, device=device)
-    areas.scatter_add_(1, ids.clamp(min=0).flatten(1), torch.ones_like(ids.flatten(1), dtype=areas.dtype))
-    areas[:, 0] = 0
-    cells = ids[0].numel()
-    fits = (areas > 0.006 * cells) & (areas < 0.5 * cells)
-    number = torch.multinomial(fits.float() + 1e-9, 1)[:, 0]
-    wanted = fits.any(1) & (torch.rand(count, device=device) < PASTE)
-    # Where each pixel of the picture looks in the donor, in units of `grid_sample`.
-    scale = torch.exp(torch.empty(count, device=device).uniform_(-0.6, 0.7))
-    shift = torch.empty(count, 2, device=device).uniform_(-0.7, 0.7)
-    flip = torch.where(torch.rand(count, device=device) < 0.5, -1.0, 1.0)
-    zero = torch.zeros_like(scale)
-    theta = torch.stack([scale * flip, zero, shift[:, 0], zero, scale, shift[:, 1]], 1).unflatten(1, (2, 3))
+    count, _, height, width = images.shape
+    k = torch.arange(8, device=images.device)
+    waves = torch.cos(torch.pi / 8 * k[:, None] * (k + 0.5)) / 2
+    waves[0] /= math.sqrt(2)
+    luma = torch.tensor(LUMA, device=images.device)
+    grey = torch.einsum("c,bchw->bhw", luma, images)[:, None]
+    planes = torch.cat([grey, images[:, ::2] - grey], dim=1)
+    blocks = planes.unflatten(3, (width // 8, 8)).unflatten(2, (height // 8, 8))
+    coarseness = 8 * (1 + 0.5 * (k[:, None] + k)) * torch.tensor([1.0, 2, 2], device=images.device)[:, None, None]
+    steps = (step.clamp(min=1e-6)[:, None, None, None] * coarseness)[:, :, None, :, None]
+    cosines = torch.einsum("ui,bcyixj,vj->bcyuxv", waves, blocks, waves)
+    planes = torch.einsum("ui,bcyuxv,vj->bcyixj", waves, (cosines / steps).round() * steps, waves)
+    grey, red, blue = planes.reshape(count, 3, height, width).split(1, dim=1)
+    green = -(luma[0] * red + luma[2] * blue) / luma[1]
+    return (grey + torch.cat([red, green, blue], dim=1)).clamp(0, 1)
 
-    def moved(values: Tensor, mode: str) -> Tensor:
-        grid = functional.affine_grid(theta, list(values.shape), align_corners=False)
-        return functional.grid_sample(values, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
-    mask = ((ids == number[:, None, None]) & wanted[:, None, None]).float()[:, None]
-    small = moved(mask, "nearest")[:, 0] > 0.5
-    full = functional.interpolate(mask, scale_factor=4, mode="bilinear", align_corners=False)
-    share = moved(full, "bilinear")
-    share = ((share - 0.5) * 3 + 0.5).clamp(0, 1)
-    images = batch.images.lerp(moved(batch.images[donor], "bilinear"), share)
+def with_objects(batch: Batch, donors: Sequence[Cutouts]) -> Batch:
+    """The batch with objects of other pictures pasted over it, some of them twice (Ghiasi et al. 2021, arXiv:2012.07177)."""
+    varied = batch
+    for serial, (donor, share) in enumerate(PASTES):
+        varied = with_pasted(varied, donors[donor], serial, share)
+    left, before = (_areas(each.ids) for each in (varied, batch))
+    hidden = (left < LEAST_LEFT * before).gather(1, varied.ids.clamp(min=0).flatten(1)).view_as(varied.ids)
+    return replace(varied, ids=torch.where(hidden, -1, varied.ids))
+
+
+def with_pasted(batch: Batch, cutouts: Cutouts, serial: int, share: float) -> Batch:
+    """The batch with an object pasted into some pictures, moved, turned and resized; depth is unknown there.
+
+    Args:
+        batch: pictures.
+        cutouts: one for each of them.
+        serial: number of the paste, so that a second one gets ids of its own.
+        share: of the pictures that get one.
+    """
+    count, _, height, width = batch.images.shape
+    device = batch.images.device
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.empty(count, *shape, device=device).uniform_(low, high)
+
+    side = cutouts.images.shape[3]
+    size = (uniform(math.log(PASTED_SIZE[0]), math.log(PASTED_SIZE[1])).exp() * max(height, width)).minimum(
+        LARGEST_ZOOM * cutouts.extents
+    )
+    # Where each pixel of the picture looks in the square, in units of `affine_grid`: -1 to 1 between the borders of both.
+    angle = uniform(-PASTED_TURN, PASTED_TURN)
+    flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
+    turn = torch.stack([flip * angle.cos(), -angle.sin(), flip * angle.sin(), angle.cos()], 1).unflatten(1, (2, 2))
+    reach = torch.tensor([width, height], device=device) / size[:, None]
+    turn = turn * reach[:, None]
+    theta = torch.cat([turn, -turn @ uniform(-1, 1, 2, 1)], dim=2)
+    grid = functional.affine_grid(theta, [count, 3, height, width], align_corners=False)
+    # Much smaller squares are looked at in places only: what they show is averaged first.
+    square = torch.cat([cutouts.images, cutouts.shares], dim=1)
+    coarse = functional.interpolate(functional.avg_pool2d(square, 4), size=(side, side), mode="bilinear")
+    square = torch.where((size < side / 2)[:, None, None, None], coarse, square)
+    placed = functional.grid_sample(square, grid, align_corners=False)
+    wanted = (uniform(0, 1) < share)[:, None, None, None]
+    cover = torch.where(wanted, placed[:, 3:], 0)
+    here = functional.avg_pool2d(cover, STRIDE)[:, 0] > 0.5
     new = PASTED_ID + serial
     nouns = batch.nouns.clone()
-    nouns[:, new] = batch.nouns[donor].gather(1, number[:, None])[:, 0]
+    nouns[:, new] = cutouts.nouns
     return replace(
         batch,
-        images=images,
-        ids=torch.where(small, new, batch.ids),
-        log_depth=torch.where(small, -torch.inf, batch.log_depth),
+        # The square is dark beyond its borders, where nothing is covered.
+        images=batch.images.lerp(placed[:, :3], cover),
+        ids=torch.where(here, new, batch.ids),
+        log_depth=torch.where(here, -torch.inf, batch.log_depth),
         nouns=nouns,
     )
 
@@ -111,3 +164,10 @@ def greyed(batch: Batch) -> Float[Tensor, "b 3 h w"]:
         0.25 * torch.randn(count, 1, 12, 12, device=device), size=mask.shape[2:], mode="bicubic"
     )
     return torch.where(soft + wobble * (torch.rand(count, 1, 1, 1, device=device) < 0.5) > line, batch.images, GREY)
+
+
+def _areas(ids: Int[Tensor, "b h w"]) -> Float[Tensor, "b 256"]:
+    cells = ids.clamp(min=0).flatten(1)
+    areas = torch.zeros(len(ids), 256, device=ids.device).scatter_add_(1, cells, torch.ones_like(cells).float())
+    areas[:, 0] = 0
+    return areas

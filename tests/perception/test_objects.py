@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from scenegen.perception.network import Answers, Prompts
-from scenegen.perception.objects import FoundObject, Look, find_objects
+from scenegen.perception.objects import HALF_SURE, FoundObject, Look, find_objects
 from tests.perception.said import SURE, Scripted, said
 
 CELLS = (24, 32)
@@ -30,7 +30,7 @@ def box(top: int, bottom: int, left: int, right: int) -> Tensor:
 
 
 def found(
-    shown: Tensor, reply: Callable[[int, int], Reply | None], least_score: float = 0.3
+    shown: Tensor, reply: Callable[[int, int], Reply | None], least_score: float = 0.1
 ) -> tuple[list[FoundObject], int]:
     """What is found where objects are `shown` and the decoder answers a click at a row and column with `reply`; and how many
     clicks that took."""
@@ -55,20 +55,32 @@ def found(
     return objects, sum(prompts.points.shape[1] for prompts in network.decoder.asked)
 
 
+def enough(clicks: int) -> float:
+    """What so many agreeing clicks leave of a score."""
+    return clicks / (clicks + HALF_SURE)
+
+
 def about(*objects: Reply) -> Callable[[int, int], Reply | None]:
     """Answers every click with the object it lies on."""
     return lambda row, column: next((each for each in objects if each[0][row, column]), None)
 
 
 def test_clicks_that_agree_are_one_object_and_the_surest_comes_first() -> None:
-    small, large = disc(8, 8, 5), disc(14, 22, 8)
-    objects, _ = found(small | large, about((large, 0.8, 1), (small, 0.9, 0)))
-    assert [np.array_equal(each.probability > 0.5, mask) for each, mask in zip(objects, (small, large), strict=True)]
-    assert np.array_equal(objects[0].probability > 0.5, small.numpy())
-    assert np.array_equal(objects[1].probability > 0.5, large.numpy())
-    assert [each.score for each in objects] == pytest.approx([0.9, 0.8], abs=1e-4)
+    """Alike in size, each is clicked at in as many places of the coarse grid as it has."""
+    left, right = box(4, 12, 4, 12), box(12, 20, 16, 24)
+    objects, clicks = found(left | right, about((right, 0.8, 1), (left, 0.9, 0)))
+    assert clicks == 8
+    assert np.array_equal(objects[0].probability > 0.5, left.numpy())
+    assert np.array_equal(objects[1].probability > 0.5, right.numpy())
+    assert [each.score for each in objects] == pytest.approx([0.9 * enough(4), 0.8 * enough(4)], abs=1e-4)
     assert [int(each.nouns.argmax()) for each in objects] == [0, 1]
     assert all(each.nouns.max() > 0.99 for each in objects)
+
+
+def test_what_more_clicks_agree_on_is_surer() -> None:
+    small, large = box(4, 8, 4, 8), box(8, 20, 16, 28)
+    objects, _ = found(small | large, about((small, 0.8, 0), (large, 0.8, 0)))
+    assert [each.score for each in objects] == pytest.approx([0.8 * enough(9), 0.8 * enough(1)], abs=1e-4)
 
 
 def test_small_objects_are_found_between_the_coarse_clicks() -> None:
@@ -92,10 +104,10 @@ def test_nothing_is_found_where_nothing_is_shown_or_nothing_answers() -> None:
 
 
 def test_answers_that_are_not_sure_enough_are_left_out() -> None:
-    left, right = disc(12, 8, 6), disc(12, 24, 6)
+    left, right = box(8, 16, 4, 12), box(8, 16, 20, 28)
     reply = about((left, 0.45, 0), (right, 0.9, 0))
-    assert len(found(left | right, reply, least_score=0.3)[0]) == 2
-    assert len(found(left | right, reply, least_score=0.5)[0]) == 1
+    assert len(found(left | right, reply, least_score=0.3 * enough(4))[0]) == 2
+    assert len(found(left | right, reply, least_score=0.5 * enough(4))[0]) == 1
     assert len(found(left | right, about((left, 0.2, 0), (right, 0.9, 0)), least_score=0.0)[0]) == 1
 
 
@@ -105,7 +117,7 @@ def test_an_object_on_whose_clicks_few_agree_is_less_sure_and_its_parts_are_no_o
     objects, _ = found(whole, lambda row, column: (whole, 0.9, 0) if column < 16 else (half, 0.6, 0))
     assert len(objects) == 1
     assert np.array_equal(objects[0].probability > 0.5, whole.numpy())
-    assert objects[0].score == pytest.approx(0.9 * (0.5 + 0.5 * 0.5), abs=1e-4)
+    assert objects[0].score == pytest.approx(0.9 * (0.5 + 0.5 * 0.5) * enough(4), abs=1e-4)
 
 
 def looked(mask: Tensor, window: tuple[float, float, float, float] | None = None) -> tuple[Scripted, Look]:
@@ -126,7 +138,7 @@ def test_what_is_seen_in_a_part_of_the_photo_lies_in_its_window() -> None:
     """The middle eighth of a window that is the photo's lower right quarter, on cells twice as fine."""
     network, part = looked(box(9, 15, 12, 20), (0.5, 0.5, 1.0, 1.0))
     _, whole = looked(torch.zeros(CELLS, dtype=torch.bool))
-    (only,) = find_objects(network, [whole, part], 0.3)
+    (only,) = find_objects(network, [whole, part], 0.1)
     expected = np.zeros((48, 64), bool)
     expected[24 + 9 : 24 + 15, 32 + 12 : 32 + 20] = True
     assert np.array_equal(only.probability > 0.5, expected)
@@ -140,7 +152,7 @@ def test_what_is_seen_in_a_part_of_the_photo_lies_in_its_window() -> None:
 def test_what_a_window_cuts_is_no_object_of_it(window: tuple[float, float, float, float], objects: int) -> None:
     network, part = looked(box(8, 16, 0, 12), window)
     _, whole = looked(torch.zeros(CELLS, dtype=torch.bool))
-    assert len(find_objects(network, [whole, part], 0.3)) == objects
+    assert len(find_objects(network, [whole, part], 0.1)) == objects
 
 
 @settings(max_examples=15, deadline=None)
@@ -152,7 +164,7 @@ def test_separate_objects_are_counted_right(seed: int, count: int) -> None:
         row, column = divmod(number, 3)
         top, left = 12 * row + int(rng.integers(1, 4)), 10 * column + int(rng.integers(1, 4))
         masks.append(box(top, top + int(rng.integers(4, 8)), left, left + int(rng.integers(4, 6))))
-    objects, _ = found(torch.stack(masks).any(0), about(*((mask, 0.8, 0) for mask in masks)))
+    objects, _ = found(torch.stack(masks).any(0), about(*((mask, 0.8, 0) for mask in masks)), 0.0)
     assert len(objects) == count
     for mask in masks:
         assert any(np.array_equal(each.probability > 0.5, mask.numpy()) for each in objects)

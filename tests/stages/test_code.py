@@ -86,7 +86,7 @@ def functions_of(stage: Stage[Any], config: Config = DEFAULT) -> list[str]:
 ALMOST_ALL = {"segment", "depth", "layout", "generate", "compose", "report"}
 CHANGES = [
     ("scenegen/pixal3d/embedded.py", r"WIDENING = ", "WIDENING = 0.1 + ", {"generate"}),
-    ("scenegen/scene/placement.py", r"RESTING_SHARE = ", "RESTING_SHARE = 0.01 + ", {"compose"}),
+    ("scenegen/scene/placement.py", r"ITERATIONS = ", "ITERATIONS = 1 + ", {"compose"}),
     ("scenegen/untrusted/photo.py", r"MIN_SIDE = ", "MIN_SIDE = 1 + ", {"read"}),
     ("scenegen/export/viewer/report.css", r"\A", "/* x */", {"report"}),
     ("scenegen/store/png.py", r"def read_png\(", "def read_png(one_more=1, *, ", ALMOST_ALL),

@@ -26,7 +26,7 @@ from scenegen.export import glb, usd
 from scenegen.export.manifest import read_manifest
 from scenegen.geometry.mesh import load_mesh
 from scenegen.inputs.photos import Inputs
-from scenegen.scene import scoring
+from scenegen.scene import arrange, scoring
 from scenegen.scene.graph import from_json
 from scenegen.store.png import write_png
 from stages import compose, generate, graph
@@ -243,7 +243,8 @@ def test_what_fails_for_one_object_while_composing_costs_that_object(
         assert all(f"{stage}: AssertionError: in {name}" == text for text in failures.values())
         return set(failures)
 
-    assert fails(compose, "_place", lambda item, *_: item.id == 1) == {1}
+    assert fails(compose, "_unplaced", lambda item, *_: item.id == 1) == {1}
+    assert fails(arrange, "_stood", lambda number, *_: number == 3) == {3}
     assert fails(compose, "save_mesh", lambda mesh, path: path.name.startswith("obj_02")) == {2}
     # Object 1 is in two of the three pairs, any other in one of those that fail.
     assert fails(compose, "_relate_pair", lambda graph, a, b, *_: 1 in (a.id, b.id)) == {1}

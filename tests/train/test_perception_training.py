@@ -21,6 +21,7 @@ from scenegen.perception.nouns import NOUNS
 from scenegen.train import perception
 from scenegen.train.perception import WEIGHTS, Pools, Training, allows_all, read_all, split, train
 from scenegen.train.pictures import TrainingPicture
+from scenegen.train.pool import ZOOM
 from scenegen.weights.file import write_weights
 from tests.perception import said
 from tests.train.pictured import FOCAL, HEIGHT, WIDTH, made_picture, write_photographs, write_scenes
@@ -319,7 +320,7 @@ def test_the_prior_is_where_the_focal_lengths_are(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(perception, "SIZES", ((64, 48),))
     prior = pools_of(made_picture(), photograph()).focal_prior().exp()
     bins = focal_bins().exp()
-    usual = (bins > 0.7 * FOCAL / WIDTH) & (bins < 2.0 * FOCAL / WIDTH)
+    usual = (bins > 0.93 * ZOOM[0] * FOCAL / WIDTH) & (bins < 1.07 * ZOOM[1] * FOCAL / WIDTH)
     assert float(prior[usual].sum()) > 0.8
     assert (prior >= perception.RAREST_BIN - 1e-9).all()
     flat = pools_of(photograph()).focal_prior()

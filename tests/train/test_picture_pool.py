@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scenegen.perception.network import PHOTO_FOCAL, STRIDE, places
 from scenegen.train.pictures import TrainingPicture
-from scenegen.train.pool import CROP_MARGIN, Batch, Pool, reduced, rotations
+from scenegen.train.pool import CROP_MARGIN, CUTOUT_MARGIN, Batch, Pool, reduced, rotations
 from tests.train.pictured import CAMERA, CUP, DOWN, FOCAL, HEIGHT, NORMAL, OFFSET, WIDTH, made_picture, plane_depth
 
 CPU = torch.device("cpu")
@@ -222,3 +222,29 @@ def test_drawn_views_show_most_of_the_picture(seed: int) -> None:
     assert torch.allclose(batch.down.norm(dim=1), torch.ones(4), atol=1e-5)
     joined = Batch.joined([batch, batch])
     assert joined.ids.shape == (8, 16, 24)
+
+
+def test_cutouts_show_single_whole_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disc of radius 17 and a box of 30x36, each in a square a little larger; what reaches the border is no whole object."""
+    monkeypatch.setattr("scenegen.train.pool.LEAST_CELLS", 20)
+    torch.manual_seed(0)
+    made = pool_of(made_picture()).cutouts(40, 64)
+    discs = made.nouns == -1
+    assert discs.any()
+    assert (~discs).any()
+    assert torch.equal(made.nouns[~discs], torch.full_like(made.nouns[~discs], CUP))
+    for chosen, side, area, colour in (
+        (discs, 34, math.pi * 17**2, (220, 40, 30)),
+        (~discs, 36, 30 * 36, (30, 60, 210)),
+    ):
+        extent = made.extents[chosen]
+        assert torch.allclose(extent, torch.tensor(CUTOUT_MARGIN * side), atol=1.5)
+        covered = made.shares[chosen].mean((1, 2, 3)) * extent**2
+        assert torch.allclose(covered, torch.tensor(float(area)), rtol=0.03)
+        inside = made.images[chosen][..., 20:44, 24:40]
+        assert torch.allclose(255 * inside, torch.tensor(colour, dtype=torch.float32)[:, None, None], atol=0.1)
+    ids = made_picture().ids
+    cut = pool_of(made_picture(ids=np.where(np.arange(HEIGHT)[:, None] < 40, 1, 0 * ids).astype(np.uint8)))
+    assert not cut.cutouts(8, 64).shares.any()
+    empty = pool_of(made_picture(ids=0 * ids))
+    assert not empty.cutouts(8, 64).shares.any()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.export.collider import MAX_HULL_VERTICES, THINNEST_M, body
 from scenegen.geometry.mesh import joined
+from scenegen.physics.body import MAX_HULL_VERTICES, THINNEST_M, body
 
 
 def arrays(solid: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +19,7 @@ def test_a_box_has_its_volume_and_centre() -> None:
     assert solid.closed
     assert solid.volume == pytest.approx(0.03, rel=1e-5)
     np.testing.assert_allclose(solid.centre_of_mass, [1, 2, 3], atol=1e-6)
-    assert len(solid.hull_vertices) == 8
+    assert len(solid.hulls[0].vertices) == 8
 
 
 def test_vertices_split_by_seams_are_one() -> None:
@@ -71,13 +71,13 @@ def test_an_open_mesh_takes_its_hull(drop: int, turn: int) -> None:
 def test_a_round_hull_is_kept_small_and_close() -> None:
     ball = trimesh.creation.icosphere(subdivisions=4, radius=1.0)
     solid = body(*arrays(ball))
-    hull = trimesh.Trimesh(solid.hull_vertices, solid.hull_faces)
-    assert len(solid.hull_vertices) == MAX_HULL_VERTICES
+    hull = trimesh.Trimesh(solid.hulls[0].vertices, solid.hulls[0].faces)
+    assert len(solid.hulls[0].vertices) == MAX_HULL_VERTICES
     assert hull.is_volume
     assert hull.volume > 0.87 * ball.volume
     heights = np.einsum("fnc,fc->fn", ball.vertices - hull.triangles[:, :1], hull.face_normals)
     assert heights.max() < 0.1  # how far the ball stands out
-    assert solid.hull_vertices[:, 2].min() == pytest.approx(-1)
+    assert solid.hulls[0].vertices[:, 1].min() == pytest.approx(-1)
 
 
 def test_a_sheet_is_given_a_thickness() -> None:
@@ -87,4 +87,4 @@ def test_a_sheet_is_given_a_thickness() -> None:
     solid = body(*arrays(sheet))
     assert not solid.closed
     assert solid.volume == pytest.approx(2 * THINNEST_M, rel=1e-3)
-    assert trimesh.Trimesh(solid.hull_vertices, solid.hull_faces).is_volume
+    assert trimesh.Trimesh(solid.hulls[0].vertices, solid.hulls[0].faces).is_volume

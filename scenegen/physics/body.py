@@ -1,0 +1,119 @@
+"""The rigid body of an object: convex parts to collide with, volume, centre of mass and inertia."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import trimesh
+from jaxtyping import Float32, Float64, Int32
+from scipy.spatial import ConvexHull
+
+from scenegen.geometry.solid import is_closed, welded
+from scenegen.physics.decompose import convex_parts
+
+MAX_HULL_VERTICES = 64
+"""Most corners of one convex hull in PhysX."""
+
+BASE_CORNERS = 12
+"""Corners of the base that are always kept."""
+LEVEL_M = 5e-4
+"""How uneven a base may be."""
+
+THINNEST_M = 0.001
+"""Thickness given to the hull of a sheet, which has no volume."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """A convex solid."""
+
+    vertices: Float32[np.ndarray, "h 3"]
+    faces: Int32[np.ndarray, "g 3"]
+    """Triangles, counter-clockwise seen from outside."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A solid, in the frame of the mesh it was made from (metres)."""
+
+    hulls: tuple[Hull, ...]
+    """What it collides with: one hull, or the convex parts it is divided into."""
+    volume: float
+    """Cubic metres."""
+    centre_of_mass: Float64[np.ndarray, "3"]
+    """Centre of mass at uniform density."""
+    inertia: Float64[np.ndarray, "3 3"]
+    """About the centre of mass, at a density of 1 kg/m3."""
+    closed: bool
+    """Whether volume, centre and inertia are those of the mesh. If it has holes or inverted faces, they are those of its hull."""
+
+
+def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], parts: int = 1) -> Body:
+    """The body of a mesh: Y is up, and it stands on its lowest points.
+
+    Vertices at the same place count as one; solids that touch along an edge are closed.
+
+    Args:
+        vertices: metres.
+        faces: counter-clockwise seen from outside.
+        parts: most hulls that it may be divided into. It is divided only if it is closed and fills its hull badly.
+    """
+    outer = hull(vertices)
+    mesh = trimesh.Trimesh(vertices, faces, process=False)
+    points, place = welded(vertices)
+    closed = is_closed(place[faces]) and bool(mesh.volume > 0)
+    solid = mesh if closed else trimesh.Trimesh(outer.vertices, outer.faces, process=False)
+    hulls = tuple(hull(part) for part in convex_parts(points, place[faces], parts)) if closed and parts > 1 else ()
+    return Body(hulls or (outer,), float(solid.volume), solid.center_mass, solid.moment_inertia, closed)
+
+
+def hull(vertices: Float32[np.ndarray, "v 3"]) -> Hull:
+    """The convex hull of points, of at most `MAX_HULL_VERTICES` corners; that of points in a plane is a thin slab."""
+    points = _thickened(vertices.astype(np.float64))
+    corners = few_corners(points[ConvexHull(points).vertices], MAX_HULL_VERTICES)
+    solid = trimesh.convex.convex_hull(corners)
+    return Hull(solid.vertices.astype(np.float32), solid.faces.astype(np.int32))
+
+
+def few_corners(corners: Float64[np.ndarray, "n 3"], limit: int) -> Float64[np.ndarray, "m 3"]:
+    """At most `limit` corners of a convex solid, chosen so that their hull fills it well.
+
+    The search starts from a large tetrahedron and then always adds the corner farthest outside the hull so far.
+    """
+    if len(corners) <= limit:
+        return corners
+    taken = list(dict.fromkeys([*_tetrahedron(corners), *_base(corners)]))
+    while len(taken) < limit:
+        # Not qhull's incremental mode, which gives up on corners that lie nearly in one plane.
+        found = ConvexHull(corners[taken])
+        outside = (corners @ found.equations[:, :3].T + found.equations[:, 3]).max(axis=1)
+        taken.append(int(outside.argmax()))
+    return corners[taken]
+
+
+def _tetrahedron(points: Float64[np.ndarray, "n 3"]) -> list[int]:
+    # The lowest point is chosen first, so that the hull touches what the solid stands on.
+    first = int(points[:, 1].argmin())
+    away = points - points[first]
+    second = int(np.linalg.norm(away, axis=1).argmax())
+    third = int(np.linalg.norm(np.cross(away, away[second]), axis=1).argmax())
+    fourth = int(np.abs(away @ np.cross(away[second], away[third])).argmax())
+    return [first, second, third, fourth]
+
+
+def _base(corners: Float64[np.ndarray, "n 3"]) -> list[int]:
+    """The corners that the solid stands on, of many those that are outermost: without them it would rock."""
+    lowest = np.flatnonzero(corners[:, 1] < corners[:, 1].min() + LEVEL_M)
+    angles = np.arange(BASE_CORNERS) * (2 * np.pi / BASE_CORNERS)
+    outwards = np.stack([np.cos(angles), np.sin(angles)])
+    return [int(lowest[index]) for index in (corners[lowest][:, [0, 2]] @ outwards).argmax(axis=0)]
+
+
+def _thickened(points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "m 3"]:
+    """`points`; if they lie in a plane, copies on both sides of it, since a sheet has no hull."""
+    centred = points - points.mean(axis=0)
+    normal = np.linalg.svd(centred, full_matrices=False)[2][-1]
+    if np.ptp(centred @ normal) >= THINNEST_M:
+        return points
+    return np.concatenate([points - normal * THINNEST_M / 2, points + normal * THINNEST_M / 2])

@@ -1,0 +1,128 @@
+"""Whether a scene stays as it is when gravity is switched on: simulated by MuJoCo (Todorov et al. 2012)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from scenegen.camera import USD_FROM_WORLD
+from scenegen.errors import UsageError
+from scenegen.physics.body import Body
+from scenegen.records import Settled
+
+SECONDS = 2.0
+STEP_S = 0.001
+MOST_TILTED_DEG, MOST_MOVED = 5.0, 0.05
+"""What stays tilts by less than this, and moves by less than this share of the diagonal of its box."""
+GRAVITY = 9.81
+SPIN, ROLL = 0.005, 0.0001
+"""Torsional and rolling friction, metres: MuJoCo's defaults."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A body at its place in the world."""
+
+    body: Body
+    world_from_body: Float64[np.ndarray, "4 4"]
+    """Rigid. World: metres, Y up, the floor at height 0."""
+    mass: float
+    friction: float
+    fixed: bool = False
+    """Whether it is held where it is, by something that is not in the scene."""
+
+
+def settle(bodies: Sequence[Placed], seconds: float = SECONDS) -> tuple[Settled, ...]:
+    """What becomes of bodies on an endless floor when they are let go, in their order.
+
+    Raises:
+        UsageError: if MuJoCo is not installed.
+
+    Examples:
+        >>> import trimesh
+        >>> from scenegen.physics.body import body
+        >>> box = trimesh.creation.box((0.1, 0.1, 0.1))
+        >>> up = np.eye(4)
+        >>> up[1, 3] = 0.05
+        >>> cube = body(box.vertices.astype(np.float32), box.faces.astype(np.int32))
+        >>> settle([Placed(cube, up, mass=1.0, friction=0.5)])[0].stays
+        True
+    """
+    mujoco = _mujoco()
+    spec = mujoco.MjSpec()
+    spec.option.timestep = STEP_S
+    spec.option.gravity = [0, 0, -GRAVITY]
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], friction=[1.0, SPIN, ROLL], priority=-1)
+    for number, placed in enumerate(bodies):
+        _add(mujoco, spec, placed, number)
+    model = spec.compile()
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    owner = model.geom_bodyid
+    depth = np.zeros(model.nbody)
+    for contact in data.contact:
+        for geom in contact.geom:
+            depth[owner[geom]] = max(depth[owner[geom]], -contact.dist)
+    start, upright = data.xipos.copy(), data.xmat.reshape(-1, 3, 3).copy()
+    for _ in range(round(seconds / STEP_S)):
+        mujoco.mj_step(model, data)
+    results = []
+    for index, placed in enumerate(bodies, start=1):
+        moved = float(np.linalg.norm(data.xipos[index] - start[index]))
+        turn = data.xmat[index].reshape(3, 3) @ upright[index].T
+        tilt = float(np.degrees(np.arccos(np.clip(turn[2, 2], -1, 1))))
+        size = float(np.linalg.norm(np.ptp(_points(placed), axis=0)))
+        results.append(
+            Settled(
+                displacement_m=round(moved, 5),
+                tilt_deg=round(tilt, 2),
+                penetration_m=round(float(depth[index]), 5),
+                stays=tilt < MOST_TILTED_DEG and moved < MOST_MOVED * size,
+            )
+        )
+    return tuple(results)
+
+
+def _mujoco() -> Any:
+    try:
+        import mujoco
+    except ImportError as error:
+        raise UsageError(
+            "whether a scene stays is simulated by MuJoCo, which is not installed; install it with "
+            "`pip install 'scenegen-3d[physics]'`."
+        ) from error
+    return mujoco
+
+
+def _points(placed: Placed) -> Float64[np.ndarray, "n 3"]:
+    points = np.concatenate([part.vertices for part in placed.body.hulls]).astype(np.float64)
+    return np.asarray(points @ placed.world_from_body[:3, :3].T + placed.world_from_body[:3, 3])
+
+
+def _add(mujoco: Any, spec: Any, placed: Placed, number: int) -> None:
+    """The body with its origin at its centre of mass, so that small objects far away keep their precision."""
+    turn = USD_FROM_WORLD[:3, :3] @ placed.world_from_body[:3, :3]
+    middle = USD_FROM_WORLD[:3, :3] @ placed.world_from_body[:3, 3] + turn @ placed.body.centre_of_mass
+    added = spec.worldbody.add_body(pos=middle.tolist())
+    if not placed.fixed:
+        added.add_freejoint()
+    inertia = turn @ placed.body.inertia @ turn.T * placed.mass / placed.body.volume
+    added.explicitinertial = True
+    added.mass = placed.mass
+    added.ipos = [0, 0, 0]
+    added.fullinertia = inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]].tolist()
+    for index, part in enumerate(placed.body.hulls):
+        points = (part.vertices - placed.body.centre_of_mass) @ turn.T
+        name = f"{number}.{index}"
+        # The shell's inertia is never used, and unlike the volume's it exists for the thinnest parts.
+        spec.add_mesh(
+            name=name,
+            uservert=points.ravel().tolist(),
+            userface=part.faces.ravel().tolist(),
+            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+        )
+        added.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, mass=0.0, friction=[placed.friction, SPIN, ROLL])

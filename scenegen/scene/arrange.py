@@ -1,0 +1,328 @@
+"""All objects at their places: scaled together, standing on what carries them, each relation with its evidence."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Float, Integer
+
+from scenegen.camera import rays, resized
+from scenegen.faults import about_object
+from scenegen.geometry.distance import distances
+from scenegen.geometry.mesh import TexturedMesh, check_object
+from scenegen.geometry.render import RayCaster
+from scenegen.records import Carrier, Intrinsics, KeptPlace, Support
+from scenegen.scene.graph import occlusions, support_graph
+from scenegen.scene.layout import FLOOR, Floor, hidden_below
+from scenegen.scene.placement import Fit, gap_above
+from scenegen.scene.sizes import SIZES
+from scenegen.scene.solve import Candidate, Order, solve_scales
+from scenegen.scene.underside import base, centre_of_mass, standing
+
+BACKGROUND_SUPPORT: Literal["background"] = "background"
+POINTS = 600
+"""Of a surface that are looked at while scales are found."""
+COARSE = 6
+"""Pixels of the photo per ray with which silhouettes are compared."""
+HIDDEN_LOW = 0.05
+"""How far an underside that is not seen may reach below all that is seen, as a share of the object's height and at most as far
+as that of a ball: a made one that reaches farther is wrong there."""
+BESIDE = 0.02
+"""Least step in depth, as a share of it, that says which of two objects is before the other."""
+SIZE_SPREAD = 0.2
+"""Standard deviation of the logarithm of a size that is found, about the true one."""
+SURE = 0.5
+"""From this confidence on a label says how large an object is."""
+GAP_M, GAP_SHARE = 0.002, 0.01
+"""An object stands on what is no farther below it than this, or than this share of its height."""
+LEVEL_M, LEVEL_SHARE = 0.004, 0.04
+"""How uneven a surface may be to count as level: metres, or a share of the width of what stands on it."""
+FLAT_BAND = 0.25
+"""Share of its height up to which an object may meet what it stands on."""
+SEAT_SHARE = 0.25
+"""The same where it stands on a level surface of another object: there its underside is mostly made up."""
+STEADY_DEG = 1.0
+"""Gravity may turn by this much before what stands tips over."""
+FOOT_HIDDEN = 0.25
+"""Share of the lower outline along something nearer from which on the foot of an object that cannot stand is hidden."""
+HIGHEST = 95.0
+"""Percentile of the heights below an object that it stands on: above it a made surface has spikes."""
+NEAR_BACKGROUND = 0.25
+"""An object hangs on the background where that is no farther behind it than this share of its size."""
+SEEN_CONTACT = 0.2
+"""Share of the lower outline that must be seen to meet the background at its own depth for it to be carried there."""
+MEASURED = 0.02
+"""Relief error up to which depth tells how much an object leans."""
+LEAN_MEASURED_DEG, LEAN_ESTIMATED_DEG = 3.0, 18.0
+"""How far an object may be set upright where depth was measured, and where it was estimated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unplaced:
+    """An object before it is scaled."""
+
+    mesh: TexturedMesh
+    """Camera frame, at scale 1."""
+    depth: Float[np.ndarray, "h w"]
+    """z-depth of its surface at its mask at scale 1, 0 elsewhere."""
+    fit: Fit
+    label: str
+    label_confidence: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Arranged:
+    """An object at its place."""
+
+    scale: float
+    mesh: TexturedMesh
+    """Camera frame."""
+    support: Carrier
+    level: float | None
+    """Height over the floor of the plane it stands on, metres."""
+    evidence: dict[str, float | bool]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What the photo says of the whole scene."""
+
+    ids: Integer[np.ndarray, "h w"]
+    z: Float[np.ndarray, "h w"]
+    """z-depth, 0 where unknown."""
+    limit: Float[np.ndarray, "h w"]
+    """z-depth of the background behind every pixel, 0 where unknown."""
+    camera: Intrinsics
+    floor: Floor
+    supports: Sequence[Support]
+    """As the picture suggests them."""
+    uncertainty: float
+    """Of the depth, relative."""
+    relief_error: float
+
+
+def arrange(
+    objects: Mapping[int, Unplaced], view: View, kept: Mapping[int, KeptPlace], reach: float
+) -> dict[int, Arranged]:
+    """Every object at its place, by id; those of `kept` at that place.
+
+    Args:
+        objects: by id.
+        view: the photo.
+        kept: places that an earlier run has found.
+        reach: largest relative change of a scale from what depth says; 0 leaves objects where depth says, as they are.
+
+    Raises:
+        ObjectError: if one of the objects cannot be placed.
+    """
+    supporters = _supporters(objects, view)
+    candidates = {}
+    for number, item in objects.items():
+        with about_object(number):
+            candidates[number] = _candidate(item, supporters.get(number), view, kept.get(number), reach)
+    overlapping = overlapping_pairs({number: item.mesh for number, item in objects.items()}, view.camera)
+    blocking = {*itertools.chain(*overlapping), *supporters.values(), *supporters}
+    for number in sorted(blocking):
+        with about_object(number):
+            mesh = objects[number].mesh
+            candidates[number] = replace(candidates[number], solid=distances(mesh.vertices, mesh.faces))
+    scales = solve_scales(candidates, overlapping, orders(objects, view), view.floor.offset)
+    arranged: dict[int, Arranged] = {}
+    lean = LEAN_MEASURED_DEG if view.relief_error <= MEASURED else LEAN_ESTIMATED_DEG
+    for number in _supporters_first(objects, supporters):
+        with about_object(number):
+            scale = kept[number].scale if number in kept else scales[number]
+            item = objects[number]
+            scaled = replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scale).astype(np.float32))
+            parent = arranged.get(supporters.get(number, FLOOR))
+            arranged[number] = _stood(
+                number, item, scaled, scale, supporters.get(number), parent, view, kept.get(number), lean, reach
+            )
+            check_object(arranged[number].mesh)
+    return arranged
+
+
+def overlapping_pairs(meshes: Mapping[int, TexturedMesh], camera: Intrinsics) -> list[tuple[int, int]]:
+    """Pairs of objects whose whole silhouettes overlap: no others can ever come to lie in one another."""
+    small = resized(camera, max(8, camera.width // COARSE), max(8, camera.height // COARSE))
+    directions = rays(small).reshape(-1, 3)
+    origins = np.zeros_like(directions)
+    covered = {i: RayCaster(mesh.vertices, mesh.faces).blocked(origins, directions) for i, mesh in meshes.items()}
+    return [(a, b) for a, b in itertools.combinations(meshes, 2) if (covered[a] & covered[b]).any()]
+
+
+def orders(objects: Mapping[int, Unplaced], view: View) -> list[Order]:
+    """Which of two objects that share an outline is before the other, where depth steps clearly."""
+    depth = np.zeros(view.ids.shape)
+    for item in objects.values():
+        depth = np.where(item.depth > 0, item.depth, depth)
+    made = occlusions(view.ids, depth)
+    found = []
+    for (front, behind), seen in occlusions(view.ids, view.z).items():
+        if front not in objects or behind not in objects:
+            continue
+        step = made.get((front, behind), {}).get("depth_step_m")
+        back = made.get((behind, front), {}).get("depth_step_m")
+        if step is None and back is None:
+            continue
+        distance = float(np.median(objects[behind].depth[objects[behind].depth > 0]))
+        if seen["depth_step_m"] > BESIDE * distance * objects[behind].fit.scale:
+            ratio = 1 - (step if step is not None else -(back or 0.0)) / distance
+            found.append(Order(front, behind, max(ratio, 1e-3)))
+    return found
+
+
+def _supporters(objects: Mapping[int, Unplaced], view: View) -> dict[int, int]:
+    """The object that each is seen to stand on, for those that do."""
+    return {s.child: s.parent for s in view.supports if s.child in objects and s.parent in objects}
+
+
+def _supporters_first(objects: Mapping[int, Unplaced], supporters: Mapping[int, int]) -> list[int]:
+    """Sorted by the number of objects between each and the floor, then by id."""
+    stands = support_graph((supporters.get(number, FLOOR), number) for number in objects)
+    level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
+    return sorted(objects, key=lambda number: (level[number], number))
+
+
+def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlace | None, reach: float) -> Candidate:
+    vertices = item.mesh.vertices.astype(np.float64)
+    lowest = lowest_point(item.mesh, view.floor)
+    scale = item.fit.scale if kept is None else kept.scale
+    slack = reach if kept is None else 0.0
+    smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + slack) + 1e-9
+    touching = -view.floor.offset / lowest if lowest < 0 else np.inf
+    return Candidate(
+        scale=scale,
+        spread=max(view.uncertainty, item.fit.spread, 1e-3),
+        smallest=smallest,
+        largest=largest,
+        size=float(np.ptp(vertices, axis=0).max()),
+        lowest=lowest,
+        on_floor=supporter is None and smallest <= touching <= min(largest, farthest(item, view)),
+        supporter=supporter,
+        points=_without_underside(vertices[:: max(1, len(vertices) // POINTS)], lowest, view.floor),
+        solid=None,
+        known=_known_scale(item, view),
+    )
+
+
+def _without_underside(points: Float[np.ndarray, "n 3"], lowest: float, floor: Floor) -> Float[np.ndarray, "n 3"]:
+    """Points below what an object may stand on, raised to it: as `scenegen.scene.underside` will do."""
+    return points + np.maximum(lowest - points @ floor.normal, 0)[:, None] * floor.normal
+
+
+def farthest(item: Unplaced, view: View) -> float:
+    """The scale at which the object, as it is seen, reaches the background behind it, as far as that is known."""
+    told = (item.depth > 0) & (view.limit > 0)
+    if not told.any():
+        return np.inf
+    return float(np.median(view.limit[told] / item.depth[told])) * (1 + 2 * view.uncertainty)
+
+
+def lowest_point(mesh: TexturedMesh, floor: Floor) -> float:
+    """Height over the camera of the lowest point that an object may stand on, negative if it is below it."""
+    vertices = mesh.vertices.astype(np.float64)
+    heights = vertices @ floor.normal
+    seen = ~RayCaster(mesh.vertices, mesh.faces).blocked(vertices * (1 - 1e-3), -vertices)
+    if not seen.any():
+        return float(heights.min())
+    return max(float(heights.min()), float(heights[seen].min()) - HIDDEN_LOW * float(np.ptp(heights)))
+
+
+def _known_scale(item: Unplaced, view: View) -> tuple[float, float] | None:
+    size = SIZES.get(item.label)
+    if size is None or (item.label_confidence is not None and item.label_confidence < SURE):
+        return None
+    vertices = item.mesh.vertices.astype(np.float64)
+    heights = vertices @ view.floor.normal
+    found = float(np.ptp(heights)) if size.measure == "height" else float(np.ptp(vertices, axis=0).max())
+    return size.metres / max(found, 1e-9), float(np.exp(np.hypot(np.log(size.spread), SIZE_SPREAD)))
+
+
+def _stood(
+    number: int,
+    item: Unplaced,
+    scaled: TexturedMesh,
+    scale: float,
+    supporter: int | None,
+    parent: Arranged | None,
+    view: View,
+    kept: KeptPlace | None,
+    lean: float,
+    reach: float,
+) -> Arranged:
+    """The object made to stand on what carries it, if that can be told."""
+    evidence: dict[str, float | bool] = {
+        "scale_from_depth": round(item.fit.scale, 6),
+        "depth_spread": round(item.fit.spread, 6),
+        "moved": round(scale / item.fit.scale - 1, 6),
+    }
+    seen = next((s for s in view.supports if s.child == number), None)
+    if seen is not None:
+        evidence["contact_share"] = seen.contact_share
+    lowest = float(view.floor.offset + scale * lowest_point(item.mesh, view.floor))
+    height = max(float(view.floor.heights(scaled.vertices.astype(np.float64)).max()) - lowest, 1e-6)
+    support: Carrier = None
+    level = gap = None
+    if kept is not None:
+        support, level = kept.support, kept.level
+    elif parent is not None and supporter is not None:
+        seat = _seat(scaled, parent.mesh, view.floor)
+        gap = gap_above(scaled.vertices.astype(np.float64), parent.mesh, view.floor) if seat is None else lowest - seat
+        if gap is not None and abs(gap) <= max(GAP_M, (GAP_SHARE if seat is None else SEAT_SHARE) * height):
+            support, level = supporter, seat
+    elif lowest <= max(GAP_M, GAP_SHARE * height):
+        support, level, gap = FLOOR, 0.0, lowest
+    if gap is not None:
+        evidence["gap_m"] = round(gap, 5)
+    mesh = scaled
+    if level is not None and reach > 0 and view.floor.offset > level:
+        plane = replace(view.floor, offset=view.floor.offset - level)
+        made = standing(scaled, plane, lean)
+        mesh = made.mesh
+        evidence["base_m2"] = round(made.base.area, 6)
+        evidence["steady_deg"] = round(made.base.steady_deg, 2)
+        evidence["set_upright_deg"] = made.lean_deg
+    if kept is None and (support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG):
+        hidden = hidden_below(view.z, view.ids, number)
+        if hidden >= FOOT_HIDDEN or (support is None and _hangs(item, scaled, scale, seen, view)):
+            support, level, mesh = BACKGROUND_SUPPORT, None, scaled
+            evidence["foot_hidden"] = round(hidden, 3)
+    return Arranged(scale, mesh, support, level, evidence)
+
+
+def _seat(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> float | None:
+    """Height over the floor of the surface of `parent` below an object, if it is level there and carries its weight."""
+    vertices = item.vertices.astype(np.float64)
+    heights = floor.heights(vertices)
+    low = vertices[heights < heights.min() + FLAT_BAND * np.ptp(heights)]
+    start = float(floor.heights(parent.vertices.astype(np.float64)).max()) + 1.0
+    above = low + (start - floor.heights(low))[:, None] * floor.normal
+    met = RayCaster(parent.vertices, parent.faces).cast(above, np.broadcast_to(-floor.normal, above.shape))
+    over = met.triangle >= 0
+    if not over.any():
+        return None
+    tops = start - met.distance[over]
+    highest = float(np.percentile(tops, HIGHEST))
+    across = np.linalg.svd(floor.normal[None])[2][1:]
+    width = float(np.ptp(vertices @ across.T, axis=0).max())
+    level = replace(floor, offset=floor.offset - highest)
+    carrying = low[over][np.abs(tops - highest) <= max(LEVEL_M, LEVEL_SHARE * width)]
+    feet = carrying - level.heights(carrying)[:, None] * floor.normal
+    return highest if base(feet, centre_of_mass(vertices, item.faces), level).steady_deg > 0 else None
+
+
+def _hangs(item: Unplaced, scaled: TexturedMesh, scale: float, seen: Support | None, view: View) -> bool:
+    """Whether something of the background carries an object: it is seen to meet it below, or lies close behind it."""
+    if seen is not None and seen.parent == FLOOR and seen.contact_share >= SEEN_CONTACT:
+        return True
+    told = (item.depth > 0) & (view.limit > 0)
+    if not told.any():
+        return False
+    size = float(np.ptp(scaled.vertices, axis=0).max())
+    return abs(float(np.median(view.limit[told] - scale * item.depth[told]))) < NEAR_BACKGROUND * size

@@ -1,0 +1,185 @@
+"""Undersides that stand: what an object hides of its base is made level with what it stands on.
+
+A vertex may slide along its own ray from the camera: what the photo shows of an object stays where it is to the last digit. So
+the hidden underside is brought down to the support below the object's centre of mass, where it was left hanging, and what
+reaches below the support is drawn up to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int32
+from scipy.spatial import ConvexHull, QhullError
+
+from scenegen.geometry.mesh import TexturedMesh
+from scenegen.geometry.render import RayCaster
+from scenegen.geometry.solid import is_closed, welded
+from scenegen.geometry.subdivide import halved
+from scenegen.scene.layout import Floor
+
+STEADY_DEG = 12.0
+"""A finished base carries the centre of mass up to a lean of this angle."""
+LEAST_FOOT, LARGEST_FOOT = 0.12, 0.3
+"""Radius of the base that is made, as a share of the object's width."""
+CONTACT_M = 5e-4
+"""Vertices this near to the support touch it."""
+HAIR = 1e-3
+"""Thickness that is left where a visible surface lies below the support: a share of its distance."""
+LEAST_STEADY_DEG = 4.0
+"""An object that tips over at less is set upright, if it may lean."""
+LEAN_STEP_DEG = 3.0
+FAR = 1e9
+ROUNDS, DIVISIONS = 4, 3
+BEYOND = 5e-4
+"""How far behind a vertex something else is looked for: a share of its distance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """How an object meets the level plane it stands on."""
+
+    area: float
+    """Of the convex outline of what touches it, square metres."""
+    steady_deg: float
+    """How far gravity may turn before the object tips over; negative if it tips over as it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Standing:
+    """An object as it stands."""
+
+    mesh: TexturedMesh
+    """Camera frame."""
+    lean_deg: float
+    """How far it was leant away from the camera; negative: towards it."""
+    base: Base
+
+
+def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing:
+    """An object (camera frame) made to stand steadily on the plane `level`, its vertices slid along their rays if at all.
+
+    If a finished underside alone does not do it, the object leans too much to stand, which depth often gets wrong: then it is
+    set upright by as little as helps, at most `most_lean_deg`, or by what comes nearest to it.
+    """
+    best = _as_it_leans(mesh, level, 0.0)
+    if best.base.steady_deg >= LEAST_STEADY_DEG or most_lean_deg < LEAN_STEP_DEG:
+        return best
+    tries = [_as_it_leans(mesh, level, sign * LEAN_STEP_DEG) for sign in (1, -1)]
+    way = max(tries, key=lambda found: found.base.steady_deg)
+    while way.base.steady_deg > best.base.steady_deg:
+        best = way
+        lacking = LEAST_STEADY_DEG - best.base.steady_deg
+        room = most_lean_deg - abs(best.lean_deg)
+        if lacking <= 0 or room < 1:
+            break
+        further = min(max(lacking, LEAN_STEP_DEG), room)
+        way = _as_it_leans(mesh, level, best.lean_deg + np.sign(best.lean_deg) * further)
+    return best
+
+
+def _as_it_leans(mesh: TexturedMesh, level: Floor, lean_deg: float) -> Standing:
+    made = _finished(_leaned(mesh, level, lean_deg), level)
+    found = base(made.vertices, centre_of_mass(made.vertices, made.faces), level)
+    return Standing(made, round(float(lean_deg), 3), found)
+
+
+def _leaned(mesh: TexturedMesh, level: Floor, lean_deg: float) -> TexturedMesh:
+    """The object leant away from the camera about where it meets the plane.
+
+    Distances are divided by a linear function of the height over the plane. That map keeps rays, straight lines and planes,
+    and what lies on `level`: no picture from this camera can tell it, as none can tell a relief from what it shows (Belhumeur
+    et al. 1999, The bas-relief ambiguity).
+    """
+    if lean_deg == 0:
+        return mesh
+    vertices = mesh.vertices.astype(np.float64)
+    slope = np.tan(np.radians(lean_deg)) / float(np.linalg.norm(np.median(vertices, axis=0)))
+    divisor = 1 - slope * level.heights(vertices)
+    return replace(mesh, vertices=(vertices / np.maximum(divisor, 0.5)[:, None]).astype(np.float32))
+
+
+def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
+    """What lies below the plane is drawn up to it. Then, unless the object stands steadily as it is, the last surface along
+    each ray that meets the plane within a disc below the centre of mass is brought down to it, divided where it is too coarse.
+    """
+    mesh = _raised(mesh, level)
+    for _ in range(ROUNDS):
+        centre, width = centre_of_mass(mesh.vertices, mesh.faces), _width(mesh.vertices, level)
+        if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
+            break
+        height = float(level.heights(centre))
+        radius = float(np.clip(height * np.tan(np.radians(1.3 * STEADY_DEG)), LEAST_FOOT * width, LARGEST_FOOT * width))
+        foot = centre - height * level.normal
+        for _ in range(DIVISIONS):
+            mesh = halved(mesh, _reaching(mesh, level, foot, radius), 0.7 * radius)
+        vertices = mesh.vertices.astype(np.float64)
+        ways = _ways_to(level, vertices)
+        near = np.linalg.norm(vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot, axis=1) < radius
+        within = near & last_along_rays(vertices, mesh.faces)
+        if not within.any():
+            break
+        mesh = replace(mesh, vertices=(vertices * np.where(within, ways, 1.0)[:, None]).astype(np.float32))
+    return mesh
+
+
+def _reaching(mesh: TexturedMesh, level: Floor, foot: Float[np.ndarray, "3"], radius: float) -> Bool[np.ndarray, "f"]:
+    """The faces that turn away from the camera and whose shadow on the plane comes near the foot."""
+    corners = mesh.vertices[mesh.faces].astype(np.float64)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    away = (normal * corners.mean(axis=1)).sum(axis=1) > 0
+    ways = _ways_to(level, mesh.vertices.astype(np.float64))
+    shadow = mesh.vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot
+    shadow = shadow[mesh.faces]
+    return away & (shadow.min(axis=1) < radius).all(axis=1) & (shadow.max(axis=1) > -radius).all(axis=1)
+
+
+def base(points: Float[np.ndarray, "v 3"], centre: Float[np.ndarray, "3"], level: Floor) -> Base:
+    """How an object, of which `centre` is the centre of mass, meets a level plane."""
+    across = np.linalg.svd(level.normal[None])[2][1:]
+    touching = points[np.abs(level.heights(points)) < CONTACT_M] @ across.T
+    try:
+        outline = ConvexHull(touching)
+    except (QhullError, ValueError):  # fewer than three points, or all in a line
+        return Base(0.0, -90.0)
+    margin = -float((outline.equations[:, :2] @ (across @ centre) + outline.equations[:, 2]).max())
+    height = max(float(level.heights(centre)), 1e-6)
+    return Base(float(outline.volume), float(np.degrees(np.arctan2(margin, height))))
+
+
+def centre_of_mass(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float[np.ndarray, "3"]:
+    """At uniform density; of a mesh that is not closed, that of its surface."""
+    a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
+    _, place = welded(vertices)
+    weights = np.einsum("nd,nd->n", a, np.cross(b, c))
+    if is_closed(place[faces]) and weights.sum() > 0:
+        return np.asarray(weights @ (a + b + c) / (4 * weights.sum()))
+    weights = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    return np.asarray(weights @ (a + b + c) / (3 * weights.sum()))
+
+
+def last_along_rays(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Bool[np.ndarray, "v"]:
+    """Which vertices are the last of the object along their ray from the camera: nothing of it lies behind them."""
+    return ~RayCaster(vertices, faces).blocked(vertices * (1 + BEYOND), vertices)
+
+
+def _ways_to(level: Floor, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
+    """The factor that takes each vertex along its ray to the plane; infinite if it never gets there."""
+    slope = vertices @ level.normal
+    return np.where(slope < -1e-9, -level.offset / np.minimum(slope, -1e-9), np.inf)
+
+
+def _raised(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
+    """What lies below the plane is drawn up to it; what something else of the object is behind, by a hair more."""
+    vertices = mesh.vertices.astype(np.float64)
+    ways = _ways_to(level, vertices)
+    if (ways >= 1).all():
+        return mesh
+    factor = np.where(last_along_rays(vertices, mesh.faces), ways, (1 - HAIR) * ways)
+    return replace(mesh, vertices=(vertices * np.minimum(1.0, factor)[:, None]).astype(np.float32))
+
+
+def _width(points: Float[np.ndarray, "v 3"], level: Floor) -> float:
+    across = np.linalg.svd(level.normal[None])[2][1:]
+    return float(np.ptp(points @ across.T, axis=0).max())
