@@ -13,7 +13,7 @@ from typing import Any
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
-from scenegen.cli.doctor import GPU_LIMIT
+from scenegen.compute.runtime import GPU_LIMIT
 from scenegen.config import Settings
 from scenegen.errors import UsageError
 from stages.layers import in_process_on

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound
 
 from flows.parameters import LONGEST_S
-from scenegen.cli.doctor import GPU_LIMIT, POOLS
+from scenegen.compute.runtime import GPU_LIMIT, POOLS
 from scenegen.errors import UsageError
 
 HEARTBEAT = "prefect.flow-run.heartbeat"

@@ -30,7 +30,7 @@ from scenegen import __version__
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
-from scenegen.export.manifest import MANIFEST, Manifest, heal, read_manifest
+from scenegen.export.manifest import Manifest, heal, read_manifest
 from scenegen.inputs.listing import Skipped
 from scenegen.inputs.photos import Inputs
 from scenegen.inputs.sources import Item, fetch
@@ -40,12 +40,12 @@ from scenegen.records import Record, Shown, digest_json
 from scenegen.store.destination import check_path
 from scenegen.store.digest import identity, sha256_file
 from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
-from scenegen.store.store import STAGING, STORE, Store, disk_errors, input_digest
+from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
+from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, in_process_on, local_submit, run_on
 from stages.run import photo_to_scene
 from stages.stage import Held, Layers
-from stages.workers.cluster import cluster_submit, join_cluster
 from stages.workers.pool import run_in_children
 from stages.workers.worker import DeviceWorker
 

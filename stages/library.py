@@ -28,7 +28,12 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from scenegen.camera import camera_matrix, project, transform
-from scenegen.cli.options import (
+from scenegen.errors import InputError, one_line
+from scenegen.export.formats import as_trimesh
+from scenegen.export.glb import read_glb
+from scenegen.export.manifest import Manifest, publish, read_manifest
+from scenegen.export.parts import Part, PartScene
+from scenegen.inputs.options import (
     ConfigOptions,
     InputOptions,
     PromptOptions,
@@ -37,11 +42,6 @@ from scenegen.cli.options import (
     check_object,
     scene_config,
 )
-from scenegen.errors import InputError, one_line
-from scenegen.export.formats import as_trimesh
-from scenegen.export.glb import read_glb
-from scenegen.export.manifest import Manifest, publish, read_manifest
-from scenegen.export.parts import Part, PartScene
 from scenegen.inputs.photos import companions, folder_names, needs_segmenter
 from scenegen.messages.progress import showing
 from scenegen.records import Artifact, Failure, Intrinsics, PlacedObject, Scores, artifacts

@@ -16,7 +16,6 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_SEED, Config, ObjectConfig
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
 from scenegen.export.manifest import (
-    MANIFEST,
     Given,
     Manifest,
     StageEntry,
@@ -32,7 +31,7 @@ from scenegen.records import Artifact, Kept, KeptPlace, ObjectMesh, Record, Sour
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
-from scenegen.store.store import STORE, Store
+from scenegen.store.store import MANIFEST, STORE, Store
 from scenegen.weights_registry.needed import require_models
 from stages.graph import SceneRun, image_to_scene
 from stages.layers import Submit

@@ -12,10 +12,10 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.messages.progress import Watch
 from scenegen.store.store import Store
+from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Submit, Watching, local_submit, on_devices
 from stages.stage import Layers, RunStage
-from stages.workers.cluster import cluster_submit, join_cluster
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from scenegen import __version__
-from scenegen.cli.options import (
-    ConfigOptions,
-    InputOptions,
-    LogOptions,
-    PromptOptions,
-    RunOptions,
-    SceneRunOptions,
-    check_object,
-    refuse_with_ray,
-    scene_config,
-)
 from scenegen.cli.siblings import check_sibling
 from scenegen.errors import (
     EXIT_DONE,
@@ -39,6 +28,17 @@ from scenegen.errors import (
     ScenegenError,
     UsageError,
     WeightsError,
+)
+from scenegen.inputs.options import (
+    ConfigOptions,
+    InputOptions,
+    LogOptions,
+    PromptOptions,
+    RunOptions,
+    SceneRunOptions,
+    check_object,
+    refuse_with_ray,
+    scene_config,
 )
 from scenegen.messages.progress import log_photo, logging_to_stderr, watching
 from scenegen.messages.redaction import redacted
@@ -469,7 +469,7 @@ def prefect_setup(*, gpus: int = 1, silence: float = 90.0, log_options: LogOptio
     log_options.apply()
     _need_prefect()
     from flows.setup import set_up
-    from scenegen.cli.doctor import GPU_LIMIT, POOLS
+    from scenegen.compute.runtime import GPU_LIMIT, POOLS
 
     set_up(gpus, silence)
     _say(f"pools: {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; a run silent for {silence:g} s counts as crashed")

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from scenegen.compute.runtime import Runtime
+from scenegen.compute.runtime import GPU_LIMIT, POOLS, Runtime
 from scenegen.errors import ScenegenError, UsageError
 from scenegen.messages.progress import STYLES
 from scenegen.messages.redaction import redacted, redacted_url
@@ -61,8 +61,6 @@ REQUIRED = {
     "xatlas": "0.0.9",
 }
 """Packages and the lowest version that will do."""
-POOLS = ("cpu", "gpu")
-GPU_LIMIT = "gpu"
 SET_UP = "create what the deployments need: scenegen prefect-setup --gpus N"
 PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"

@@ -10,6 +10,8 @@ from platformdirs import user_cache_path
 MAX_ECONOMY = 2
 MAX_AT_ONCE = 256
 """Most objects or photos that one run works on at once."""
+POOLS, GPU_LIMIT = ("cpu", "gpu"), "gpu"
+"""Prefect's work pools, and its limit on how many graphics cards all machines use at once."""
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,11 @@ from scenegen.errors import ExportError, InputError, ResourceError, one_line
 from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Shown, Source
 from scenegen.registry import UNUSABLE
 from scenegen.store.digest import sha256_file
-from scenegen.store.store import Store, disk_errors, flush
+from scenegen.store.store import MANIFEST, Store, disk_errors, flush
 from scenegen.untrusted.documents import read_json
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 SCHEMA_VERSION: Literal[1] = 1
 REPLACED = "replaced"
 """Folder of the store where published folders wait, as `<token>@<name>`, while their successors move in."""

@@ -26,7 +26,7 @@ from scenegen.untrusted.formats import (
 from scenegen.untrusted.names import natural
 
 if TYPE_CHECKING:
-    from scenegen.cli.options import InputOptions
+    from scenegen.inputs.options import InputOptions
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from scenegen.export.manifest import MANIFEST
 from scenegen.records import artifacts
 from scenegen.store.digest import sha256_file
 from scenegen.store.entry import ENTRY, DamagedError, parse_entry
-from scenegen.store.store import INPUTS, PRUNING, UNPUSHED, Store
+from scenegen.store.store import INPUTS, MANIFEST, PRUNING, UNPUSHED, Store
 from scenegen.untrusted.documents import read_json
 
 logger = logging.getLogger(__name__)

@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 STORE = ".scenegen"
 """Name of the store's folder inside an output folder."""
+MANIFEST = "manifest.json"
+"""Of a published folder next to the store's: it names every file, and every result that the scene was made from."""
 STAGING = "staging"
 LEASES = "leases"
 RUNNING = "run-"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scenegen.cli.options import InputOptions
 from scenegen.errors import InputError
+from scenegen.inputs.options import InputOptions
 from scenegen.inputs.photos import (
     MAX_NAME,
     MAX_NAME_BYTES,

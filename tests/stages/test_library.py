@@ -19,10 +19,10 @@ from rooms import DESK, room
 
 import scenegen
 from scenegen.cli import commands
-from scenegen.cli.options import ConfigOptions, InputOptions, PromptOptions, SceneRunOptions
 from scenegen.config import MAX_SEED
 from scenegen.errors import InputError, ScenegenError, UsageError
 from scenegen.export.manifest import read_manifest
+from scenegen.inputs.options import ConfigOptions, InputOptions, PromptOptions, SceneRunOptions
 from scenegen.messages import progress
 from scenegen.messages.progress import Event, log_event, showing
 from scenegen.store.digest import sha256_file

@@ -19,8 +19,8 @@ from scenegen.errors import InputError, ResourceError, TransientError, WeightsEr
 from scenegen.export.manifest import read_manifest
 from scenegen.store.folder import RemoteFolder
 from scenegen.store.store import Store
+from stages.cluster import LOCAL, cluster_submit, join_cluster
 from stages.layers import Submit, local_submit
-from stages.workers.cluster import LOCAL, cluster_submit, join_cluster
 
 
 @pytest.fixture(scope="module")
