@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import PurePath
 
 from scenegen.perception.nouns import noun_number
-
-GENERIC = frozenset(
-    {"id", "ids", "image", "img", "instance", "mask", "masks", "obj", "object", "objects", "seg", "segment"}
-)
-"""Words that say what the file is, not what it shows."""
-MAX_LABEL = 60
-"""Characters."""
-_BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
+from scenegen.untrusted.names import label_of
 
 
 def mask_labels(pictures: Sequence[PurePath]) -> tuple[str, ...]:
@@ -31,13 +23,3 @@ def mask_labels(pictures: Sequence[PurePath]) -> tuple[str, ...]:
         return ("",)
     labels = tuple(label_of(picture.stem) for picture in pictures)
     return ("",) * len(labels) if len(set(labels)) == 1 and noun_number(labels[0]) < 0 else labels
-
-
-def label_of(text: str) -> str:
-    """The words of a name that say what something is.
-
-    >>> label_of("06_FruitApple")
-    'fruit apple'
-    """
-    words = [word.lower() for word in _BETWEEN_WORDS.split(text)]
-    return " ".join(word for word in words if len(word) > 1 and word not in GENERIC)[:MAX_LABEL].strip()

@@ -1,10 +1,18 @@
-"""Whether what a file names is the photo that is read."""
+"""What names in files say: whether they name the photo that is read, and what an object is called."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from pathlib import PurePosixPath
+
+GENERIC = frozenset(
+    {"id", "ids", "image", "img", "instance", "mask", "masks", "obj", "object", "objects", "seg", "segment"}
+)
+"""Words that say what the file is, not what it shows."""
+MAX_LABEL = 60
+"""Characters."""
+_BETWEEN_WORDS = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
 
 
 def is_name_of(name: str, file: str) -> bool:
@@ -30,3 +38,13 @@ def natural(name: str) -> list[str | int]:
     """
     parts = re.split(r"(\d+)", unicodedata.normalize("NFC", name).casefold())
     return [int(part) if number % 2 else part for number, part in enumerate(parts)]
+
+
+def label_of(text: str) -> str:
+    """The words of a name that say what something is.
+
+    >>> label_of("06_FruitApple")
+    'fruit apple'
+    """
+    words = [word.lower() for word in _BETWEEN_WORDS.split(text)]
+    return " ".join(word for word in words if len(word) > 1 and word not in GENERIC)[:MAX_LABEL].strip()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenegen.perception.mask_labels import GENERIC, MAX_LABEL, mask_labels
+from scenegen.perception.mask_labels import mask_labels
+from scenegen.untrusted.names import GENERIC, MAX_LABEL
 
 
 @pytest.mark.parametrize(

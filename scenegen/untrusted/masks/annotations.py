@@ -13,13 +13,12 @@ from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
 from scenegen.errors import InputError
-from scenegen.perception.mask_labels import label_of
 from scenegen.untrusted.documents import read_json
 from scenegen.untrusted.masks.fit import checked_size, fitted
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.rle import mask_of_runs
-from scenegen.untrusted.names import is_name_of
+from scenegen.untrusted.names import is_name_of, label_of
 from scenegen.untrusted.photo import UprightPhoto
 
 WHAT = "`masks`"

@@ -11,12 +11,11 @@ from PIL import Image
 
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
-from scenegen.perception.mask_labels import label_of
 from scenegen.untrusted.arrays import read_npy, read_npz, without_single_axes
 from scenegen.untrusted.masks.fit import checked_size, fitted, same_shape
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
-from scenegen.untrusted.names import natural
+from scenegen.untrusted.names import label_of, natural
 from scenegen.untrusted.photo import UprightPhoto
 
 WHAT = "`masks`"
