@@ -10,8 +10,10 @@ from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import save_mesh
 from scenegen.ids import BACKGROUND, shows_object
 from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
-from scenegen.scene.background import background_depth, background_surfaces, below_objects, inpainted, with_room
+from scenegen.scene.backdrop import background_surfaces
+from scenegen.scene.background import background_depth, below_objects
 from scenegen.scene.layout import find_floor, find_supports, world_from_camera
+from scenegen.scene.room import find_room
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
@@ -30,15 +32,15 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
     behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
-    # Objects leave a rim of mixed pixels around their masks, which is painted out with them.
+    # Objects leave a rim of mixed pixels around their masks.
     rim = max(2, round(0.006 * max(ids.shape)))
-    clean = inpainted(image, ndimage.binary_dilation(ids != BACKGROUND, iterations=rim))
+    seen = ~ndimage.binary_dilation(ids != BACKGROUND, iterations=rim)
     surfaces = []
     below = below_objects(z, ids, camera, floor, depth.uncertainty)
-    shown = with_room(behind, z, ids, camera, depth.relief_error)
+    room = find_room(z, ids, is_floor, camera, floor, config, depth.uncertainty)
     # Around a cut-out there is nothing, and so nothing of the background but what the picture shows.
     visible = None if photo.alpha is None else ids == BACKGROUND
-    for name, mesh in background_surfaces(clean, shown, is_floor, camera, floor, config, below, visible).items():
+    for name, mesh in background_surfaces(image, seen, room, camera, floor, below, visible).items():
         save_mesh(mesh, work.write(f"{name}.npz"))
         surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
     return Layout(

@@ -137,3 +137,35 @@ def _least_squares(points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, 
     away = points - centre
     _, axes = np.linalg.eigh(np.einsum("ni,nj->ij", away, away))
     return axes[:, 0], float(-axes[:, 0] @ centre)
+
+
+def plane_facing(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    normal: Float[np.ndarray, "3"],
+    agree: float,
+    tolerance: float,
+) -> tuple[int, float]:
+    """The plane normal . X = distance, before the camera and facing it, that most points lie on.
+
+    The logarithms of the points' distances are looked at, because the error of a depth map is relative: then a plane is a peak
+    of the same width wherever it is.
+
+    Args:
+        points: camera frame.
+        normals: of the surface at the points, unit, towards the camera; 0 where unknown.
+        normal: unit, away from the camera.
+        agree: least cosine between the plane and the normals of points on it.
+        tolerance: relative error of the distances.
+
+    Returns:
+        How many points lie on it, and its distance; 0 and 1 if there are none.
+    """
+    along = _heights(points, normal, 0.0)
+    logs = np.sort(np.log(along[(along > 0) & (_heights(normals, normal, 0.0) < -agree)]))
+    if not len(logs):
+        return 0, 1.0
+    ends = np.searchsorted(logs, logs + 2 * tolerance, side="right")
+    first = int(np.argmax(ends - np.arange(len(logs))))
+    inside = logs[first : ends[first]]
+    return len(inside), float(np.exp(np.median(inside)))

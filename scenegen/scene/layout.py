@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
-from scenegen.geometry.planes import depth_normals, fit_plane
+from scenegen.geometry.planes import depth_normals, fit_plane, plane_facing
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 from scenegen.messages.remarks import note
 from scenegen.records import Intrinsics, Support, Vector
@@ -21,6 +21,12 @@ MAX_PLANES = 4
 FLOOR = 0
 NEARER = 0.98
 """What is seen below an object at less than this share of its distance is before it, rather than under it."""
+MEASURED = 0.02
+"""Relative error of a depth up to which its planes are surer than an estimated gravity."""
+LEANING = 0.7
+"""Least cosine between gravity and the normals of a level surface, as an estimated depth leans."""
+MOST_LOWERED = 1.3
+"""Factor by which such a floor may be lowered so that objects do not sink into it."""
 MOST_BENT = 0.08
 """Largest share of the depth by which an estimated depth may leave a plane and still be it."""
 
@@ -71,6 +77,10 @@ def find_floor(
     rest, normals = background[chosen], depth_normals(depth, camera)[seen][chosen]
     total = len(rest)
     best: tuple[float, Floor] | None = None
+    if gravity is not None and uncertainty > MEASURED:
+        return _level_floor(
+            rest, normals, up, objects, plane_tolerance(config, uncertainty), config.min_floor_share
+        ) or (_assumed_floor(background, objects, up, estimated=True))
     for attempt in range(MAX_PLANES):
         if len(rest) < max(64, config.min_floor_share * total):
             break
@@ -89,6 +99,30 @@ def find_floor(
     if best is not None:
         return best[1]
     return _assumed_floor(background, objects, up, gravity is not None)
+
+
+def _level_floor(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    up: Float[np.ndarray, "3"],
+    objects: list[Float[np.ndarray, "_ 3"]],
+    tolerance: float,
+    least: float,
+) -> Floor | None:
+    """The level plane below the camera that most points lie on and the objects stand on best."""
+    best: tuple[float, Floor] | None = None
+    lowest = float(np.percentile([np.percentile(cloud @ -up, 98) for cloud in objects], 75)) if objects else 0.0
+    left = np.ones(len(points), dtype=bool)
+    for _ in range(MAX_PLANES):
+        count, height = plane_facing(points[left], normals[left], -up, LEANING, tolerance)
+        if count < max(1, least * len(points)):
+            break
+        floor = Floor(up, max(height, min(lowest, MOST_LOWERED * height)), "ransac")
+        score = count / len(points) * _standing(floor, objects)
+        if best is None or score > best[0]:
+            best = (score, floor)
+        left &= np.abs(points @ -up / height - 1) > 2 * tolerance
+    return None if best is None else best[1]
 
 
 def plane_tolerance(config: LayoutConfig, uncertainty: float) -> float:

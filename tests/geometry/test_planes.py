@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenegen.camera import intrinsics_from_fov, rays
-from scenegen.geometry.planes import depth_normals, fit_plane
+from scenegen.geometry.planes import depth_normals, fit_plane, plane_facing
 
 POINTS = 20_000
 
@@ -95,3 +95,20 @@ def test_the_normals_of_a_plane_are_its_own(yaw: float, pitch: float, distance: 
     assert not normals[depth == 0].any()
     whole = cv2.erode((depth > 0).astype(np.uint8), np.ones((9, 9)), borderValue=0) > 0
     np.testing.assert_allclose(normals[whole], np.broadcast_to(normal, normals[whole].shape), atol=1e-6)
+
+
+@given(st.floats(0.3, 30), st.integers(0, 2**32 - 1))
+@settings(max_examples=20)
+def test_a_plane_of_known_direction_is_found_at_its_distance_whatever_that_is(distance: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rays_ = np.concatenate([random.uniform(-0.5, 0.5, (900, 2)), np.ones((900, 1))], axis=1)
+    normal = unit(np.array([0.2, -0.1, 1.0]))
+    depth = distance / (rays_ @ normal) * np.exp(random.uniform(-0.02, 0.02, 900))
+    depth[600:] *= random.uniform(1.5, 4, 300)
+    normals = np.broadcast_to(-normal, rays_.shape).copy()
+    count, found = plane_facing(rays_ * depth[:, None], normals, normal, 0.9, 0.03)
+    assert 600 <= count <= 640
+    assert abs(found / distance - 1) < 0.02
+    normals[:600] = -normals[:600]  # seen from behind
+    assert plane_facing(rays_ * depth[:, None], normals, normal, 0.9, 0.03)[0] < 150
+    assert plane_facing(rays_ * depth[:, None], 0 * normals, normal, 0.9, 0.03) == (0, 1.0)
