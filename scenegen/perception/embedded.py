@@ -95,7 +95,7 @@ def segment_embedded(
     perception = perceive(image, runtime)
     network = network_of(runtime)
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
-        looks = [Look(perception.prediction), *(_look(network, image, window) for window in PARTS)]
+        looks = [Look(perception.prediction), *(look_at(network, image, window) for window in PARTS)]
         found = find_objects(network, looks, SURE)
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     guesses = tuple(guessed(each.nouns, network.settings.nouns) for each in kept)
@@ -237,15 +237,25 @@ def _predicted(network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], sc
 
 
 @torch.inference_mode()
-def _look(
-    network: PerceptionNetwork, image: UInt8[np.ndarray, "h w 3"], window: tuple[float, float, float, float]
+def look_at(
+    network: PerceptionNetwork,
+    image: UInt8[np.ndarray, "h w 3"],
+    window: tuple[float, float, float, float],
+    side: int = WORKING_SIDE,
 ) -> Look:
-    """What the network says of a window of a photo, enlarged if it is small; the window then lies on whole pixels."""
+    """What the network says of a window of a photo; the window then lies on whole pixels.
+
+    Args:
+        network: on any device.
+        image: sRGB.
+        window: left, top, right and bottom, in shares of the photo.
+        side: longer side of the copy the network sees, in pixels, even if the window has fewer.
+    """
     height, width = image.shape[:2]
     left, right = round(window[0] * width), max(round(window[2] * width), round(window[0] * width) + 1)
     top, bottom = round(window[1] * height), max(round(window[3] * height), round(window[1] * height) + 1)
     part = np.ascontiguousarray(image[top:bottom, left:right])
-    prediction = _predicted(network, part, WORKING_SIDE / max(part.shape[:2]))
+    prediction = _predicted(network, part, side / max(part.shape[:2]))
     return Look(prediction, (left / width, top / height, right / width, bottom / height))
 
 

@@ -111,12 +111,34 @@ def test_a_box_is_where_the_photo_shows_it(asked, size: tuple[int, int]) -> None
     assert prompts.kinds.tolist() == [[[CORNER_LOW, CORNER_HIGH]]]
 
 
-def test_every_point_keeps_its_kind(asked) -> None:  # type: ignore[no-untyped-def]
+def test_every_point_keeps_its_kind_in_both_looks(asked, scripted) -> None:  # type: ignore[no-untyped-def]
+    """All lie in the part that is looked at again: a square of 128 pixels around them, as far as the photo reaches."""
     prompt = Prompt(inside=((60, 40), (65, 45)), outside=((10, 10),), box=(40, 30, 90, 60))
-    _, prompts = asked((96, 128), prompt)
-    assert prompts.kinds.tolist() == [[[INSIDE, INSIDE, CORNER_LOW, CORNER_HIGH, OUTSIDE]]]
-    expected = (np.array([(60, 40), (65, 45), (40, 30), (90, 60), (10, 10)]) - (64, 48)) / 128
-    np.testing.assert_allclose(prompts.points[0, 0].numpy(), expected, atol=1e-6)
+    asked((96, 128), prompt)
+    first, second = scripted.network.decoder.asked
+    points = np.array([(60, 40), (65, 45), (40, 30), (90, 60), (10, 10)])
+    # Of the network's copy of the part, 114x96 pixels, the height is five sixths of the width.
+    for prompts, expected in ((first, (points - (64, 48)) / 128), (second, (points / (114, 96) - 0.5) * (1, 5 / 6))):
+        assert prompts.kinds.tolist() == [[[INSIDE, INSIDE, CORNER_LOW, CORNER_HIGH, OUTSIDE]]]
+        np.testing.assert_allclose(prompts.points[0, 0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("height", [600, 1200])
+def test_the_second_look_is_at_the_box_alone(asked, height: int) -> None:  # type: ignore[no-untyped-def]
+    """So a small box is large in it, but no larger than if it were a little less small."""
+    made, prompts = asked((height, 800), Prompt(box=(400, 300, 460, 320)))
+    low, high = prompts.points[0, 0]
+    assert float(high[0] - low[0]) == pytest.approx(60 / (1.6 * 0.15 * max(height, 800)), abs=0.01)
+    rows, columns = np.nonzero(made.mask)
+    drawn = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert drawn == pytest.approx((400, 300, 460, 320), abs=STRIDE * height / embedded.WORKING_SIDE)
+
+
+def test_the_second_look_is_at_the_first_answer_to_a_click(asked) -> None:  # type: ignore[no-untyped-def]
+    """A disc of a tenth of the photo's longer side around the click, once; of the window's, the second time."""
+    made, prompts = asked((96, 128), Prompt(inside=((50, 40),)))
+    np.testing.assert_allclose(prompts.points[0, 0].numpy(), [[0, 0]], atol=0.03)
+    assert 0.1 * 1.6 * 0.2 * 128 - 2 < np.sqrt(made.mask.sum() / np.pi) < 0.1 * 128 + 2
 
 
 def test_a_click_outside_takes_away(asked) -> None:  # type: ignore[no-untyped-def]
