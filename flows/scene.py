@@ -104,7 +104,7 @@ def image_to_scene(
         out: folder or URL that holds the scenes and the store.
         name: name of the scene's folder; without it, the stem of the photo.
         masks: one file for all objects, or one picture per object.
-        depth: a depth map: .npy, .exr or 16-bit .png.
+        depth: a depth map: .npy, .npz, .exr, .png, .tif or .pfm.
         camera: the file of the camera, and with COLMAP's cameras that of its images.
         making: how scenes are made.
         pace: how its objects are made.

@@ -69,8 +69,10 @@ class ReadConfig(Settings):
     max_memory_mb: int = Field(2048, ge=256, le=1 << 20)
     """Memory limit of the decoding process."""
     timeout_s: Timeout = 60.0
-    depth_unit_m: float = Field(0.001, ge=1e-6, le=1)
-    """Metres per unit of a 16-bit PNG depth map. `.npy` and `.exr` are in metres."""
+    depth_unit_m: float | None = Field(None, ge=1e-6, le=1000)
+    """Metres per unit of a depth map; by default 0.001 for 16-bit pictures and 1 for all else."""
+    depth_kind: Literal["auto", "z", "distance", "disparity", "inverse", "relative", "points"] = "auto"
+    """What the values of a depth map are (docs/inputs.md). `auto` is z-depth, unless the file says otherwise."""
 
 
 MAX_PROMPTS = 254

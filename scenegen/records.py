@@ -122,6 +122,8 @@ class GivenCamera(Record):
     intrinsics: Intrinsics
     world_from_camera: Matrix4 | None = None
     """OpenCV axes, in the world and unit of the file, whatever they are; None if the file does not say."""
+    of_depth: bool = False
+    """Whether it came with the depth map: a given field of view comes before it."""
 
 
 class Source(Record):
@@ -154,7 +156,9 @@ class Photo(Record):
     mask_labels: tuple[Shown, ...] = ()
     """Names of the objects 1, 2 and so on; empty where none is given."""
     depth: Artifact | None
-    """npy float32 z-depth in metres at working size, 0 where unknown, if the user gave depth."""
+    """npy float32 at working size, 0 where unknown, if the user gave depth: metres, or as `depth_kind` says."""
+    depth_kind: str = "z"
+    """What its values are (`scenegen.perception.given_depth`)."""
     width: int
     height: int
     original_width: int
@@ -243,7 +247,8 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`camera` or `fov` (given), `exif`, the name of the camera estimator, or `default` if there is none."""
+    """`camera` or `fov` (given), `depth file` (beside the depth map), `exif`, the name of the camera estimator, or `default` if
+    there is none."""
     gravity: Vector | None = None
     """Unit vector that points down, in the camera frame, if an estimator gives it."""
     metres: Metres

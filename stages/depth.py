@@ -12,17 +12,13 @@ from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vec
 from scenegen.config import DepthSettings
 from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
+from scenegen.perception.given_depth import given_depth
 from scenegen.perception.nouns import noun_of
 from scenegen.records import Depth, Instances, Intrinsics, KnownSize, Metres, Photo, Vector
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
 from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
-
-USER_UNCERTAINTY = 0.01
-"""Relative error assumed for depth that the user gave: that of a good sensor."""
-USER_RELIEF_ERROR = 0.01
-"""Its error across an object, as a share of the object's width."""
 
 GIVEN_CONFIDENCE = 0.95
 """Taken for names that somebody gave."""
@@ -45,6 +41,7 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
     Depth without a scale of its own gets one by the known sizes of what is seen.
 
     Raises:
+        InputError: if near and far of the user's map look swapped.
         ScenegenError: from an estimator.
     """
     image, ids = (read_png(work.read(picture)) for picture in (photo.image, instances.masks))
@@ -77,8 +74,9 @@ def _camera(photo: Photo, image: UInt8[np.ndarray, "h w 3"], config: DepthSettin
     width, height, settings = photo.width, photo.height, config.camera
     estimate = CAMERA_ESTIMATORS.of(settings.estimator).run(image, settings.estimator, work.runtime)
     gravity = None if estimate.down is None else vector(estimate.down)
-    if photo.camera is not None:
-        return Camera(photo.camera.intrinsics, "camera", gravity)
+    given = photo.camera
+    if given is not None and not (given.of_depth and settings.fov_deg is not None):
+        return Camera(given.intrinsics, "depth file" if given.of_depth else "camera", gravity)
     if settings.fov_deg is not None:
         return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", gravity)
     if photo.focal_35mm is not None:
@@ -144,14 +142,7 @@ def _estimate(
     work: Work,
 ) -> DepthEstimate:
     if photo.depth is not None:
-        return DepthEstimate(
-            depth=np.load(work.read(photo.depth), allow_pickle=False),
-            metric=True,
-            uncertainty=USER_UNCERTAINTY,
-            relief_error=USER_RELIEF_ERROR,
-            backend="user depth",
-            licence="none: no weights",
-        )
+        return given_depth(np.load(work.read(photo.depth), allow_pickle=False), photo.depth_kind, ids, camera)
     estimator = DEPTH_ESTIMATORS.of(config.depth)
     estimate = estimator.run(image, ids, camera, config.depth, work.runtime)
     return replace(estimate, backend=estimator.signed(estimate.backend))

@@ -290,6 +290,7 @@ def make(
     box: str | Sequence[str] = (),
     point: str | Sequence[str] = (),
     depth: StrPath | None = None,
+    depth_kind: str | None = None,
     camera: StrPath | None = None,
     fov: float | None = None,
     seed: int | None = None,
@@ -318,7 +319,8 @@ def make(
         masks: picture of object ids; folder of pictures, one per object; `.npy`, `.npz`, or JSON of COCO, SAM or LabelMe.
         box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
         point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.
-        depth: depth map (`.npy`, `.exr`, 16-bit `.png`).
+        depth: depth map: `.npy`, `.npz`, `.exr`, `.png`, `.tif` or `.pfm`.
+        depth_kind: what it holds: `auto`, `z`, `distance`, `disparity`, `inverse`, `relative` or `points`.
         camera: the photo's camera: `fx fy cx cy`, `transforms.json`, COLMAP, glTF or USD.
         fov: horizontal field of view of the camera in degrees, if `camera` is not given.
         seed: of everything random.
@@ -351,7 +353,7 @@ def make(
     """
     options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
     options.check()
-    given = InputOptions(_path(masks), _path(depth), _path(camera))
+    given = InputOptions(_path(masks), _path(depth), depth_kind, _path(camera))
     settings = scene_config(
         ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
         given,

@@ -32,6 +32,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
             max_memory_mb=config.max_memory_mb,
             timeout_s=config.timeout_s,
             depth_unit_m=config.depth_unit_m,
+            depth_kind=config.depth_kind,
         )
     )
     return Photo(
@@ -41,6 +42,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
         masks=work.artifact(MASKS) if source.masks else None,
         mask_labels=decoded.mask_labels,
         depth=None if source.depth is None else work.artifact(DEPTH),
+        depth_kind=decoded.depth_kind,
         width=decoded.width,
         height=decoded.height,
         original_width=decoded.original_width,
@@ -63,6 +65,7 @@ def _camera(decoded: Decoded) -> GivenCamera | None:
     return GivenCamera(
         intrinsics=resized(whole, decoded.width, decoded.height),
         world_from_camera=None if pose is None else matrix4(np.reshape(pose, (4, 4))),
+        of_depth=decoded.camera_of_depth,
     )
 
 

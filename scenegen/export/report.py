@@ -47,6 +47,7 @@ PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core",
 """Packages whose version the page names if they are installed."""
 INTRINSICS_SOURCES = {
     "camera": "of the given camera",
+    "depth file": "of the camera beside the depth map",
     "fov": "given",
     "exif": "from EXIF",
     "default": "assumed",

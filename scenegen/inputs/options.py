@@ -162,7 +162,9 @@ class InputOptions:
     masks: Path | None = None
     """Objects: picture of ids, folder of pictures, one per object, .npy, .npz, or JSON of COCO, SAM or LabelMe."""
     depth: Path | None = None
-    """Depth map (.npy, .exr, 16-bit .png)."""
+    """Depth map: .npy, .npz, .exr, .png, .tif or .pfm."""
+    depth_kind: str | None = None
+    """What it holds: auto, z, distance (along the ray), disparity, inverse (1/metres), relative or points."""
     camera: Path | None = None
     """Camera: fx fy cx cy, transforms.json, COLMAP, glTF or USD. COLMAP and transforms.json may hold those of several photos."""
 
@@ -218,6 +220,8 @@ def scene_config(
     named: dict[str, Any] = {} if fov is None else {"camera": {"fov_deg": fov}}
     if seed is not None:
         named["seed"] = seed
+    if input_options.depth_kind is not None:
+        named["read"] = {"depth_kind": input_options.depth_kind}
     config = config_options.load(named)
     prompts = prompt_options.settings()
     if not prompts:

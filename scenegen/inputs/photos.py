@@ -19,6 +19,7 @@ from scenegen.untrusted.formats import (
     ALPHA_SUFFIXES,
     CAMERA_SUFFIXES,
     COLMAP_IMAGES,
+    DEPTH_SUFFIXES,
     MASK_SUFFIXES,
     PHOTO_NAMES,
     PICTURE_SUFFIXES,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DEPTH_SUFFIXES = frozenset({".npy", ".exr", ".png"})
 MAX_NAME = 120
 """Characters of a folder name."""
 MAX_NAME_BYTES = 200

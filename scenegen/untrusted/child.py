@@ -10,15 +10,19 @@ import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
 from scenegen.errors import InputError
 from scenegen.messages.remarks import note
 from scenegen.system.limits import limit_process
-from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, Decoded, Request
+from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, Decoded, DecodedCamera, Request
 from scenegen.untrusted.photo import read_photo
 from scenegen.untrusted.picture import refuse_bombs
+
+if TYPE_CHECKING:
+    from scenegen.untrusted.depth.raw import Kind
 
 # Three times as fast as the default, for files that are a few per cent larger.
 COMPRESS_LEVEL = 1
@@ -82,6 +86,8 @@ def decode(request: Request) -> Decoded:
     if photo.alpha is not None:
         _write_png(photo.alpha, folder / ALPHA)
     labels: tuple[str, ...] = ()
+    camera: DecodedCamera | None = None
+    kind: Kind = "auto"
     # numpy, which these import, takes longer to start than most photos take to decode.
     if request.masks:
         from scenegen.untrusted.masks import read_masks
@@ -97,14 +103,19 @@ def decode(request: Request) -> Decoded:
 
         from scenegen.untrusted.depth import read_depth
 
-        depth, notes = read_depth(
-            Path(request.depth), photo, max_pixels=request.max_pixels, png_unit_m=request.depth_unit_m
+        depth = read_depth(
+            Path(request.depth),
+            photo,
+            max_pixels=request.max_pixels,
+            kind=cast("Kind", request.depth_kind),
+            unit_m=request.depth_unit_m,
         )
-        warnings += notes
+        warnings += depth.notes
+        camera, kind = depth.camera, depth.kind
         buffer = io.BytesIO()
-        np.save(buffer, depth, allow_pickle=False)
+        np.save(buffer, depth.values, allow_pickle=False)
         (folder / DEPTH).write_bytes(buffer.getbuffer())
-    camera = None
+    of_depth = camera is not None and not request.camera
     if request.camera:
         from scenegen.untrusted.camera import read_camera
 
@@ -120,6 +131,8 @@ def decode(request: Request) -> Decoded:
         focal_35mm=photo.focal_35mm,
         focal_source=photo.focal_source,
         camera=camera,
+        camera_of_depth=of_depth,
+        depth_kind=kind,
         mask_labels=labels,
         alpha=photo.alpha is not None,
         warnings=tuple(warnings),

@@ -49,8 +49,10 @@ class Request:
     max_pixels: int
     max_memory_mb: int
     timeout_s: float
-    depth_unit_m: float
-    """Metres per unit of a 16-bit PNG depth map."""
+    depth_unit_m: float | None
+    """Metres per unit of the depth map, if the user says."""
+    depth_kind: str
+    """What the values of the depth map are, as `scenegen.untrusted.depth.raw.Kind`."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Decoded:
     focal_source: str = ""
     """Where in the EXIF data the focal length is from."""
     camera: DecodedCamera | None = None
+    depth_kind: str = "auto"
+    """As `GivenDepth.kind` of `scenegen.untrusted.depth`."""
+    camera_of_depth: bool = False
+    """Whether `camera` came with the depth map."""
     mask_labels: tuple[str, ...] = ()
     """Names of the objects 1, 2 and so on; empty where none is given."""
 

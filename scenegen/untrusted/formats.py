@@ -28,3 +28,5 @@ COLMAP_IMAGES = {"cameras.txt": "images.txt", "cameras.bin": "images.bin"}
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".npz", ".json"}
 PHOTO_NAMES = frozenset({"image", "photo", "rgb", "color", "colour", "input", "original"})
 """Names of a photo that lies among its masks, as in SAM 3D's folders."""
+
+DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".exr", ".png", ".tif", ".tiff", ".pfm"})

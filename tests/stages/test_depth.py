@@ -18,6 +18,7 @@ from scenegen.config import (
     EmbeddedDepthConfig,
     GroundConfig,
 )
+from scenegen.errors import InputError
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.records import Artifact, Depth, GivenCamera, Instance, Instances, Intrinsics, Metres, Photo
@@ -121,13 +122,30 @@ def test_then_the_default_with_a_warning_that_names_the_fix(store: Store) -> Non
 
 
 def test_user_depth_wins_and_its_holes_stay(store: Store) -> None:
-    given = np.linspace(1, 3, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    given = np.linspace(3, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
     given[5:9, 5:9] = 0
     record, values = run(store, photo(store, focal_35mm=30.0, depth=given), GROUND)
     assert (values == given).all()
     assert (record.backend, record.uncertainty) == ("user depth", 0.01)
     assert record.metres == Metres(source="measured", factor=1.01)
     assert record.warnings == ()
+
+
+def test_depth_that_looks_swapped_is_asked_back_and_converted_once_the_user_has_said(store: Store) -> None:
+    true = np.linspace(3, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    given = photo(store, focal_35mm=30.0, depth=1 / true)
+    with pytest.raises(InputError, match=r"near and far look swapped.*--depth-kind disparity"):
+        run(store, given.model_copy(update={"depth_kind": "auto"}), GROUND)
+    record, values = run(store, given.model_copy(update={"depth_kind": "inverse"}), GROUND)
+    np.testing.assert_allclose(values, true, rtol=1e-6)
+    assert (record.metres.source, record.warnings) == ("measured", ())
+    record, values = run(store, given.model_copy(update={"depth_kind": "disparity"}), GROUND)
+    np.testing.assert_allclose(values / np.median(values), true / np.median(true), rtol=1e-5)
+    assert record.metres.source == "assumed"
+    assert "has no unit" in record.warnings[-1]
+    record, values = run(store, given.model_copy(update={"depth_kind": "z"}), GROUND)
+    assert (values == 1 / true).all()
+    assert "look swapped" in record.warnings[-1]
 
 
 def test_the_estimator_gets_photo_and_camera(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,8 @@ def request(photo: Path, **options: Any) -> Request:
         "max_pixels": 10_000_000,
         "max_memory_mb": 1024,
         "timeout_s": 60.0,
-        "depth_unit_m": 0.001,
+        "depth_unit_m": None,
+        "depth_kind": "auto",
     }
     return Request(**(values | options))
 

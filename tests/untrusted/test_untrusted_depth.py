@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from scenegen.errors import InputError
-from scenegen.untrusted.depth import read_depth
+from scenegen.untrusted.depth import GivenDepth, read_depth
 from scenegen.untrusted.photo import UprightPhoto
 
 DEPTH = np.linspace(0.5, 9.5, 20 * 30, dtype=np.float32).reshape(20, 30)
@@ -19,9 +19,13 @@ def photo_of(width: int, height: int, scale: float = 1.0) -> UprightPhoto:
     return UprightPhoto(rgb, None, (width, height), None, (width, height), None, ())
 
 
+def given(path: Path, photo: UprightPhoto | None = None, **options: object) -> GivenDepth:
+    return read_depth(path, photo or photo_of(30, 20), **{"max_pixels": 10_000, **options})
+
+
 def read(path: Path, photo: UprightPhoto | None = None, **options: object) -> tuple[np.ndarray, list[str]]:
-    values = {"max_pixels": 10_000, "png_unit_m": 0.001} | options
-    return read_depth(path, photo or photo_of(30, 20), **values)
+    depth = given(path, photo, **options)
+    return depth.values, [*depth.notes]
 
 
 def save_npy(path: Path, values: np.ndarray) -> Path:
@@ -56,11 +60,22 @@ def test_npy_is_in_metres(tmp_path, dtype):
 def test_16_bit_png_is_in_units(tmp_path):
     values = np.arange(1, 601, dtype=np.uint16).reshape(20, 30) * 100
     Image.fromarray(values).save(tmp_path / "d.png")
-    depth, _ = read(tmp_path / "d.png", png_unit_m=0.0002)
+    depth, _ = read(tmp_path / "d.png", unit_m=0.0002)
     np.testing.assert_allclose(depth, values * 0.0002, rtol=1e-6)
 
 
-@pytest.mark.parametrize("channels", [("Z",), ("Y",), ("depth",), ("R", "G", "B"), ("Z", "R", "A")])
+@pytest.mark.parametrize(
+    "channels",
+    [
+        ("Z",),
+        ("Y",),
+        ("depth",),
+        ("Depth.V",),
+        ("V",),
+        ("ViewLayer.Depth.Z", "ViewLayer.Combined.R", "ViewLayer.Normal.X", "ViewLayer.Normal.Y", "ViewLayer.Normal.Z"),
+        ("Z", "R", "A"),
+    ],
+)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_exr_is_in_metres(tmp_path, channels, dtype):
     values = DEPTH.astype(dtype)
@@ -71,8 +86,8 @@ def test_exr_is_in_metres(tmp_path, channels, dtype):
 
 
 def test_exr_without_a_depth_channel_is_refused(tmp_path):
-    with pytest.raises(InputError, match="has the channels A; allowed: one of Z, "):
-        read(save_exr(tmp_path / "d.exr", {"A": DEPTH}))
+    with pytest.raises(InputError, match="has the channels A, B; looked for one whose name ends in z, "):
+        read(save_exr(tmp_path / "d.exr", {"A": DEPTH, "B": DEPTH}))
 
 
 def test_what_is_no_depth_becomes_unknown(tmp_path):
@@ -126,9 +141,9 @@ def test_too_many_pixels_are_refused(tmp_path, suffix):
         read(save_ones(tmp_path / f"d.{suffix}", (20, 30)), max_pixels=599)
 
 
-@pytest.mark.parametrize("values", [DEPTH[0], DEPTH[..., None], DEPTH > 1, DEPTH.astype(complex)])
+@pytest.mark.parametrize("values", [DEPTH[0], DEPTH[None].repeat(4, axis=0), DEPTH > 1, DEPTH.astype(complex)])
 def test_other_arrays_are_refused(tmp_path, values):
-    with pytest.raises(InputError, match="allowed: floats or integers, two-dimensional"):
+    with pytest.raises(InputError, match=r"allowed: floats or integers, one \(height, width\)"):
         read(save_npy(tmp_path / "d.npy", values))
 
 
@@ -164,16 +179,158 @@ def test_damaged_files_are_refused(tmp_path):
         read(tmp_path / "d.png")
 
 
-def test_8_bit_png_is_refused(tmp_path):
-    Image.new("L", (30, 20), 9).save(tmp_path / "d.png")
-    with pytest.raises(InputError, match="PNG of mode L; allowed: 16-bit grey"):
+def test_8_bit_pictures_are_asked_back_unless_the_user_says_what_they_are(tmp_path):
+    values = np.linspace(9, 250, 600).astype(np.uint8).reshape(20, 30)
+    values[0, 0] = 255
+    Image.fromarray(values).save(tmp_path / "d.png")
+    with pytest.raises(InputError, match=r"8-bit picture, which has no unit.*--depth-kind disparity"):
         read(tmp_path / "d.png")
+    depth = given(tmp_path / "d.png", kind="disparity")
+    assert (depth.kind, depth.values[0, 0]) == ("disparity", 255)
+    np.testing.assert_array_equal(depth.values, values)
+    depth, warnings = read(tmp_path / "d.png", unit_m=0.01)
+    assert depth[0, 0] == 0
+    assert "is 255, its largest value, and counts as unknown" in warnings[0]
+    np.testing.assert_allclose(depth[1], values[1] * 0.01, rtol=1e-6)
 
 
 def test_another_suffix_is_refused(tmp_path):
-    (tmp_path / "d.tiff").write_bytes(b"II*")
-    with pytest.raises(InputError, match=r"is a \.tiff; allowed: \.npy, \.exr"):
-        read(tmp_path / "d.tiff")
+    (tmp_path / "d.hdr").write_bytes(b"#?RADIANCE")
+    with pytest.raises(InputError, match=r"is a \.hdr; allowed: \.exr, \.npy"):
+        read(tmp_path / "d.hdr")
+
+
+def test_16_bits_that_are_full_are_unknown(tmp_path):
+    values = np.full((20, 30), 1500, np.uint16)
+    values[:2] = 65535
+    Image.fromarray(values).save(tmp_path / "d.png")
+    depth, warnings = read(tmp_path / "d.png")
+    assert (depth[:2] == 0).all()
+    np.testing.assert_allclose(depth[2:], 1.5, rtol=1e-6)
+    assert warnings == ["depth: 10% of the map is 65535, its largest value, and counts as unknown"]
+
+
+def test_what_a_renderer_writes_where_it_hits_nothing_is_unknown(tmp_path):
+    values = DEPTH.copy()
+    values[:5] = 1e10
+    depth, warnings = read(save_exr(tmp_path / "d.exr", {"Z": values}))
+    assert (depth[:5] == 0).all()
+    np.testing.assert_array_equal(depth[5:], DEPTH[5:])
+    assert warnings == ["depth: 25% of the map is beyond 1000 m and counts as unknown"]
+
+
+@pytest.mark.parametrize("factor", [1000, 1e-4])
+def test_metres_that_no_photo_has_are_asked_back(tmp_path, factor):
+    path = save_npy(tmp_path / "d.npy", DEPTH * np.float32(factor))
+    with pytest.raises(
+        InputError, match=r"no photo's: the values look like.*--set read.depth_unit_m=0.001.*--depth-kind"
+    ):
+        read(path)
+    depth, _ = read(path, unit_m=1 / factor)
+    np.testing.assert_allclose(depth, DEPTH, rtol=1e-6)
+
+
+CAMERA = (25.0, 26.0, 14.0, 11.0)
+
+
+def points_of(depth: np.ndarray) -> np.ndarray:
+    """What a camera with `CAMERA` sees at each pixel."""
+    fx, fy, cx, cy = CAMERA
+    v, u = np.mgrid[:20, :30] + 0.5
+    return np.stack([(u - cx) / fx * depth, (v - cy) / fy * depth, depth], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("axes", [(1, 1, 1), (1, -1, -1), (-1, -1, 1)])
+@pytest.mark.parametrize("kind", ["npy", "chw.npy", "npz", "exr", "xyz.exr", "pfm"])
+def test_maps_of_points_give_depth_and_camera(tmp_path, axes, kind):
+    points = points_of(DEPTH) * np.float32(axes)
+    path = tmp_path / f"d.{kind}"
+    match kind:
+        case "npy":
+            save_npy(path, points)
+        case "chw.npy":
+            save_npy(path, np.moveaxis(points, 2, 0))
+        case "npz":
+            np.savez(path, points=points[None])
+        case "exr":
+            save_exr(path, dict(zip("RGB", np.moveaxis(points, 2, 0).copy(), strict=True)))
+        case "xyz.exr":
+            names = ("ViewLayer.Position.X", "ViewLayer.Position.Y", "ViewLayer.Position.Z")
+            save_exr(path, dict(zip(names, np.moveaxis(points, 2, 0).copy(), strict=True)))
+        case "pfm":
+            path.write_bytes(b"PF\n30 20\n1.0\n" + points[::-1].astype(">f4").tobytes())
+    depth = given(path, photo_of(60, 40, scale=0.5))
+    np.testing.assert_allclose(depth.values, DEPTH, rtol=1e-6)
+    assert depth.kind == "z"
+    camera = depth.camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx([2 * value for value in CAMERA], rel=1e-4)
+
+
+def test_three_values_that_are_no_points_are_refused(tmp_path):
+    picture = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
+    for values in (picture, DEPTH[..., None] * np.float32([0.1, 0.2, 1])):
+        channels = dict(zip("RGB", np.moveaxis(values, 2, 0).copy(), strict=True))
+        with pytest.raises(InputError, match="looks like a picture"):
+            read(save_exr(tmp_path / "d.exr", channels))
+    grey, _ = read(save_exr(tmp_path / "grey.exr", dict.fromkeys("RGB", DEPTH)))
+    np.testing.assert_array_equal(grey, DEPTH)
+    with pytest.raises(InputError, match="three values for each pixel, and --depth-kind z is one"):
+        read(save_npy(tmp_path / "d.npy", points_of(DEPTH)), kind="z")
+    with pytest.raises(InputError, match="one value for each pixel; --depth-kind points needs three"):
+        read(save_npy(tmp_path / "e.npy", DEPTH), kind="points")
+
+
+@pytest.mark.parametrize("values", [DEPTH[None], DEPTH[..., None], DEPTH[None, None], DEPTH[None, ..., None]])
+def test_axes_of_length_one_do_not_matter(tmp_path, values):
+    np.testing.assert_array_equal(read(save_npy(tmp_path / "d.npy", values))[0], DEPTH)
+
+
+def test_archives(tmp_path):
+    matrix = np.array([[[25.0, 0, 14], [0, 26, 11], [0, 0, 1]]])
+    np.savez(tmp_path / "da3.npz", depth=DEPTH[None], conf=np.ones((1, 20, 30)), intrinsics=matrix)
+    depth = given(tmp_path / "da3.npz")
+    np.testing.assert_array_equal(depth.values, DEPTH)
+    assert (depth.camera.fx, depth.camera.fy, depth.camera.cx, depth.camera.cy) == CAMERA
+    np.savez(tmp_path / "moge.npz", depth=DEPTH, mask=DEPTH > 5, points=points_of(DEPTH))
+    np.testing.assert_array_equal(read(tmp_path / "moge.npz")[0], np.where(DEPTH > 5, DEPTH, 0))
+    np.savez(tmp_path / "disp.npz", disparity=DEPTH, conf=DEPTH)
+    assert given(tmp_path / "disp.npz").kind == "disparity"
+    np.savez(tmp_path / "other.npz", colour=DEPTH, conf=DEPTH)
+    with pytest.raises(InputError, match=r"holds colour \(20, 30\), conf \(20, 30\); looked for one of depth"):
+        read(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_portable_float_maps_go_from_the_bottom_up(tmp_path, order):
+    scale = b"-1.0" if order == "<" else b"1.0"
+    (tmp_path / "d.pfm").write_bytes(b"Pf\n30 20\n" + scale + b"\n" + DEPTH[::-1].astype(f"{order}f4").tobytes())
+    np.testing.assert_array_equal(read(tmp_path / "d.pfm")[0], DEPTH)
+    (tmp_path / "e.pfm").write_bytes(b"Pf\n30 20\n-1.0\n" + bytes(99))
+    with pytest.raises(InputError, match="cut off"):
+        read(tmp_path / "e.pfm")
+    (tmp_path / "f.pfm").write_bytes(b"Pf\n90000 60000\n-1.0\n" + bytes(99))
+    with pytest.raises(InputError, match="more than 10000 pixels"):
+        read(tmp_path / "f.pfm")
+
+
+def test_tiffs(tmp_path):
+    Image.fromarray(DEPTH).save(tmp_path / "d.tiff")
+    np.testing.assert_array_equal(read(tmp_path / "d.tiff")[0], DEPTH)
+    Image.fromarray((DEPTH * 1000).astype(np.uint16)).save(tmp_path / "d.TIF", "TIFF")
+    np.testing.assert_allclose(read(tmp_path / "d.TIF")[0], DEPTH, atol=1e-3)
+
+
+def test_colours_are_no_depth(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)).save(tmp_path / "d.png")
+    with pytest.raises(InputError, match="a picture of colours"):
+        read(tmp_path / "d.png")
+
+
+def test_a_map_of_the_photo_as_stored_is_turned_with_it(tmp_path):
+    photo = UprightPhoto(Image.new("RGB", (20, 30)), None, (30, 20), Image.Transpose.ROTATE_270, (20, 30), None, ())
+    depth, warnings = read(save_npy(tmp_path / "d.npy", DEPTH), photo)
+    np.testing.assert_array_equal(depth, np.rot90(DEPTH, -1))
+    assert "EXIF rotation" in warnings[0]
 
 
 @pytest.mark.parametrize("suffix", ["npy", "exr", "png"])

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
+from scenegen.untrusted.fit import turned
 from scenegen.untrusted.masks import read_masks
-from scenegen.untrusted.masks.fit import turned
 from scenegen.untrusted.masks.ids import ROWS, border_share, distinct
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.outlines import edge_ratio

@@ -18,12 +18,12 @@ from scenegen.untrusted.camera.matrices import from_matrix, from_numbers
 from scenegen.untrusted.camera.parsed import ParsedCamera
 from scenegen.untrusted.camera.scenes import read_gltf, read_usd
 from scenegen.untrusted.decoding import DecodedCamera
+from scenegen.untrusted.fit import same_shape
 from scenegen.untrusted.formats import CAMERA_SUFFIXES
 from scenegen.untrusted.photo import SIDEWAYS, UprightPhoto
 from scenegen.untrusted.picture import parsing
 
 WHAT = "`camera`"
-ASPECT_TOLERANCE = 0.01
 FOCAL_RANGE = (0.1, 60.0)
 """Focal lengths, in longer sides of the picture, that cameras can have."""
 VISIBLE_DISTORTION = 0.005
@@ -57,6 +57,17 @@ def read_camera(paths: Sequence[Path], photo: UprightPhoto, name: str) -> tuple[
     with parsing(WHAT):
         camera = _parsed(path, paths[1] if len(paths) > 1 else None, photo, name)
     return _fitted(camera, photo)
+
+
+def archived_camera(path: Path, photo: UprightPhoto, notes: list[str]) -> DecodedCamera | None:
+    """The camera in the archive of a depth map; None if it has none that fits the photo."""
+    try:
+        with parsing(WHAT):
+            camera, said = _fitted(_archived(path, photo.size), photo)
+    except InputError:
+        return None
+    notes += said
+    return camera
 
 
 def _parsed(path: Path, images: Path | None, photo: UprightPhoto, name: str) -> ParsedCamera:
@@ -98,7 +109,7 @@ def _fitted(camera: ParsedCamera, photo: UprightPhoto) -> tuple[DecodedCamera, l
         raise InputError(f"{WHAT} holds numbers that no camera has: {', '.join(f'{number:g}' for number in numbers)}.")
     pixels = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1.0]])
     pose, size = camera.world_from_camera, camera.size
-    if not _same_shape(size, photo.size) and photo.transpose in SIDEWAYS and _same_shape(size, photo.stored_size):
+    if not same_shape(size, photo.size) and photo.transpose in SIDEWAYS and same_shape(size, photo.stored_size):
         turn = _turn(photo.transpose, size)
         rotation = np.eye(3)
         rotation[:2, :2] = turn.by
@@ -107,7 +118,7 @@ def _fitted(camera: ParsedCamera, photo: UprightPhoto) -> tuple[DecodedCamera, l
         pixels, size = moved @ pixels @ rotation.T, size[::-1]
         pose = None if pose is None or np.linalg.det(rotation) < 0 else pose @ _rigid(rotation.T)
         warnings.append("camera: it is that of the photo before its EXIF rotation, and was turned with it")
-    if not _same_shape(size, photo.size):
+    if not same_shape(size, photo.size):
         raise InputError(
             f"{WHAT} is for a picture of {size[0]}x{size[1]} and the photo is {photo.size[0]}x{photo.size[1]}; allowed: the same "
             "shape. A crop has another principal point: give the camera of this picture."
@@ -132,10 +143,6 @@ def _fitted(camera: ParsedCamera, photo: UprightPhoto) -> tuple[DecodedCamera, l
         raise InputError(f"{WHAT} has a pose of shape {pose.shape}; allowed: a 4x4 matrix of finite numbers.")
     placed = None if pose is None else tuple(pose.ravel().tolist())
     return DecodedCamera(float(fx), float(fy), float(cx), float(cy), placed), warnings
-
-
-def _same_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
-    return abs(size[0] * other[1] - size[1] * other[0]) <= ASPECT_TOLERANCE * size[1] * other[0]
 
 
 def _turn(transpose: Image.Transpose, size: tuple[int, int]) -> _Turn:

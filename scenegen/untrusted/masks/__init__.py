@@ -11,8 +11,8 @@ from jaxtyping import Bool, Integer, UInt16
 
 from scenegen.errors import InputError
 from scenegen.ids import BACKGROUND, UNKNOWN
+from scenegen.untrusted.fit import fitted
 from scenegen.untrusted.masks.annotations import read_annotations
-from scenegen.untrusted.masks.fit import fitted
 from scenegen.untrusted.masks.ids import ONE_VALUE, background_value, distinct, in_pieces, unmixed, with_background
 from scenegen.untrusted.masks.layer import Layer, Masks
 from scenegen.untrusted.masks.layers import MOST, merged

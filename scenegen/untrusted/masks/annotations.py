@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from scenegen.errors import InputError
 from scenegen.untrusted.documents import read_json
-from scenegen.untrusted.masks.fit import checked_size, fitted
+from scenegen.untrusted.fit import checked_size, fitted
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.rle import mask_of_runs

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float32, UInt16
 from scipy import ndimage
 
-from scenegen.untrusted.masks.fit import turned
+from scenegen.untrusted.fit import turned
 from scenegen.untrusted.photo import UprightPhoto
 
 FEWEST_PIXELS = 50

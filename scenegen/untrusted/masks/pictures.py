@@ -9,7 +9,7 @@ from jaxtyping import Bool, UInt, UInt32
 from PIL import Image
 
 from scenegen.errors import InputError
-from scenegen.untrusted.masks.fit import checked_size
+from scenegen.untrusted.fit import checked_size
 from scenegen.untrusted.photo import HALF, UprightPhoto
 from scenegen.untrusted.picture import open_picture, parsing
 

@@ -12,7 +12,7 @@ from PIL import Image
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
 from scenegen.untrusted.arrays import read_npy, read_npz, without_single_axes
-from scenegen.untrusted.masks.fit import checked_size, fitted, same_shape
+from scenegen.untrusted.fit import checked_size, fitted, same_shape
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.names import label_of, natural

@@ -1,4 +1,4 @@
-"""Fits masks to the photo: other sizes of the same shape, and masks of the photo before its EXIF rotation."""
+"""Fits masks, depth maps and cameras to the photo: other sizes of the same shape, and what is of the photo as stored."""
 
 from __future__ import annotations
 

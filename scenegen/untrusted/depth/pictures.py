@@ -1,0 +1,66 @@
+"""Depth as pictures: PNG and TIFF of integers in units, TIFF of floats, PFM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from scenegen.errors import InputError
+from scenegen.untrusted.depth.arrays import CheckSize
+from scenegen.untrusted.depth.raw import RawDepth, as_float32
+from scenegen.untrusted.picture import open_picture, parsing
+
+WHAT = "`depth`"
+MILLIMETRES = 0.001
+HEADER_BYTES = 256
+
+
+def read_picture(path: Path, check_size: CheckSize) -> RawDepth:
+    """The depth of a PNG or TIFF.
+
+    Raises:
+        InputError: if it is a picture of colours.
+    """
+    with open_picture(path, WHAT, formats=("PNG", "TIFF")) as picture:
+        check_size(*picture.size)
+        with parsing(WHAT):
+            picture.load()
+        mode = picture.mode
+        values = np.asarray(picture if mode in ("L", "I", "F") or mode.startswith("I;16") else picture.convert("RGB"))
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise InputError(
+                f"{WHAT} is a picture of colours (mode {mode}), which tell no distances. Save the values themselves: .npy, .exr, "
+                "float TIFF or 16-bit PNG."
+            )
+        values = values[..., 0]
+    if mode == "F":
+        return RawDepth(as_float32(values))
+    if mode == "I":
+        return RawDepth(as_float32(values), unit_m=MILLIMETRES)
+    wide = mode.startswith("I;16")
+    return RawDepth(as_float32(values), top=65535 if wide else 255, unit_m=MILLIMETRES if wide else None)
+
+
+def read_pfm(path: Path, check_size: CheckSize) -> RawDepth:
+    """The values of a portable float map, whose rows go from the bottom up.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    with parsing(WHAT), path.open("rb") as file:
+        lines = [file.readline(HEADER_BYTES).split() for _ in range(3)]
+        kind, size, scale = lines
+        if kind not in ([b"Pf"], [b"PF"]) or len(size) != 2 or len(scale) != 1:
+            raise ValueError("no header of a PFM")
+        width, height = (int(side) for side in size)
+        check_size(width, height)
+        count = width * height * (3 if kind == [b"PF"] else 1)
+        data = file.read(4 * count)
+        if len(data) != 4 * count:
+            raise ValueError("it is cut off")
+        flat = np.frombuffer(data, "<f4" if float(scale[0]) < 0 else ">f4")
+    if kind == [b"PF"]:
+        return RawDepth(as_float32(flat.reshape(height, width, 3)[::-1]), "points")
+    return RawDepth(as_float32(flat.reshape(height, width)[::-1]))
