@@ -31,10 +31,14 @@ BEYOND = 1.5
 """That sphere has at least this multiple of the distance of the farthest object."""
 MOST_BENT = 0.5
 """Logarithm of the ratio by which an estimated depth may leave a plane that it shows."""
+BELOW = 0.22
+"""The same for a depth below the floor."""
+MAIN = 0.1
+"""Share of the largest piece of the floor from which on a piece is floor."""
 MOST_PLANES = 8
 LEAST_SHARE = 0.02
 """Of the nodes: the smallest plane."""
-SMALLEST = 0.004
+SMALLEST = 0.008
 """Of the nodes: what is smaller and hangs together belongs to what is beside it."""
 UPRIGHT, LEVEL = float(np.cos(np.radians(35))), float(np.cos(np.radians(20)))
 """Least cosine between an upright or level plane and the normals of the points it is found by. Estimated depth leans, so that the
@@ -43,6 +47,10 @@ LEANING = float(np.cos(np.radians(50)))
 """The same for the floor, where it goes on from what surely is floor."""
 SMOOTHING = 1.5
 """Standard deviation in nodes of what normals are taken from, if the depth is estimated."""
+NEVER = 2.0
+"""A cosine that nothing has."""
+LOWEST = 0.9
+"""Share of the camera's height above the floor below which, from the camera down, there is no other level plane."""
 AZIMUTHS = 60
 """Directions an upright plane may face, in the first search."""
 SQUARE_DEG = 12.0
@@ -53,14 +61,17 @@ NEARER, FARTHER = 1.25, 0.3
 """A surface that ends at the floor is moved to meet it there by at most these factors; if it would be by more, it overhangs."""
 CONTACTS = 0.3
 """Share of a surface's width along which it must meet the floor to be moved there."""
+WIDE = 0.2
+"""Share of the picture's width along which a relief of estimated depth stands on the floor to be taken for a wall."""
 BAND = 4
 """Nodes by which the border between two planes may move to where they intersect."""
 MOST_BACK = 1.3
 """Factor by which a plane may give way to objects before it."""
 REACH = 3
 """Nodes by which what is not plane is continued behind what is nearer."""
-GAP = 1.02
-"""Least ratio between the depth of a surface and of an object before it."""
+ROOM, MOST_ROOM = 0.02, 0.2
+"""Shares of its depth by which what lies behind an object is farther: the least of all, and the most of a relief, since the
+object may yet be moved by two standard deviations of its depth."""
 BEHIND = 1.001
 """Least ratio between the depth of what is hidden and of what hides it."""
 
@@ -139,11 +150,13 @@ def find_room(
     floor_inverse = -(nodes.rays @ floor.normal) / floor.offset
     on_floor = nodes.floor & known
     if uncertainty > MEASURED:
-        level = known & (nodes.normals @ floor.normal > LEANING) & (floor_inverse > 0)
-        on_floor = ndimage.binary_propagation(on_floor & level, mask=level & ~sky)
+        # An estimate compresses what is far, so that the floor rises; but nothing is seen through it.
+        off = np.log(np.maximum(floor_inverse * nodes.depth, 1e-9))
+        level = known & (nodes.normals @ floor.normal > LEANING) & (np.abs(off) < MOST_BENT) & (off < BELOW)
+        on_floor = ndimage.binary_propagation(_main(on_floor & level), mask=level & ~sky)
     tolerance = max(3 * config.inlier_share, min(3 * plane_tolerance(config, uncertainty), 2 * uncertainty))
     bent = MOST_BENT if uncertainty > MEASURED else tolerance
-    planes = find_planes(nodes, known & ~on_floor & ~sky, floor.normal, tolerance, bent)
+    planes = find_planes(nodes, known & ~on_floor & ~sky, floor, tolerance, bent)
     parts = [_part("floor", floor_inverse, on_floor & ~sky)]
     parts += [_part(kind, inverse) for kind, inverse in planes]
     sphere = distance / radius
@@ -155,15 +168,28 @@ def find_room(
     labels = _on_planes(labels, known, nodes, parts, floor.normal, bent)
     labels, reliefs = _reliefs(labels, known, nodes, parts)
     parts += reliefs
-    parts = [_standing(index, part, labels, known, floor_inverse) for index, part in enumerate(parts)]
+    meet = [_contacts(labels == index, labels == 0, known) for index in range(len(parts))]
+    parts = [_standing(part, here, floor_inverse) for part, here in zip(parts, meet, strict=True)]
+    if uncertainty > MEASURED:
+        parts = [
+            _upright(part, here, nodes, floor_inverse, floor.normal) for part, here in zip(parts, meet, strict=True)
+        ]
     for index, part in enumerate(parts):
         labels[(labels == index) & (part.inverse < sphere)] = far
     labels = _behind_objects(labels, nodes, parts, floor_inverse)
     labels = _to_intersections(labels, parts)
-    parts = [_given_way(part, labels == index, nodes) for index, part in enumerate(parts)]
+    parts = [_given_way(part, labels == index, nodes, uncertainty) for index, part in enumerate(parts)]
     # The floor hides nothing that is seen: where it is nearer, it is what is seen.
     labels = np.where(floor_inverse > _of_labels(parts, labels), 0, labels)
     return Room(nodes, tuple(_continued(labels, parts, sphere)), sphere)
+
+
+def _main(floor: Bool[np.ndarray, "r c"]) -> Bool[np.ndarray, "r c"]:
+    """The connected pieces that are not much smaller than the largest: a wall crosses the floor's plane somewhere, too."""
+    pieces, count = ndimage.label(floor)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    return np.asarray((sizes > MAIN * sizes.max())[pieces])
 
 
 def _part(kind: Kind, inverse: Float[np.ndarray, "r c"], shown: Bool[np.ndarray, "r c"] | None = None) -> Part:
@@ -240,7 +266,7 @@ def far_from(
 
 
 def find_planes(
-    nodes: Nodes, among: Bool[np.ndarray, "r c"], up: Float[np.ndarray, "3"], tolerance: float, bent: float
+    nodes: Nodes, among: Bool[np.ndarray, "r c"], floor: Floor, tolerance: float, bent: float
 ) -> list[tuple[Kind, Float[np.ndarray, "r c"]]]:
     """Upright and level planes that many of the nodes `among` lie on, the largest first: their kind and inverse depth.
 
@@ -250,10 +276,11 @@ def find_planes(
     Args:
         nodes: of the grid.
         among: nodes without a surface as yet.
-        up: against gravity.
+        floor: above which level planes lie.
         tolerance: how far off a plane its points may be, as a logarithm of their depth.
         bent: the same for what faces the same way.
     """
+    up = floor.normal
     level, side = _axes(up)
     angles = np.arange(AZIMUTHS) * 2 * np.pi / AZIMUTHS
     directions = [*(np.cos(angles)[:, None] * level + np.sin(angles)[:, None] * side), up, -up]
@@ -281,6 +308,9 @@ def find_planes(
                 angle -= turned
             normal = np.cos(angle) * level + np.sin(angle) * side
         number, offset = plane_facing(cloud, facing, normal, agree[best], tolerance)
+        if kind == "level" and offset > LOWEST * floor.offset:
+            agree[best] = NEVER
+            continue
         inverse = nodes.rays @ normal / offset
         taken = left & (_error(inverse, nodes.depth) < tolerance)
         # What faces the same way and is not far off is the same plane, bent.
@@ -416,24 +446,41 @@ def _without_small(labels: Int[np.ndarray, "r c"], numbers: range) -> Int[np.nda
     return made
 
 
-def _standing(
-    index: int,
-    part: Part,
-    labels: Int[np.ndarray, "r c"],
-    known: Bool[np.ndarray, "r c"],
-    floor_inverse: Float[np.ndarray, "r c"],
-) -> Part:
+def _contacts(
+    mine: Bool[np.ndarray, "r c"], floor: Bool[np.ndarray, "r c"], known: Bool[np.ndarray, "r c"]
+) -> Bool[np.ndarray, "r c"]:
+    """The nodes of a surface right above the floor, if it meets the floor along enough of its width; else none."""
+    meets = np.zeros_like(mine)
+    meets[:-1] = mine[:-1] & floor[1:] & known[:-1] & known[1:]
+    enough = int(meets.sum()) >= CONTACTS * int(mine.any(axis=0).sum())
+    return meets if enough else np.zeros_like(mine)
+
+
+def _standing(part: Part, meets: Bool[np.ndarray, "r c"], floor_inverse: Float[np.ndarray, "r c"]) -> Part:
     """Moved along its rays to where it meets the floor in the picture, if it does."""
-    if part.kind not in ("wall", "relief"):
-        return part
-    mine = labels == index
-    meets = mine[:-1] & (labels[1:] == 0) & known[:-1] & known[1:]
-    ratio = part.inverse[:-1][meets] / floor_inverse[1:][meets]  # of the floor's depth and its own
-    ratio = ratio[(ratio > 0) & np.isfinite(ratio)]
-    if not mine.any() or len(ratio) < CONTACTS * np.count_nonzero(mine.any(axis=0)):
+    ratio = part.inverse[meets] / np.maximum(floor_inverse[meets], 1e-9)  # of the floor's depth and its own
+    ratio = ratio[ratio > 0]
+    if part.kind not in ("wall", "relief") or not len(ratio):
         return part
     factor = float(np.median(ratio))
     return replace(part, inverse=part.inverse / factor) if FARTHER < factor < NEARER else part
+
+
+def _upright(
+    part: Part,
+    meets: Bool[np.ndarray, "r c"],
+    nodes: Nodes,
+    floor_inverse: Float[np.ndarray, "r c"],
+    up: Float[np.ndarray, "3"],
+) -> Part:
+    """A wide relief of estimated depth that stands on the floor as a wall that faces the camera; others as they are."""
+    if part.kind != "relief" or np.count_nonzero(meets.any(axis=0)) < WIDE * meets.shape[1]:
+        return part
+    ahead = nodes.rays[meets].mean(axis=0)
+    normal = ahead - (ahead @ up) * up
+    normal /= np.linalg.norm(normal)
+    feet = nodes.rays[meets] / np.maximum(floor_inverse[meets], 1e-9)[:, None]
+    return replace(part, kind="wall", inverse=nodes.rays @ normal / float(np.median(feet @ normal)))
 
 
 def _behind_objects(
@@ -483,15 +530,16 @@ def _to_intersections(labels: Int[np.ndarray, "r c"], parts: list[Part]) -> Int[
     return made
 
 
-def _given_way(part: Part, shown: Bool[np.ndarray, "r c"], nodes: Nodes) -> Part:
+def _given_way(part: Part, shown: Bool[np.ndarray, "r c"], nodes: Nodes, uncertainty: float) -> Part:
     """Behind the objects where it is shown: as a whole if that is a little, else where it must be."""
     inverse = part.inverse
     before = shown & (nodes.visible > 0)
     if part.kind != "floor" and before.any():
+        room = 1 + max(ROOM, min((0.5 if part.plane else 2.0) * uncertainty, MOST_ROOM))
         if part.plane:
-            back = float(np.percentile(nodes.visible[before] * inverse[before], 90))
+            back = float(np.percentile(room * nodes.visible[before] * inverse[before], 90))
             inverse = inverse / np.clip(back, 1.0, MOST_BACK)
-        inverse = np.where(before, np.minimum(inverse, 1 / (GAP * np.maximum(nodes.visible, 1e-9))), inverse)
+        inverse = np.where(before, np.minimum(inverse, 1 / (room * np.maximum(nodes.visible, 1e-9))), inverse)
     return replace(part, inverse=inverse)
 
 
