@@ -94,6 +94,7 @@ def image_to_scene(
     masks: list[Place] | None = None,
     depth: Place | None = None,
     camera: list[Place] | None = None,
+    meshes: list[Place] | None = None,
     making: Making = Making(),
     pace: Pace = Pace(),
 ) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def image_to_scene(
         masks: one file for all objects, or one picture per object.
         depth: a depth map: .npy, .npz, .exr, .png, .tif or .pfm.
         camera: the file of the camera, and with COLMAP's cameras that of its images.
+        meshes: meshes of objects: N.glb of object N.
         making: how scenes are made.
         pace: how its objects are made.
 
@@ -118,6 +120,7 @@ def image_to_scene(
     end_crash_loop()
     named = {f"masks[{number}]": mask for number, mask in enumerate(masks or ())}
     named |= {f"camera[{number}]": file for number, file in enumerate(camera or ())}
+    named |= {f"meshes[{number}]": file for number, file in enumerate(meshes or ())}
     check_places(making.offline, image=image, out=out, depth=depth, **named)
     name = safe_name(Path(image).stem if name is None else name)
     job = making.job(out)
@@ -135,6 +138,7 @@ def image_to_scene(
                         masks=tuple(fetch(mask, folder) for mask in masks or ()),
                         depth=None if depth is None else fetch(depth, folder),
                         camera=tuple(fetch(file, folder) for file in camera or ()),
+                        meshes=tuple(fetch(file, folder) for file in meshes or ()),
                     )
 
             @task(name="deliver", task_run_name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)

@@ -126,6 +126,14 @@ class GivenCamera(Record):
     """Whether it came with the depth map: a given field of view comes before it."""
 
 
+class GivenMesh(Record):
+    """The mesh of one object, as the user gave it."""
+
+    id: int
+    """Of the object."""
+    mesh: Artifact
+
+
 class Source(Record):
     """What the user gave for one scene, already copied into the store."""
 
@@ -141,6 +149,8 @@ class Source(Record):
     depth: Artifact | None = None
     camera: tuple[Artifact, ...] = ()
     """The file of the camera, and with COLMAP's cameras that of its images."""
+    meshes: tuple[GivenMesh, ...] = ()
+    """GLB."""
 
 
 class Photo(Record):
@@ -170,7 +180,13 @@ class Photo(Record):
     """Where in the EXIF data that is from."""
     camera: GivenCamera | None = None
     """For the working size, if the user gave it."""
+    meshes: tuple[GivenMesh, ...] = ()
+    """npz of a `TexturedMesh`, glTF's axes, any unit."""
     warnings: tuple[Shown, ...] = ()
+
+    def with_meshes_of(self, object_id: int | None) -> Photo:
+        """The photo with no other meshes than that of one object, so that the others do not depend on it; None for no mesh."""
+        return self.model_copy(update={"meshes": tuple(given for given in self.meshes if given.id == object_id)})
 
 
 class Instance(Record):

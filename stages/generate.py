@@ -11,7 +11,8 @@ from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
 from scenegen.geometry.generator import MadeObject, ObjectView
-from scenegen.geometry.mesh import check_object, save_mesh
+from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
+from scenegen.geometry.posed import posed
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
 from scenegen.registry import OBJECT_GENERATORS
 from scenegen.scene.layout import FLOOR, Floor, support_depth
@@ -19,6 +20,8 @@ from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 SMALLEST_CROP = 160
+POOR_IOU = 0.6
+"""Below it a given mesh hardly shows the object."""
 
 
 def generate(
@@ -31,7 +34,7 @@ def generate(
     config: ObjectSettings,
     work: Work,
 ) -> ObjectMesh:
-    """Object `object_id`: cropped, generated, unwrapped, baked.
+    """Object `object_id`: cropped, generated, unwrapped, baked; or the user's mesh of it, put in its place.
 
     Raises:
         InputError: if too little of the object is visible.
@@ -47,7 +50,11 @@ def generate(
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
     image, largest = read_png(work.read(photo.image)), OBJECT_GENERATORS.of(config.generate).largest_crop
     view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, depth.relief_error, largest)
-    made = make_object(view, config, work.runtime)
+    given = next((given for given in photo.meshes if given.id == object_id), None)
+    if given is None:
+        made = make_object(view, config, work.runtime)
+    else:
+        made = given_object(load_mesh(work.read(given.mesh)), view, config)
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
     instance = next(item for item in instances.items if item.id == object_id)
@@ -96,6 +103,20 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
     generator = OBJECT_GENERATORS.of(config.generate)
     made = generator.run(view, config.seed, config.generate, config.texture, runtime)
     return replace(made, backend=generator.signed(made.backend))
+
+
+def given_object(mesh: TexturedMesh, view: ObjectView, config: ObjectSettings) -> MadeObject:
+    """The user's mesh of the object, put where the photo shows it."""
+    found = posed(mesh, view)
+    warnings: tuple[str, ...] = ()
+    if found.silhouette_iou < POOR_IOU:
+        warnings = (
+            f"the given mesh covers the object's mask with an IoU of {found.silhouette_iou:.2f} at best; check that it is the "
+            "mesh of this object, upright (Y up), and that the mask is right",
+        )
+    return MadeObject(
+        mesh=found.mesh, backend="user mesh", licence="none: no weights", seed=config.seed, warnings=warnings
+    )
 
 
 GENERATE = Stage(

@@ -85,14 +85,15 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     instances = said.result(submit(SEGMENT, photo.record, config=config.segment))
     depth_settings = DepthSettings(depth=config.depth, camera=config.camera)
     depth = said.result(submit(DEPTH, photo.record, instances.record, config=depth_settings))
-    perceived = (photo.record, instances.record, depth.record)
+    perceived = (photo.record.with_meshes_of(None), instances.record, depth.record)
     layout = said.result(submit(LAYOUT, *perceived, config=config.layout))
     pending = [
         (
             item.id,
             submit(
                 GENERATE,
-                *perceived,
+                photo.record.with_meshes_of(item.id),
+                *perceived[1:],
                 layout.record,
                 item.id,
                 config=config.object_settings(item.id),

@@ -292,6 +292,7 @@ def make(
     depth: StrPath | None = None,
     depth_kind: str | None = None,
     camera: StrPath | None = None,
+    meshes: StrPath | None = None,
     fov: float | None = None,
     seed: int | None = None,
     preset: str | None = None,
@@ -322,6 +323,7 @@ def make(
         depth: depth map: `.npy`, `.npz`, `.exr`, `.png`, `.tif` or `.pfm`.
         depth_kind: what it holds: `auto`, `z`, `distance`, `disparity`, `inverse`, `relative` or `points`.
         camera: the photo's camera: `fx fy cx cy`, `transforms.json`, COLMAP, glTF or USD.
+        meshes: folder of meshes of your own, `N.glb` for object N, which are placed instead of generated ones.
         fov: horizontal field of view of the camera in degrees, if `camera` is not given.
         seed: of everything random.
         preset: `embedded`, `training-free` or `pixal3d`.
@@ -353,7 +355,7 @@ def make(
     """
     options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
     options.check()
-    given = InputOptions(_path(masks), _path(depth), depth_kind, _path(camera))
+    given = InputOptions(_path(masks), _path(depth), depth_kind, _path(camera), _path(meshes))
     settings = scene_config(
         ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
         given,

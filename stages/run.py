@@ -25,9 +25,9 @@ from scenegen.export.manifest import (
     publish,
     read_manifest,
 )
-from scenegen.inputs.photos import Inputs, is_safe_name
+from scenegen.inputs.photos import Inputs, is_safe_name, mesh_number
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, Kept, KeptPlace, ObjectMesh, Record, Source
+from scenegen.records import Artifact, GivenMesh, Kept, KeptPlace, ObjectMesh, Record, Source
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -81,6 +81,7 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
             mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
             depth=None if inputs.depth is None else store.ingest(inputs.depth),
             camera=tuple(store.ingest(path) for path in inputs.camera),
+            meshes=tuple(GivenMesh(id=mesh_number(path), mesh=store.ingest(path)) for path in inputs.meshes),
         )
         with _naming_all_missing(source, config, runtime):
             run = image_to_scene(source, config, submit)
@@ -94,6 +95,7 @@ def _given(inputs: Inputs) -> Given:
         masks=tuple(_file_name(path) for path in inputs.masks),
         depth=None if inputs.depth is None else _file_name(inputs.depth),
         camera=tuple(_file_name(path) for path in inputs.camera),
+        meshes=tuple(_file_name(path) for path in inputs.meshes),
     )
 
 
@@ -224,6 +226,9 @@ def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
     if source.depth is not None:
         stored.append(("--depth", given.depth or "depth", source.depth))
     stored += [("--camera", name or "camera", file) for name, file in zip_longest(given.camera, source.camera) if file]
+    stored += [
+        ("--meshes", name or "meshes", file.mesh) for name, file in zip_longest(given.meshes, source.meshes) if file
+    ]
     for argument, name, artifact in stored:
         if not _is_stored(artifact, store):
             name = one_line(name, 200)

@@ -618,6 +618,7 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
                 [str(path) for path in inputs.masks],
                 None if inputs.depth is None else str(inputs.depth),
                 [str(path) for path in inputs.camera],
+                [str(path) for path in inputs.meshes],
                 making=making,
                 pace=pace,
             )

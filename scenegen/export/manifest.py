@@ -64,6 +64,7 @@ class Given(Record):
     masks: tuple[str, ...] = ()
     depth: str | None = None
     camera: tuple[str, ...] = ()
+    meshes: tuple[str, ...] = ()
 
 
 class StageEntry(Record):

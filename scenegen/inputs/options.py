@@ -167,6 +167,8 @@ class InputOptions:
     """What it holds: auto, z, distance (along the ray), disparity, inverse (1/metres), relative or points."""
     camera: Path | None = None
     """Camera: fx fy cx cy, transforms.json, COLMAP, glTF or USD. COLMAP and transforms.json may hold those of several photos."""
+    meshes: Path | None = None
+    """Folder of your own meshes, N.glb for object N (upright, Y up), each placed instead of a generated one."""
 
 
 @Parameter(name="*")

@@ -7,6 +7,7 @@ import glob
 import logging
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from scenegen.config import Config
 from scenegen.errors import InputError
+from scenegen.ids import UNKNOWN
 from scenegen.inputs.listing import log_skipped, pictures
 from scenegen.untrusted.formats import (
     ALPHA_SUFFIXES,
@@ -39,6 +41,7 @@ MAX_NAME_BYTES = 200
 TABLES = ("batch.csv", "batch.html", "batch.json")
 """Files that a batch writes next to the folders of its photos."""
 
+_MESH_NAME = re.compile(r"0*(\d{1,5})(?:[ _-].*)?\.glb", re.IGNORECASE)
 _FORBIDDEN = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
@@ -55,6 +58,8 @@ class Inputs:
     depth: Path | None = None
     camera: tuple[Path, ...] = ()
     """The file of the camera, and with COLMAP's cameras that of its images."""
+    meshes: tuple[Path, ...] = ()
+    """One GLB for each of some objects, named after its id (`mesh_number`)."""
 
 
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
@@ -143,7 +148,12 @@ def companions(photo: Path, name: str, options: InputOptions, single: bool) -> I
     if depth is not None:
         _existing(depth, "depth")
     return Inputs(
-        name, photo, chosen, depth, () if camera is None else _camera_files(_existing(camera, "camera"), photo)
+        name,
+        photo,
+        chosen,
+        depth,
+        camera=() if camera is None else _camera_files(_existing(camera, "camera"), photo),
+        meshes=() if options.meshes is None else _mesh_files(options.meshes, photo, single),
     )
 
 
@@ -151,6 +161,35 @@ def _existing(path: Path, argument: str) -> Path:
     if not path.exists():
         raise InputError(f"`{argument}` {path} does not exist.")
     return path
+
+
+def mesh_number(path: PurePath) -> int:
+    """The id of the object that a mesh is named after: `3.glb`, `03_mug.glb`.
+
+    Raises:
+        InputError: if the name does not begin with an id.
+    """
+    found = _MESH_NAME.fullmatch(path.name)
+    if found is None or not 1 <= int(found[1]) < UNKNOWN:
+        raise InputError(
+            f"`meshes` has {path.name}; name each mesh after the id of its object, such as 3.glb or 03_mug.glb."
+        )
+    return int(found[1])
+
+
+def _mesh_files(folder: Path, photo: Path, single: bool) -> tuple[Path, ...]:
+    """The meshes of a photo's objects, in the order of their ids."""
+    folder = folder if single else folder / photo.stem
+    if not folder.is_dir():
+        raise InputError(f"`meshes` {folder} is not a folder; it must hold N.glb for object N.")
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".glb"]
+    numbers = {path: mesh_number(path) for path in files}
+    if not files:
+        raise InputError(f"`meshes` {folder} holds no .glb file; looked for N.glb for object N.")
+    twice = [number for number, count in Counter(numbers.values()).items() if count > 1]
+    if twice:
+        raise InputError(f"`meshes` {folder} has several meshes of object {twice[0]}; leave one.")
+    return tuple(sorted(files, key=numbers.__getitem__))
 
 
 def _camera_files(path: Path, photo: Path) -> tuple[Path, ...]:

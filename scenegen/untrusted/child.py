@@ -17,7 +17,7 @@ from PIL import Image
 from scenegen.errors import InputError
 from scenegen.messages.remarks import note
 from scenegen.system.limits import limit_process
-from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, Decoded, DecodedCamera, Request
+from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, MESH, Decoded, DecodedCamera, Request
 from scenegen.untrusted.photo import read_photo
 from scenegen.untrusted.picture import refuse_bombs
 
@@ -121,6 +121,10 @@ def decode(request: Request) -> Decoded:
 
         camera, notes = read_camera([Path(path) for path in request.camera], photo, request.name)
         warnings += notes
+    for number, path in request.meshes:
+        from scenegen.untrusted.meshes import read_glb
+
+        read_glb(Path(path), f"the mesh of object {number}").save(folder / MESH.format(number))
     width, height = photo.rgb.size
     original_width, original_height = photo.size
     return Decoded(

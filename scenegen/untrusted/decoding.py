@@ -23,6 +23,8 @@ IMAGE = "image.png"
 ALPHA = "alpha.png"
 MASKS = "masks.png"
 DEPTH = "depth.npy"
+MESH = "mesh-{}.npz"
+"""By the id of the object."""
 
 # Not `-m`, which would search the working directory first: a stray numpy.py there must not run.
 CHILD = "import sys; sys.path.append(sys.argv[1]); from scenegen.untrusted.child import main; main()"
@@ -43,6 +45,8 @@ class Request:
     depth: str | None
     camera: tuple[str, ...]
     """The file of the camera, and with COLMAP's cameras that of its images."""
+    meshes: tuple[tuple[int, str], ...]
+    """Objects, and the GLB of each."""
     folder: str
     """Where the child writes `IMAGE`, and `ALPHA`, `MASKS` and `DEPTH` if there are any."""
     max_side: int

@@ -18,6 +18,7 @@ from scenegen.inputs.photos import (
     companions,
     folder_names,
     is_single,
+    mesh_number,
     safe_name,
 )
 
@@ -184,3 +185,23 @@ def test_one_file_may_hold_all_masks(album: Path, tmp_path: Path) -> None:
     (folder / "b.json").touch()
     assert companions(album / "a.JPG", "a", InputOptions(folder), False).masks == (folder / "a" / "masks.npz",)
     assert companions(album / "b.png", "b", InputOptions(folder), False).masks == (folder / "b.json",)
+
+
+def test_meshes_are_named_after_their_objects(album: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for name in ("10.glb", "2.glb", "03_mug.GLB", "notes.txt"):
+        (folder / name).touch()
+    found = companions(album / "b.png", "b", InputOptions(meshes=folder), True).meshes
+    assert [(path.name, mesh_number(path)) for path in found] == [("2.glb", 2), ("03_mug.GLB", 3), ("10.glb", 10)]
+    (folder / "2_again.glb").touch()
+    with pytest.raises(InputError, match="several meshes of object 2"):
+        companions(album / "b.png", "b", InputOptions(meshes=folder), True)
+    for name in ("mug.glb", "0.glb", "65535.glb"):
+        with pytest.raises(InputError, match="name each mesh after the id of its object"):
+            mesh_number(Path(name))
+    (folder / "b").mkdir()
+    with pytest.raises(InputError, match=r"holds no \.glb file"):
+        companions(album / "b.png", "b", InputOptions(meshes=folder), False)
+    with pytest.raises(InputError, match="is not a folder"):
+        companions(album / "a.JPG", "a", InputOptions(meshes=folder), False)

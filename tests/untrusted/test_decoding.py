@@ -31,6 +31,7 @@ def request(photo: Path, **options: Any) -> Request:
         "mask_labels": (),
         "depth": None,
         "camera": (),
+        "meshes": (),
         "folder": str(photo.parent),
         "max_side": 1280,
         "max_pixels": 10_000_000,
