@@ -52,8 +52,9 @@ SURE = 0.37
 """Objects found with a lower score are left out. On held-out photographs less finds hardly more, and more pieces of things."""
 POOR_GUESS = 0.03
 """Nouns less likely than this are not kept."""
-FARTHEST = 3.0
-"""Logarithm of the largest depth over the picture's median. Of 95 % of the scenes trained on the farthest surface is nearer."""
+FARTHEST = 1.2
+"""Logarithm of the largest depth over the picture's median. The network says "far" of sky and, wrongly, of bright walls, whose error
+is then without bounds; on renders and photographs that it was trained on, what lies farther is judged best at this distance."""
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
@@ -157,7 +158,6 @@ def estimate_depth_embedded(
             mask = ids == number
             log_depth[mask] = log_depth[mask].mean() + relief.log_depth
             errors.append(relief.error)
-    # For the sky, the network only says that it is far.
     relative = np.exp(np.minimum(log_depth - np.median(log_depth), FARTHEST))
     shown = shows_object(ids)
     scale = config.distance_m / float(np.median(relative[shown] if shown.any() else relative))
