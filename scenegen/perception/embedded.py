@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float32, Integer, UInt8, UInt16
+from jaxtyping import Bool, Float32, Integer, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.compute.networks import loaded
@@ -33,6 +33,7 @@ from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
 from scenegen.perception.objects import PARTS, FoundObject, Look, find_objects
 from scenegen.perception.relief import look_again
+from scenegen.perception.scenery import is_scenery
 from scenegen.weights import PERCEPTION
 from scenegen.weights.file import read_weights
 from scenegen.weights_registry import digest_of
@@ -53,8 +54,8 @@ SURE = 0.37
 POOR_GUESS = 0.03
 """Nouns less likely than this are not kept."""
 FARTHEST = 1.2
-"""Logarithm of the largest depth over the picture's median. The network says "far" of sky and, wrongly, of bright walls, whose error
-is then without bounds; on renders and photographs that it was trained on, what lies farther is judged best at this distance."""
+"""Logarithm of the largest depth over the picture's median. The network says "far" of sky and, wrongly, of bright walls, whose
+error is then without bounds. On renders and photographs that it was trained on, what lies farther is judged best at this."""
 
 PURITY = 4
 """Power to which the share of a cell that shows an object is raised, where its depth is enlarged."""
@@ -98,6 +99,7 @@ def segment_embedded(
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
         looks = [Look(perception.prediction), *(look_at(network, image, window) for window in PARTS)]
         found = find_objects(network, looks, SURE)
+    found = [each for each in found if not is_scenery(_mask_on(each, perception.log_depth), perception.log_depth)]
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     guesses = tuple(guessed(each.nouns, network.settings.nouns) for each in kept)
     named = [called(each, config) for each in guesses]
@@ -110,6 +112,11 @@ def segment_embedded(
         backend=NAME,
         licence=LICENCE,
     )
+
+
+def _mask_on(found: FoundObject, cells: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """An object's mask on other cells that divide the photo."""
+    return cv2.resize(found.probability, cells.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
 
 
 def guessed(likely: Float32[np.ndarray, "c"], nouns: Sequence[str]) -> tuple[Guess, ...]:
