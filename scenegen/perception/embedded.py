@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Integer, UInt8, UInt16
+from jaxtyping import Float32, Integer, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.compute.networks import loaded
@@ -99,7 +99,7 @@ def segment_embedded(
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
         looks = [Look(perception.prediction), *(look_at(network, image, window) for window in PARTS)]
         found = find_objects(network, looks, SURE)
-    found = [each for each in found if not is_scenery(_mask_on(each, perception.log_depth), perception.log_depth)]
+    found = [each for each in found if not is_scenery(each.probability > 0.5)]
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
     guesses = tuple(guessed(each.nouns, network.settings.nouns) for each in kept)
     named = [called(each, config) for each in guesses]
@@ -112,11 +112,6 @@ def segment_embedded(
         backend=NAME,
         licence=LICENCE,
     )
-
-
-def _mask_on(found: FoundObject, cells: Float32[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """An object's mask on other cells that divide the photo."""
-    return cv2.resize(found.probability, cells.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
 
 
 def guessed(likely: Float32[np.ndarray, "c"], nouns: Sequence[str]) -> tuple[Guess, ...]:

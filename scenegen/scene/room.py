@@ -486,11 +486,17 @@ def _upright(
 def _behind_objects(
     labels: Int[np.ndarray, "r c"], nodes: Nodes, parts: list[Part], floor_inverse: Float[np.ndarray, "r c"]
 ) -> Int[np.ndarray, "r c"]:
-    """Labels of the nodes without one: of the nearest that is not floor, or the floor where that is nearer."""
+    """Labels of the nodes without one: of the nearest plane but the floor, or the floor where that is nearer.
+
+    A relief says little of what lies beside it, and is taken only where there is no plane.
+    """
     missing = labels < 0
     if missing.all():
         return np.where(floor_inverse > 0, 0, len(parts) - 1)
-    others = labels > 0
+    flat = [index for index, part in enumerate(parts) if part.plane and part.kind != "floor"]
+    others = np.isin(labels, flat)
+    if not others.any():
+        others = labels > 0
     floor_there = floor_inverse > 0
     if not others.any():
         return np.where(missing & floor_there, 0, nearest_known(labels, ~missing))
