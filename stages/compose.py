@@ -15,6 +15,7 @@ from scenegen.camera import camera_from_crop, matrix4
 from scenegen.config import ComposeConfig
 from scenegen.errors import ObjectError
 from scenegen.faults import about_object, ends_photo
+from scenegen.geometry.generator import THIN_SOLID, USER_MESH
 from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
 from scenegen.geometry.solid import topology
 from scenegen.messages.remarks import note, of_object
@@ -101,12 +102,12 @@ def compose(
     placed = arrange(found, view, {place.id: place for place in kept.places if place.id in found}, reach)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
+    made_by = {item.id: item.backend for item in objects.items}
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
-            warnings.append(
-                f"object {object_id} covers its mask poorly: its silhouette IoU is {score.silhouette_iou:.2f}; another seed may "
-                f"do better: scenegen regenerate OUT/{photo.name} --object {object_id}."
-            )
+            poor = f"object {object_id} covers its mask poorly: its silhouette IoU is {score.silhouette_iou:.2f}"
+            again = f"; another seed may do better: scenegen regenerate OUT/{photo.name} --object {object_id}"
+            warnings.append(poor + ("." if made_by[object_id] in (USER_MESH, THIN_SOLID) else f"{again}."))
     world_from_camera = np.array(layout.world_from_camera)
     in_world: dict[int, TexturedMesh] = {}
     members = []

@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float, UInt8
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
-from scenegen.geometry.generator import MadeObject, ObjectView
+from scenegen.geometry.bake import textured
+from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
+from scenegen.geometry.thin import is_thin, thin_solid
 from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
 from scenegen.registry import OBJECT_GENERATORS
 from scenegen.scene.layout import FLOOR, Floor, support_depth
@@ -20,6 +22,13 @@ from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 SMALLEST_CROP = 160
+USUAL_RESOLUTION = 96
+"""Cells across an object that a generator is taken to have if its settings do not say."""
+THIN_CROP = 1024
+"""Largest crop of what is too thin for them."""
+THIN_ENLARGED = 2
+"""Pixels of such a crop for each of the photo: a thing two pixels wide has no pixel to lose to resampling."""
+THIN_FACES = 8000
 POOR_IOU = 0.6
 """Below it a given mesh hardly shows the object."""
 
@@ -48,13 +57,27 @@ def generate(
     limit = np.load(work.read(layout.limit))
     if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
-    image, largest = read_png(work.read(photo.image)), OBJECT_GENERATORS.of(config.generate).largest_crop
-    view = object_view(image, mask, z, limit, floor.normal, layout.intrinsics, depth.relief_error, largest)
+    thin = is_thin(mask, getattr(config.generate, "resolution", USUAL_RESOLUTION))
+    image = read_png(work.read(photo.image))
+    largest = THIN_CROP if thin else OBJECT_GENERATORS.of(config.generate).largest_crop
+    view = object_view(
+        image,
+        mask,
+        z,
+        limit,
+        floor.normal,
+        layout.intrinsics,
+        depth.relief_error,
+        largest,
+        THIN_ENLARGED if thin else 1,
+    )
     given = next((given for given in photo.meshes if given.id == object_id), None)
-    if given is None:
-        made = make_object(view, config, work.runtime)
-    else:
+    if given is not None:
         made = given_object(load_mesh(work.read(given.mesh)), view, config)
+    elif thin:
+        made = thin_object(view, config)
+    else:
+        made = make_object(view, config, work.runtime)
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
     instance = next(item for item in instances.items if item.id == object_id)
@@ -82,9 +105,10 @@ def object_view(
     camera: Intrinsics,
     relief_error: float,
     largest: int,
+    enlarged: int = 1,
 ) -> ObjectView:
-    """The object in `mask` seen through its crop camera, at about the photo's resolution, but at most `largest`."""
-    extent = max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
+    """The object in `mask` seen through its crop camera, at about the photo's resolution times `enlarged`, at most `largest`."""
+    extent = enlarged * max(np.ptp(axis) + 1 for axis in np.nonzero(mask))
     size = int(np.clip(2 * round(0.55 * extent), SMALLEST_CROP, largest))
     crop = crop_camera(camera, mask, size)
     return ObjectView(
@@ -105,6 +129,13 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
     return replace(made, backend=generator.signed(made.backend))
 
 
+def thin_object(view: ObjectView, config: ObjectSettings) -> MadeObject:
+    """An object that is too thin for the generator's grid."""
+    shape = thin_solid(view, getattr(config.generate, "max_faces", THIN_FACES))
+    mesh, warnings = textured(shape, view, config.texture)
+    return MadeObject(mesh=mesh, backend=THIN_SOLID, licence="none: no weights", seed=config.seed, warnings=warnings)
+
+
 def given_object(mesh: TexturedMesh, view: ObjectView, config: ObjectSettings) -> MadeObject:
     """The user's mesh of the object, put where the photo shows it."""
     found = posed(mesh, view)
@@ -115,7 +146,7 @@ def given_object(mesh: TexturedMesh, view: ObjectView, config: ObjectSettings) -
             "mesh of this object, upright (Y up), and that the mask is right",
         )
     return MadeObject(
-        mesh=found.mesh, backend="user mesh", licence="none: no weights", seed=config.seed, warnings=warnings
+        mesh=found.mesh, backend=USER_MESH, licence="none: no weights", seed=config.seed, warnings=warnings
     )
 
 

@@ -10,6 +10,9 @@ from jaxtyping import Float32, Int32, UInt8
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import CropCamera, SelfCheck
 
+USER_MESH, THIN_SOLID = "user mesh", "thin solid"
+"""What made an object that no generator did. Neither depends on a seed."""
+
 
 @dataclass(frozen=True, eq=False)
 class ObjectView:
