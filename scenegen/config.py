@@ -40,7 +40,7 @@ PROBLEMS_SHOWN = 4
 
 
 class Settings(BaseModel):
-    """Frozen, strict about unknown names, and finite."""
+    """Frozen settings that refuse unknown names and non-finite numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -79,7 +79,7 @@ MAX_PROMPTS = 254
 
 
 def _clicks(value: Any) -> Any:
-    """Each object's clicks in full: one click stands for an object of its own, and is inside unless it says otherwise."""
+    """Each object's clicks in full: a bare click is an object of its own, and a click without a third number is inside."""
     if not isinstance(value, list | tuple):
         return value
     objects = [[entry] if _is_click(entry) else entry for entry in value]
@@ -104,13 +104,13 @@ outside. A click inside may leave out the 1, and an object of one click the brac
 
 
 class BackendConfig(Settings):
-    """Settings of a back-end. `method`, with the back-end's name as its default, says whose."""
+    """Settings of a back-end. The default of `method` is the back-end's name."""
 
     method: str
 
 
 class SegmenterConfig(BackendConfig):
-    """What every segmenter is asked for."""
+    """Settings that every segmenter has."""
 
     min_area: Share = 0.002
     """Smallest object, as a share of the picture."""
@@ -123,7 +123,7 @@ class SegmenterConfig(BackendConfig):
 
 
 class PromptedSegmenterConfig(SegmenterConfig):
-    """Of a segmenter that can be pointed at objects. If there are prompts, it is asked for nothing else."""
+    """Settings of a segmenter that takes prompts. If there are any, it looks for nothing else."""
 
     boxes: Boxes = ()
     points: Points = ()
@@ -162,7 +162,7 @@ class EmbeddedSegmentConfig(PromptedSegmenterConfig):
 
     method: Literal["embedded"] = "embedded"
     min_label_confidence: float = Field(0.4, ge=0, le=1)
-    """Objects are called what fits best, if that is at least so likely; else `object`."""
+    """An object gets the most likely label if its probability is at least this; otherwise it is called `object`."""
 
 
 SegmentConfig = Annotated[SerializeAsAny[SegmenterConfig], PlainValidator(SEGMENTERS.settings)]
@@ -204,14 +204,14 @@ class EmbeddedDepthConfig(BackendConfig):
     distance_m: Metres = 1.2
     """Assumed distance of the objects, or of everything if there are none: the network's depth has no scale."""
     known_sizes: bool = True
-    """Whether the usual sizes of named objects give the metres; where none is known, the assumed distance does."""
+    """Whether the usual sizes of named objects give the metres; if none is known, the assumed distance does."""
 
 
 DepthConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(DEPTH_ESTIMATORS.settings)]
 
 
 class DefaultCameraConfig(BackendConfig):
-    """Nothing is estimated."""
+    """No estimator: settings or EXIF data give the camera, or it is assumed."""
 
     method: Literal["default"] = "default"
 
@@ -229,11 +229,11 @@ class CameraConfig(Settings):
     """The photo's camera."""
 
     fov_deg: float | None = Field(None, gt=1, lt=170)
-    """Horizontal field of view in degrees; without it that of the EXIF data, else that of `estimator`."""
+    """Horizontal field of view in degrees; without it, that of the EXIF data is used, or else that of `estimator`."""
     estimator: CameraEstimatorConfig = DefaultCameraConfig()
     """A method with its settings, or the method alone."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
-    """Assumed if neither of them gives it."""
+    """Assumed if neither of them gives a field of view."""
 
 
 class LayoutConfig(Settings):
@@ -270,7 +270,7 @@ class EmbeddedGeneratorConfig(BackendConfig):
 
     method: Literal["embedded"] = "embedded"
     steps: int = Field(1, ge=1, le=100)
-    """Steps of the sampler. One gives about the mean of all shapes, whole and a little thin; more give variety, and holes."""
+    """Steps of the sampler. One gives roughly the mean shape, whole but a little thin; more give variety, and holes."""
     guidance: float = Field(1.0, ge=0, le=10)
     """Classifier-free guidance. 1 takes the photo's conditions as learned; more exaggerates them."""
     resolution: int = Field(96, ge=32, le=256)
@@ -286,18 +286,18 @@ class Pixal3DConfig(BackendConfig):
     """A local folder in the released layout, as `Pixal3DPipeline.save_pretrained` writes it; without it, the registered
     weights are used."""
     resolution: int = Field(1024, ge=1024, le=1536, multiple_of=128)
-    """Voxels along the cube's edge that the surface is decoded at."""
+    """Voxels along the cube's edge at which the surface is decoded."""
     max_tokens: int = Field(49152, ge=512, le=1 << 24)
-    """Most voxels of the flows; a coarser resolution is used above it, except at 1024."""
+    """Largest number of voxels in the flows; above it a coarser resolution is used, except at 1024."""
     residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
-    """What stays on the device: every network, one network, or one block of one. `auto` decides by its memory."""
+    """What stays on the device: every network, one network, or one block of one. `auto` decides by the device's memory."""
     precision: Literal["auto", "released", "float32"] = "auto"
     """Type of the networks' blocks: bfloat16 as released, or float32, which `auto` uses on a CPU."""
     surface: Literal["true", "shell"] = "true"
     """The decoded surface itself, or the reference's offset shell about it (with double walls if the surface is open)."""
     max_faces: int = Field(50_000, ge=100, le=MAX_FACES)
     attempts: int = Field(6, ge=1, le=6)
-    """Most attempts, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
+    """Largest number of attempts, with other seeds and fields of view, at an object whose silhouette does not fit its mask."""
 
 
 GenerateConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(OBJECT_GENERATORS.settings)]

@@ -1,7 +1,7 @@
-"""Whose fault an error is: one object's, which is then left out of the scene, or that of what all objects share.
+"""Whose fault an error is: that of one object, which is then left out of the scene, or of something all objects share.
 
-All share the command, the weights, the disk, the network and the device. What says that one of them fails (`UsageError`,
-`WeightsError`, `ResourceError`), and the end of a cancelled worker, ends the photo.
+All objects share the command, the weights, the disk, the network and the device. An error that says that one of them failed
+(`UsageError`, `WeightsError`, `ResourceError`) ends the photo, and so does the end of a cancelled worker.
 
 Every other `Exception` is the fault of the object it was raised for. So is a job that ran out of memory or time or whose
 process died (`LimitError`, `CrashError`), unless it happens to every object: then the machine is too small for all.
@@ -52,8 +52,8 @@ def ends_photo(error: Exception) -> bool:
 
 
 def shared_limit(errors: Sequence[Exception]) -> ResourceError | None:
-    """The error that ends the photo if every object has failed, with `errors`, and each for lack of memory or time or
-    by a crash; otherwise None."""
+    """The error that ends the photo if all `errors`, one for each object, are a lack of memory or time or a crash; otherwise
+    None."""
     if not all(isinstance(error, LimitError | CrashError) or is_out_of_memory(error) for error in errors):
         return None
     first = errors[0]

@@ -1,1 +1,1 @@
-"""The ways in: the command line, the deployments of Prefect, and what only they need."""
+"""The entry points: the command line and Prefect's deployments, and what only they need."""

@@ -1,4 +1,4 @@
-"""The command line. What takes time to import is imported where it is used, so that `--help` comes at once."""
+"""The command line. Slow modules are imported inside the functions that use them, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def scene(
         images: Photos, folders of photos, or glob patterns.
         out: Folder that gets one folder per photo.
         fov: Horizontal field of view of the camera in degrees.
-        seed: Seed of everything random.
+        seed: Random seed.
     """
     from scenegen.inputs.listing import find_photos, log_skipped
     from scenegen.inputs.photos import folder_names, is_single
@@ -147,7 +147,7 @@ def _given(photo: Path, name: str, options: InputOptions, single: bool) -> Input
 
 
 def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
-    """The exit code of each photo; log lines name the photo if `named` says so."""
+    """The exit code of each photo. With `named`, log lines name the photo."""
     from scenegen.inputs.photos import needs_segmenter
     from scenegen.store.destination import check_folder
     from scenegen.weights_registry.needed import require_models
@@ -189,7 +189,7 @@ def regenerate(
     Args:
         folder: Folder of the scene.
         object_id: Id of the object.
-        seed: Its new seed; by default the next after its last one.
+        seed: Its new seed; by default its last one plus one.
     """
     log_options.apply()
     check_object(object_id, seed)
@@ -257,7 +257,7 @@ def batch(
         failed: Run only photos that failed or lack an object.
         missing: Run only photos that have not been tried yet.
         cache: Folder to make scenes in if OUT is a URL; by default in the user's cache folder.
-        seed: Seed of everything random.
+        seed: Random seed.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
         isolate: Make each object in its own process on the CPU too.
@@ -341,12 +341,12 @@ def evaluate(
 
     Args:
         scenes: Folder of rendered scenes or real photos with their ground truth (docs/evaluation.md has the layouts).
-        json_: File to write: every number, with its conventions.
+        json_: JSON file to write: every number, and the conventions.
         true_masks: Use the true masks as input.
         true_depth: Use the true depth and field of view as input.
         samples: Number of points at which an object's surface is measured.
         out: Folder that gets one folder per scene; a second run computes nothing again.
-        seed: Seed of everything random, measurement included.
+        seed: Random seed, of the measurement too.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
         jobs: Objects at once; by default one per core, at most 4.
@@ -409,8 +409,8 @@ def compare(
 
     Args:
         first: File that `scenegen evaluate --json` wrote.
-        second: Another, of the same scenes.
-        json_: File to write: every metric.
+        second: Another such file, of the same scenes.
+        json_: JSON file to write: every metric.
     """
     from scenegen.evaluate.compare import compare as paired
     from scenegen.evaluate.compare import comparison_table, read_measured
@@ -460,10 +460,10 @@ def doctor(
 
 @app.command
 def prefect_setup(*, gpus: int = 1, silence: float = 90.0, log_options: LogOptions = LogOptions()) -> int:
-    """Make what the deployments need on the Prefect server: pools, the limit of the cards, the automations.
+    """Create what the deployments need on the Prefect server: work pools, the limit of graphics cards, automations.
 
     Args:
-        gpus: Graphics cards of all machines together.
+        gpus: Total number of graphics cards, over all machines.
         silence: Seconds without a heartbeat after which a run counts as crashed.
     """
     log_options.apply()
@@ -496,7 +496,7 @@ def presets() -> int:
 
 @config_app.command
 def backends() -> int:
-    """Print every back-end: what it is, its `method`, what it gives, the licence of its weights, and the package it is from."""
+    """Print every back-end: its kind, `method`, outputs, the licence of its weights, and the package that it comes from."""
     from rich.table import Column, Table
 
     from scenegen.registry import OWN, PORTS
@@ -540,7 +540,7 @@ def fetch(
 
     Args:
         names: Names from `scenegen models list`.
-        source: Folder to copy the files from, instead of the network.
+        source: Folder to copy the files from, instead of downloading them.
         offline: Never use the network.
     """
     from scenegen.compute.runtime import Runtime
@@ -576,7 +576,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
-    """No option takes an empty text: it comes from a script's variable that was never set."""
+    """Refuses an empty argument: it usually comes from an unset variable in a script."""
     for word in words:
         option, equals, value = word.partition("=")
         if not word or (option.startswith("--") and equals and not value):
@@ -600,7 +600,7 @@ def kill_children() -> None:
 
 @contextlib.contextmanager
 def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
-    """What makes the scene of one photo, shown under a title: the stages in this process, or the Prefect flow."""
+    """A function that makes one photo's scene and shows progress under a title: by the stages here, or by the Prefect flow."""
     runtime, workers = run_options.runtime(), run_options.workers()
     if run_options.as_flow():
         _need_prefect()
@@ -643,7 +643,7 @@ def _need_prefect() -> None:
     from importlib.util import find_spec
 
     if find_spec("prefect") is None:
-        raise WeightsError("Prefect is not installed, and this needs it: pip install 'scenegen-3d[prefect]'")
+        raise WeightsError("this needs Prefect, which is not installed: pip install 'scenegen-3d[prefect]'")
     check_sibling("flows")
 
 

@@ -60,11 +60,11 @@ REQUIRED = {
     "usd-core": "25.11",
     "xatlas": "0.0.9",
 }
-"""Packages and the lowest version that will do."""
+"""Packages and the lowest version that works."""
 SET_UP = "create what the deployments need: scenegen prefect-setup --gpus N"
 PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"
-"""The lowest version of Prefect that will do."""
+"""The lowest version of Prefect that works."""
 NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR", "torch")
 """Modules with compiled parts, which can be installed and still fail to import."""
 
@@ -127,7 +127,7 @@ def check_python() -> Check:
 
 
 def check_version(name: str, floor: str, extra: str = "") -> Check:
-    """Whether package `name` is there and not older than `floor`; only who wants the `extra` must have it."""
+    """Whether package `name` is installed and not older than `floor`; a package of an `extra` may be missing."""
     try:
         found = version(name)
     except PackageNotFoundError:
@@ -275,7 +275,7 @@ def check_bucket(url: str) -> Iterator[Check]:
         yield Check(
             "store",
             "warn",
-            f"{redacted_url(url)} does not keep the first of two writers",
+            f"{redacted_url(url)} lets a second writer overwrite the first",
             "use one worker per bucket, or a store with conditional writes (If-None-Match): leases do not hold there",
         )
 
@@ -326,7 +326,7 @@ def check_prefect(url: str | None) -> Iterator[Check]:
 def check_prefect_server(url: str) -> Check:
     """Whether the server answers and accepts the credentials."""
     try:
-        # Unlike /health it asks for the password.
+        # Unlike /health, it asks for the password.
         answer = _ask_prefect(url, "admin/version")
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
@@ -357,7 +357,7 @@ def check_pool(url: str, name: str) -> Check:
 
 
 def check_limit(url: str) -> Check:
-    """The concurrency limit that keeps GPU tasks of all machines to the number of cards."""
+    """The concurrency limit that keeps the GPU tasks of all machines to the number of cards."""
     title = f"limit {GPU_LIMIT}"
     try:
         limit = _ask_prefect(url, f"v2/concurrency_limits/{GPU_LIMIT}")
@@ -375,7 +375,7 @@ def _ask_prefect(url: str, path: str) -> Any:
     """The answer of Prefect's API. Its own client takes seconds to import.
 
     Raises:
-        OSError: (`urllib.error.HTTPError` is one) if it does not answer, or refuses.
+        OSError: if it does not answer, or refuses (`urllib.error.HTTPError`).
         ValueError: if `url` is not a URL, or the answer is not JSON.
     """
     request = urllib.request.Request(f"{url.rstrip('/')}/{path}")

@@ -32,5 +32,5 @@ def check_sibling(name: str) -> None:
     if found != BESIDE / name:
         raise UsageError(
             f"the package `{name}` would be imported from {found} instead of {BESIDE / name}, scenegen's own. Rename the "
-            "first one, remove its folder from PYTHONPATH, or run from another folder."
+            "former, remove its folder from PYTHONPATH, or run from another folder."
         )

@@ -60,7 +60,7 @@ def verify(out: str = "out", /) -> int:
 
     store = _open(out, "verify")
     total, damaged = len(list_stored(store)), remove_damaged(store)
-    gone = "; the others are removed" if damaged else ""
+    gone = "; the others were removed" if damaged else ""
     _say(f"{out}: {total - len(damaged)} of {total} stored results are intact{gone}")
     return ResourceError.exit_code if damaged else EXIT_DONE
 
@@ -108,8 +108,8 @@ def _open(out: str, command: str) -> Store:
     set_verbosity(logging.INFO)
     if is_url(out):
         raise UsageError(
-            f"`scenegen store {command}` needs a local folder; OUT is a URL. Let a rule of the bucket remove old objects below "
-            f"{STORE}; what is missing is computed again."
+            f"`scenegen store {command}` needs a local folder, but OUT is a URL. Let a lifecycle rule of the bucket remove old "
+            f"objects below {STORE}; what is missing is computed again."
         )
     root = local_path(out) / STORE
     if not root.is_dir():
@@ -120,7 +120,7 @@ def _open(out: str, command: str) -> Store:
 
 
 def _list_remote(out: str) -> int:
-    """Only sizes: object stores do not record when something was last used."""
+    """Lists sizes only: object stores do not record when something was last used."""
     sizes: dict[str, list[int]] = {}
     for name, size in RemoteFolder(out).sizes(STORE).items():
         parts = name.split("/")

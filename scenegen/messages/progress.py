@@ -92,9 +92,9 @@ def showing(title: str, wanted: bool | None) -> Iterator[Watch]:
     """A watch for one photo whose scene a Python program makes, rather than the command line.
 
     Args:
-        title: of the table.
+        title: title of the table.
         wanted: True shows a table in a notebook or on a terminal, and lines on standard error elsewhere. None shows the table
-            in a notebook only. Where nothing is shown, `log_event` watches.
+            in a notebook only. If nothing is shown, events go to `log_event`.
     """
     if wanted is not False and console().is_jupyter:
         yield _notebook_table(title)
@@ -252,7 +252,7 @@ def logged_stage(label: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress_to(tell: Callable[[str], None]) -> Iterator[None]:
-    """`tell_progress` in this thread goes to `tell`, until the block ends."""
+    """Until the block ends, `tell_progress` in this thread calls `tell`."""
     token = _tell.set(tell)
     try:
         yield
@@ -280,7 +280,7 @@ class JsonLines(RedactingFormatter):
     """One JSON object per line, for programs: time (UTC), level, logger, run, image, stage, object, message, traceback.
 
     Args:
-        run: id of the command that logs.
+        run: id of the command that writes the log.
     """
 
     def __init__(self, run: str) -> None:

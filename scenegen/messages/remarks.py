@@ -1,6 +1,6 @@
-"""Warnings and notes of stages, and who is told: the one rule.
+"""Warnings and notes of stages, and the one rule for who sees which.
 
-A **warning** is for the user: something about this photo or command makes the scene less than was asked for,
+A **warning** is for the user: something about this photo or command makes the scene fall short of what was asked for,
 and the text says what to do about it. It is logged as a warning in every run, even if nothing is computed again.
 
 A **note** is background: what a method assumes about every photo, what replaced what, how a mesh was made. Nobody

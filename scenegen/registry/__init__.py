@@ -5,7 +5,7 @@ A package brings a back-end by an entry point whose name is the back-end's and w
     [project.entry-points."scenegen.depth_estimators"]
     flat = "scenegen_flat:FLAT"
 
-Entry points are read when a configuration is; what they name is imported when it is first asked for.
+Entry points are read together with a configuration; what they name is imported when it is first used.
 """
 
 from scenegen.registry.backend import (

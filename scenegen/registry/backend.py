@@ -54,7 +54,7 @@ def no_models(settings: Any) -> Sequence[str]:
 class Backend(Generic[C]):
     """One way to do one step.
 
-    What it imports is in the record's module only as far as it is quick to import: `run` imports the rest itself.
+    The record's module imports only what is quick to import; `run` imports the rest itself.
     """
 
     config: type[C]
@@ -63,14 +63,14 @@ class Backend(Generic[C]):
     """What it does: a function of a module. Its result depends on its arguments, the code of its package and `weights` alone."""
     gives: tuple[Gives, ...]
     weights: Callable[[C], Mapping[str, str]] = no_weights
-    """Name and revision, or digest, of the weights that it computes with under some settings; without any it needs no
-    graphics card."""
+    """Names, each with the revision or digest, of the weights that it computes with under the given settings. A back-end
+    without weights needs no graphics card."""
     licence: str = "none: no weights"
-    """Of the weights."""
+    """Licence of the weights."""
     models: Sequence[Model] = ()
     """Weight files for `scenegen models` to list and fetch."""
     needs: Callable[[C], Sequence[str]] = no_models
-    """Names of the models that must have been fetched for some settings."""
+    """Names of the models that must have been fetched for the given settings."""
     packages: Sequence[str] = ()
     """Distributions that it needs besides those of its own package, as `name>=version`."""
     extra: str = ""
@@ -89,7 +89,7 @@ class Backend(Generic[C]):
         return self.run, self.config
 
     def signed(self, made_by: str) -> str:
-        """The name in log, manifest and report of what made something: the back-end's own name, and the package it comes from.
+        """What log, manifest and report call the maker of something: `made_by`, and the package that the back-end comes from.
 
         Example:
             >>> from dataclasses import replace
@@ -112,11 +112,11 @@ class Segmenter(Backend[C]):
     name_objects: (
         Callable[[UInt8[np.ndarray, "h w 3"], UInt16[np.ndarray, "h w"], Sequence[int], C, Runtime], Names] | None
     ) = None
-    """Names some objects of a picture of ids that were drawn by others."""
+    """Names the given objects of a picture of ids that it did not draw itself."""
 
     @property
     def parts(self) -> tuple[Callable[..., Any], ...]:
-        """As of every back-end."""
+        """The functions and classes whose code decides its results."""
         return super().parts + (() if self.name_objects is None else (self.name_objects,))
 
 
@@ -146,7 +146,7 @@ class ObjectGenerator(Backend[C]):
 
     run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject]
     largest_crop: int = 768
-    """Most pixels along a side of the view that it makes use of."""
+    """Largest side of the view, in pixels, that it makes use of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ class Chosen(Generic[B]):
     settings: Any
 
     def weights(self) -> Mapping[str, str]:
-        """Revisions of the weights it computes with.
+        """Names and revisions of the weights it computes with.
 
         Example:
             >>> from scenegen.config import GroundConfig

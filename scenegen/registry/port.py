@@ -30,7 +30,7 @@ UNUSABLE = "unusable_backend"
 
 @dataclass(frozen=True)
 class Offer:
-    """A back-end that a distribution says it has. It is not imported yet."""
+    """A back-end that a distribution declares. It is not imported yet."""
 
     entry: EntryPoint
     provider: str
@@ -44,16 +44,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class Port(Generic[B]):
-    """A place for back-ends of one kind."""
+    """One kind of back-end."""
 
     group: str
-    """Of the entry points."""
+    """Group of the entry points."""
     noun: str
-    """What its back-ends are, in messages."""
+    """What messages call its back-ends."""
     record: type[B]
 
     def offers(self) -> Mapping[str, Sequence[Offer]]:
-        """Those there are, by name in alphabetical order; several if distributions use the same name.
+        """The installed back-ends, by name in alphabetical order; several if distributions use the same name.
 
         Example:
             >>> {"embedded", "regions", "sam"} <= set(SEGMENTERS.offers())
@@ -62,7 +62,7 @@ class Port(Generic[B]):
         return _offers().get(self.group, {})
 
     def backend(self, name: str) -> B:
-        """The back-end of a name, imported.
+        """The back-end called `name`, imported.
 
         Raises:
             UsageError: if there is none or more than one, or it cannot be imported or is no back-end.
@@ -75,7 +75,7 @@ class Port(Generic[B]):
         if not offers:
             known = ", ".join(self.offers()) or "none; install scenegen again"
             hint = did_you_mean(name, self.offers())
-            raise UsageError(f"no {self.noun} is called {one_line(repr(name), 80)}.{hint} There are: {known}.")
+            raise UsageError(f"no {self.noun} is called {one_line(repr(name), 80)}.{hint} Installed: {known}.")
         if len(offers) > 1:
             raise UsageError(
                 f"the {self.noun} {name} comes from {' and '.join(offer.provider for offer in offers)}; uninstall all but one."
@@ -83,7 +83,7 @@ class Port(Generic[B]):
         return _loaded(self, offers[0])
 
     def usable(self) -> Iterator[B]:
-        """Every back-end that can be imported; of the others the log says why not.
+        """Every back-end that can be imported; the log says why the others cannot.
 
         Example:
             >>> any("metres" in backend.gives for backend in DEPTH_ESTIMATORS.usable())
@@ -150,7 +150,7 @@ PORTS: tuple[Port[Any], ...] = (SEGMENTERS, DEPTH_ESTIMATORS, CAMERA_ESTIMATORS,
 
 @functools.cache
 def _offers() -> Mapping[str, Mapping[str, Sequence[Offer]]]:
-    """By group and name."""
+    """All offers, by group and name."""
     found: dict[str, dict[str, list[Offer]]] = defaultdict(lambda: defaultdict(list))
     for port in PORTS:
         named = found[port.group]
@@ -164,7 +164,7 @@ def _offers() -> Mapping[str, Mapping[str, Sequence[Offer]]]:
 
 
 def _own(group: str) -> Iterator[Offer]:
-    """Those of this package: from its metadata or, if it is not installed, from its source."""
+    """This package's offers: from its metadata or, if it is not installed, from its source."""
     checkout = _checkout()
     if checkout is None:
         found = [entry for entry in entry_points(group=group) if entry.dist is not None and entry.dist.name == OWN]
@@ -195,7 +195,7 @@ def _loaded(port: Port[B], offer: Offer) -> B:
     whose = f"the {port.noun} {offer.name}{offer.provider and f' of {offer.provider}'}"
     try:
         found = offer.entry.load()
-    except Exception as error:  # what a package raises when it is imported is not ours to know
+    except Exception as error:  # importing another package can raise anything
         raise UsageError(
             f"{whose} cannot be imported: {type(error).__name__}: {one_line(str(error), 200)}. Install it again, or remove it."
         ) from error

@@ -71,7 +71,7 @@ def remember(path: Path, digest: str) -> None:
     """Remembers a digest that is already known, for a file as it is now.
 
     Raises:
-        OSError: if there is none.
+        OSError: if there is no such file.
     """
     path, now = path.absolute(), identity(path)
     with _lock:
@@ -84,7 +84,7 @@ def identity(path: Path) -> Identity:
     """What changes whenever the file does.
 
     Raises:
-        OSError: if there is none.
+        OSError: if there is no such file.
     """
     found = path.stat()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

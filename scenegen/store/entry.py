@@ -46,7 +46,7 @@ class Entry(BaseModel):
     record: dict[str, Any]
     """The stage's record as JSON values."""
     files: dict[Annotated[str, AfterValidator(_inside)], EntryFile]
-    """By name, relative to the entry's folder, with forward slashes."""
+    """The files by name, relative to the entry's folder, with forward slashes."""
     provisional: bool = False
     """As `Record.provisional`."""
 

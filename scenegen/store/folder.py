@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30, "retries": {"max_attempts": 3}}},
 }
-"""By protocol: a dead network ends in an error, not in minutes of waiting. Credentials and endpoints come from the
-environment, as each back-end documents (AWS_ENDPOINT_URL, FSSPEC_S3_KEY, ...)."""
+"""Options by protocol, with which a dead network ends in an error, not in minutes of waiting. Credentials and endpoints come
+from the environment, as each back-end documents (AWS_ENDPOINT_URL, FSSPEC_S3_KEY, ...)."""
 IN_PROCESS = frozenset({"memory"})
 """Protocols that reach nothing outside this process."""
 
 
 @runtime_checkable
 class Folder(Protocol):
-    """Small named contents. Names are relative, with forward slashes."""
+    """Small pieces of content by name. Names are relative, with forward slashes."""
 
     def read(self, name: str) -> bytes | None:
         """The content, or None if there is none."""
@@ -169,7 +169,7 @@ class RemoteFolder:
             files.rm_file(path)
 
     def sizes(self, name: str) -> dict[str, int]:
-        """Bytes of every object below `name`, by its name from there on."""
+        """Size in bytes of every object below `name`, by its name relative to that."""
         with self._at(name) as (files, path):
             try:
                 found = files.find(path, detail=True)
@@ -179,12 +179,12 @@ class RemoteFolder:
         return {place.strip("/").removeprefix(f"{path.strip('/')}/"): info["size"] for place, info in found.items()}
 
     def upload(self, file: Path, name: str) -> None:
-        """Puts a local file."""
+        """Uploads a local file."""
         with self._at(name) as (files, path):
             files.put_file(str(file), path)
 
     def download(self, name: str, file: Path) -> bool:
-        """Gets an object as a local file. Returns False if there is none."""
+        """Downloads an object to a local file. Returns False if there is none."""
         with self._at(name) as (files, path):
             try:
                 files.get_file(path, str(file))

@@ -31,14 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LeaseTimes:
-    """Seconds."""
+    """Times of a lease in seconds."""
 
     beat_s: float = 10.0
-    """How often an owner shows that it lives."""
+    """How often an owner shows that it is alive."""
     expiry_s: float = 60.0
     """After how long without a beat a lease is taken over."""
     poll_s: float = 0.25
-    """How often those who wait look."""
+    """How often a waiter looks again."""
     unsigned_s: float = 2.0
     """After how long a lease that names no owner is taken over: writing one takes less."""
 
@@ -48,7 +48,7 @@ def lease(folder: Folder, name: str, times: LeaseTimes, landed: Callable[[], T |
     """Waits for the lease `name`, or for another owner's result.
 
     A waiter gives up on an owner that it has not seen beat for `expiry_s` by its own clock, since the clocks of machines
-    differ. It gives up at once if the owner was a process of this machine that has ended, even if another has its number.
+    differ. It gives up at once if the owner was a process of this machine that has ended, even if its number is in use again.
 
     Args:
         folder: where leases are kept.
@@ -93,7 +93,7 @@ def held(folder: Folder, name: str, times: LeaseTimes) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _beating(folder: Folder, name: str, token: str, times: LeaseTimes) -> Iterator[None]:
-    """Keeps the lease `name` alive while the block runs, and gives it back."""
+    """Keeps the lease `name` alive while the block runs, then releases it."""
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(folder, name, token, times.beat_s, stop), daemon=True)
     beating.start()
@@ -106,7 +106,7 @@ def _beating(folder: Folder, name: str, token: str, times: LeaseTimes) -> Iterat
             if _owner(folder.read(name)).get("token") == token:
                 folder.remove(name)
         except (OSError, ScenegenError) as error:
-            logger.warning("could not give back the lease %s, which must expire: %s", name, error)
+            logger.warning("could not release the lease %s, so it has to expire: %s", name, error)
 
 
 def _patience(content: bytes, times: LeaseTimes) -> float:

@@ -39,7 +39,7 @@ class Stored:
     used: float
     """When a run last looked for it, in seconds since the epoch."""
     needed: bool
-    """Whether a published scene was made from it, or the store that machines share still lacks it."""
+    """Whether a published scene was made from it, or the mirror still lacks it."""
 
 
 def list_stored(store: Store) -> tuple[Stored, ...]:
@@ -67,7 +67,7 @@ def prune(store: Store, max_bytes: int | None = None, dry_run: bool = False) -> 
 
     Args:
         store: a local store.
-        max_bytes: size of the whole store; None for any.
+        max_bytes: largest size of the whole store; None for no limit.
         dry_run: removes nothing.
 
     Returns:
@@ -85,7 +85,7 @@ def prune(store: Store, max_bytes: int | None = None, dry_run: bool = False) -> 
 
 
 def expendable(stored: Sequence[Stored], max_bytes: int | None, before: float) -> tuple[Stored, ...]:
-    """What `prune` removes of the things that were last used before the time `before`."""
+    """What `prune` removes, of what was last used before the time `before`."""
     idle = [item for item in stored if item.used < before]
     goes = [item for item in idle if not item.needed]
     left = sum(item.bytes for item in stored) - sum(item.bytes for item in goes)

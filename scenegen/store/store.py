@@ -39,17 +39,17 @@ T = TypeVar("T")
 STORE = ".scenegen"
 """Name of the store's folder inside an output folder."""
 MANIFEST = "manifest.json"
-"""Of a published folder next to the store's: it names every file, and every result that the scene was made from."""
+"""Name of the manifest in a published folder: it lists every file, and every result that the scene was made from."""
 STAGING = "staging"
 LEASES = "leases"
 RUNNING = "run-"
-"""Prefix of the names of leases of running jobs; the time at which the job began follows."""
+"""Prefix of the names of leases of running jobs, before the time at which the job began."""
 PRUNING = "prune.lock"
 """Lock that is held while something is pruned, and while a job registers that it begins."""
 UNPUSHED = "unpushed"
 INPUTS = "input"
 ENTRY_PATH = re.compile(r"[a-z_]+/[0-9a-f]{2}/[0-9a-f]{64}")
-"""Of an entry's folder, relative to the root."""
+"""Path of an entry's folder, relative to the root."""
 MAX_INPUT_BYTES = 1 << 30
 ABANDONED_AFTER_S = 24 * 3600
 
@@ -114,7 +114,7 @@ def disk_refusal(error: Exception) -> int | None:
 
 
 def flush(path: Path) -> None:
-    """Forces a file or folder to the disk; on Windows, which does that for folders itself, a file."""
+    """Flushes a file or folder to the disk. Windows flushes folders by itself."""
     if sys.platform == "win32":
         if path.is_dir():
             return
@@ -145,7 +145,7 @@ class Store:
         self._damaged: set[tuple[str, str]] = set()
         """Damaged entries here, by stage and key, that have been reported."""
         self._bad_copies: dict[str, bytes] = {}
-        """By folder: the `entry.json` of entries of the mirror that cannot be used."""
+        """The `entry.json` of entries of the mirror that cannot be used, by folder."""
 
     def path(self, artifact: Artifact) -> Path:
         """The path of the file of `artifact`, which is fetched if only the mirror has it."""
@@ -271,7 +271,7 @@ class Store:
         return found
 
     def take(self, other: Store, path: str) -> None:
-        """Copies what lies at a path of another store, as `reached` names it: nothing if it is here already, or not there.
+        """Copies what another store has at `path`, one of those that `reached` returns, unless it is here already or missing there.
 
         Raises:
             ResourceError: if the disk cannot be written.
@@ -303,7 +303,7 @@ class Store:
             (self.root / name).rename(trash / "removed")
 
     def _say_damaged(self, stage: str, key: str, reason: str) -> None:
-        """Logs it once per entry."""
+        """Logs damage, once per entry."""
         if (stage, key) not in self._damaged:
             self._damaged.add((stage, key))
             logger.warning("the stored result %s %s is damaged (%s); computing it again", stage, key[:12], reason)
@@ -473,7 +473,7 @@ def _claimed(parent: Path) -> tuple[Path, int | None]:
             continue
         if handle is None or folder.exists():
             return folder, handle
-        # Swept between its making and its locking.
+        # Another process swept the folder before it could be locked.
         os.close(handle)
 
 

@@ -13,7 +13,7 @@ def limit_process(cpu_s: int, memory_bytes: int | None = None) -> tuple[str, ...
 
     Args:
         cpu_s: seconds of CPU time, after which the system ends the process.
-        memory_bytes: of address space; None for any.
+        memory_bytes: bytes of address space; None for no limit.
 
     Returns:
         The limits that this system does not have: `memory` on macOS, `memory` and `CPU time` on Windows.

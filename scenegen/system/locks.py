@@ -55,7 +55,7 @@ def lock(file: IO[str] | int) -> None:
 
 
 def unlock(file: IO[str] | int) -> None:
-    """Gives back a lock that this process holds."""
+    """Releases a lock that this process holds."""
     if sys.platform == "win32":
         _locking(file, msvcrt.LK_UNLCK)
     else:
@@ -63,7 +63,7 @@ def unlock(file: IO[str] | int) -> None:
 
 
 def lock_folder(folder: Path) -> int | None:
-    """Locks a folder and returns the descriptor to close; None if this system cannot lock folders, as Windows.
+    """Locks a folder and returns the descriptor to close; None if this system cannot lock folders, such as Windows.
 
     Raises:
         FileNotFoundError: if there is no such folder.
@@ -78,7 +78,7 @@ def lock_folder(folder: Path) -> int | None:
 
 @contextlib.contextmanager
 def folder_locked(folder: Path) -> Iterator[bool | None]:
-    """Whether this process could lock `folder`, for as long as the block runs. None if folders cannot be locked there.
+    """Whether this process could lock `folder`, for as long as the block runs. None if folders cannot be locked here.
 
     Raises:
         FileNotFoundError: if there is no such folder.

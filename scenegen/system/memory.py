@@ -13,7 +13,7 @@ else:
 
 
 def total_memory() -> int | None:
-    """Bytes of main memory of this machine, None if the system does not tell."""
+    """Bytes of main memory of this machine; None if the system does not say."""
     if sys.platform == "win32":
         status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
         return status.total if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None

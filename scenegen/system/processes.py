@@ -1,4 +1,4 @@
-"""Processes: how one ends with its parent, how one is ended with all it has started, and how one has ended."""
+"""Processes: ending one together with its parent, killing one with all that it has started, and saying how one ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STDIN = 0
 KILLED = -9
 """Exit code, as `subprocess` gives it, of a process that SIGKILL has ended."""
 NO_SUCH_PROCESS = 87
-"""Windows' ERROR_INVALID_PARAMETER, its answer to the number of a process that has gone."""
+"""Windows' ERROR_INVALID_PARAMETER, its answer to the number of a process that is gone."""
 SYNCHRONIZE = 0x100000
 """The right to wait for a process of Windows."""
 
@@ -55,7 +55,7 @@ def child_lifeline() -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def end_with(number: int) -> None:
-    """`kill_with` for the number that the parent has from `child_lifeline`."""
+    """`kill_with` for the number that the parent got from `child_lifeline`."""
     if sys.platform == "win32":
         kill_with(_winapi.OpenProcess(SYNCHRONIZE, False, number))
     else:
@@ -87,7 +87,7 @@ def kill_with(lifeline: int) -> None:
 
 
 def lead_group() -> None:
-    """Makes this process the leader of a group of its own, which `kill_group` ends. Windows knows children without it."""
+    """Makes this process the leader of a group of its own, which `kill_group` ends. Windows needs no group to find children."""
     if sys.platform != "win32":
         os.setpgid(0, 0)
 

@@ -102,7 +102,7 @@ def test_values_are_yaml() -> None:
         ("depth.near_m=1", "near_m`: Extra inputs"),  # a setting of another method
         (
             "depth.method=nope",
-            "`depth`: no depth estimator is called 'nope'. There are: depth-anything, embedded, ground",
+            "`depth`: no depth estimator is called 'nope'. Installed: depth-anything, embedded, ground",
         ),
         ("depth=grund", "called 'grund'. Did you mean ground?"),
         ("depth={method: null}", "`depth`: it must name its `method`, one of: depth-anything, embedded, ground"),

@@ -184,7 +184,7 @@ def test_damage_is_found_and_removed(
     (photo,) = [item.path for item in list_stored(filled) if item.stage == "input" and item.needed]
     photo.write_text("eno")
     assert main(["store", "verify", out]) == 5
-    assert "4 of 6 stored results are intact; the others are removed" in capsys.readouterr().out
+    assert "4 of 6 stored results are intact; the others were removed" in capsys.readouterr().out
     assert left(filled) == KEYS[1:]
     assert main(["store", "verify", out]) == 0
 
