@@ -9,7 +9,7 @@ from stages.stage import Held
 
 
 def make_photo(item: Item, job: Job) -> Row:
-    """`stages.batch.run_item`, with its stages in the log, and a slot of Prefect's while a graphics card is at work."""
+    """`stages.batch.run_item`, with its stages in the log, and with one of Prefect's slots while a graphics card works."""
     held: tuple[Held, ...] = ()
     if not set(job.devices) <= {"cpu"}:
         from flows.gpu import gpu_slots

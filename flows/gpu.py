@@ -1,4 +1,4 @@
-"""Stages that need a device: each in the device's own process, and on a graphics card with a slot of Prefect's as well.
+"""Stages that need a device: each runs in the device's own process, and on a graphics card with one of Prefect's slots too.
 
 The slot of `scenegen.compute.slot` keeps two processes of one machine off one card. Prefect's global concurrency limit `gpu`
 bounds how many cards all machines use together, for this and whatever else shares them.
@@ -21,10 +21,10 @@ from stages.stage import Held, Stage
 
 
 def gpu_slots(devices: Sequence[str]) -> tuple[Held, ...]:
-    """For `Layers.held`: a slot of the limit `gpu` while a stage runs that needs a device; nothing on the CPU.
+    """For `Layers.held`: holds a slot of the limit `gpu` while a stage that needs a device runs; nothing on the CPU.
 
     Args:
-        devices: those with processes for stages.
+        devices: the devices that have processes for stages.
     """
     if set(devices) <= {"cpu"}:
         return ()

@@ -1,4 +1,4 @@
-"""scenegen's log in Prefect's: every line of a run, its children's included, with the image, stage and object it is about."""
+"""Sends scenegen's log to Prefect: every line of a run and of its children, with the image, stage and object it is about."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIELDS = (("image", "image"), ("stage", "stage"), ("object", "object_id"))
 
 
 class About(RedactingFormatter):
-    """`image=table stage=generate object=3 | took 2.1 s`: the server keeps only the text and the run of a line."""
+    """Lines as `image=table stage=generate object=3 | took 2.1 s`, since the server keeps only a line's text and run."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""

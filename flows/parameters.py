@@ -47,9 +47,7 @@ class Making(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: str = Field(DEFAULT_PRESET, title="Preset", json_schema_extra={"enum": [*preset_names()]})
-    seed: int | None = Field(
-        None, title="Seed", ge=0, le=MAX_SEED, description="Seed of everything random; by default the preset's."
-    )
+    seed: int | None = Field(None, title="Seed", ge=0, le=MAX_SEED, description="Random seed; by default the preset's.")
     settings: dict[str, Any] = Field(
         default_factory=dict,
         title="Settings",
@@ -111,7 +109,7 @@ class Pace(BaseModel):
         title="Time limit of an object",
         gt=0,
         le=LONGEST_S,
-        description="In seconds. Afterwards its process is killed, if it has its own.",
+        description="In seconds. After that its process is killed, if it has its own.",
     )
 
 
@@ -132,7 +130,7 @@ class Work(BaseModel):
         title="Time limit of a photo",
         gt=0,
         le=LONGEST_S,
-        description="In seconds. Afterwards its process is killed, and the photo fails.",
+        description="In seconds. After that its process is killed, and the photo fails.",
     )
     cache: str | None = Field(
         None,
@@ -167,16 +165,16 @@ class FanOut(BaseModel):
         title="Start-up limit",
         ge=30,
         le=LONGEST_S,
-        description="A run that a worker has taken but not begun within so many seconds counts as crashed.",
+        description="Seconds after which a run that a worker has taken but not begun counts as crashed.",
     )
 
 
 def check_places(offline: bool, **places: str | None) -> None:
     """Fails if a run could not use its paths and URLs: `offline` forbids URLs, and in a run of a deployment a relative
-    path would lie in a folder that goes with the run.
+    path would lie in a folder that is deleted with the run.
 
     Raises:
-        UsageError: if it could not; the message names the parameter.
+        UsageError: if a path or URL cannot be used; the message names the parameter.
     """
     for name, place in places.items():
         if place is None:

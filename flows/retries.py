@@ -34,14 +34,14 @@ AGAIN: dict[str, Any] = {
     "retry_jitter_factor": 1.0,
     "retry_condition_fn": may_pass,
 }
-"""Arguments of a task: after 10, 20 and 40 seconds, each up to twice as long, so that many do not come back at once."""
+"""Arguments of a task that retries after 10, 20 and 40 seconds, each up to twice as long, so that many do not retry at once."""
 
 
 def end_crash_loop() -> None:
-    """Fails in a flow run that has crashed too often: what takes the process down would do it again.
+    """Fails a flow run that has crashed too often: what took the process down would do it again.
 
     Raises:
-        ResourceError: instead of one more start.
+        ResourceError: if it has.
     """
     context = FlowRunContext.get()
     starts = 0 if context is None or context.flow_run is None else context.flow_run.run_count

@@ -35,7 +35,7 @@ from stages.run import open_store, photo_to_scene, regenerate
 from stages.stage import Layers, Outcome, Stage, execute
 
 MAX_TASKS = 64
-"""More threads than any machine has devices: what bounds the tasks is `prefect_submit`."""
+"""More threads than any machine has devices, because `prefect_submit` bounds the tasks."""
 
 
 def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers = Layers()) -> Submit:
@@ -48,7 +48,7 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers 
         store: where results go.
         runtime: where to compute.
         at_once: how many stages of objects run at once; submitting one more waits.
-        layers: what a stage runs in that is not in the store.
+        layers: what surrounds a stage whose result is not in the store.
     """
     room = threading.Semaphore(at_once)
 

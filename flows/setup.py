@@ -16,20 +16,20 @@ from scenegen.errors import UsageError
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
 HEARTBEAT_S = 30
-"""Seconds, as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the deployments, the shortest that Prefect allows."""
+"""Seconds between heartbeats, as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the deployments; the least that Prefect allows."""
 ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
 RESTART_S = 60
-"""How long a run stays crashed before. A worker reports the same crash twice, up to half a minute apart: an earlier start
-would be taken for the one that crashed."""
+"""Seconds a crashed run waits before it is started again. A worker reports the same crash twice, up to half a minute apart:
+an earlier start would be taken for the one that crashed."""
 RESTART = "restart"
-"""Tag of the deployments whose crashed runs are started again. A batch itself sees to the runs it has made."""
+"""Tag of the deployments whose crashed runs are started again. A batch takes care of its own runs."""
 
 
 def set_up(gpus: int, silence_s: float) -> None:
     """Makes the work pools, the concurrency limit of the cards, and the automations against zombies.
 
     Args:
-        gpus: graphics cards of all machines together: slots of the limit `gpu`.
+        gpus: total number of graphics cards over all machines: slots of the limit `gpu`.
         silence_s: seconds without a heartbeat after which a run counts as crashed.
 
     Raises:
@@ -37,8 +37,8 @@ def set_up(gpus: int, silence_s: float) -> None:
     """
     if gpus < 1 or not HEARTBEAT_S < silence_s <= LONGEST_S:
         raise UsageError(
-            f"`gpus` is {gpus} and `silence` {silence_s}; they must be at least 1, and above {HEARTBEAT_S} and at most "
-            f"{LONGEST_S:g}."
+            f"`gpus` is {gpus} and `silence` {silence_s}; `gpus` must be at least 1, and `silence` above {HEARTBEAT_S} and at "
+            f"most {LONGEST_S:g}."
         )
     with get_client(sync_client=True) as client:
         for pool in POOLS:

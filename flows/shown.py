@@ -33,12 +33,12 @@ MAX_KEY = 200
 
 
 def show_scene(manifest: Manifest, folder: Folder, output: str) -> None:
-    """A page about one published scene, with its picture.
+    """Shows a page about one published scene, with its picture.
 
     Args:
-        manifest: of the scene.
-        folder: that holds the scenes.
-        output: where the scene is, for people.
+        manifest: manifest of the scene.
+        folder: folder that holds the scenes.
+        output: path or URL of the scene, for people to read.
     """
     name = output.rstrip("/").rpartition("/")[2]
     ious = [placed.scores.silhouette_iou for placed in manifest.objects]
@@ -59,7 +59,7 @@ def show_scene(manifest: Manifest, folder: Folder, output: str) -> None:
 
 
 def show_row(row: Row) -> None:
-    """A page about one photo of a batch, with its picture."""
+    """Shows a page about one photo of a batch, with its picture."""
     _show_page(
         row.name,
         row.state,
@@ -86,7 +86,7 @@ def _show_page(
 
 
 def show_table(rows: Sequence[Row], name: str) -> None:
-    """The table at the end of a batch; of a large one the first `MAX_TABLE` rows, what went wrong before what is done."""
+    """Shows the table at the end of a batch: at most `MAX_TABLE` rows, failures first."""
     chosen = sorted(rows, key=lambda row: ORDER.index(row.state))[:MAX_TABLE]
     more = "" if len(chosen) == len(rows) else f" Shown: {len(chosen)}; batch.csv has all."
     table: list[dict[str, Any]] = [
@@ -114,7 +114,7 @@ class Bar:
         self._id: Any = _show(create_progress_artifact, done, artifact_key("progress", name), name)
 
     def step(self, name: str) -> None:
-        """The photo `name` has ended, perhaps not for the first time."""
+        """Counts the photo `name` as ended; a second time changes nothing."""
         self._done.add(name)
         if self._id is not None:
             _show(update_progress_artifact, self._id, 100.0 * len(self._done) / self._total)
@@ -129,16 +129,16 @@ def artifact_key(kind: str, name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` in Markdown as it is, on one line."""
+    """`text` escaped for Markdown, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~-])", r"\\\1", " ".join(text.split()))
 
 
 def _show(create: Callable[..., T], *values: Any) -> T | None:
-    """What `create` returns; None outside of a flow, or where it fails."""
+    """What `create` returns; None outside of a flow, or if it fails."""
     if FlowRunContext.get() is None:
         return None
     try:
         return create(*values)
     except Exception as error:  # noqa: BLE001 (whatever the client raises; it is logged)
-        logger.warning("an artifact is not shown: %s", error)
+        logger.warning("an artifact cannot be shown: %s", error)
         return None

@@ -33,11 +33,11 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 2.0
 LATE_S = 60.0
-"""After so long without a worker that takes a run, the log says so."""
+"""Seconds after which the log says that no worker has taken a run."""
 SERVER_PATIENCE_S = 600.0
-"""How long a batch waits for a server that is down, beyond what Prefect's client waits itself."""
+"""Seconds a batch waits for a server that is down, beyond what Prefect's client itself waits."""
 PAGE = 200
-"""Flow runs the server tells at once."""
+"""Flow runs that the server lists in one answer."""
 LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
 
 Show = Callable[[Row], None]
@@ -49,16 +49,16 @@ class Chunk:
 
     items: tuple[Item, ...]
     before: Mapping[str, Row]
-    """How they stood when they were given to the run, by name."""
+    """Their rows, by name, when they were given to the run."""
     tries: int = 1
     warned: bool = False
 
 
 def spread(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], fan_out: FanOut, show: Show) -> None:
-    """The photos in runs of `photos-to-scenes` on the pool, a limited number of them at once.
+    """Makes the photos in runs of `photos-to-scenes` on the pool, a limited number of runs at once.
 
-    Runs of an earlier start of this batch, or of another one that makes the same scenes, are waited for, not doubled.
-    A run that crashed leaves its photos to another, `fan_out.tries` times. When this run is cancelled, so are they.
+    Runs of an earlier start of this batch, or of another batch that makes the same scenes, are waited for, not repeated.
+    A run that crashed leaves its photos to another, `fan_out.tries` times. When this run is cancelled, so are the others.
     """
     tag = f"batch-{digest_json({'out': job.out, 'config': job.config.model_dump(mode='json')})[:16]}"
     values = {name: value.model_dump(mode="json") if name != "out" else value for name, value in parameters.items()}
@@ -81,7 +81,7 @@ def spread(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], fan_ou
                 if running:
                     time.sleep(POLL_S)
         except BaseException:
-            # Also by the signal that ends this process. Where the machine merely goes down, the runs stay for the next start.
+            # A signal that ends this process leads here too. If the machine just goes down, the runs stay for the next start.
             if _is_cancelled(client):
                 _cancel(client, running)
             raise
@@ -92,7 +92,7 @@ def _chunk(items: Sequence[Item], job: Job) -> Chunk:
 
 
 def _start(chunk: Chunk, values: Mapping[str, Any], tag: str, fan_out: FanOut) -> FlowRun:
-    """A run for `chunk`: a new one, unless one was asked for the same photos, standing as they do now, and has not ended.
+    """A run for `chunk`: a new one, unless there is one for the same photos, with the same rows, that has not ended.
 
     Raises:
         UsageError: if there is no such deployment.
@@ -130,7 +130,7 @@ def _photos(run: FlowRun) -> list[Item]:
 
 
 def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: FanOut) -> Iterator[FlowRun]:
-    """Those of the runs that have ended."""
+    """The runs that have ended."""
     ids = list(running)
     for start in range(0, len(ids), PAGE):
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + PAGE]))
@@ -142,7 +142,7 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
                 continue
             waited = (datetime.now(UTC) - state.timestamp).total_seconds()
             if state.is_pending() and waited > fan_out.pending_timeout_s:
-                # Its worker died between taking and starting it: there was no heartbeat yet that could be missed.
+                # Its worker died between taking and starting it, before there was a heartbeat to miss.
                 message = f"No process has begun this run within {fan_out.pending_timeout_s:g} s."
                 client.set_flow_run_state(run.id, Crashed(message=message))
             elif state.is_scheduled() and waited > LATE_S and not running[run.id].warned:
@@ -158,13 +158,13 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
 
 
 def _close(chunk: Chunk, run: FlowRun, job: Job, show: Show, last: bool) -> Chunk | None:
-    """Shows what became of the photos of a run that has ended. Returns those it did not come to, for another run."""
+    """Shows what became of the photos of a run that has ended. Returns those it did not get to, for another run."""
     state = run.state
     begun = {row.name: row for row in standing(chunk.items, job)}
     rest = []
     for item in chunk.items:
         row = begun[item.name]
-        # A row that is as it was: the run ended before the photo did.
+        # The row is unchanged, so the run ended before the photo did.
         if row.done or (state is not None and state.is_completed()) or row != chunk.before[item.name]:
             show(row)
         else:
@@ -214,5 +214,5 @@ def _patiently(ask: Callable[[], Any]) -> Any:
             refused = isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500
             if refused or time.monotonic() > end:
                 raise
-            logger.warning("the server does not answer (%s); asked again", type(error).__name__)
+            logger.warning("the server does not answer (%s); asking again", type(error).__name__)
             time.sleep(POLL_S)

@@ -25,12 +25,12 @@ class Similarity:
         return self.scale * points @ self.rotation.T + self.translation
 
     def undo(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-        """The inverse of `moved`."""
+        """The inverse of `apply`."""
         return (points - self.translation) @ self.rotation / self.scale
 
     @property
     def angle_deg(self) -> float:
-        """Of the rotation."""
+        """Angle of the rotation in degrees."""
         # Computed from the quaternion's parts, since the trace alone loses small angles.
         skew = np.array([self.rotation[i, j] - self.rotation[j, i] for i, j in ((2, 1), (0, 2), (1, 0))])
         return float(np.degrees(np.arctan2(np.linalg.norm(skew), np.trace(self.rotation) - 1)))

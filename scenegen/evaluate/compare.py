@@ -77,10 +77,10 @@ def read_measured(path: Path) -> Measured:
 
 
 def compare(first: Measured, second: Measured) -> Comparison:
-    """Paired differences.
+    """Paired differences between two evaluations.
 
     Raises:
-        InputError: if they have no scene in common, or a scene has different objects in them.
+        InputError: if they have no scene in common, or different objects in a scene.
     """
     ours = {entry.name: entry for entry in first.scenes}
     theirs = {entry.name: entry for entry in second.scenes}
@@ -129,7 +129,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def paired_difference(groups: Sequence[Sequence[tuple[float, float]]], resamples: int, seed: int) -> Difference:
-    """Of pairs (first, second); those of one group are not independent and are drawn together."""
+    """The difference over pairs (first, second). Pairs of one group are not independent and are drawn together."""
     counts = np.array([len(group) for group in groups])
     sums = np.array([np.sum(group, axis=0) for group in groups])
     first, second = (sums.sum(axis=0) / counts.sum()).tolist()

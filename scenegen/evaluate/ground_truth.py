@@ -35,7 +35,7 @@ FLOOR = 0
 
 
 class _Lenient(BaseModel):
-    """Part of a file that may hold more."""
+    """Part of a file; unknown names are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -54,7 +54,7 @@ class _Camera(_Lenient):
     camera_to_world: Matrix4 | None = None
 
     def intrinsics(self, first_centre: float) -> Intrinsics | None:
-        """With the centre of the top-left pixel at 0.5, if the file has it at `first_centre`; None if it has none."""
+        """The camera with pixel centres at +0.5, from a file whose first centre is `first_centre`; None if it has no camera."""
         if self.fx is None or self.fy is None or self.cx is None or self.cy is None:
             return None
         shift = 0.5 - first_centre
@@ -199,7 +199,7 @@ def _loaded(truth: Truth, what: str, path: Path, load: Callable[[Path], L]) -> L
     """
     try:
         return load(path)
-    except Exception as error:  # libraries raise whatever a damaged file makes them run into
+    except Exception as error:  # a damaged file can make a library raise anything
         reason = one_line(str(error).strip().partition("\n")[0])
         raise InputError(f"{truth.name}: the true {what} cannot be read: {reason}") from error
 

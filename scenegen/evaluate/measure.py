@@ -60,11 +60,11 @@ class MadeScene:
     meshes: Mapping[int, TexturedMesh]
     """Camera frame, by object id."""
     supports: Mapping[int, int]
-    """Supporter of each object, 0 for the floor."""
+    """What supports each object, 0 for the floor."""
     ids: Integer[np.ndarray, "h w"]
     """Masks the objects were made from."""
     camera: Intrinsics
-    """Of the same size."""
+    """Camera of a picture of that size."""
 
 
 def nothing_made(camera: Intrinsics) -> MadeScene:
@@ -78,12 +78,12 @@ class Cloud:
 
     queries: Samples
     hidden: Bool[np.ndarray, "n"]
-    """Of the queries."""
+    """Which of the queries are hidden."""
     targets: Samples
     tree: cKDTree
-    """Of the targets."""
+    """Tree of the targets."""
     hidden_tree: cKDTree | None
-    """Of the hidden targets; None if there are none."""
+    """Tree of the hidden targets; None if there are none."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +319,7 @@ def _bodies(
 def _similarity(
     made: Float[np.ndarray, "h w 3"], true: Float[np.ndarray, "h w 3"], masks: Iterable[Bool[np.ndarray, "h w"]]
 ) -> tuple[Similarity | None, int]:
-    """From points made and true at the same pixel, each mask with the same weight; None if there are too few."""
+    """Similarity of points made and true at the same pixel, each mask with the same weight; None if there are too few."""
     masks = [mask for mask in masks if mask.any()]
     counts = [int(mask.sum()) for mask in masks]
     if sum(counts) < MIN_PIXELS:
@@ -336,7 +336,7 @@ def _together(
     world_from_camera: Float[np.ndarray, "4 4"],
     unit: float,
 ) -> SceneShape:
-    """Scores over the query samples and the boxes of all objects; None: made and true could not be aligned."""
+    """Scores over the query samples and the boxes of all objects. `moved` is None if made and true could not be aligned."""
     hidden_true = np.concatenate([body.cloud.hidden for body in true])
     if moved is None or not made:
         return SceneShape(hidden=SurfaceScores() if hidden_true.any() else None)

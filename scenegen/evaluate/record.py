@@ -139,7 +139,7 @@ class ObjectScores(Record):
     hidden_share: float | None
     """Share of the true outer surface that the camera does not see."""
     mask_iou: float
-    """Of the found and the true visible mask."""
+    """IoU of the found and the true visible mask."""
     silhouette_iou: float
     silhouette_iou_amodal: float | None
     """None if the whole silhouette is not known."""
@@ -161,7 +161,7 @@ class PerceptionScores(Record):
 
     found: int
     labelled: int | None
-    """Objects in the true masks; None if there are none to compare with, and so are the next three."""
+    """Objects in the true masks. If there are no masks to compare with, this and the next three are None."""
     mask_precision: float | None
     mask_recall: float | None
     mask_iou: float | None
@@ -178,16 +178,16 @@ class Alignment(Record):
     rotation_deg: float
     translation_m: Vector
     pixels: int
-    """Correspondences it was found from."""
+    """Number of correspondences it was found from."""
 
 
 class PrecisionRecall(Record):
-    """None if there is nothing to take a share of."""
+    """Precision and recall, each None if there is nothing to take a share of."""
 
     precision: float | None
     recall: float | None
     count: int
-    """Of true edges."""
+    """Number of true edges."""
 
 
 class Penetration(Record):
@@ -269,12 +269,12 @@ class Evaluation(Record):
     """Whether the true depth and field of view were given to the scenes."""
     settings: EvaluateSettings
     resamples: int
-    """Of the bootstrap."""
+    """Number of bootstrap resamples."""
     config: Config
     environment: Environment
     scenes: tuple[SceneEntry, ...]
     summary: dict[str, Statistic]
-    """By dotted name: `object.` over true objects, `scene.` over scenes, `perception.` over everything."""
+    """Metrics by dotted name: `object.` over true objects, `scene.` over scenes, `perception.` over everything."""
     timings: tuple[SceneTiming, ...]
 
     def text(self) -> str:

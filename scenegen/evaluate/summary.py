@@ -22,9 +22,9 @@ class Column:
 
     metric: str
     heading: str | None = None
-    """In the table of scenes; None if it is not in it."""
+    """Heading in the table of scenes; None leaves the metric out of it."""
     statistic: Literal["mean", "median"] = "mean"
-    """Of a scene's objects, in the table of scenes."""
+    """How the table of scenes averages over a scene's objects."""
 
 
 COLUMNS = (
@@ -63,7 +63,7 @@ COLUMNS = (
 
 
 def values_of(entry: SceneEntry) -> Iterator[tuple[str, int | None, float]]:
-    """Every number of an entry: its metric's dotted name, the true object it is of (None: of the scene), the value."""
+    """Every number of an entry: dotted name of the metric, id of the true object (None: the whole scene), value."""
     for name, value in _numbers("perception", entry.perception):
         yield name, None, value
     if entry.scene is not None:

@@ -271,7 +271,7 @@ class Store:
         return found
 
     def take(self, other: Store, path: str) -> None:
-        """Copies what another store has at `path`, one of those that `reached` returns, unless it is here already or missing there.
+        """Copies what another store has at `path`, one of those that `reached` returns, unless it is here or missing there.
 
         Raises:
             ResourceError: if the disk cannot be written.

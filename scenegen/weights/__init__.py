@@ -1,4 +1,4 @@
-"""The weights that are part of the package: where they are and which they are. Stages ask at every start: no torch here."""
+"""The weights that are part of the package, and their digests. Every start needs these, so nothing here imports torch."""
 
 from __future__ import annotations
 

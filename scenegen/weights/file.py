@@ -26,10 +26,10 @@ SETTINGS = "settings"
 def write_weights(network: nn.Module, settings: object, path: Path, **notes: str) -> None:
     """Writes the weights of `network` in half precision, whole or not at all.
 
-    Where the folder keeps a record of digests, as that of the package does, the record is brought up to date.
+    If the folder keeps a record of digests, as the package's does, the record is updated.
 
     Args:
-        network: its whole state is written.
+        network: the network, whose whole state is written.
         settings: a frozen dataclass from which `read_weights` can build the network again.
         path: the safetensors file.
         notes: further metadata, such as the step of the training.
@@ -48,9 +48,9 @@ def read_weights(path: Path, build: Callable[[S], N], undeclared: S) -> N:
     """The network that a file describes, with its weights, in float32 and ready to use.
 
     Args:
-        path: a file of `write_weights`.
-        build: from the settings to the network, whose tensors must be exactly those of the file.
-        undeclared: the settings of files that state none, and by its type those of all others.
+        path: a file that `write_weights` wrote.
+        build: makes the network from its settings; its tensors must be exactly those of the file.
+        undeclared: the settings of a file that states none; those of any other file are of the same type.
 
     Raises:
         WeightsError: if the file is absent, damaged, not the one that the record in its folder names, or of another

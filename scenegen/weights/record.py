@@ -1,6 +1,6 @@
 """The record of the digests of the weight files in a folder, against which they are checked before they are used.
 
-It is what `sha256sum *.safetensors` writes.
+Its format is that of `sha256sum`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ RECORD = "weights.sha256"
 
 
 def recorded_digest(path: Path) -> str:
-    """sha256 (hex) of a weight file, once it is the one that the record beside it names.
+    """sha256 (hex) of a weight file, after a check against the record beside it.
 
     Raises:
-        WeightsError: if the file or its record cannot be read, or the file is another.
+        WeightsError: if the file or its record cannot be read, or the two disagree.
     """
     record = path.with_name(RECORD)
     try:

@@ -42,7 +42,7 @@ def fetch(name: str, runtime: Runtime, progress: Progress | None = None, source:
     Args:
         name: a registered model.
         runtime: where models are kept, and whether the network may be used.
-        progress: told how each file advances.
+        progress: called as each file advances.
         source: a folder with the model's files (or its one file), copied instead of downloaded.
 
     Returns:

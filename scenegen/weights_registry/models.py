@@ -173,8 +173,8 @@ def _pixal3d(name: str, pipeline: ModelFile, configs: Sequence[int | None], suff
             ),
         ),
         licence="MIT",
-        note=f"{note} MIT since May 2026, for academic use outside the European Union before. Copies of its page still carry "
-        "that exclusion beside the licence: check what holds for you.",
+        note=f"{note} MIT since May 2026, before that for academic use outside the European Union only. Copies of its page "
+        "still carry that exclusion beside the licence: check what applies to you.",
     )
 
 
@@ -276,7 +276,7 @@ MODELS: Mapping[str, Model] = {
         Model(
             name="dinov3-vitl16",
             kind="generate",
-            # An open copy, which Pixal3D itself names; Meta's own repository asks for an account and its consent.
+            # An open copy, which Pixal3D itself names; Meta's own repository needs an account and Meta's consent.
             repo="camenduru/dinov3-vitl16-pretrain-lvd1689m",
             revision="3c276edd87d6f6e569ff0c4400e086807d0f3881",
             files=(

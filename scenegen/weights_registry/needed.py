@@ -1,4 +1,4 @@
-"""Which fetched weights and packages the chosen back-ends need, and whether they are here: without torch, before any work."""
+"""Checks, before any work and without torch, that the weights and packages the chosen back-ends need are here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scenegen.weights_registry.local import locate_all
 
 
 def require_models(config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True) -> None:
-    """Fails if weights or packages for a scene are missing; the message names all weights that are.
+    """Fails if weights or packages for a scene are missing; the message names all missing weights.
 
     Args:
         config: the configuration.

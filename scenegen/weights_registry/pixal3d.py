@@ -59,7 +59,7 @@ def pixal3d_name(name: str, revision: str | None) -> str:
     if revision in (None, pinned):
         return name
     logger.warning(
-        "Pixal3D's revision is %s, and sizes and sha256 are registered for %s only: its files are not checked "
+        "Pixal3D is used at revision %s, but sizes and sha256 are registered for %s only: its files are not checked "
         "against any digest when they are fetched.",
         revision,
         pinned,

@@ -82,7 +82,7 @@ def test_an_artifact_that_cannot_be_made_stops_nothing(
 
     monkeypatch.setattr(shown, "create_markdown_artifact", refuse)
     show_row(row("a"))
-    assert "an artifact is not shown: the server says no" in caplog.text
+    assert "an artifact cannot be shown: the server says no" in caplog.text
     monkeypatch.setattr(shown.FlowRunContext, "get", lambda: None)
     show_table([row("a")], "/out")
     assert artifacts == []
