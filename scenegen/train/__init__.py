@@ -1,1 +1,1 @@
-"""Training of the embedded networks, and the data for it: from a folder of GLB meshes, by the project's own ray caster."""
+"""Training of the embedded networks, and its data, rendered from a folder of GLB meshes by the project's own ray caster."""

@@ -1,4 +1,4 @@
-"""Samples without end: processes that render views, and the memory they are drawn from."""
+"""An endless supply of samples: processes that render views, and the memory that samples are drawn from."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from scenegen.train.samples import Samples, samples_of, stacked
 logger = logging.getLogger(__name__)
 
 WAITING = 64
-"""Views that are rendered ahead of the training, at most."""
+"""Largest number of views rendered ahead of the training."""
 FRESH = 2000
 """Number of views after which a process stretches all meshes again."""
 SEEDS = 1_000_000
-"""Between the first seeds of two views to judge by: more than one can use up."""
+"""Distance between the first seeds of two views for validation: more than one view can use up."""
 
 View = list[dict[str, np.ndarray]]
-"""Samples of one view."""
+"""The samples of one view."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Made:
 
     samples: View
     judged: int | None
-    """Number of the view among those to judge by; None for one to learn from."""
+    """Number of the view among those for validation; None for one to train on."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Order:
     """A folder for signed distances, shared by all."""
     settings: CompactSettings
     conditions: int
-    """Samples of each view to learn from."""
+    """Samples of each view to train on."""
     stretch: float
-    """Of the meshes to learn from, as of `MeshFolder`; other in each process, and from time to time."""
+    """Stretch of the meshes to train on (`MeshFolder.stretch`); it differs between processes, and is drawn anew now and then."""
     judged: int
-    """Views to judge by, of one sample each. They are made first, and are the same each time."""
+    """Views for validation, of one sample each. They are made first, and are the same each time."""
     seed: int
-    """No view to learn from is like one of another seed."""
+    """Different seeds share no view to train on."""
 
 
 def feed(order: Order, workers: int) -> AbstractContextManager[Stream[Made]]:
@@ -75,7 +75,7 @@ def views(order: Order, number: int, workers: int) -> Iterator[Made]:
                 yield Made(samples_of(order.judging, order.solids, seed, order.settings), index)
                 break
             except InputError as error:
-                logger.debug("view %d to judge by: %s", seed, error)
+                logger.debug("view %d for validation: %s", seed, error)
     for step in count():
         if step % FRESH == 0:
             drawn = int(np.random.SeedSequence([order.seed, number, workers, step, 1]).generate_state(1)[0])
@@ -101,17 +101,17 @@ class Pool:
 
     @property
     def samples(self) -> Samples:
-        """The first `len(self)` rows of them are filled.
+        """The samples, of which the first `len(self)` rows are filled.
 
         Raises:
-            InputError: before anything was added.
+            InputError: if nothing has been added yet.
         """
         if self._held is None:
             raise InputError("there are no samples yet; add some first.")
         return self._held
 
     def add(self, samples: View) -> None:
-        """Takes the samples of a view."""
+        """Adds the samples of a view."""
         fresh = stacked(samples)
         if self._held is None:
             self._held = Samples(
@@ -126,5 +126,5 @@ class Pool:
         self.received += len(fresh)
 
     def draw(self, size: int, rng: torch.Generator) -> Integer[Tensor, "b"]:
-        """Rows of `samples`, each as likely as any."""
+        """Random rows of `samples`, all equally likely."""
         return torch.randint(len(self), (size,), generator=rng, device=self.device)

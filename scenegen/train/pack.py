@@ -1,4 +1,4 @@
-"""Archives of training pictures, reduced, so that a machine that can reach nothing can be trained on."""
+"""Archives of reduced training pictures, for training on a machine without network access."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from scenegen.train.pictures import INDEX, LABELS, read_picture
 logger = logging.getLogger(__name__)
 
 QUALITY = 70
-"""Of WebP."""
+"""Quality of WebP."""
 
 
 def pack_pictures(*, data: Path, out: Path, side: int = 448) -> None:
-    """Write a folder of scenes or photographs as one archive that training reads in its place.
+    """Write a folder of scenes or photographs as one archive, which training reads in its place.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def pack_pictures(*, data: Path, out: Path, side: int = 448) -> None:
 
 
 def _photographs(index: Path) -> list[dict[str, str]]:
-    """The rows of the photographs to train on; none where the folder holds scenes."""
+    """The rows of the photographs to train on; none if the folder holds scenes."""
     if not index.is_file():
         return []
     with index.open(newline="", encoding="utf-8") as file:

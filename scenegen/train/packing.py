@@ -1,7 +1,7 @@
-"""Many meshes in one small file, of which any one is read alone.
+"""Many meshes in one small file, each of which can be read alone.
 
-Positions are rounded to a grid. Triangles go from neighbour to neighbour, and vertices are numbered as these meet them, so that
-little of either is new. The file begins with `MAGIC`, the length of its index (8 bytes, little-endian) and the index as JSON;
+Positions are rounded to a grid. Triangles are ordered from neighbour to neighbour, and vertices numbered as they occur, so
+that differences are small. The file begins with `MAGIC`, the length of its index (8 bytes, little-endian) and the index as JSON;
 the meshes follow.
 """
 
@@ -22,10 +22,10 @@ from scenegen.errors import InputError
 
 MAGIC = b"scenegen meshes 1\n"
 STEPS = 4095
-"""Of the grid, along the longest side of a mesh."""
+"""Steps of the grid along the longest side of a mesh."""
 FILTERS = ({"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 2**20, "lc": 0, "lp": 0, "pb": 0},)
 PLANES = 3
-"""Bytes of an integer; each is stored apart from the others."""
+"""Bytes of an integer; first bytes, second bytes and third bytes are stored apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Triangles:
 
 
 def packed(mesh: Triangles) -> bytes:
-    """The mesh as bytes. Positions are rounded, the order of triangles is lost, and vertices without any are left out.
+    """The mesh as bytes. Positions are rounded, triangles lose their order, and unused vertices are left out.
 
     Raises:
         InputError: if there are no triangles, or positions are not finite.
@@ -64,7 +64,7 @@ def packed(mesh: Triangles) -> bytes:
 
 
 def unpacked(data: bytes) -> Triangles:
-    """The mesh of `packed`.
+    """The inverse of `packed`.
 
     Raises:
         InputError: if the bytes are not a packed mesh.
@@ -89,7 +89,7 @@ def unpacked(data: bytes) -> Triangles:
 
 
 def write_pack(path: Path, meshes: Iterable[tuple[Mapping[str, Any], Triangles]]) -> None:
-    """Writes meshes, each with what the index shall say of it, whole or not at all."""
+    """Writes meshes, each with its entry for the index. The file appears whole or not at all."""
     rows, blobs, start = [], [], 0
     for entry, mesh in meshes:
         blobs.append(packed(mesh))
@@ -104,7 +104,7 @@ def write_pack(path: Path, meshes: Iterable[tuple[Mapping[str, Any], Triangles]]
 
 
 def read_index(path: Path) -> list[dict[str, Any]]:
-    """What the file says of each of its meshes; `start` is the place in the file.
+    """The index of the file: one entry per mesh, whose `start` is its place in the file.
 
     Raises:
         InputError: if it is not a file of packed meshes.
@@ -137,7 +137,7 @@ def read_packed(path: Path, start: int, length: int) -> Triangles:
 
 
 def _walk(faces: Int32[np.ndarray, "f 3"]) -> Integer[np.ndarray, "f 3"]:
-    """The triangles, from neighbour to neighbour as far as there is one; each begins with the edge it was reached over."""
+    """The triangles, from neighbour to neighbour as far as possible; each begins with the edge it was reached over."""
     corners = faces.tolist()
     sides: dict[frozenset[int], list[tuple[int, int]]] = defaultdict(list)
     for face, triangle in enumerate(corners):
@@ -160,14 +160,14 @@ def _walk(faces: Int32[np.ndarray, "f 3"]) -> Integer[np.ndarray, "f 3"]:
 
 
 def _renumbered(faces: Integer[np.ndarray, "f 3"]) -> tuple[Integer[np.ndarray, "f 3"], Integer[np.ndarray, "v"]]:
-    """The triangles with vertices numbered as they come, and the old number of each."""
+    """The triangles with vertices numbered as they occur, and the old number of each."""
     old, first, inverse = np.unique(faces, return_index=True, return_inverse=True)
     order = np.argsort(first)
     return np.argsort(order)[inverse].reshape(-1, 3), old[order]
 
 
 def _planes(values: Integer[np.ndarray, "n"]) -> bytes:
-    """Integers, small ones of either sign as small ones, byte by byte."""
+    """Integers as planes of bytes; small ones of either sign stay small."""
     zigzag = np.where(values >= 0, 2 * values, -2 * values - 1)
     return b"".join((zigzag >> 8 * plane & 255).astype(np.uint8).tobytes() for plane in range(PLANES))
 

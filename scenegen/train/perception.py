@@ -46,24 +46,24 @@ logger = logging.getLogger(__name__)
 SIZES = ((320, 256), (384, 288), (384, 288), (448, 320))
 """Longer and shorter sides of the pictures trained on: photos come at several scales."""
 TALL_SHARE = 0.3
-"""Of the batches that show portrait pictures."""
+"""Share of the batches that show portrait pictures."""
 PHOTO_SIDE, SCENE_SIDE = 448, 384
-"""Sides of the canvases pictures are kept on."""
+"""Sides of the canvases on which pictures are kept."""
 MIXTURE = {"photographs": 0.55, "measured": 0.1, "scenes": 0.35}
-"""Shares of a batch. Measured are the photographs whose depth or focal length is known."""
+"""Shares of a batch; `measured` are photographs whose depth or focal length is known."""
 VIEW_SHARE = 0.6
-"""Of the crops that show rendered single objects, where there are any; the others are cut from scenes and photographs."""
+"""Share of the crops that show rendered single objects, if there are any; the others are cut from scenes and photographs."""
 RENDERED = 12000
 """Rendered pictures kept; the newest replace the oldest."""
 OBJECTS, BACKGROUND = 10, 5
 """Prompts for each picture."""
 RATE = 1e-3
-"""Largest learning rate of what is new; it falls along a cosine over the time given."""
+"""Largest learning rate of the layers after the trunk; it falls along a cosine over the given time."""
 TRUNK_RATE = 2.5e-4
 WARM_STEPS = 200
 DECAY = 0.05
 AVERAGING = 0.998
-"""Decay of the averaged weights, which are those that are kept."""
+"""Decay of the averaged weights, which are the ones that are kept."""
 WEIGHTS = {
     "depth": 0.5,
     "gradient": 2.0,
@@ -85,16 +85,16 @@ WEIGHTS = {
 CORRECTION = 0.5
 """Weight of an answer after a correcting click, against the first answer."""
 HELD_OUT = 12
-"""One in so many groups of pictures is held out."""
+"""One in this many groups of pictures is held out."""
 AT_ONCE = 12
-"""Rendered pictures taken at a time, so that no step waits long for them."""
+"""Largest number of rendered pictures taken at a time, so that no step waits long for them."""
 PRIOR_DRAWS = 40
 RAREST_BIN = 0.003
 HELD_OUT_BATCHES = 6
 TOLD_EARLY = (1, 10, 100)
-"""Steps after which the log says how fast it goes."""
+"""Early steps after which the log reports the speed."""
 REFUSED = 50
-"""Steps in a row that are not finite after which a training gives up."""
+"""Number of successive steps that are not finite after which training gives up."""
 
 
 def train(
@@ -118,48 +118,48 @@ def train(
 ) -> None:
     """Train the perception network.
 
-    It starts from ImageNet weights, from `start`, or where an earlier training stopped.
+    It starts from ImageNet weights, from `start`, or from the point at which an earlier training stopped.
 
     Parameters
     ----------
     data
         Folders or archives of scenes and photographs; see `scenegen.train.pictures`.
     minutes
-        How long, over all resumed runs together, all preparation counted in.
+        How long, over all resumed runs together, including preparation.
     out
         The safetensors file for the averaged weights (half precision).
     meshes
-        Meshes to render more pictures of while training.
+        Meshes from which more pictures are rendered while it trains.
     workers
         Processes that render them.
     checkpoint
-        File the state of the training is kept in, and resumed from if it is there. Default: beside `out`.
+        File that keeps the state of the training, which is resumed from it if it exists. Default: beside `out`.
     start
-        Weights of an earlier training to begin with; without them only the trunk has learned anything.
+        Weights of an earlier training to start from; without them, only the trunk is pretrained.
     rate
         Factor on the learning rates.
     batch
-        Pictures a step.
+        Pictures per step.
     crops
-        Crops of single objects a step.
+        Crops of single objects per step.
     device
         `cpu`, or `cuda`.
     threads
-        Of torch on the CPU.
+        Threads of torch on the CPU.
     bfloat16
-        Compute in bfloat16 where it does no harm: twice as fast where it is built in.
+        Compute in bfloat16 where it does no harm: twice as fast on hardware that has it.
     every
         Seconds between checkpoints.
     free
         Leave out photographs whose licence forbids commercial use or changes, or is not stated.
     seed
-        Of all that is random.
+        Random seed.
     """
     began = time.monotonic()
     if minutes <= 0:
         raise UsageError(f"`minutes` is {minutes}; it must be positive.")
     if workers and meshes is None:
-        raise UsageError("`workers` and `meshes` need each other; give both.")
+        raise UsageError("`workers` and `meshes` need each other, but only one is given; give both.")
     torch.set_num_threads(threads)
     cv2.setNumThreads(1)
     training_device = torch.device(device)
@@ -203,7 +203,7 @@ def read_all(data: Sequence[Path]) -> list[TrainingPicture]:
 def split(
     pictures: Sequence[TrainingPicture], *, free: bool = False
 ) -> tuple[list[TrainingPicture], list[TrainingPicture]]:
-    """Those to train on, and those held out; pictures marked `test` are neither.
+    """The pictures to train on, and the pictures held out. Those marked `test` are in neither.
 
     Raises:
         InputError: if nothing is left to train on or to hold out.
@@ -217,7 +217,7 @@ def split(
 
 
 def allows_all(licence: str) -> bool:
-    """Whether a licence as stated allows commercial use and changes. Renders of this project's own meshes have none."""
+    """Whether a licence as stated allows commercial use and changes. This project's own renders state none, and count."""
     text = licence.lower()
     refused = ("research", "non-commercial", "not stated", "no terms", "no licence")
     if {"nc", "nd"} & set(re.split(r"\W+", text)) or any(word in text for word in refused):
@@ -226,7 +226,7 @@ def allows_all(licence: str) -> bool:
 
 
 class Pools:
-    """The pictures on the device, by what they are good for."""
+    """The pictures on the device, by what they can teach."""
 
     def __init__(self, pictures: Sequence[TrainingPicture], device: torch.device, *, rendered: bool) -> None:
         scenes = [picture for picture in pictures if picture.down is not None]
@@ -247,7 +247,7 @@ class Pools:
         self.rendered = 0
 
     def add_rendered(self, picture: TrainingPicture) -> None:
-        """A composed scene, or a view of a single object: the latter has no gravity."""
+        """Adds a composed scene, or a view of a single object, which has no gravity."""
         (self.views if picture.down is None else self.whole["scenes"]).add(picture)
         self.rendered += 1
 
@@ -279,7 +279,7 @@ class Pools:
         """Crops of single objects, and their focal lengths over their sides."""
         views = round(VIEW_SHARE * count) if len(self.views) >= count else 0
         deep = [name for name, pool in self.whole.items() if name != "photographs" and bool(pool.depth_known.any())]
-        # Scenes come last. Where depth is known of no picture, crops teach nothing.
+        # Scenes come last. If no picture has known depth, crops teach nothing.
         main = deep[-1] if deep else next(iter(self.whole))
         shares = {main: count - views}
         if len(deep) > 1:
@@ -291,7 +291,7 @@ class Pools:
         return Batch.joined([part for part, _ in drawn]), torch.cat([focal for _, focal in drawn])
 
     def focal_prior(self) -> Float[Tensor, "bins"]:
-        """Logarithm of how frequent the bins of the focal length are among drawn pictures; none is taken to be very rare."""
+        """Log frequency of the bins of the focal length among drawn pictures, at least that of `RAREST_BIN`."""
         longer, shorter = SIZES[0]
         shares = []
         for name, pool in self.whole.items():
@@ -304,7 +304,7 @@ class Pools:
 
 
 class Training:
-    """The network, its running average, the optimiser, and how far they are."""
+    """The network, its running average, the optimiser, and their progress."""
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class Training:
             self.network = PerceptionNetwork(settings)
         self.focal_prior = focal_prior
         self.device, self.bfloat16, self.seed = device, bfloat16, seed
-        # On graphics cards cuDNN takes minutes to begin with convolutions of single channels in the other layout.
+        # On graphics cards, cuDNN takes minutes to set up single-channel convolutions in the other layout.
         self.layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
         self.step, self.minutes, self.refused = 0, 0.0, 0
         self.learned = start is not None
@@ -377,7 +377,7 @@ class Training:
             self.refused += 1
             if self.refused > REFUSED:
                 raise InputError(f"{REFUSED} steps in a row were not finite; start afresh with a lower `rate`.")
-        # Early on the average follows closely, so that it forgets where it started; unless that was learned.
+        # Early on the average follows closely, to forget its starting point, unless that was trained.
         decay = AVERAGING if self.learned else min(AVERAGING, self.step / (self.step + 20))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - decay)
@@ -406,7 +406,7 @@ class Training:
     def picture_terms(
         self, network: PerceptionNetwork, pools: Pools, pictures: int, *, varied: bool
     ) -> dict[str, Tensor]:
-        """Those of whole pictures and prompts."""
+        """The loss terms of whole pictures and prompts."""
         batch = pools.batch(pictures)
         if varied:
             batch = with_objects(batch, [pools.cutouts(pictures) for _ in range(2)])
@@ -445,7 +445,7 @@ class Training:
         return {name: float(torch.stack([each[name] for each in rounds]).mean()) for name in rounds[0]}
 
     def autocast(self) -> torch.autocast:
-        """Where bfloat16 does no harm."""
+        """A context for computations in which bfloat16 does no harm."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def save(self, path: Path) -> None:

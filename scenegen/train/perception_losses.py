@@ -1,4 +1,4 @@
-"""What the perception network is trained to. Every term is a mean over what is known; where nothing is, it is 0."""
+"""The losses of the perception network. Every term is a mean over what is known, and 0 if nothing is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BIN_SPREAD = 0.08
 """Standard deviation of the soft label of the focal length, in its logarithm."""
 FOCAL_POWER = 2.0
 SMOOTHED = 0.1
-"""Share of the names' labels spread over all nouns: some are wrong."""
+"""Share of each name's label spread over all nouns, since some names are wrong."""
 
 
 def picture_losses(
@@ -23,10 +23,10 @@ def picture_losses(
     batch: Batch,
     focal_prior: Float[Tensor, "bins"],
 ) -> dict[str, Tensor]:
-    """What is asked of a whole picture before prompts.
+    """Losses of a whole picture, before prompts.
 
     Args:
-        prediction: of the network.
+        prediction: output of the network.
         batch: the pictures and their truth.
         focal_prior: logarithm of how frequent each bin of the focal length is among the pictures trained on.
     """
@@ -36,7 +36,7 @@ def picture_losses(
     )
     residual, valid = aligned(prediction.log_depth, batch.log_depth)
     beyond = batch.log_depth == torch.inf
-    # By the truth: where it is the prediction's own farthest, sky and horizon push each other ever farther.
+    # The truth decides: with the prediction's own farthest depth, sky and horizon would push each other ever farther.
     farthest = torch.where(valid, prediction.log_depth - residual, -torch.inf)
     shortfall = functional.relu(farthest.flatten(1).amax(1).detach()[:, None, None] - prediction.log_depth)
     shortfall = torch.where(shortfall.isfinite(), shortfall, 0)
@@ -58,10 +58,10 @@ def picture_losses(
 def relief_losses(
     prediction: Prediction, batch: Batch, focal_share: Float[Tensor, "b"], step: float
 ) -> dict[str, Tensor]:
-    """What is asked of a crop that shows one object before grey: relief, and normals.
+    """Losses of a crop that shows one object before grey: relief, and normals.
 
     Args:
-        prediction: of the network.
+        prediction: output of the network.
         batch: the crops; id 1 is the object.
         focal_share: focal length over the crop's side.
         step: width of a cell over the crop's side.
@@ -102,10 +102,10 @@ def answer_losses(
     present: Bool[Tensor, "b n"],
     nouns: Int[Tensor, "b n"],
 ) -> dict[str, Tensor]:
-    """What is asked of the answers to prompts about objects: masks, how well they fit, and names.
+    """Losses of the answers to prompts about objects: masks, how well they fit, and names.
 
     Args:
-        answers: of the network.
+        answers: output of the network.
         targets: the objects' masks.
         known: where masks count.
         present: which prompts are about an object.
@@ -119,7 +119,7 @@ def answer_losses(
     crossed = functional.binary_cross_entropy_with_logits(answers.logits, truth, reduction="none")
     wrong = 1 - torch.exp(-crossed.detach())
     focal = (wrong**FOCAL_POWER * crossed * counted).sum((2, 3)) / counted.sum((2, 3)).clamp(min=1)
-    # By the object's size, so that small ones count as well.
+    # Divided by the object's size, so that small ones count as much.
     focal = focal * (counted.sum((2, 3)) / (truth * counted).sum((2, 3)).clamp(min=16)).sqrt()
     fit = functional.mse_loss(
         answers.fit.sigmoid(), intersection_over_union(answers.logits, targets, known), reduction="none"
@@ -138,7 +138,7 @@ def answer_losses(
 def intersection_over_union(
     logits: Float[Tensor, "b n h w"], targets: Bool[Tensor, "b n h w"], known: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b n"]:
-    """Of the masks as they would be drawn."""
+    """IoU of each mask, drawn where its logit is positive, with its target."""
     drawn = (logits.detach() > 0) & known[:, None]
     truth = targets & known[:, None]
     return (drawn & truth).sum((2, 3)) / (drawn | truth).sum((2, 3)).clamp(min=1)
@@ -147,9 +147,9 @@ def intersection_over_union(
 def aligned(
     predicted: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"]
 ) -> tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]:
-    """The residual after the best shift of each picture (its median), and where there is one.
+    """The residual after the best shift of each picture (its median), and where it is known.
 
-    So depth is learnt up to scale (Ranftl et al. 2020, arXiv:1907.01341, whose gradient term `slopes` is).
+    Depth is thus learned up to scale (Ranftl et al. 2020, arXiv:1907.01341; `slopes` is their gradient term).
     """
     valid = target.isfinite()
     residual = predicted - torch.where(valid, target, 0)
@@ -171,7 +171,7 @@ def slopes(residual: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]) -> Te
 def correlation(
     predicted: Float[Tensor, "b h w"], target: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b"]:
-    """Pearson's, of each picture over its valid cells."""
+    """Pearson's correlation over the valid cells of each picture."""
     weight = valid.float()
     count = weight.sum((1, 2)).clamp(min=1)
 

@@ -1,12 +1,12 @@
-"""Pictures the perception network is trained on, each with what is known of it and no more.
+"""Pictures that the perception network is trained on, each with only what is known of it.
 
 Two layouts are read, from a folder or a zip archive of one:
 
 - scenes: one subfolder each, with `image.webp` or `image.png`; `masks.png`, object ids, 0 for background; `depth.png`, z-depth in
   millimetres, 0 for no surface; `camera.json` with fx, fy, cx, cy (the top-left pixel's centre at 0.5, 0.5) and the 4x4
-  `camera_to_world` of an OpenCV camera in a world with Y up; and, where objects have names, `scene.json`.
+  `camera_to_world` of an OpenCV camera in a world with Y up; and, if objects have names, `scene.json`.
 - photographs: an `index.csv` that says of each subfolder what its masks hold (`exhaustive`, `partial`, `salient`, `none`),
-  whether `depth.png` is there and its scale, and the horizontal field of view where known; `labels.csv` names objects. In
+  whether `depth.png` is there and its scale, and the horizontal field of view if known; `labels.csv` names objects. In
   `masks.png` 255 is unknown; in `depth.png` 0 is.
 """
 
@@ -31,7 +31,7 @@ from scenegen.perception.nouns import noun_number
 MILLIMETRE = 0.001
 IMAGES = ("image.webp", "image.png", "image.jpg")
 IGNORED = 255
-"""Id of the pixels of which nothing is known."""
+"""Id of pixels about which nothing is known."""
 INDEX, LABELS = "index.csv", "labels.csv"
 Tree = Path | zipfile.Path
 

@@ -1,8 +1,8 @@
 """Pictures held on the training device, and batches drawn from them through other cameras.
 
 A batch is made where the network is: pictures are turned, zoomed, mirrored, toned and pasted together on the device itself, so
-that nothing but new pictures is ever sent there. The camera is turned and zoomed exactly (a homography), so that depth, field
-of view and gravity stay true.
+that only new pictures are ever sent there. The camera is turned and zoomed exactly (a homography), so that depth, field of
+view and gravity stay true.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Batch:
     log_depth: Float[Tensor, "b h4 w4"]
     """-inf where unknown, +inf where there is no surface."""
     focal: Float[Tensor, "b"]
-    """In pixels; NaN where unknown."""
+    """Focal length in pixels; NaN where unknown."""
     down: Float[Tensor, "b 3"]
     """Unit vector of gravity in the camera's frame; NaN where unknown."""
     nouns: Int[Tensor, "b 256"]
@@ -65,7 +65,7 @@ class Cutouts:
     images: Float[Tensor, "b 3 s s"]
     """sRGB in 0..1."""
     shares: Float[Tensor, "b 1 s s"]
-    """Of each pixel that the object covers; 0 throughout where there is no whole object."""
+    """Share of each pixel that the object covers; 0 throughout if there is no whole object."""
     extents: Float[Tensor, "b"]
     """Pixels that a side of the square is in the object's own picture."""
     nouns: Int[Tensor, "b"]
@@ -73,7 +73,7 @@ class Cutouts:
 
     @staticmethod
     def joined(parts: list[Cutouts]) -> Cutouts:
-        """All of several, in random order."""
+        """All objects of several parts, in random order."""
         fields = {name: torch.cat([getattr(part, name) for part in parts]) for name in Cutouts.__annotations__}
         order = torch.randperm(len(fields["extents"]), device=fields["extents"].device)
         return Cutouts(**{name: values[order] for name, values in fields.items()})
@@ -99,7 +99,7 @@ class Pool:
         return min(self.added, self.capacity)
 
     def add(self, picture: TrainingPicture) -> None:
-        """Puts a picture in, reduced to fit the canvas where it is larger."""
+        """Adds a picture, reduced to fit the canvas if it is larger."""
         picture = reduced(picture, self.side)
         at = self.added % self.capacity
         height, width = picture.ids.shape
@@ -149,7 +149,7 @@ class Pool:
     def crops(self, count: int, side: int) -> tuple[Batch, Float[Tensor, "b"]]:
         """Random objects, each in the middle of a square view of its own, and the views' focal lengths over their sides.
 
-        Where depth is known of any picture, only of such pictures. Id 1 is the object; all else is 0.
+        If any picture has known depth, only such pictures are used. Id 1 is the object; all else is 0.
         """
         candidates = self.depth_known[: len(self)].nonzero()[:, 0]
         if not len(candidates):
@@ -162,7 +162,7 @@ class Pool:
             torch.cat([(middle - camera[:, 2:]) / camera[:, :2], torch.ones_like(low[:, :1])], 1)
         )
         margin = torch.exp(_uniform((count,), math.log(CROP_MARGIN[0]), math.log(CROP_MARGIN[1]), self.device))
-        # Off the axis a camera's pixels span less of an angle.
+        # Off the axis, a camera's pixels span a smaller angle.
         span = (high - low).amax(1).clamp(min=2) * margin * aim[:, 2] / camera[:, 0]
         focal = side / span
         yaw = torch.atan2(aim[:, 0], aim[:, 2])
@@ -174,7 +174,7 @@ class Pool:
         return replace(batch, ids=torch.where(batch.ids == number[:, None, None], 1, 0)), focal / side
 
     def cutouts(self, count: int, side: int) -> Cutouts:
-        """Random objects in squares of `side` pixels. What its picture's border may cut is not whole, and left out."""
+        """Random objects in squares of `side` pixels. Objects that the picture's border may cut are left out."""
         which = torch.randint(len(self), (count,), device=self.device)
         number, low, high = self.objects(which)
         whole = ((low > 0) & (high < self.shapes[which].flip(1))).all(1)
@@ -218,7 +218,7 @@ class Pool:
         """The pictures `which` through cameras at the same places, of focal length `focal` in pixels; half are mirrored."""
         pixels, _ = self._source(which, picture_from_view, focal, width, height, 1)
         shape = self.shapes[which].flip(1)[:, None, None]
-        # What lies beyond a picture repeats its rim; then only the canvas's own empty part must not be looked at.
+        # Beyond a picture its rim is repeated; then only the empty part of the canvas must be avoided.
         images = functional.grid_sample(
             self.images[which].float() / 255,
             2 * torch.minimum(pixels.clamp(min=0.5), shape - 0.5) / self.side - 1,
@@ -256,7 +256,7 @@ class Pool:
         height: int,
         step: int,
     ) -> tuple[Float[Tensor, "b h w 2"], Float[Tensor, "b h w"]]:
-        """Pixel of the picture each cell of `step` pixels looks at, and the picture's z of the view's ray of z 1."""
+        """Pixel of the picture that each cell of `step` pixels looks at, and z, in the picture, of the view's ray of z 1."""
         flat = places(height, width, self.device) * (max(height, width) * step)
         rays = torch.cat(
             [flat / focal[:, None, None, None], torch.ones_like(flat[..., :1]).expand(len(which), -1, -1, -1)], -1
@@ -286,7 +286,7 @@ def reduced(picture: TrainingPicture, side: int) -> TrainingPicture:
 
 
 def rotations(pitch: Float[Tensor, "b"], yaw: Float[Tensor, "b"], roll: Float[Tensor, "b"]) -> Float[Tensor, "b 3 3"]:
-    """Rotations about x, then y, of what was rolled about z first (matrices for column vectors: yaw pitch roll)."""
+    """Rotations by roll about z, then pitch about x, then yaw about y (matrices for column vectors: yaw pitch roll)."""
     one, zero = torch.ones_like(pitch), torch.zeros_like(pitch)
 
     def matrix(*rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Processes that make things without end, and hand them over as they come."""
+"""Processes that produce items without end, and hand them over as they come."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import cv2
 from scenegen.errors import ResourceError
 
 PATIENCE = 5.0
-"""Seconds after which either side looks whether the other is still there."""
+"""Seconds after which either side checks whether the other is still there."""
 
 T = TypeVar("T")
 
 
 class Stream(Generic[T]):
-    """What the processes have made, as it comes."""
+    """The items that the processes have made, as they come."""
 
     def __init__(self, made: Queue[T], processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
         self._made = made
@@ -49,7 +49,7 @@ class Stream(Generic[T]):
             return None
 
     def ready(self, most: int) -> Iterator[T]:
-        """Up to `most` of those made since, without waiting.
+        """Up to `most` of the items that are ready, without waiting.
 
         Raises:
             ResourceError: if all processes have ended.
@@ -69,8 +69,8 @@ def stream(
 
     Args:
         make: a function of a module, which each process calls with its arguments; what it yields is handed over.
-        arguments: of each process.
-        waiting: how many may be made ahead, over all processes.
+        arguments: the arguments of each process.
+        waiting: largest number of items made ahead, over all processes.
     """
     context = multiprocessing.get_context("spawn")
     made: Queue[T] = context.Queue(waiting)

@@ -1,4 +1,4 @@
-"""Simulated clicks and boxes on training pictures, and what they should be answered with."""
+"""Simulated clicks and boxes on training pictures, and the right answers to them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MIN_CELLS = 10
 BOXES = 0.3
 """Share of the objects asked for by a box; the others by a click."""
 CENTRAL = 0.5
-"""Share of the clicks well inside what is clicked at; the others fall anywhere on it."""
+"""Share of the clicks well inside what is clicked on; the others fall anywhere on it."""
 BOX_JITTER = 0.06
-"""Of the sides of a box."""
+"""Random shift of a box's edges, as a share of its sides."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Questions:
     present: Bool[Tensor, "b n"]
     """Which prompts are about an object."""
     background: Bool[Tensor, "b n"]
-    """Which are on what is surely background."""
+    """Which prompts are on certain background."""
     nouns: Int[Tensor, "b n"]
 
 
@@ -96,7 +96,7 @@ def corrected(questions: Questions, logits: Float[Tensor, "b n h w"], objects: i
 
 
 def random_points(masks: Bool[Tensor, "b n h w"]) -> Float[Tensor, "b n 2"]:
-    """A random place on each mask, as prompts count; any place where a mask is empty."""
+    """A random place on each mask, in the units of prompts; any place if a mask is empty."""
     height, width = masks.shape[2:]
     weight = masks.float()
     share = functional.avg_pool2d(weight, 7, 1, 3)
@@ -108,7 +108,7 @@ def random_points(masks: Bool[Tensor, "b n h w"]) -> Float[Tensor, "b n 2"]:
 
 
 def boxes(masks: Bool[Tensor, "b n h w"]) -> tuple[Float[Tensor, "b n 2"], Float[Tensor, "b n 2"]]:
-    """The corners of each mask's box, as prompts count."""
+    """The corners of each mask's box, in the units of prompts."""
     height, width = masks.shape[2:]
     lows, highs = [], []
     for axis, length in ((2, width), (3, height)):

@@ -1,4 +1,4 @@
-"""Samples of the compact generator (`scenegen.pixal3d.compact`): what a view shows, as it would be estimated, and the truth."""
+"""Samples for the compact generator (`scenegen.pixal3d.compact`): what a view shows, as it would be estimated, and the truth."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from scenegen.train.views import View, view
 logger = logging.getLogger(__name__)
 
 SHARD = 128
-"""Samples a file."""
+"""Samples per file."""
 SEEDS = 1_000_000
-"""Between the first seeds of two files: more than a file can use up."""
+"""Distance between the first seeds of two files: more than a file can use up."""
 HELD_OUT = 25
-"""One mesh in so many is kept from training, to judge by."""
+"""One mesh in this many is held out of training, for validation."""
 EXACT = 0.3
 """Share of the samples with exact depth and mask."""
 ERRORS = ((0.35, 0.004, 0.07), (0.65, 0.07, 0.22))
-"""Share of the others that are as good as a good sensor or network, and as weak as a weak one; for each the least and most error
-of the depth across an object, as a share of its width."""
+"""Of the others, the share as good as a good sensor or network, and the share as weak as a weak one; for each, the least and the
+largest error of the depth across an object, as a share of its width."""
 FLAT = 0.17
-"""Such an error from which on an estimate says little about an object's relief: about what a flat one has."""
+"""An estimate with at least this error says little about an object's relief: a flat one has about as much."""
 QUANTUM = 127.0
 
 
@@ -66,20 +66,20 @@ class Samples:
 
 
 def stacked(samples: Sequence[Mapping[str, np.ndarray]]) -> Samples:
-    """Some samples, at least one, as `samples_of` gives them."""
+    """Samples that `samples_of` made, at least one, as `Samples`."""
     return Samples(**{name: torch.from_numpy(np.stack([one[name] for one in samples])) for name in samples[0]})
 
 
 def samples_of(
     meshes: MeshFolder, solids: Path, seed: int, settings: CompactSettings, conditions: int = 1
 ) -> list[dict[str, np.ndarray]]:
-    """A random view of a random mesh, as `Samples` holds one: as often as `conditions` says, each time with new estimates.
+    """`conditions` samples of one random view of a random mesh, as rows of `Samples`, each with new estimates.
 
     Args:
-        meshes: to show.
+        meshes: the meshes to show.
         solids: a folder for signed distances.
-        seed: of all that is random.
-        settings: of the network they are for.
+        seed: random seed.
+        settings: settings of the network that the samples are for.
         conditions: at least 1.
 
     Raises:
@@ -104,7 +104,7 @@ def _sample(
     known = evidence(shown, edge, settings)
     if not open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], settings.patch).any():
         raise InputError("mask, depth and background leave no room for the object.")
-    # An estimate may be nearer or farther as a whole: the object is learned with its nearest part where that is estimated.
+    # An estimate may be nearer or farther as a whole, so the truth is scaled until its nearest part is at the estimated depth.
     moved = np.diag([*3 * (nearest_depth(shown) / nearest_depth(seen.view),), 1.0])
     latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ moved @ seen.crop_from_mesh
     mesh = meshes[seen.mesh]
@@ -126,7 +126,7 @@ def _sample(
 
 
 def parted(meshes: MeshFolder) -> tuple[MeshFolder, MeshFolder]:
-    """The meshes to learn from and those to judge by, drawn by their files' names, so that more files move none."""
+    """The meshes to train on and those held out, chosen by their files' names, so that added files move none."""
     chosen = [int(hashlib.sha256(item.path.name.encode()).hexdigest(), 16) % HELD_OUT == 0 for item in meshes.files]
     learned, judged = (
         tuple(item for item, held in zip(meshes.files, chosen, strict=True) if held is part) for part in (False, True)
@@ -137,13 +137,13 @@ def parted(meshes: MeshFolder) -> tuple[MeshFolder, MeshFolder]:
 def degraded(shown: ObjectView, error: float, rng: np.random.Generator) -> ObjectView:
     """The view as estimators would give it.
 
-    Measured on the embedded network: an object's relief is flattened to a fraction, tilted, and bent; its outline is off by
-    some pixels, or a part is missing; the background comes nearer or recedes; up leans.
+    These errors were measured on the embedded network: an object's relief is flattened to a fraction, tilted, and bent; its
+    outline is off by some pixels, or a part is missing; the background comes nearer or recedes; the up vector leans.
 
     Args:
-        shown: exact.
-        error: of the depth across the object, as a share of its width.
-        rng: draws all that.
+        shown: the exact view.
+        error: error of the depth across the object, as a share of its width.
+        rng: source of random numbers.
     """
     size = shown.mask.shape[0]
     weak = min(error / FLAT, 1.0)
@@ -158,7 +158,7 @@ def degraded(shown: ObjectView, error: float, rng: np.random.Generator) -> Objec
     mask = _misjudged(shown.mask, weak, smooth(10, 1.0), rng)
     log_depth = np.log(np.where(shown.depth > 0, shown.depth, 1.0))
     middle = np.median(log_depth[inside])
-    # What the mask takes along of other things has a depth of its own.
+    # The parts of other things that the mask includes have a depth of their own.
     log_depth = np.clip(log_depth, middle - 1.5 * width, middle + 1.5 * width)
     kept = np.clip(rng.normal(1 - 0.75 * weak, 0.35 * weak), 0, 1)
     relief = nearest_known(kept * (log_depth - middle), inside | ((mask > 0.5) & (shown.depth > 0)))
@@ -182,10 +182,10 @@ def degraded(shown: ObjectView, error: float, rng: np.random.Generator) -> Objec
 def _misjudged(
     mask: Float32[np.ndarray, "s s"], weak: float, noise: Float32[np.ndarray, "s s"], rng: np.random.Generator
 ) -> Float32[np.ndarray, "s s"]:
-    """`mask` as an estimator draws it: the weaker, the more.
+    """`mask` as an estimator draws it; larger `weak` means larger errors.
 
-    Its outline wanders along `noise`; a part on one side is missing, or a round bit inside; a bit of what is beside it, and of
-    the background, is taken along.
+    Its outline wanders with `noise`; a part on one side is missing, or a round bit inside; a bit of what is beside it, and of
+    the background, is included.
     """
     inside = mask > 0.5
     side = np.arange(mask.shape[0])
@@ -216,11 +216,11 @@ def prepare(meshes: MeshFolder, cache: Path, samples: int, settings: CompactSett
     """Makes samples until `cache` holds `samples` of them, rounded up to whole files, which are there whole or not at all.
 
     Args:
-        meshes: to show.
+        meshes: the meshes to show.
         cache: a folder of its own for each folder of meshes; signed distances are kept beside it.
-        samples: at least.
-        settings: of the network they are for.
-        processes: at a time.
+        samples: least number of samples.
+        settings: settings of the network that the samples are for.
+        processes: number of processes.
     """
     cache.mkdir(parents=True, exist_ok=True)
     files = -(-samples // SHARD)
@@ -255,7 +255,7 @@ def _shard_path(cache: Path, number: int) -> Path:
 
 
 def load_samples(paths: Sequence[Path], visibility: bool = True) -> Samples:
-    """The samples of some files of `prepare`. Without `visibility`, which is most of them, it is zeros that take no memory."""
+    """The samples of files that `prepare` wrote. `visibility` takes most of the memory; if False, it is zeros that take none."""
     parts: list[dict[str, np.ndarray]] = []
     for path in paths:
         with np.load(path, allow_pickle=False) as data:

@@ -39,20 +39,20 @@ SIDES = (384, 288)
 """Longer and shorter side of a picture."""
 TALL_SHARE = 0.2
 FOV_DEG = (20.0, 80.0)
-"""Of the longer side."""
+"""Field of view along the longer side."""
 ELEVATION_DEG = (-8.0, 60.0)
 ATTEMPTS = 40
 TRIES = 12
 """Places tried for one object."""
 LEAST_SHARE = 0.004
-"""Of the picture that the largest object must cover."""
+"""Least share of the picture that the largest object covers."""
 MOST_SHARE = 0.75
-"""Of the picture that objects may cover together."""
+"""Largest share of the picture that objects cover together."""
 DROP_GRID = 20
 STACKED = 0.3
-"""Share of the objects put onto others, where these can carry them."""
+"""Share of the objects put onto others, if these can carry them."""
 MAX_DEPTH_M = 65.0
-"""What is farther counts as sky; 16 bits of millimetres hold no more."""
+"""What is farther counts as sky: 16 bits of millimetres hold no more."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Kind:
     size: tuple[float, float]
     """Longest sides of its objects, metres."""
     objects: tuple[int, int]
-    """Least and most."""
+    """Least and largest number of objects."""
     crowding: tuple[float, float]
     """Radius of the area they stand on, in sizes of a typical object and roots of their number: small for piles."""
     table: bool
@@ -93,12 +93,12 @@ class Composed:
 
 
 def make_scenes(*, meshes: Path, out: Path, count: int, first: int = 0) -> None:
-    """Compose training scenes from a folder of GLB files; those that are there already are kept.
+    """Compose training scenes from a folder of GLB files; existing scenes are kept.
 
     Parameters
     ----------
     meshes
-        Folder of GLB files; of those an index.csv marks as heldout, none is used.
+        Folder of GLB files; those that an index.csv marks as heldout are not used.
     out
         Folder for the scenes, one subfolder each.
     count
@@ -281,7 +281,7 @@ def _pose(
 def _random_surfaces(
     bodies: Sequence[Body], camera: Camera, kind: Kind, size: float, rng: np.random.Generator
 ) -> list[Surface]:
-    """What carries the objects, the walls behind them, and flat things: rugs, cloths, posters."""
+    """The surface under the objects, the walls behind them, and flat things: rugs, cloths, posters."""
     low = np.min([body.box[0] for body in bodies], axis=0)
     high = np.max([body.box[1] for body in bodies], axis=0)
     middle, reach = (low + high) / 2 * [1, 0, 1], float(np.linalg.norm((high - low)[[0, 2]]) / 2)

@@ -34,7 +34,7 @@ class Texture:
     colors: Float[np.ndarray, "2 3"]
     """Linear albedo."""
     period: float
-    """Of the pattern, metres; 0 for none. Rows are shifted like planks by `shift` periods."""
+    """Period of the pattern, metres; 0 for none. Rows are shifted like planks by `shift` periods."""
     stretch: float
     """Length of a tile or plank over its width."""
     shift: float
@@ -43,7 +43,7 @@ class Texture:
     noise_period: float
     """Lattice spacing of the coarsest octave, metres."""
     contrast: float
-    """Of the noise."""
+    """Contrast of the noise."""
 
     def __call__(
         self, at: Float32[np.ndarray, "n 2"], footprint: Float32[np.ndarray, "n"]
@@ -72,7 +72,7 @@ class Texture:
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A flat background: a rectangle, or a whole plane where `half` is infinite."""
+    """A flat background: a rectangle, or a whole plane if `half` is infinite."""
 
     centre: Float[np.ndarray, "3"]
     across: Float[np.ndarray, "3"]
@@ -126,7 +126,7 @@ class Body:
 
     @cached_property
     def corners(self) -> Float[np.ndarray, "8 3"]:
-        """Of the mesh's own bounding box, in the world."""
+        """Corners of the mesh's own bounding box, in the world."""
         ends = np.stack([self.mesh.low, self.mesh.high])
         picks = np.indices((2, 2, 2)).reshape(3, 8)
         local = np.stack([ends[picks[axis], axis] for axis in range(3)], axis=1)
@@ -184,7 +184,7 @@ class Trace:
     """What each ray meets first."""
 
     distance: Float32[np.ndarray, "n"]
-    """In units of the direction; infinite where nothing is met."""
+    """Distance in units of the direction; infinite where nothing is met."""
     owner: Int32[np.ndarray, "n"]
     """Number of the body; -1 for a surface or nothing."""
     normal: Float32[np.ndarray, "n 3"]
@@ -335,7 +335,7 @@ class Exposure:
     noise: float
     """Standard deviation at mid grey, of the range of sRGB."""
     quality: int
-    """Of the JPEG it is stored as; 0 for none."""
+    """Quality of the JPEG it is stored as; 0 for none."""
 
 
 def developed(

@@ -1,4 +1,4 @@
-"""Signed distance of any triangle mesh, watertight or not: what a generator of shapes learns to give.
+"""Signed distance of any triangle mesh, watertight or not: what a generator of shapes learns to produce.
 
 Inside is what cannot be seen from outside: a point is outside if rays of at least `VOTES` of `DIRECTIONS` directions reach
 it from infinity. So cups stay open and closed cavities are solid, whatever way the triangles face. What stands on the
@@ -23,14 +23,14 @@ from scipy.spatial import cKDTree
 from scenegen.train.meshes import ColoredMesh
 
 VERSION = 2
-"""Part of a cached file's name: what another method computed is not read."""
+"""Part of a cached file's name, so that the results of another method are not read."""
 RESOLUTION = 72
 """Cells along the longest side."""
 MARGIN = 4
 """Cells around the bounding box."""
 DIRECTIONS = 64
 VOTES = 2
-"""Directions that must see a point: a pinhole does not empty a body."""
+"""Number of directions that must see a point, so that a pinhole does not empty a body."""
 HALF_SHEET = 0.75
 """Half the thickness of a sheet in cells: the least that no grid position can miss."""
 FOOT = 0.003
@@ -38,11 +38,11 @@ FOOT = 0.003
 BAND = 1
 """Cells from the surface within which each sample looks for its own nearest triangle."""
 SPACING = 0.6
-"""Cells between the points on the surface by which that is found."""
+"""Spacing, in cells, of the points on the surface by which that is found."""
 SPREADS = 2
 """Passes that carry sides from sample to sample."""
 AROUND = 3
-"""Cells to either side that have a say in where an unseen hollow ends."""
+"""Cells to either side that decide where an unseen hollow ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Solid:
     cell: float
     """Spacing of the samples, mesh units."""
     longest_side: float
-    """Of the mesh's bounding box, mesh units."""
+    """Longest side of the mesh's bounding box, mesh units."""
 
 
 def cached_solid(mesh: ColoredMesh, cache: Path) -> Solid:
@@ -280,7 +280,7 @@ def nearest_weights(
 def _outside_cells(
     points: Float32[np.ndarray, "nx ny nz 3"], distance: Float32[np.ndarray, "nx ny nz"], seen: _Outside, cell: float
 ) -> Bool[np.ndarray, "nx ny nz"]:
-    """Which samples are outside: asked of every second one and wherever the neighbours leave it open.
+    """Which samples are outside: tested at every second one, and wherever the neighbours leave it open.
 
     Two samples a cell apart whose distances sum to more than a cell have no triangle between them: they are on one side.
     """
@@ -295,7 +295,7 @@ def _outside_cells(
             outside[to] |= new & outside[source]
             known[to] |= new
     outside[~known] = seen(points[~known])
-    # The few directions that look into a narrow neck leave spikes: far from any triangle the majority around decides.
+    # The few directions that look into a narrow neck leave spikes, so far from any triangle the surrounding majority decides.
     around = ndimage.uniform_filter(outside.astype(np.float32), 2 * AROUND + 1) > 0.5
     return np.where(distance > 1.5 * AROUND * cell, around, outside)
 
@@ -310,7 +310,7 @@ def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
 def _closed(
     distance: Float32[np.ndarray, "nx ny nz"], outside: Bool[np.ndarray, "nx ny nz"], cell: float
 ) -> Float32[np.ndarray, "nx ny nz"]:
-    """`distance`, also from where inside meets outside without a triangle between them.
+    """`distance`, also from places where inside meets outside without a triangle between them.
 
     Between two samples a cell apart with a triangle between them, the distances sum to at most one cell.
     """

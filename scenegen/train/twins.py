@@ -1,9 +1,9 @@
-"""Two generators that differ in one thing: each voxel is told what its own pixel shows, or what the picture shows on average.
+"""Two generators that differ in one thing: each voxel is given what its own pixel shows, or the average over the picture.
 
-Both are rectified-flow transformers over the dense grid of tokens of `scenegen.pixal3d.compact`, of the signed distance alone.
-Both attend to the same image tokens, and are told by sines where these are on the picture and where the voxels are in the
-cube. There is no visibility, no prior, and no token is left out: those are back-projected as well. The two have the same number
-of weights and do the same operations.
+Both are rectified-flow transformers over the dense grid of tokens of `scenegen.pixal3d.compact`, for the signed distance alone.
+Both attend to the same image tokens; sines encode where these lie on the picture and where the voxels lie in the cube. There is
+no visibility, no prior, and no token is left out, since those are back-projected too. The two have the same number of weights
+and do the same operations.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ SETTINGS = CompactSettings(
     ),
 )
 IMAGE_TOKENS = 16
-"""Along a side of the picture."""
+"""Image tokens along a side of the picture."""
 OCTAVES = 5
-"""Of the sines that say where something is; the finest turns half round from one image token to the next."""
+"""Octaves of the sines that encode positions; the finest makes half a turn from one image token to the next."""
 
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What the flow is given of `b` objects, for `n` voxels each."""
+    """What the flow is given about `b` objects, for `n` voxels each."""
 
     tokens: Float[Tensor, "b g c"]
-    """Image tokens, and one of the scalars."""
+    """Image tokens, and one token of the scalars."""
     lifted: Float[Tensor, "b n l"]
-    """What each voxel is told."""
+    """What each voxel is given."""
 
     def kept(self, kept: Float[Tensor, "b"]) -> Condition:
-        """Without what is known of the items whose `kept` is 0."""
+        """The condition, emptied for the items whose `kept` is 0."""
         return Condition(self.tokens * kept[:, None, None], self.lifted * kept[:, None, None])
 
 
@@ -77,10 +77,10 @@ class Twin(nn.Module):
     """A generator of signed distances.
 
     Args:
-        trunk: as of `CompactGenerator`. Not trained.
+        trunk: as in `CompactGenerator`. It is not trained.
         settings: sizes.
         told: what enters each voxel: "back-projection", the features at its own pixel; "cross-attention", their mean over the
-            picture, by the same layers, so that what is where can only come from the attention to the image tokens.
+            picture, through the same layers, so that only the attention to the image tokens can tell what is where.
     """
 
     def __init__(self, trunk: nn.Module, settings: CompactSettings, told: Told) -> None:
@@ -101,19 +101,19 @@ class Twin(nn.Module):
         self.scalars = nn.Linear(SCALARS, settings.cond_channels)
         projected = sum(settings.trunk_channels) + 3 * settings.colour_patch**3
         self.lift = two_layers(projected, settings.lifted_channels)
-        # Where a voxel is enters with the noise, so that already the first block's queries know it.
+        # A voxel's position enters with the noise, so that the first block's queries already know it.
         cells = settings.patch**3
         self.flow = flow_from_zero(settings, cells + self.in_cube.shape[-1], cells)
 
     def seen(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], known: Evidence) -> Float[Tensor, "b n c"]:
-        """What the picture shows for each voxel, z fastest. The one thing in which the twins differ."""
+        """What the picture shows for each voxel, z fastest. The twins differ in this alone."""
         image = known.image
         if self.told == "cross-attention":
             maps, image = [averaged(level) for level in maps], averaged(image)
         return looked_up(maps, image, known, self.settings)
 
     def condition(self, known: Evidence) -> Condition:
-        """What `known` says, in the flow's terms."""
+        """The condition of the flow, from what is known."""
         with torch.no_grad():
             maps = self.trunk(known.image)
         shown = picture_tokens(maps, known.image)
@@ -124,9 +124,9 @@ class Twin(nn.Module):
         )
 
     def clean(self, x: Float[Tensor, "m c"], t: Float[Tensor, "b"], given: Condition) -> Float[Tensor, "m c"]:
-        """The clean latent that the noisy tokens `x` at the times `t` are thought to come from.
+        """The network's estimate of the clean latent behind the noisy tokens `x` at the times `t`.
 
-        Tokens of all items stand one after the other.
+        The tokens of all items are concatenated.
         """
         items, voxels = len(t), len(self.grid)
         owner = torch.arange(items, dtype=torch.int32).repeat_interleave(voxels)[:, None]
@@ -142,7 +142,7 @@ class Twin(nn.Module):
     def loss(
         self, known: Evidence, latent: Float[Tensor, "b c g g g"], t: Float[Tensor, "b"], noise: Tensor, kept: Tensor
     ) -> Float[Tensor, "b"]:
-        """Mean squared error of each item's clean signed distance; arguments as of `CompactGenerator.loss`."""
+        """Mean squared error of each item's clean signed distance; arguments as in `CompactGenerator.loss`."""
         given = self.condition(known).kept(kept)
         truth, drawn = (grid[:, : self.settings.patch**3].flatten(2).transpose(1, 2) for grid in (latent, noise))
         at = t[:, None, None]
@@ -174,7 +174,7 @@ class Twin(nn.Module):
 def picture_tokens(
     maps: Sequence[Float[Tensor, "b _c _h _w"]], image: Float[Tensor, "b 3 s s"]
 ) -> Float[Tensor, "b n c"]:
-    """Feature maps and picture, whole, as `IMAGE_TOKENS` x `IMAGE_TOKENS` tokens: finer pixels become channels. u fastest."""
+    """Feature maps and picture, complete, as `IMAGE_TOKENS` x `IMAGE_TOKENS` tokens, u fastest; finer pixels become channels."""
     parts = []
     for level in (*maps, image):
         finer = level.shape[-1] // IMAGE_TOKENS
@@ -191,13 +191,13 @@ def averaged(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 def sines(points: Float[Tensor, "n d"]) -> Float[Tensor, "n c"]:
-    """Sines and cosines of `points` in [-1, 1], a quarter turn from 0 to 1 and `OCTAVES` - 1 times twice as much."""
+    """Sines and cosines of `points` in [-1, 1]: a quarter turn from 0 to 1, doubled `OCTAVES` - 1 times."""
     angles = (points[..., None] * (math.pi / 2 * 2.0 ** torch.arange(OCTAVES))).flatten(1)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def batch_rows(samples: int, size: int, step: int, seed: int) -> Integer[np.ndarray, "b"]:
-    """The samples of a step: every one once an epoch. They depend on nothing else, so that all twins have the same."""
+    """The samples of a step, each once per epoch. They depend only on the arguments, so all twins get the same."""
     each = samples // size
     order = np.random.default_rng([seed, step // each, 2]).permutation(samples)
     return order[step % each * size :][:size]
@@ -215,18 +215,18 @@ def train_twin(
     rate: float = 1.5e-3,
     seed: int = 0,
 ) -> Training[Twin]:
-    """A twin after `steps` steps, resumed from `checkpoint` where that is there, and written to it.
+    """A twin after `steps` steps, resumed from `checkpoint` if it exists, and written to it.
 
     Args:
-        trunk: as of `Twin`.
+        trunk: as in `Twin`.
         told: which twin.
-        samples: to learn from.
+        samples: samples to train on.
         checkpoint: the state to resume from.
-        steps: optimiser steps in all, of all runs together.
+        steps: optimiser steps of all runs together.
         settings: sizes.
-        batch: samples a step, at most as many as there are.
+        batch: samples per step, at most as many as there are.
         rate: largest learning rate; it falls along a cosine over `steps`.
-        seed: of weights, order, noise and times.
+        seed: random seed of weights, order, noise and times.
     """
     torch.manual_seed(seed)
     training = Training(Twin(trunk, settings, told))

@@ -1,4 +1,4 @@
-"""What photos differ in beside what they show: tone, colour, sharpness, noise; and objects pasted from one into another."""
+"""Augmentation: tone, colour, sharpness and noise of pictures, and objects pasted from one into another."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from scenegen.train.pool import Batch, Cutouts
 GREY = 0.5
 """What surrounds an object in a crop that shows it alone."""
 PASTES = ((0, 0.5), (0, 0.25), (1, 0.4))
-"""Which of the cut-outs of a picture is pasted each time, and into what share of the pictures: the first may be there twice, so
-that like things are told apart."""
+"""For each paste, which cut-out of a picture is used and in what share of the pictures. The first may be pasted twice, so that
+the network learns to tell like things apart."""
 PASTED_SIZE = (0.08, 0.8)
 """Sides of the squares that are pasted, over the picture's longer side."""
 LARGEST_ZOOM = 1.5
-"""Of a pasted object: beyond that it would be blurred."""
+"""Largest zoom of a pasted object, which would be blurred beyond that."""
 PASTED_TURN = 0.25
-"""Radians a pasted object is turned by, at most."""
+"""Largest rotation of a pasted object, in radians."""
 LEAST_LEFT = 0.25
-"""Share of an object that must show beside what is pasted over it; of the rest of others nothing is asked."""
+"""Share of an object that must remain visible under what is pasted over it; what is left of the others becomes unknown."""
 COMPRESSED = 0.3
-"""Share of the pictures that JPEG has spoilt a little."""
+"""Share of the pictures that are degraded as by JPEG."""
 COARSEST_STEP = 0.03
-"""Of brightness: about that of a quality of 15."""
+"""Coarsest quantisation step of brightness: about that of JPEG at quality 15."""
 PASTED_ID = 200
 """First id of the pasted objects; pictures have fewer of their own."""
 LUMA = (0.299, 0.587, 0.114)
@@ -75,8 +75,8 @@ def compressed(images: Float[Tensor, "b 3 h w"], step: Float[Tensor, "b"]) -> Fl
     """The pictures as JPEG leaves them: cosines of 8x8 blocks in whole steps, coarser for finer waves and for colour.
 
     Args:
-        images: of sides that are multiples of 8.
-        step: of the mean brightness of a block's pixels; at 0 nothing is lost.
+        images: pictures whose sides are multiples of 8.
+        step: quantisation step of a block's mean brightness; at 0 nothing is lost.
     """
     count, _, height, width = images.shape
     k = torch.arange(8, device=images.device)
@@ -109,10 +109,10 @@ def with_pasted(batch: Batch, cutouts: Cutouts, serial: int, share: float) -> Ba
     """The batch with an object pasted into some pictures, moved, turned and resized; depth is unknown there.
 
     Args:
-        batch: pictures.
-        cutouts: one for each of them.
+        batch: the pictures.
+        cutouts: one for each picture.
         serial: number of the paste, so that a second one gets ids of its own.
-        share: of the pictures that get one.
+        share: share of the pictures that get one.
     """
     count, _, height, width = batch.images.shape
     device = batch.images.device
@@ -132,7 +132,7 @@ def with_pasted(batch: Batch, cutouts: Cutouts, serial: int, share: float) -> Ba
     turn = turn * reach[:, None]
     theta = torch.cat([turn, -turn @ uniform(-1, 1, 2, 1)], dim=2)
     grid = functional.affine_grid(theta, [count, 3, height, width], align_corners=False)
-    # Much smaller squares are looked at in places only: what they show is averaged first.
+    # A square that becomes much smaller would be sampled sparsely, so it is averaged first.
     square = torch.cat([cutouts.images, cutouts.shares], dim=1)
     coarse = functional.interpolate(functional.avg_pool2d(square, 4), size=(side, side), mode="bilinear")
     square = torch.where((size < side / 2)[:, None, None, None], coarse, square)
@@ -154,7 +154,7 @@ def with_pasted(batch: Batch, cutouts: Cutouts, serial: int, share: float) -> Ba
 
 
 def greyed(batch: Batch) -> Float[Tensor, "b 3 h w"]:
-    """The pictures with all but object 1 grey, along a mask that is a little wrong, as estimated ones are."""
+    """The pictures with all but object 1 grey, by a mask that is a little wrong, as estimated ones are."""
     mask = (batch.ids == 1).float()[:, None]
     mask = functional.interpolate(mask, scale_factor=4, mode="bilinear", align_corners=False)
     soft = functional.avg_pool2d(functional.pad(mask, (2, 2, 2, 2), mode="replicate"), 5, 1)

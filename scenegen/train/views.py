@@ -1,7 +1,7 @@
-"""Random views of one mesh as a generator meets objects: a crop of a photo, its mask, its depth, what is behind.
+"""Random views of one mesh, as a generator gets objects: a crop of a photo, its mask, its depth, what is behind.
 
-An object stands on a floor or a table before a wall, among others that hide parts of it, and a photo is taken. Its crop is
-rendered by the crop camera's own rays, which is what warping an endlessly fine photo would give.
+An object stands on a floor or a table in front of a wall, among others that hide parts of it, and a photo is taken. Its crop is
+rendered by the crop camera's own rays, which is what warping an infinitely fine photo would give.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ATTEMPTS = 30
 LEAST_VISIBLE = 0.3
 LEAST_PIXELS = 200
 EXTENT = 110
-"""Pixels the object spans in the photo its mask is taken from."""
+"""Pixels that the object spans in the photo from which its mask is taken."""
 SUBPIXELS = np.array([[-3, -1], [1, -3], [3, 1], [-1, 3]]) / 8
 """Positions of the rays of a pixel on an edge (rotated grid)."""
 NEIGHBOURS = 3
@@ -55,7 +55,7 @@ class View:
 
     view: ObjectView
     crop_from_mesh: Float[np.ndarray, "4 4"]
-    """From the mesh file's units to metres in the crop camera's frame: a similarity."""
+    """A similarity from the mesh file's units to metres in the crop camera's frame."""
     mesh: int
     """Number of the mesh in its folder."""
     visible: float
@@ -72,7 +72,7 @@ class Camera:
 
     @property
     def centre(self) -> Float32[np.ndarray, "3"]:
-        """In the world."""
+        """Position of the camera in the world."""
         return (-self.camera_from_world[:3, :3].T @ self.camera_from_world[:3, 3]).astype(np.float32)
 
     @property
@@ -85,7 +85,7 @@ class Camera:
         return (rays(self.intrinsics, pixels) @ self.camera_from_world[:3, :3]).astype(np.float32)
 
     def turned(self, crop: CropCamera) -> Camera:
-        """The crop camera."""
+        """This camera, turned to be the crop camera."""
         turn = np.eye(4)
         turn[:3, :3] = np.array(crop.crop_from_camera)
         return Camera(crop.intrinsics, turn @ self.camera_from_world)
@@ -96,7 +96,7 @@ def view(meshes: MeshFolder, seed: int, size: int = 128) -> View:
 
     Args:
         meshes: the object and what stands around it are taken from here.
-        seed: of all that is random.
+        seed: random seed.
         size: side of the crop, pixels.
 
     Raises:
@@ -230,7 +230,7 @@ def _random_surfaces(
     if rng.random() < 0.25:
         aside = np.cross(UP, facing) * rng.choice([-1, 1])
         away = behind + size * rng.uniform(0.1, 4)
-        # Behind the camera too, or the wall would hide all.
+        # Behind the camera too, or the wall would hide everything.
         away = max(away, float(-(camera.centre @ aside)) + 0.5 * size)
         surfaces.append(wall(-away * aside, aside, random_texture(rng, 2 * size)))
     return surfaces
@@ -314,7 +314,7 @@ def rendered(
 ) -> tuple[Float32[np.ndarray, "h w 3"], Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
     """What `camera` sees: linear light, the share of each pixel the first body covers, and z-depth at the pixels' centres.
 
-    Pixels on edges are sampled four times more.
+    Pixels on edges get four more samples.
     """
     width, height = camera.intrinsics.width, camera.intrinsics.height
     centres = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1).reshape(-1, 2)
@@ -339,7 +339,7 @@ def rendered(
 
 
 def _edges(owners: np.ndarray, normals: Float32[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
-    """Pixels whose right or lower neighbour, or itself as one, shows something else."""
+    """Pixels that show something else than their right or lower neighbour, and those neighbours."""
     edges = np.zeros(owners.shape, dtype=bool)
     for axis in (0, 1):
         first = (slice(None, -1), slice(None)) if axis == 0 else (slice(None), slice(None, -1))
