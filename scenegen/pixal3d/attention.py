@@ -1,7 +1,7 @@
 """Scaled dot-product attention: the one dispatcher, and its plain twins.
 
-Every call ends in torch's `scaled_dot_product_attention`, which picks the kernel for the device. Some devices have none that
-avoids the matrix of scores; `score_bytes` bounds that matrix by taking the queries in chunks, which changes no number but
+Every call ends in torch's `scaled_dot_product_attention`, which picks the kernel for the device. On some devices every
+kernel stores the matrix of scores; `score_bytes` bounds that matrix by taking the queries in chunks, which changes nothing but
 rounding.
 """
 
@@ -18,7 +18,7 @@ from torch.nn import functional
 from scenegen.errors import LimitError, UsageError
 
 FEW = 4
-"""Most items of different lengths that are computed one by one; more are padded to one length, which saves calls."""
+"""Up to this many items of different lengths are computed one by one; more are padded to one length, which saves calls."""
 SCORE_SIZE = 4
 """Bytes of one score: kernels that store scores store them in float32."""
 
@@ -35,7 +35,7 @@ def attend(
         q: queries.
         k: keys.
         v: values; their width may differ from that of the keys.
-        score_bytes: most bytes the scores of one chunk of queries may take; None takes all queries at once.
+        score_bytes: largest size of the scores of one chunk of queries; None takes all queries at once.
 
     Raises:
         LimitError: if `score_bytes` does not hold the scores of one query.
@@ -61,7 +61,7 @@ def attend_ragged(
     k_lengths: Sequence[int],
     score_bytes: int | None = None,
 ) -> Float[Tensor, "n h dv"]:
-    """`attend` within each item of a batch whose items differ in length, their tokens one after the other.
+    """`attend` within each item of a batch whose items differ in length; the tokens of all items are concatenated.
 
     Args:
         q: queries of all items.
@@ -72,7 +72,7 @@ def attend_ragged(
         score_bytes: as in `attend`.
 
     Raises:
-        UsageError: if the lengths do not add up to the tokens, or an item has queries and no key.
+        UsageError: if the lengths do not add up to the number of tokens, or an item has queries but no keys.
         LimitError: as in `attend`.
     """
     _check_lengths(q, k, q_lengths, k_lengths)
@@ -119,7 +119,7 @@ def _places(lengths: Sequence[int], device: torch.device) -> tuple[Int64[Tensor,
 def attend_plainly(
     q: Float[Tensor, "b lq h d"], k: Float[Tensor, "b lk h d"], v: Float[Tensor, "b lk h dv"]
 ) -> Float[Tensor, "b lq h dv"]:
-    """The twin of `attend`: the formula."""
+    """The plain twin of `attend`: the formula as it stands."""
     scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / q.shape[-1] ** 0.5
     return torch.einsum("bhqk,bkhd->bqhd", scores.softmax(dim=-1), v)
 
@@ -131,7 +131,7 @@ def attend_ragged_plainly(
     q_lengths: Sequence[int],
     k_lengths: Sequence[int],
 ) -> Float[Tensor, "n h dv"]:
-    """The twin of `attend_ragged`: all queries against all keys, those of other items masked."""
+    """The plain twin of `attend_ragged`: all queries against all keys, with those of other items masked."""
     q_item, k_item = _owners(q_lengths, q.shape[0]), _owners(k_lengths, k.shape[0])
     scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5
     scores = scores.masked_fill((q_item[:, None] != k_item[None, :]).to(scores.device), -torch.inf)
@@ -146,7 +146,7 @@ def _owners(lengths: Sequence[int], tokens: int) -> Tensor:
 def _check_lengths(q: Tensor, k: Tensor, q_lengths: Sequence[int], k_lengths: Sequence[int]) -> None:
     for name, lengths, tokens in (("q_lengths", q_lengths, q.shape[0]), ("k_lengths", k_lengths, k.shape[0])):
         if sum(lengths) != tokens:
-            raise UsageError(f"`{name}` adds up to {sum(lengths)}, and there are {tokens} tokens; they must agree.")
+            raise UsageError(f"`{name}` adds up to {sum(lengths)}, but there are {tokens} tokens; they must agree.")
     if len(q_lengths) != len(k_lengths):
         raise UsageError(
             f"`q_lengths` names {len(q_lengths)} items and `k_lengths` {len(k_lengths)}; give one length per item in each."

@@ -37,16 +37,16 @@ logger = logging.getLogger(__name__)
 
 GIB = 2**30
 RESIDENT_GIB, STAGED_GIB = 28, 14
-"""Memory of a device from which on every network may stay on it, or one at a time; a CPU never keeps them all."""
+"""Least memory of a device on which all networks stay, and on which one at a time does; a CPU never keeps them all."""
 ECONOMY: Mapping[int, Residency] = {1: "staged", 2: "streamed"}
-"""What is left in memory at a level of `Runtime.economy`."""
+"""Residency at each level of `Runtime.economy`."""
 FRUGALITY: tuple[Residency, ...] = ("resident", "staged", "streamed")
-"""From the most memory to the least."""
+"""Residencies in order of memory, most first."""
 
 
 @dataclass(frozen=True)
 class Opening:
-    """Which pipeline, and how it lies in memory."""
+    """Which pipeline to open, and how it is kept in memory."""
 
     folder: Path
     dino: Path | None
@@ -63,7 +63,7 @@ class Plan:
     opening: Opening
     max_tokens: int
     warnings: tuple[str, ...]
-    """Where memory is saved."""
+    """How memory was saved."""
 
 
 _lock = threading.Lock()
@@ -75,15 +75,15 @@ _loaded: dict[Opening, Pixal3DPipeline] = {}
 def generate_pixal3d(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
 ) -> MadeObject:
-    """The object with its material, in the crop camera's frame, one unit a cube edge.
+    """The object with its material, in the crop camera's frame, one unit per cube edge.
 
     One object is on the device at a time; what follows the networks runs beside the next object.
 
     Args:
-        view: picture, mask and crop camera are used. Depth only tells where the object may be hidden: its distance is
+        view: picture, mask and crop camera are used. Depth only shows where the object may be hidden: its distance is
             found when the scene is composed.
-        seed: of the first attempt.
-        config: which weights, how fine, and what surface.
+        seed: seed of the first attempt.
+        config: which weights, resolution and surface.
         texture: size of the textures, and how long unwrapping may take.
         runtime: device, models folder, and how much memory to save. The network is never used.
 
@@ -149,16 +149,16 @@ def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
 
 
 def licences() -> str:
-    """Of the registered weights."""
+    """Licences of the registered weights."""
     return "; ".join(f"{name}: {registered(name).licence}" for name in PARTS)
 
 
 def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
-    """What `config` and the economy asked for come to on this machine.
+    """What `config` and `runtime.economy` amount to on this machine.
 
     Raises:
         UsageError: if the device name is not valid.
-        WeightsError: if registered weights are absent or damaged, or the local folder is none.
+        WeightsError: if registered weights are absent or damaged, or the local folder does not exist.
         ResourceError: if the device does not exist.
     """
     folder, dino, naf = locate_pixal3d(runtime) if config.checkpoint is None else (config.checkpoint, None, None)
@@ -182,7 +182,7 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
 
 
 def residency_for(device: torch.device) -> Residency:
-    """What fits: by the memory of a CUDA device, else by that of the machine."""
+    """What fits into the memory of a CUDA device, or else of the machine."""
     if device.type == "cuda":
         room = torch.cuda.get_device_properties(device).total_memory
         return "resident" if room >= RESIDENT_GIB * GIB else "staged" if room >= STAGED_GIB * GIB else "streamed"
@@ -222,7 +222,7 @@ def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
 
 
 def release() -> None:
-    """Gives back the memory of the pipeline this process keeps."""
+    """Frees the memory of the pipeline this process keeps."""
     if _loaded:
         _loaded.clear()
         gc.collect()

@@ -1,6 +1,6 @@
 """The block of the flow transformers: self-attention, projected attention, feed-forward (Pixal3D, arXiv 2605.10922).
 
-Tokens of all items of a batch stand one after the other, [n, c], so that dense grids and sparse voxels are one case.
+The tokens of all items of a batch are concatenated, [n, c], so that dense grids and sparse voxels are one case.
 Parameter names are those of the released checkpoints. Linear layers compute in the dtype of their weights; norms, modulation
 and rotary embedding in float32.
 """
@@ -32,12 +32,12 @@ class Items:
     """Item of each token."""
 
     def per_token(self, values: Float[Tensor, "b c"]) -> Float[Tensor, "_ c"]:
-        """One row a token from one row an item; a single item's row broadcasts as it is."""
+        """One row per token from one row per item; a single item's row broadcasts as it is."""
         return values if len(self.lengths) == 1 else values[self.owner]
 
 
 class Float32LayerNorm(nn.LayerNorm):
-    """Layer norm in float32, back in the dtype of its input."""
+    """Layer norm in float32; the result has the dtype of the input."""
 
     def forward(self, x: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
         """Normalises each token."""
@@ -103,9 +103,9 @@ class CrossAttention(nn.Module):
 
 
 class ProjectAttention(nn.Module):
-    """What ties voxels to pixels: each voxel gets its own back-projected feature beside the cross-attention.
+    """What ties voxels to pixels: each voxel gets its own back-projected feature in addition to the cross-attention.
 
-    The linear map keeps its bias where the features are zero, in the unconditional branch of guidance.
+    The linear map keeps its bias when the features are zero, in the unconditional branch of guidance.
     """
 
     def __init__(self, channels: int, context_channels: int, projected_channels: int, heads: int) -> None:
@@ -126,7 +126,7 @@ class ProjectAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers about a GELU (its tanh form)."""
+    """Two linear layers around a GELU (its tanh form)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

@@ -20,12 +20,12 @@ COARSEST, STEP = 1024, 128
 
 @dataclass(frozen=True, eq=False)
 class FineVoxels:
-    """Where the fine shape latent has its voxels."""
+    """The voxels of the fine shape latent."""
 
     coords: Int32[Tensor, "n 4"]
     """(item, x, y, z) on a grid of `grid` voxels along an edge, in lexicographic order."""
     resolution: int
-    """Of the surface to be decoded."""
+    """Resolution of the surface to be decoded."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -40,11 +40,11 @@ def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) 
     Args:
         coords: (item, x, y, z) of the coarse shape on the lattice of `LATTICE`.
         resolution: wanted, 1024 or a multiple of 128 above it.
-        max_tokens: voxels the flow can hold; a count equal to it is too many. At 1024 any count is taken.
+        max_tokens: the count must be below this. At 1024 any count is accepted.
 
     Raises:
         UsageError: if the resolution is none of these.
-        InputError: if there is no voxel.
+        InputError: if there are no voxels.
     """
     if len(coords) == 0:
         raise InputError("`coords` is empty: the coarse shape has no voxel. Try another seed, or check the mask.")
@@ -63,7 +63,7 @@ def fine_voxels(coords: Int32[Tensor, "n 4"], resolution: int, max_tokens: int) 
 
 
 def quantise(coords: Int32[Tensor, "n 4"], grid: int) -> Int32[Tensor, "n 4"]:
-    """Lattice voxels to the nearest of `grid` voxels an edge, whose ends fall on the ends of the lattice.
+    """Lattice voxels to the nearest of `grid` voxels per edge, whose ends fall on the ends of the lattice.
 
     c becomes round((c + 1/2) / 512 (grid - 1)) in float32, which matches where the projection puts its grid points.
     """
@@ -72,9 +72,9 @@ def quantise(coords: Int32[Tensor, "n 4"], grid: int) -> Int32[Tensor, "n 4"]:
 
 
 def unique_coords(coords: Int32[Tensor, "n 4"]) -> Int32[Tensor, "m 4"]:
-    """Each of the coordinates, none negative, once and in lexicographic order."""
+    """The distinct coordinates, none negative, in lexicographic order."""
     sizes = torch.Size((coords.amax(dim=0) + 1).tolist())
-    # Sorting one number a row is ten times faster than sorting rows.
+    # Sorting one number per row is ten times faster than sorting rows.
     strides = torch.tensor([sizes[axis + 1 :].numel() for axis in range(len(sizes))], device=coords.device)
     keys = (coords.long() * strides).sum(dim=1).unique()
     return torch.stack(torch.unravel_index(keys, sizes), dim=1).int()

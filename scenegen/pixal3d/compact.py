@@ -1,14 +1,14 @@
 """The compact generator: Pixal3D at a size that a laptop runs, conditioned on depth as well.
 
-Back-projection, the flow transformer and the sampler are those of the released model. Four things are smaller or other:
+Back-projection, the flow transformer and the sampler are those of the released model. Four things are smaller or different:
 
-- The latent is the field itself: a truncated signed distance and a colour on a grid over the cube, cut in patches, one a token
-  (as Li and He 2025, arXiv 2511.13720, do with pixels), so that no decoder is needed.
+- The latent is the field itself: a truncated signed distance and a colour on a grid over the cube, cut into patches, one per
+  token (as Li and He 2025, arXiv 2511.13720, do with pixels), so that no decoder is needed.
 - The image network is an ImageNet-trained convolutional trunk.
-- Each token is also told what mask, depth and background say about its cells (`visibility`). Tokens where nothing can be
-  are left out, as the released model's later stages leave out empty voxels.
-- The network gives the clean latent, as a difference from a prior: the body that the thickness prior of `inflate` gives, and
-  the mean colour. The velocity follows from it (Salimans and Ho 2022, arXiv 2202.00512).
+- Each token also gets what mask, depth and background say about its cells (`visibility`). Tokens that must be empty are left
+  out, as the released model's later stages leave out empty voxels.
+- The network predicts the clean latent, as a difference from a prior: the body that the thickness prior of `inflate` gives,
+  and the mean colour. The velocity follows from it (Salimans and Ho 2022, arXiv 2202.00512).
 """
 
 from __future__ import annotations
@@ -41,18 +41,19 @@ from scenegen.pixal3d.visibility import (
 IMAGE_SIZE = 128
 """Side of the picture the trunk sees."""
 SCALARS = 6
-"""Up (3), tangent of half the field of view, error of the depth across the object, share of the picture it covers."""
+"""Number of scalars: up (3), tangent of half the field of view, error of the depth across the object, share of the picture it
+covers."""
 RELIEF_ERROR, COVERED = 4, 5
-"""Numbers of the last two."""
+"""Indices of the last two."""
 POOLED = 4
 """Global tokens along a side of the picture."""
 MARGIN = 0.06
 """Share of the cube's edge by which a cell must be in front of what is seen, beside the outline or behind the background to
-be left out: no mask is exact. The error of the depth across the object, as a share of its width, is added."""
+be left out, since no mask is exact. The error of the depth across the object, as a share of its width, is added."""
 OUTSIDE = 0.25
 """Least distance, in truncations, in the cells that are left out."""
 COLOUR_WEIGHT = 0.3
-"""Of the colours in the loss."""
+"""Weight of the colours in the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class CompactSettings:
     """Sizes of the network, and how it is sampled."""
 
     tokens: int = 8
-    """Along an edge of the cube."""
+    """Tokens along an edge of the cube."""
     patch: int = 4
     """Cells of the signed distance along an edge of a token."""
     colour_patch: int = 2
@@ -70,7 +71,7 @@ class CompactSettings:
     num_heads: int = 4
     cond_channels: int = 128
     lifted_channels: int = 256
-    """What each token is told, after a first linear map that the blocks share."""
+    """Channels of what each token is given, after a first linear map that the blocks share."""
     trunk_channels: tuple[int, ...] = (24, 40, 112)
     sampler: SamplerSettings = SamplerSettings(
         steps=10, guidance_strength=1.5, guidance_rescale=0.0, guidance_interval=(0.0, 1.0), rescale_t=2.0
@@ -83,18 +84,18 @@ class CompactSettings:
 
     @property
     def latent_channels(self) -> int:
-        """Numbers a token."""
+        """Numbers per token of the latent."""
         return self.patch**3 + 3 * self.colour_patch**3
 
     @property
     def projected_channels(self) -> int:
-        """Numbers each token is told: visibility of its cells, image features at its centre, colours in it."""
+        """Numbers each token is given: visibility of its cells, image features at its centre, colours in it."""
         return CHANNELS * self.patch**3 + sum(self.trunk_channels) + 3 * self.colour_patch**3
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known of `b` objects, as the network takes it."""
+    """What is known about `b` objects, as input to the network."""
 
     image: Float[Tensor, "b 3 s s"]
     """sRGB in [0, 1], on black."""
@@ -102,7 +103,7 @@ class Evidence:
     centres: Float[Tensor, "b n 2"]
     """Where the tokens' centres lie on the picture, in [-1, 1] across it; z fastest."""
     parts: Float[Tensor, "b m 2"]
-    """The same of the colour cells."""
+    """The same for the colour cells."""
     scalars: Float[Tensor, "b 6"]
 
     def to(self, device: torch.device | str) -> Evidence:
@@ -137,14 +138,14 @@ def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Eviden
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """What the flow is given, for `n` tokens of `b` objects."""
+    """What the flow is given about `n` tokens of `b` objects."""
 
     coords: Int32[Tensor, "n 4"]
-    """(item, x, y, z) of the tokens that are left in, z fastest."""
+    """(item, x, y, z) of the tokens that are kept, z fastest."""
     tokens: Float[Tensor, "b g c"]
     """Global tokens."""
     lifted: Float[Tensor, "n l"]
-    """What each token is told."""
+    """What each token is given."""
     prior: Float[Tensor, "n d"]
     """The latent that the network's output is added to."""
 
@@ -154,7 +155,7 @@ class Condition:
         return torch.bincount(self.coords[:, 0], minlength=len(self.tokens)).tolist()
 
     def kept(self, kept: Float[Tensor, "b"]) -> Condition:
-        """Without what is known of the items whose `kept` is 0; their tokens stay those that are left in."""
+        """The condition, emptied for the items whose `kept` is 0; the selection of tokens stays."""
         mine = kept[self.coords[:, 0].long()][:, None]
         return Condition(self.coords, self.tokens * kept[:, None, None], self.lifted * mine, self.prior * mine)
 
@@ -163,7 +164,7 @@ class CompactGenerator(nn.Module):
     """Trunk, condition and flow.
 
     Args:
-        trunk: from pictures [b, 3, s, s] in [0, 1] to feature maps, fine to coarse, of `trunk_channels`. Not trained.
+        trunk: makes feature maps, fine to coarse, of `trunk_channels`, from pictures [b, 3, s, s] in [0, 1]. It is not trained.
         settings: sizes.
     """
 
@@ -178,10 +179,10 @@ class CompactGenerator(nn.Module):
         self.flow = flow_from_zero(settings, settings.latent_channels, settings.latent_channels)
 
     def condition(self, known: Evidence) -> Condition:
-        """What `known` says, in the flow's terms.
+        """The condition of the flow, from what is known.
 
         Raises:
-            InputError: if no token is left in.
+            InputError: if no token is kept.
         """
         with torch.no_grad():
             maps = self.trunk(known.image)
@@ -216,7 +217,7 @@ class CompactGenerator(nn.Module):
         )
 
     def clean(self, x: Float[Tensor, "n c"], t: Float[Tensor, "b"], given: Condition) -> Float[Tensor, "n c"]:
-        """The clean latent that the noisy tokens `x` at the times `t` (0..1) are thought to come from."""
+        """The network's estimate of the clean latent behind the noisy tokens `x` at the times `t` (0..1)."""
         change = self.flow(x, given.coords, TIME_SCALE * t, given.tokens, given.lifted)
         return given.prior + change.float()
 
@@ -227,10 +228,10 @@ class CompactGenerator(nn.Module):
 
         Args:
             known: the condition.
-            latent: clean.
+            latent: the clean latent.
             t: times in [0, 1].
             noise: standard normal, of the latent's shape.
-            kept: 1 where an item keeps its condition, 0 where it learns to go without, for guidance.
+            kept: 1 if an item keeps its condition, 0 if it learns to do without, for guidance.
         """
         given = self.condition(known)
         item, place = given.coords[:, 0].long(), given.coords[:, 1:].long().unbind(1)
@@ -252,18 +253,18 @@ class CompactGenerator(nn.Module):
         """Generates one object: its field, and its colours (sRGB in [0, 1]) on a coarser grid of the same cube.
 
         Args:
-            known: of one object.
-            seed: of the noise, which is drawn on the CPU, so that every device has the same.
-            sampler: how.
+            known: what is known about one object.
+            seed: seed of the noise, which is drawn on the CPU, so that it is the same for every device.
+            sampler: settings of the sampler.
             on_step: as in `sampler.sample`.
 
         Raises:
-            InputError: if no token is left in.
+            InputError: if no token is kept.
             WeightsError: if the network's output is not finite.
         """
         given = self.condition(known)
         settings = self.settings
-        # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are left in.
+        # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are kept.
         grid = torch.randn(
             (*3 * (settings.tokens,), settings.latent_channels), generator=torch.Generator().manual_seed(seed)
         )
@@ -285,7 +286,7 @@ class CompactGenerator(nn.Module):
 
 
 def two_layers(in_channels: int, width: int) -> nn.Sequential:
-    """What takes features of any kind to those of a network."""
+    """A small network that maps any features to `width` channels."""
     return nn.Sequential(nn.Linear(in_channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width))
 
 
@@ -309,7 +310,7 @@ def flow_from_zero(settings: CompactSettings, in_channels: int, out_channels: in
 def open_tokens(
     seen: Float[Tensor, "b r r r 7"], relief_error: Float[Tensor, "b"], patch: int
 ) -> Bool[Tensor, "b g g g"]:
-    """Which tokens have a cell where by mask, depth and background the object may be."""
+    """Which tokens have a cell that the object may occupy, by mask, depth and background."""
     beside = -MARGIN / REACH
     along = beside - relief_error[:, None, None, None] / REACH
     cells = (seen[..., BEHIND_FRONT] > along) & (seen[..., IN_OUTLINE] > beside) & (seen[..., IN_LIMIT] > along)
@@ -361,7 +362,7 @@ def looked_up(
 
 
 def tokens_of(grid: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b cp x2 y2 z2"]:
-    """Cuts a grid in patches, whose cells become channels."""
+    """Cuts a grid into patches, whose cells become channels."""
     b, c = grid.shape[:2]
     side = grid.shape[2] // patch
     apart = grid.reshape(b, c, side, patch, side, patch, side, patch)

@@ -62,7 +62,7 @@ class Dinov3(nn.Module):
         network = DINOv3ViTModel(DINOv3ViTConfig(**config))
         self.embeddings = network.embeddings
         self.rope_embeddings = network.rope_embeddings  # holds no weights
-        # transformers moves its layers about; ours are where the released names say.
+        # transformers moves its layers between versions; ours are where the released names say.
         self.layer = getattr(network, "model", network).layer
         self.norm = network.norm
         self.patch_size: int = network.config.patch_size

@@ -31,15 +31,15 @@ from scenegen.weights_registry import digest_of
 NAME = "embedded generator"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
 SMOOTHING = 0.25
-"""Standard deviation in cells of the generated field. This and the next were chosen on held-out meshes."""
+"""Standard deviation, in cells, by which the generated field is smoothed. Chosen, like the next, on held-out meshes."""
 WIDENING = 0.3
 """Cells by which its surface is moved outwards."""
 COMPLETED = 0.1
-"""Share of the surface's vertices outside the visible outline from which on a warning says so."""
+"""A warning says so if at least this share of the surface's vertices is outside the visible outline."""
 TRUNK_LEVELS = 3
-"""Feature maps the generator uses: those up to a sixteenth of the picture."""
+"""Number of feature maps the generator uses, the coarsest at a sixteenth of the picture."""
 TRUNK_BLOCKS = 11
-"""Blocks of the trunk up to there."""
+"""Number of the trunk's blocks up to there."""
 
 
 class ImageTrunk(nn.Module):
@@ -63,10 +63,10 @@ def generate_embedded(
 
     Args:
         view: what the photo shows of it.
-        seed: of the noise. Another gives another hidden side.
+        seed: seed of the noise. Another seed gives another hidden side.
         config: sampler, resolution, face budget.
-        texture: of the atlas.
-        runtime: device.
+        texture: settings of the atlas.
+        runtime: the device.
 
     Raises:
         InputError: if the view shows too little of the object.
@@ -100,7 +100,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     Args:
         field: in the latent frame.
         view: what the photo shows of the object.
-        edge: of the cube, metres.
+        edge: edge of the cube, metres.
         config: resolution and face budget.
 
     Raises:
@@ -122,7 +122,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
 def smoothed(field: Field) -> Field:
     """The field without what neighbouring tokens do not agree on, and a little wider.
 
-    What is seen gets its detail from the photo. What is not is a mean over what could be, and thinner than any of it.
+    What is seen gets its detail from the photo. The rest is a mean over the possible shapes, and thinner than any of them.
     """
     widened = ndimage.gaussian_filter(field.values, SMOOTHING, mode="nearest") - WIDENING / field.values.shape[0]
     return Field(widened.astype(np.float32))

@@ -59,7 +59,7 @@ class ImageFeatures:
     special_tokens: Float[Tensor, "b v t c"]
     """Class token and registers."""
     lr: Float[Tensor, "b v c h h"]
-    """One feature a patch."""
+    """One feature per patch."""
 
     @property
     def global_tokens(self) -> Float[Tensor, "b t c"]:
@@ -78,7 +78,7 @@ class FeatureExtractor(nn.Module):
 
         Args:
             dino: the image network.
-            naf: the up-sampler, where any stage uses it.
+            naf: the up-sampler, if any stage uses it.
         """
         super().__init__()
         self.dino = dino
@@ -114,14 +114,14 @@ class FeatureExtractor(nn.Module):
         Nothing is masked: hidden voxels share the feature of their ray, and those outside the picture take its border.
 
         Args:
-            features: of all pictures.
-            cameras: one a picture.
+            features: features of all pictures.
+            cameras: one per picture.
             settings: grid, and whether up-sampled features [lr | hr] follow the plain ones.
-            coords: active voxels (object, x, y, z), in any order; all voxels without.
+            coords: active voxels (object, x, y, z), in any order; by default all voxels.
             budget: bytes for the up-sampler's scores at a time.
 
         Returns:
-            One row a voxel: [n, c2] in the order of `coords`, or the dense volume [b, r^3, c2] with z running fastest.
+            One row per voxel: [n, c2] in the order of `coords`, or the dense volume [b, r^3, c2] with z running fastest.
 
         Raises:
             UsageError: if settings, features, cameras and coordinates do not belong together.
@@ -147,7 +147,7 @@ class FeatureExtractor(nn.Module):
         coords: Int[Tensor, "n 3"],
         budget: int,
     ) -> Float[Tensor, "n c2"]:
-        """Of one object over its pictures, a running sum, so that one picture's features live at a time."""
+        """Mean over one object's pictures, as a running sum, so that one picture's features are in memory at a time."""
         device = features.lr.device
         points = lattice_points(coords.to(device), settings.grid_resolution)
         world = world_from_latent(points, cameras.mesh_scale[item].to(device))

@@ -1,4 +1,4 @@
-"""From decoded voxels to a mesh for other programs: the surface cleaned and simplified, unwrapped, its material baked."""
+"""Makes a mesh for other programs from decoded voxels: cleans, simplifies and unwraps the surface, and bakes its material."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def finished(
 
     Args:
         generated: raw surface and material voxels.
-        config: its surface and its number of faces.
+        config: kind of surface, and number of faces.
         texture: size of the textures, and how long unwrapping may take.
 
     Returns:

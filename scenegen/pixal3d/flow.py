@@ -42,7 +42,7 @@ class TimestepEmbedder(nn.Module):
 
 
 class FlowTransformer(nn.Module):
-    """What both flows share: the layers, and the way through them for tokens at voxel coordinates.
+    """What both flows share: the layers, and the forward pass for tokens at voxel coordinates.
 
     Args:
         resolution: voxels along an edge of the grid.
@@ -55,16 +55,16 @@ class FlowTransformer(nn.Module):
         mlp_ratio: hidden width of the feed-forward over the width, rounded down.
         proj_in_channels: channels of the back-projected features; None for as many as the global tokens have.
         dtype: of the linear layers inside the blocks: float32, bfloat16 or float16.
-        pe_mode: "rope", the one kind of position embedding there is.
+        pe_mode: "rope", the only kind of position embedding.
         share_mod: True; blocks share one modulation.
         qk_rms_norm: True; queries and keys of the self-attention are normalised.
         qk_rms_norm_cross: True; those of the cross-attention too.
         image_attn_mode: "proj"; features enter voxel by voxel.
-        initialization: how training began; without effect once weights are loaded, and here.
-        use_checkpoint: recomputes activations in training; without effect here.
+        initialization: how training began; it has no effect here.
+        use_checkpoint: recomputes activations in training; it has no effect here.
 
     Raises:
-        UsageError: for a value this network does not have.
+        UsageError: for a value that this network does not support.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class FlowTransformer(nn.Module):
         items: Items,
         score_bytes: int | None,
     ) -> Float[Tensor, "n co"]:
-        """From noisy tokens to their velocity; `phases` says where they are, `items` to which item they belong."""
+        """The velocity of noisy tokens; `phases` encodes their places, `items` says which item they belong to."""
         self._check_condition(t, cond_global, cond_proj)
         dtype = self.blocks[0].self_attn.to_qkv.weight.dtype
         h = self.input_layer(x).to(dtype)
@@ -163,7 +163,7 @@ class FlowTransformer(nn.Module):
             )
         if len(t) != len(cond_global):
             raise UsageError(
-                f"`t` names {len(t)} items and `cond_global` {len(cond_global)}; give one of each an item."
+                f"`t` names {len(t)} items and `cond_global` {len(cond_global)}; give one of each per item."
             )
 
 
@@ -211,7 +211,7 @@ class StructureFlow(FlowTransformer):
         if cond_proj.shape[:2] != (batch, voxels) or len(t) != batch:
             raise UsageError(
                 f"`cond_proj` is {tuple(cond_proj.shape)} and `t` {tuple(t.shape)}; "
-                f"give [{batch}, {voxels}, {self.proj_in_channels}] and [{batch}], one feature a voxel."
+                f"give [{batch}, {voxels}, {self.proj_in_channels}] and [{batch}], one feature per voxel."
             )
         owner = torch.arange(batch, device=x.device).repeat_interleave(voxels, output_size=batch * voxels)
         tokens = self.velocity(
@@ -244,7 +244,7 @@ class LatentFlow(FlowTransformer):
 
         Args:
             x: noisy latents.
-            coords: (item, x, y, z) of each voxel; the voxels of an item stand together, items in order.
+            coords: (item, x, y, z) of each voxel; voxels of one item are contiguous, and items are in order.
             t: 1000 times the time of each item; 1000 is pure noise.
             cond_global: global tokens of the photo; zeros for the unconditional velocity.
             cond_proj: back-projected feature of each voxel; zeros for the unconditional velocity.
@@ -252,7 +252,7 @@ class LatentFlow(FlowTransformer):
             score_bytes: as in `attend`.
 
         Raises:
-            UsageError: if channels or sizes are not those of the config, or items are torn apart or empty.
+            UsageError: if channels or sizes are not those of the config, or an item is empty or not contiguous.
         """
         extra = 0 if concat is None else concat.shape[1]
         if x.shape[1] + extra != self.in_channels:
@@ -278,9 +278,9 @@ class LatentFlow(FlowTransformer):
 
 
 def count_flops(config: Mapping[str, Any], tokens: int, global_tokens: int = 5) -> int:
-    """Floating-point operations of one forward over one item, a multiply-add as two: 2 P N and the attention.
+    """Floating-point operations of one forward pass over one item, a multiply-add as two: 2 P N and the attention.
 
-    Counts the matrix products, which is all but a few per mille.
+    Only matrix products are counted: all but a few per mille.
 
     Args:
         config: arguments of a flow transformer.

@@ -1,7 +1,7 @@
 """The cascade: from a picture of one object to its surface and material, in the picture's own camera.
 
-structure (which voxels) -> coarse shape -> where the fine voxels are -> fine shape -> texture -> decode (Pixal3D, arXiv
-2605.10922; shapes and order as released).
+structure (which voxels) -> coarse shape -> fine voxels -> fine shape -> texture -> decode (Pixal3D, arXiv 2605.10922; shapes
+and order as released).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from scenegen.pixal3d.usage import StageUsage, UsageMeter
 from scenegen.pixal3d.voxels import material
 
 UPSAMPLINGS = 4
-"""Subdivisions of a coarse latent voxel that say where the fine ones are."""
+"""Number of subdivisions of a coarse latent voxel that give the fine ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Generated:
     """A decoded object in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
 
     vertices: Float[Tensor, "v 3"]
-    """One a voxel, used by a face or not."""
+    """One per voxel, used by a face or not."""
     faces: Int32[Tensor, "f 3"]
     coords: Int32[Tensor, "v 3"]
     """Voxels (x, y, z) on a grid of `resolution`."""
@@ -46,14 +46,14 @@ class Generated:
     resolution: int
     warnings: tuple[str, ...] = ()
     usage: tuple[StageUsage, ...] = ()
-    """Of each stage, in order; reading its networks is part of a stage."""
+    """Time and memory of each stage, in order; reading its networks is part of a stage."""
 
 
 Images = Callable[[int], Float[Tensor, "1 v 3 s s"]]
 """The pictures of one object at a given size: on black, in [0, 1]."""
 
 Observer = Callable[[str, Mapping[str, Tensor]], None]
-"""Told each stage's name and results as they are there. What it raises ends the generation: so it is cancelled."""
+"""Called with each stage's name and results as they are ready. An exception that it raises cancels the generation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,16 +115,16 @@ def generate(
         networks: where the networks come from.
         extractor: the image networks; their device is where everything is computed.
         images: `one_picture`, or `several_pictures` with weights that were trained on several.
-        cameras: one a picture, of one object.
-        settings: of every stage.
-        seed: of the noise.
-        resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
-        memory: to work in; what suits the device by default.
-        observe: told the results of each stage.
-        on_step: told the stage's name and each step of its flow. What it raises ends the generation, too.
+        cameras: one per picture, of one object.
+        settings: settings of every stage.
+        seed: seed of the noise.
+        resolution: resolution of the surface, 1024 or a multiple of 128 above it; lowered to stay below `settings.max_tokens`.
+        memory: memory to work in; by default what suits the device.
+        observe: called with the results of each stage.
+        on_step: called with the stage's name and each step of its flow. An exception from it cancels the generation, too.
 
     Raises:
-        InputError: if nothing comes of the picture.
+        InputError: if the picture yields no object.
         UsageError: for sizes that do not belong together.
         WeightsError: from `networks`.
     """

@@ -1,7 +1,7 @@
 """The sparse decoders: from latents at few voxels to a surface, or to its material, at voxels 16 times finer.
 
 Each level refines the features (ConvNeXt blocks) and then splits every voxel into those of its eight children that exist. The
-shape decoder predicts which do; the texture decoder is told. (TRELLIS.2's structured latents, as Pixal3D, arXiv 2605.10922,
+shape decoder predicts which do; the texture decoder is given them. (TRELLIS.2's structured latents, as Pixal3D, arXiv 2605.10922,
 uses them.) Parameter names and arguments are those of the released checkpoints and configs. Linear layers and convolutions
 inside the blocks compute in the dtype of their weights (`to_dtype`); norms, the first and the last layer in float32.
 """
@@ -37,7 +37,7 @@ BLOCK, UP_BLOCK = "SparseConvNeXtBlock3d", "SparseResBlockC2S3d"
 
 
 class SparseConvNeXtBlock3d(nn.Module):
-    """A convolution, then a feed-forward of each voxel, beside the identity (Liu et al. 2022, arXiv 2201.03545)."""
+    """A convolution and a feed-forward of each voxel, added to the identity (Liu et al. 2022, arXiv 2201.03545)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class SparseConvNeXtBlock3d(nn.Module):
         )
 
     def forward(self, feats: Float[Tensor, "n c"], neighbours: NeighbourMap, budget: int) -> Float[Tensor, "n c"]:
-        """Refines the features within `budget` bytes beside a few arrays of their size."""
+        """Refines the features in `budget` bytes plus a few arrays of their size."""
         row_bytes = (2 * EXPANSION + 3) * feats.shape[1] * torch.float32.itemsize
         mixed = self.conv(feats, neighbours, budget)
         return feats + map_rows(lambda rows: self.mlp(self.norm(rows)), mixed, row_bytes, budget)
@@ -57,11 +57,11 @@ class SparseConvNeXtBlock3d(nn.Module):
 class SparseResBlockC2S3d(nn.Module):
     """Splits voxels into children: a convolution to eight children's channels, and another one among the children.
 
-    Beside it, channels of the parent go to the children as they are, each repeated to the new width.
+    A skip connection hands the parent's channels to the children, each repeated to the new width.
     """
 
     to_subdiv: nn.Linear
-    """Predicts the children; only where subdivisions are predicted."""
+    """Predicts the children; present only if subdivisions are predicted."""
 
     def __init__(self, channels: int, out_channels: int, pred_subdiv: bool) -> None:
         super().__init__()
@@ -96,11 +96,11 @@ class Decoded:
     """Raw output of the last layer."""
     coords: Int32[Tensor, "m 4"]
     subdivisions: tuple[Shaped[Tensor, "_ 8"], ...]
-    """For each level, which children its voxels have: logits (positive is yes), or what the decoder was told."""
+    """For each level, which children its voxels have: logits (positive is yes), or what the decoder was given."""
 
 
 class SparseUnetVaeDecoder(nn.Module):
-    """The sparse decoder; with six outputs and guided, that of the material.
+    """The sparse decoder. With six outputs and guided, it decodes the material.
 
     Args:
         out_channels: channels of the output.
@@ -135,7 +135,7 @@ class SparseUnetVaeDecoder(nn.Module):
         _require_each("block_type", block_type, BLOCK, levels)
         _require_each("up_block_type", up_block_type, UP_BLOCK, levels - 1)
         if len(num_blocks) != levels:
-            raise UsageError(f"`num_blocks` is {list(num_blocks)}; give {levels} numbers, one a level.")
+            raise UsageError(f"`num_blocks` is {list(num_blocks)}; give {levels} numbers, one per level.")
         unknown = {name for args in block_args for name in args} - {"use_checkpoint"}
         if unknown:
             raise UsageError(f"`block_args` names {sorted(unknown)}; allowed: 'use_checkpoint'.")
@@ -171,9 +171,9 @@ class SparseUnetVaeDecoder(nn.Module):
         Args:
             feats: latents, in the units the decoder was trained on.
             coords: (item, x, y, z) of each.
-            guide_subs: for each level which children its voxels have, logits or masks, rows as the decoder that predicted
-                them had its voxels. Given to a decoder that predicts, they are used and its own logits returned.
-            budget: bytes to work in beside features and neighbours of a level.
+            guide_subs: for each level which children its voxels have, logits or masks, with rows in the order of the voxels
+                of the decoder that predicted them. A decoder that predicts uses them too, and returns its own logits.
+            budget: bytes to work in, in addition to features and neighbours of a level.
 
         Raises:
             UsageError: if sizes are not those of the config, or `guide_subs` are missing or fit other voxels.
@@ -210,7 +210,7 @@ class SparseUnetVaeDecoder(nn.Module):
         *,
         budget: int = WORKING_BYTES,
     ) -> Int32[Tensor, "m 4"]:
-        """Coordinates of the voxels after `upsample_times` subdivisions, each twice as fine.
+        """Coordinates of the voxels after `upsample_times` subdivisions, each of which doubles the resolution.
 
         Raises:
             UsageError: if this decoder does not predict subdivisions, or has fewer of them.
@@ -240,13 +240,13 @@ class SparseUnetVaeDecoder(nn.Module):
         told = guide_subs[level]
         if told.shape != (len(h), CHILDREN):
             raise UsageError(
-                f"`guide_subs[{level}]` is {tuple(told.shape)} where the level has {len(h)} voxels; give the "
+                f"`guide_subs[{level}]` is {tuple(told.shape)}, but the level has {len(h)} voxels; give the "
                 "subdivisions that were decoded from the same voxels in the same order."
             )
         return grow.to_subdiv(h) if self.pred_subdiv else told, told > 0
 
     def _growing(self) -> list[tuple[list[SparseConvNeXtBlock3d], SparseResBlockC2S3d]]:
-        """The levels that end in a subdivision: their ConvNeXt blocks, and what subdivides."""
+        """The levels that end in a subdivision: their ConvNeXt blocks, and the block that subdivides."""
         return [(list(blocks[:-1]), blocks[-1]) for blocks in self.blocks[:-1]]
 
     def _enter(
@@ -266,7 +266,7 @@ class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):
     """The shape decoder: its seven outputs say where the surface runs through each voxel.
 
     Args:
-        resolution: at which training began. It has no effect: `dual_grid_to_mesh` is told the one decoded at.
+        resolution: resolution at which training began. It has no effect: `dual_grid_to_mesh` takes that of the decoded grid.
         voxel_margin: how far, in voxels, a surface vertex may leave its voxel.
         model_channels, latent_channels, num_blocks, block_type, up_block_type, block_args, use_fp16: as in
             `SparseUnetVaeDecoder`.

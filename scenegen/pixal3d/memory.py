@@ -1,4 +1,4 @@
-"""How much memory the networks may work in, beside their weights, what they are given and what they return."""
+"""How much memory the networks may work in, in addition to their weights, inputs and results."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class WorkingMemory:
-    """Bounds in bytes. They change no number but its rounding.
+    """Bounds in bytes. They change numbers only by rounding.
 
     Raises:
         UsageError: for a bound that is not above 0.
     """
 
     rows: int
-    """What voxels are worked on in at a time: gathered neighbours and hidden layers of the sparse decoders, and the scores of
+    """Memory for the voxels in work at a time: gathered neighbours and hidden layers of the sparse decoders, and the scores of
     the up-sampler."""
     scores: int | None
     """Attention scores of the flows at a time; None for a device whose kernel never stores them."""

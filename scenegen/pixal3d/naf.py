@@ -1,8 +1,8 @@
 """NAF, the feature up-sampler (Chambon et al. 2025, "NAF: zero-shot feature upsampling via neighborhood attention filtering").
 
-A pixel of the up-sampled map attends, with what a small network makes of the full-size picture, to a 9 x 9 neighbourhood of
-low-resolution cells. Voxels read that map at four pixels each, so `NafUpsampler.at` evaluates those alone. The map of the
-released model's largest setting would be 4 GiB.
+Each pixel of the up-sampled map attends to a 9 x 9 neighbourhood of low-resolution cells; a small network makes its query from
+the full-size picture. Voxels read that map at four pixels each, so `NafUpsampler.at` evaluates only those. At the released
+model's largest setting the whole map would take 4 GiB.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class NafUpsampler(nn.Module):
             dim: channels of queries and keys.
             heads_attn: heads of the attention.
             heads_rope: heads of the rotary embedding.
-            kernel_size: cells a neighbourhood is wide; odd.
+            kernel_size: width of a neighbourhood in cells; odd.
             rope_base: ratio of the longest to the shortest period, nearly.
             img_layers: blocks of each branch of the guide's network.
 
         Raises:
-            UsageError: for numbers that do not divide.
+            UsageError: if `kernel_size` is even, or `dim` is not divisible as it must be.
         """
         super().__init__()
         if dim % (4 * heads_rope) or dim % heads_attn or dim % (2 * GROUPS):
@@ -64,7 +64,7 @@ class NafUpsampler(nn.Module):
         self.kernel_size = kernel_size
 
     def queries(self, guide: Float[Tensor, "3 s s"], target_size: int) -> Float[Tensor, "d t t"]:
-        """What each pixel of the target asks with; averaged over cells, what they answer to.
+        """The query of each pixel of the target; averaged over cells, these are the keys.
 
         Args:
             guide: the picture in [0, 1], not normalised.
@@ -81,14 +81,14 @@ class NafUpsampler(nn.Module):
         target_size: int,
         budget: int = SCORE_BYTES,
     ) -> Float[Tensor, "n c"]:
-        """Bilinear samples of the up-sampled map, which is never made: the same numbers as `sample(dense(...), points)`.
+        """Bilinear samples of the up-sampled map without making the map: the same numbers as `sample(dense(...), points)`.
 
         Args:
             guide: the picture in [0, 1], not normalised.
             lr: the features to up-sample.
             points: in [-1, 1] across the map (u first); points outside take the border.
             target_size: side of the up-sampled map.
-            budget: bytes of scores at a time, beside the guide's maps and the result.
+            budget: bytes of scores at a time, in addition to the guide's maps and the result.
 
         Raises:
             UsageError: if the neighbourhood does not fit.
@@ -113,7 +113,7 @@ class NafUpsampler(nn.Module):
     def dense(
         self, guide: Float[Tensor, "3 s s"], lr: Float[Tensor, "c h w"], target_size: int
     ) -> Float[Tensor, "c t t"]:
-        """The whole up-sampled map, as the reference words it; the plain twin of `at`, for small sizes.
+        """The whole up-sampled map, computed as in the reference: the plain twin of `at`, for small sizes.
 
         Keys and values are enlarged to the target, and every pixel attends to a dilated window of pixels.
 
@@ -158,7 +158,7 @@ class NafUpsampler(nn.Module):
         parts = []
         for head, (key, value) in enumerate(zip(keys, values, strict=True)):
             query = asked.unflatten(2, (self.heads, -1))[:, :, head]
-            # Scoring every cell is one matrix product, far quicker than fetching 81 keys a pixel.
+            # Scoring every cell is one matrix product, far quicker than fetching 81 keys per pixel.
             scores = (query @ key.T).gather(2, cells).float() * key.shape[1] ** -0.5
             shares = (scores.softmax(dim=-1) * weights[..., None]).to(value.dtype)
             parts.append(F.embedding_bag(cells.flatten(1), value, per_sample_weights=shares.flatten(1), mode="sum"))
@@ -166,7 +166,7 @@ class NafUpsampler(nn.Module):
 
 
 class GuideEncoder(nn.Module):
-    """Two small convolutional networks over the picture, one by pixel, one by 3 x 3 pixels; then a rotary embedding."""
+    """Two small convolutional networks over the picture, one with 1 x 1 and one with 3 x 3 kernels; then a rotary embedding."""
 
     def __init__(self, dim: int, heads_rope: int, rope_base: float, img_layers: int) -> None:
         super().__init__()
@@ -175,15 +175,15 @@ class GuideEncoder(nn.Module):
         self.rope = AxialRope(dim, heads_rope, rope_base)
 
     def forward(self, guide: Float[Tensor, "b 3 s s"], target_size: int) -> Float[Tensor, "b d t t"]:
-        """The map of queries: `features`, turned by place."""
+        """The map of queries: `features`, rotated by position."""
         return self.rope(self.features(guide, target_size))
 
     def features(self, guide: Float[Tensor, "b 3 s s"], target_size: int) -> Float[Tensor, "b d t t"]:
-        """What the networks see, averaged to the target's size, before the rotary embedding."""
+        """The networks' outputs, averaged to the target's size, before the rotary embedding."""
         largest = MAX_GUIDE_OVERSIZE * target_size
         if guide.shape[-1] > largest:
             guide = F.interpolate(guide, size=(largest, largest), mode="bilinear", align_corners=False)
-        # Averaged one after the other, so that only one full-size map lives at a time.
+        # Averaged one after the other, so that only one full-size map is in memory at a time.
         same = guide.shape[-1] == target_size
         maps = (branch(guide) for branch in (self.encoder, self.sem_encoder))
         return torch.cat([x if same else F.adaptive_avg_pool2d(x, target_size) for x in maps], dim=1)
@@ -200,7 +200,7 @@ class GuideBlock(nn.Module):
         self.conv2 = _convolution(channels, channels, kernel)
 
     def forward(self, x: Float[Tensor, "b c s s"]) -> Float[Tensor, "b c s s"]:
-        """A map of the same size."""
+        """Maps the picture to one of the same size."""
         x = self.conv1(F.silu(self.norm1(x)))
         return self.conv2(F.silu(self.norm2(x)))
 
@@ -217,7 +217,7 @@ class AxialRope(nn.Module):
         self.register_buffer("periods", base ** (2 * torch.arange(pairs // 2) / pairs))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The map with each head's channels turned in pairs (k, k + half), by row and by column."""
+        """The map with each head's channels rotated in pairs (k, k + half), by row and by column."""
 
         def angles(count: int) -> Float32[Tensor, "count periods"]:
             position = (torch.arange(count, device=x.device) + 0.5) / count * 2 - 1
@@ -234,7 +234,7 @@ class AxialRope(nn.Module):
 
 
 def dilated_windows(size: int, dilation: int, kernel: int) -> Int[Tensor, "size kernel"]:
-    """Along one axis, the `kernel` pixels each pixel attends to: every `dilation`-th one, about it, inside the map.
+    """Along one axis, the `kernel` pixels each pixel attends to: every `dilation`-th one around it, inside the map.
 
     The rule of neighbourhood attention (Hassani et al. 2023, arXiv:2204.07143): at the border the window is shifted, not cut.
     """
@@ -248,8 +248,8 @@ def dilated_windows(size: int, dilation: int, kernel: int) -> Int[Tensor, "size 
 def neighbouring_cells(cells: int, size: int, kernel: int) -> Int[Tensor, "size kernel"]:
     """Along one axis of `cells` low-resolution cells, those that each of the `size` pixels attends to.
 
-    Where `size` is a multiple of `cells` they are the `kernel` cells about the pixel's own. Elsewhere a cell may come twice or
-    be left out, as when the cells are enlarged to pixels and the window is dilated by the ratio rounded down.
+    If `size` is a multiple of `cells`, they are the `kernel` cells around the pixel's own. Otherwise a cell may come twice or be
+    left out, as when the cells are enlarged to pixels and the window is dilated by the ratio rounded down.
 
     Raises:
         UsageError: if the neighbourhood does not fit.
@@ -274,6 +274,6 @@ def _branch(channels: int, kernel: int, layers: int) -> nn.Sequential:
 
 
 def _convolution(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
-    # A 1 x 1 convolution needs no border; reflecting none would copy the whole map.
+    # A 1 x 1 convolution needs no border; padding by 0 would still copy the whole map.
     mode = "reflect" if kernel > 1 else "zeros"
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=mode)

@@ -1,4 +1,4 @@
-"""The Pixal3D pipeline: read from the hub, the models cache or a folder, run on one object's crop, saved to a folder."""
+"""The Pixal3D pipeline, which is read from the hub, the models cache or a folder, and runs on one object's crop."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ logger = logging.getLogger(__name__)
 REPOSITORY = "TencentARC/Pixal3D"
 """Where the weights are published."""
 SOLID = 0.5
-"""Pixels that the object covers by at least this share belong to the silhouette it is checked against."""
+"""Pixels of which the object covers at least this share belong to the silhouette that it is checked against."""
 CENTRED = 1e-3
-"""How far, in picture widths, a principal point may be off the middle, and the two focal lengths apart."""
+"""How far, in picture widths, a principal point may be off the middle, and how far the two focal lengths may be apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +90,15 @@ class GeneratedObject:
     generated: Generated
     """Raw surface and material voxels, in the latent frame."""
     crop_from_latent: Float[np.ndarray, "4 4"]
-    """Affine; the object in the crop camera's frame, one unit a cube edge, where it projects onto the crop's pixels."""
+    """Affine, to the crop camera's frame, one unit per cube edge, in which the object projects onto the crop's pixels."""
     seed: int
-    """Of the attempt that was taken."""
+    """Seed of the attempt that was taken."""
     fov: float
     """Horizontal field of view it was generated with, in radians."""
     quality: Quality
-    """How it agrees with the mask; `quality.good` says whether it passed the gate."""
+    """How well it agrees with the mask; `quality.good` says whether it passed the check."""
     usage: tuple[StageUsage, ...]
-    """Of every stage of every attempt, in order."""
+    """Time and memory of every stage of every attempt, in order."""
     warnings: tuple[str, ...]
 
     @property
@@ -109,8 +109,8 @@ class GeneratedObject:
     def textured(
         self, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
     ) -> tuple[TexturedMesh, tuple[str, ...]]:
-        """The object as a simplified mesh with its material, in the crop camera's frame, and what was remarked on the way; see
-        `scenegen.pixal3d.finish.finished`.
+        """The object as a simplified mesh with its material, in the crop camera's frame, and the warnings and notes from making
+        it; see `scenegen.pixal3d.finish.finished`.
 
         Examples:
             >>> made = Pixal3DPipeline.from_pretrained().generate(image, mask, camera)  # doctest: +SKIP
@@ -122,12 +122,12 @@ class GeneratedObject:
     def save(
         self, path: Path | str, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
     ) -> None:
-        """Writes the object with its material: x right, y up, z towards the crop's camera, which is at the origin; one unit a
+        """Writes the object with its material: x right, y up, z towards the crop's camera, which is at the origin; one unit per
         cube edge.
 
         Args:
-            path: a `.glb`, `.obj`, `.ply` or `.stl`.
-            config: its surface and its number of faces.
+            path: a `.glb`, `.obj`, `.ply` or `.stl` file.
+            config: kind of surface, and number of faces.
             texture: size of the textures, and how long unwrapping may take.
 
         Raises:
@@ -150,9 +150,9 @@ class GeneratedFromViews:
     generated: Generated
     """Raw surface and material voxels, in the latent frame: that of the first view's camera."""
     world_from_latent: Float[np.ndarray, "4 4"]
-    """Affine; to the world the cameras were given in."""
+    """Affine, to the world that the cameras were given in."""
     qualities: tuple[Quality, ...]
-    """How it agrees with each picture."""
+    """How well it agrees with each picture."""
     warnings: tuple[str, ...]
 
     def save(
@@ -175,14 +175,14 @@ def _save(mesh: TexturedMesh, path: Path | str) -> None:
 
 
 def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]:
-    """From the latent cube, generated with `fov`, to the frame of the crop's camera, one unit a cube edge.
+    """The transform from the latent cube, generated with `fov`, to the frame of the crop's camera, one unit per cube edge.
 
     The generator's camera has the focal length f' that `fov` stands for, the crop's has f. Depths are kept, x and y are
     multiplied by f' / f, so that f x / z is what f' x' / z was: the object stays on its pixels.
 
     Args:
-        camera: of the crop, square and centred.
-        fov: horizontal, in radians.
+        camera: camera of the crop, square and centred.
+        fov: horizontal field of view, in radians.
 
     Examples:
         >>> camera = Intrinsics(width=32, height=32, fx=16, fy=16, cx=16, cy=16)
@@ -197,19 +197,19 @@ def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]
 
 @dataclass(frozen=True)
 class Pixal3DPipeline:
-    """Pixal3D (arXiv 2605.10922) with weights from files. It holds no state: several threads may use one."""
+    """Pixal3D (arXiv 2605.10922) with weights from files. It has no mutable state, so several threads may share one."""
 
     networks: Networks
     extractor: FeatureExtractor
     settings: PipelineSettings
     files: PipelineFiles
-    """Where it was read from."""
+    """The files it was read from."""
     memory: WorkingMemory
-    """What the networks may work in."""
+    """Memory that the networks may work in."""
     residency: Residency
     """What stays in memory between uses."""
     precision: Precision
-    """Of the networks' blocks."""
+    """Precision of the networks' blocks."""
 
     @classmethod
     def from_pretrained(
@@ -232,25 +232,25 @@ class Pixal3DPipeline:
 
         Args:
             source: a folder in the released layout, with `pipeline.json` and `ckpts/`, or one that `save_pretrained` made; or
-                the published repository, which is taken from the models cache, and fetched where it is not there.
+                the published repository, which is taken from the models cache, and fetched if it is not there.
             pictures: `one` for the weights of `generate`, `several` for those of `generate_views` (`pipeline_mv.json`).
-            revision: commit, tag or branch of the repository; the registered commit by default. Files of another are not
-                checked against registered digests, which the log says.
-            dino: DINOv3's `model.safetensors`; by default the one `source` holds, else that of the models cache. Its sizes are
-                those of the `config.json` beside it, else the released ones.
+            revision: commit, tag or branch of the repository; the registered commit by default. Files of any other revision are
+                not checked against registered digests, and the log says so.
+            dino: DINOv3's `model.safetensors`; by default the one in `source`, or else that of the models cache. Its sizes are
+                those in the `config.json` beside it, or else the released ones.
             naf: NAF's weights as safetensors, likewise.
             device: where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
             residency: what stays in memory between uses; see `Residency`.
-            precision: of the blocks; a CPU is faster with `float32`.
-            memory: to work in beside weights and results; what suits the device by default.
+            precision: precision of the blocks; a CPU is faster with `float32`.
+            memory: memory to work in, in addition to weights and results; by default what suits the device.
             offline: never use the network.
-            models: folder of fetched models; that of scenegen by default.
-            progress: told how each file that is fetched advances.
+            models: folder of fetched models; scenegen's own by default.
+            progress: called as each fetched file advances.
 
         Raises:
-            UsageError: for a device or revision that cannot be one.
+            UsageError: for an invalid device or revision.
             ResourceError: for a device that is not there, too little memory, or a models folder that cannot be written.
-            WeightsError: if a file is missing and cannot be fetched, is damaged, or is not that of its network.
+            WeightsError: if a file is missing and cannot be fetched, is damaged, or belongs to another network.
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained()  # doctest: +SKIP
@@ -270,17 +270,17 @@ class Pixal3DPipeline:
         return next(self.extractor.parameters()).device
 
     def to(self, device: torch.device | str) -> Pixal3DPipeline:
-        """The pipeline on another device: itself if it is there already, else a new one, read from the same files.
+        """The pipeline on another device: itself if it is already there, otherwise a new one, read from the same files.
 
-        Residency and precision stay; the memory to work in is what suits the device.
+        Residency and precision stay the same; the memory to work in is what suits the device.
 
         Args:
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
         Raises:
-            UsageError: for a device that cannot be one.
+            UsageError: for an invalid device.
             ResourceError: for a device that is not there, or has too little memory.
-            WeightsError: if a file has gone or changed.
+            WeightsError: if a file is gone or has changed.
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained(device="cpu")  # doctest: +SKIP
@@ -294,14 +294,14 @@ class Pixal3DPipeline:
         return replace(self, networks=networks, extractor=extractor, memory=WorkingMemory.of(where))
 
     def save_pretrained(self, folder: Path) -> None:
-        """Writes everything the pipeline needs to `folder`, for `from_pretrained` to read to the same numbers.
+        """Writes everything the pipeline needs to `folder`; `from_pretrained` reads it back with the same numbers.
 
-        The networks' files are copied as they are, in the types they are stored in, whatever the precision here; DINOv3 and NAF
-        come with their configs, and the pipeline's file has these settings. The folder is there whole or not at all.
+        The networks' files are copied as they are stored, whatever the precision here. DINOv3 and NAF come with their configs,
+        and the pipeline's file has these settings. The folder appears whole or not at all.
 
         Raises:
-            UsageError: if `folder` is there and not empty.
-            WeightsError: if a file the pipeline was read from is gone.
+            UsageError: if `folder` exists and is not empty.
+            WeightsError: if a file that the pipeline was read from is gone.
             ResourceError: if the folder cannot be written.
 
         Examples:
@@ -320,27 +320,27 @@ class Pixal3DPipeline:
         observe: Observer | None = None,
         on_step: Callable[[str, Step], None] | None = None,
     ) -> Generated:
-        """Generates one object in the latent frame, once and unchecked; from one picture, or from several of them.
+        """Generates one object in the latent frame, once and unchecked, from one picture or several.
 
         Args:
             images: `one_picture`, or `several_pictures` with weights for several.
-            cameras: one a picture: `front_cameras` or `relative_cameras` of `scenegen.pixal3d.projection`.
-            seed: of the noise.
-            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
-            max_tokens: in place of the settings' `max_tokens`.
-            observe: told the results of each stage. What it raises ends the generation and frees the networks.
-            on_step: told the stage's name and each step of its flow; likewise.
+            cameras: one per picture: `front_cameras` or `relative_cameras` of `scenegen.pixal3d.projection`.
+            seed: seed of the noise.
+            resolution: resolution of the surface, 1024 or a multiple of 128 above it; lowered to stay below `max_tokens`.
+            max_tokens: replaces the settings' `max_tokens`.
+            observe: called with the results of each stage. An exception from it ends the generation and frees the networks.
+            on_step: called with the stage's name and each step of its flow; likewise.
 
         Raises:
-            InputError: if nothing comes of the picture.
-            UsageError: for sizes that do not belong together, or as many pictures as the weights are not for.
-            WeightsError: if a file has gone or changed, or its numbers overflow.
+            InputError: if the picture yields no object.
+            UsageError: for sizes that do not belong together, or a number of pictures that the weights are not for.
+            WeightsError: if a file is gone or has changed, or its numbers overflow.
             ResourceError: if the device has too little memory.
         """
         count = cameras.fov.shape[1]
         if (count == 1) != (self.files.pictures == "one"):
             raise UsageError(
-                f"`cameras` are of {count} pictures, but the weights are for {self.files.pictures}; open the pipeline with "
+                f"`cameras` has {count} pictures, but the weights are for {self.files.pictures}; open the pipeline with "
                 f"pictures={('several' if count > 1 else 'one')!r}."
             )
         settings = self.settings if max_tokens is None else replace(self.settings, max_tokens=max_tokens)
@@ -374,26 +374,27 @@ class Pixal3DPipeline:
     ) -> GeneratedObject:
         """Generates the object that `mask` shows, so that it lies on the crop's pixels, and checks that it does.
 
-        The crop is taken as it is framed, on black, with its own field of view. The silhouette of the result is compared with
-        the mask; where it does not fit, other seeds and then other fields of view are tried (`scenegen.pixal3d.selfcheck`).
+        The crop keeps its framing and its own field of view, on black. The silhouette of the result is compared with the mask;
+        if it does not fit, other seeds and then other fields of view are tried (`scenegen.pixal3d.selfcheck`).
 
         Args:
             image: sRGB, as the crop camera sees it.
-            mask: share of each pixel the object covers, 0..1.
-            camera: of the crop: square pixels, the principal point in the middle.
-            seed: of the first attempt.
-            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
-            max_tokens: in place of the settings' `max_tokens`.
-            attempts: at most; 1 tries nothing again.
+            mask: share of each pixel that the object covers, 0..1.
+            camera: camera of the crop: square pixels, the principal point in the middle.
+            seed: seed of the first attempt.
+            resolution: resolution of the surface, 1024 or a multiple of 128 above it; lowered to stay below `max_tokens`.
+            max_tokens: replaces the settings' `max_tokens`.
+            attempts: largest number of attempts; 1 tries nothing again.
             hidden: pixels where the object may be without being seen, behind something or beyond the photo's border; the
                 check leaves them out.
-            observe: told the results of each stage of each attempt. What it raises ends everything and frees the networks.
-            on_step: told the stage's name and each step of its flow; likewise.
+            observe: called with the results of each stage of each attempt. An exception from it ends everything and frees the
+                networks.
+            on_step: called with the stage's name and each step of its flow; likewise.
 
         Raises:
-            InputError: if the mask shows nothing, or nothing comes of any attempt.
+            InputError: if the mask shows nothing, or no attempt yields an object.
             UsageError: if picture, mask and camera do not belong together, or for a number that is not allowed.
-            WeightsError: if a file has gone or changed, or its numbers overflow.
+            WeightsError: if a file is gone or has changed, or its numbers overflow.
             ResourceError: if the device has too little memory.
 
         Examples:
@@ -405,7 +406,7 @@ class Pixal3DPipeline:
         solid = mask >= SOLID
         if not solid.any():
             raise InputError(
-                f"`mask` has no pixel that the object covers by {SOLID:.0%}; give the mask of an object in this crop."
+                f"`mask` has no pixel of which the object covers {SOLID:.0%}; give the mask of an object in this crop."
             )
         fov = fov_from_focal(camera.fx / camera.width)
         images = framed_picture(image, mask)
@@ -428,8 +429,8 @@ class Pixal3DPipeline:
         if best.fov != fov:
             stretched = note(
                 f"generated with a field of view of {math.degrees(best.fov):.1f} degrees instead of the crop's "
-                f"{math.degrees(fov):.1f}; x and y are rescaled so that the object stays on its pixels, so its depth is "
-                "out of proportion by that much."
+                f"{math.degrees(fov):.1f}; x and y were rescaled to keep the object on its pixels, so its depth is out of "
+                "proportion by that much."
             )
             warnings = (*warnings, stretched)
         return GeneratedObject(
@@ -453,7 +454,7 @@ class Pixal3DPipeline:
         observe: Observer | None = None,
         on_step: Callable[[str, Step], None] | None = None,
     ) -> GeneratedFromViews:
-        """Generates an object from several pictures of known cameras, and measures how it agrees with each.
+        """Generates an object from several pictures of known cameras, and measures how well it agrees with each.
 
         Features are sampled in every picture and averaged. The weights must be those for several pictures
         (`from_pretrained(..., pictures="several")`). Nothing is tried again: the cameras are given, not guessed.
@@ -461,16 +462,16 @@ class Pixal3DPipeline:
         Args:
             views: the first is the front. `scenegen.pixal3d.views.read_views` reads them from a `transforms.json`.
             mesh_scale: one over the edge of the cube that holds the object, in units of the cameras' world.
-            seed: of the noise.
-            resolution: of the surface, 1024 or a multiple of 128 above it; lowered to stay below the tokens.
-            max_tokens: in place of the settings' `max_tokens`.
-            observe: told the results of each stage. What it raises ends the generation and frees the networks.
-            on_step: told the stage's name and each step of its flow; likewise.
+            seed: seed of the noise.
+            resolution: resolution of the surface, 1024 or a multiple of 128 above it; lowered to stay below `max_tokens`.
+            max_tokens: replaces the settings' `max_tokens`.
+            observe: called with the results of each stage. An exception from it ends the generation and frees the networks.
+            on_step: called with the stage's name and each step of its flow; likewise.
 
         Raises:
-            InputError: for views that cannot be used, or where nothing comes of them.
+            InputError: if the views cannot be used, or yield no object.
             UsageError: for weights of single pictures, or a number that is not allowed.
-            WeightsError: if a file has gone or changed, or its numbers overflow.
+            WeightsError: if a file is gone or has changed, or its numbers overflow.
             ResourceError: if the device has too little memory.
 
         Examples:
@@ -487,7 +488,7 @@ class Pixal3DPipeline:
             observe=observe,
             on_step=on_step,
         )
-        # The reference's world, seen from its front camera, to that the cameras were given in.
+        # From the reference's world, seen from its front camera, to the world that the cameras were given in.
         reference_from_latent = np.eye(4)
         reference_from_latent[:3, :3] = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) / mesh_scale
         poses = cameras.world_from_camera[0].double().numpy()
@@ -517,7 +518,7 @@ class Pixal3DPipeline:
 def _opened(
     files: PipelineFiles, device: torch.device, residency: Residency, precision: Precision
 ) -> tuple[PipelineSettings, Networks, FeatureExtractor]:
-    """What the pipeline's file says, and its networks, on `device`."""
+    """The settings in the pipeline's file, and its networks, on `device`."""
     settings, stems = read_pipeline(files.folder, files.pictures)
     with device_memory(device):
         networks = open_networks(stems, device, residency, precision)

@@ -1,6 +1,6 @@
-"""From a cut-out picture to what the image network reads (Pixal3D, arXiv 2605.10922).
+"""Makes the image network's input from a cut-out picture (Pixal3D, arXiv 2605.10922).
 
-A single picture is cropped to a square about its object and composed on black in 8 bits before it is resized. Several
+A single picture is cropped to a square around its object and composed on black in 8 bits before it is resized. Several
 views of one object keep their framing, and are resized before they are composed.
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from scenegen.errors import InputError
 
 MAX_SIDE = 1024
-"""Larger pictures are shrunk to this before the object is looked for."""
+"""Larger pictures are shrunk to this side before the object is looked for."""
 MARGIN = 1.1
 """Side of the square crop over the longer side of the object's box."""
 SOLID_ALPHA = 204
-"""Pixels of more alpha than this (0.8 of 255) belong to the object's box."""
+"""Pixels with an alpha above this (0.8 of 255) belong to the object's box."""
 
 
 def object_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "s s 3"]:
@@ -35,10 +35,10 @@ def object_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "s s 3
 
 
 def square_cutout(rgba: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "s s 4"]:
-    """The square about the object, `MARGIN` times as wide as its box; transparent black outside the picture.
+    """The square around the object, `MARGIN` times as wide as its box; transparent black outside the picture.
 
-    As in the reference the side is even, and the box has no extent of pixels: an object of up to 30 pixels may lose its
-    border.
+    As in the reference, the side is even, and the box runs between pixel centres, so that an object of up to 30 pixels may lose
+    its border.
 
     Raises:
         InputError: if nothing is cut out, or less than two pixels are solid.

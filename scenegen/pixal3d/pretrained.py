@@ -1,4 +1,4 @@
-"""The files of a pipeline: found in a folder or in the models cache, and copied to a folder that holds them all."""
+"""Finds the files of a pipeline in a folder or in the models cache, and copies them to a folder that holds them all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from scenegen.weights_registry.pixal3d import (
 from scenegen.weights_registry.place import writing
 
 DINOV3_FOLDER, NAF_FOLDER = "dinov3", "naf"
-"""Where a complete folder has the image networks, each as `config.json` and `model.safetensors`."""
+"""Subfolders of a complete folder with the image networks, each as `config.json` and `model.safetensors`."""
 IMAGE_WEIGHTS = "model.safetensors"
 
 
@@ -39,9 +39,9 @@ class PipelineFiles:
     """Where a pipeline's files are."""
 
     folder: Path
-    """With the pipeline's file and what it names."""
+    """Folder with the pipeline's file and what it names."""
     pictures: Pictures
-    """Which of the pipeline's files, and so which flows."""
+    """Which of the pipeline's files is used, and thus which flows."""
     dino: Path
     """DINOv3's weights as safetensors, with their `config.json` beside them, or of the released sizes."""
     naf: Path
@@ -60,7 +60,7 @@ def find_files(
     """The files of the pipeline at `source`; see `Pixal3DPipeline.from_pretrained`.
 
     Raises:
-        UsageError: for a revision of a local folder, or one that cannot be one.
+        UsageError: for a revision of a local folder, or an invalid revision.
         WeightsError: if a file is missing and cannot be fetched.
         ResourceError: if the models folder cannot be written.
     """
@@ -83,7 +83,7 @@ def find_files(
         wanted["folder"] = pixal3d_name(PIXAL3D if pictures == "one" else PIXAL3D_MV, revision)
     else:
         raise WeightsError(
-            f"`source` is {source!r}: no folder, and no known repository; give a folder, or {repository!r}."
+            f"`source` is {source!r}, which is neither a folder nor a known repository; give a folder, or {repository!r}."
         )
     wanted |= {part: name for part, name, path in (("dino", DINOV3, dino), ("naf", NAF, naf)) if path is None}
     obtained = dict(zip(wanted, obtain(tuple(wanted.values()), runtime, progress), strict=True))
@@ -104,15 +104,15 @@ def find_files(
 def copy_files(files: PipelineFiles, settings: PipelineSettings, folder: Path) -> None:
     """Writes a complete pipeline to `folder`: every file as it is, with `settings` in that of the pipeline.
 
-    It is filled under another name beside it, flushed, and renamed, so that it is there whole or not at all.
+    It is filled under another name beside it, flushed, and renamed, so that it appears whole or not at all.
 
     Raises:
-        UsageError: if `folder` is there and not empty.
+        UsageError: if `folder` exists and is not empty.
         WeightsError: if a file cannot be read.
         ResourceError: if the folder cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"`folder` is {folder}, which is there and not empty; give a new one.")
+        raise UsageError(f"`folder` is {folder}, which exists and is not empty; give a new one.")
     _, stems = read_pipeline(files.folder, files.pictures)
     root = files.folder.resolve()
     part = folder.with_name(f".{folder.name}.part")

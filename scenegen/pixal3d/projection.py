@@ -1,4 +1,4 @@
-"""Back-projection: which place of the picture each voxel of the generator's grid lies on.
+"""Back-projection: where in the picture each voxel of the generator's grid lies.
 
 Frames: latent, the cube [-0.5, 0.5]^3 with x right, y up, z towards the camera (`scenegen.camera`). The reference's world is
 Z up with an edge of 1 / `mesh_scale`, and its cameras are OpenGL's (x right, y up, looking down -z). Pixels (u, v) have the
@@ -28,10 +28,10 @@ DEPTH_EPSILON = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """The cameras of `b` objects, each seen in `v` pictures. One picture an object is `v` = 1."""
+    """The cameras of `b` objects, each seen in `v` pictures."""
 
     world_from_camera: Float32[Tensor, "b v 4 4"]
-    """OpenGL's camera to the reference's world."""
+    """From OpenGL's camera to the reference's world."""
     fov: Float32[Tensor, "b v"]
     """Horizontal field of view of the square picture, in radians."""
     mesh_scale: Float32[Tensor, "b"]
@@ -90,7 +90,7 @@ def distance_from_fov(fov: float, mesh_scale: float = 1.0, extend_pixels: float 
 def front_cameras(
     fov: Float32[Tensor, "b"], distance: Float32[Tensor, "b"], mesh_scale: Float32[Tensor, "b"]
 ) -> Cameras:
-    """One camera an object, in front of its cube.
+    """One camera per object, in front of its cube.
 
     Args:
         fov: horizontal, in radians.
@@ -124,7 +124,7 @@ def relative_cameras(
     distance: Float32[Tensor, "b"],
     mesh_scale: Float32[Tensor, "b"],
 ) -> Cameras:
-    """Several cameras an object; the first becomes its front camera and takes the others along.
+    """Several cameras per object; the first becomes its front camera, and the others move with it.
 
     Args:
         world_from_camera: poses in any common Z-up world.
@@ -143,7 +143,7 @@ def relative_cameras(
 
 
 def front_pose(distance: Float32[Tensor, "b"]) -> Float32[Tensor, "b 4 4"]:
-    """World from camera at (0, -distance, 0), looking along +y with z up.
+    """World from camera, for a camera at (0, -distance, 0) that looks along +y with z up.
 
     Examples:
         >>> front_pose(torch.tensor([1.5]))[0, :3, 3].tolist()

@@ -25,16 +25,16 @@ from scenegen.pixal3d.weights import NAF_RELEASED, Precision, build_network, ima
 
 Residency = Literal["resident", "staged", "streamed"]
 """`resident`: every network stays on the device. `staged`: one at a time, read from its file when it is used. `streamed`: of
-the flow transformers one block at a time, while the next is on its way."""
+the flow transformers, one block at a time, while the next one is copied."""
 
 Networks = Callable[[str], AbstractContextManager[Any]]
-"""Gives a network, ready on its device, for as long as it is used; by its name in `pipeline.json`."""
+"""Gives the network of a name in `pipeline.json`, ready on its device, for as long as it is used."""
 
 
 def open_networks(
     stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision
 ) -> Networks:
-    """The networks whose files are `stems` with their suffixes, each checked against its file now.
+    """The networks whose files are `stems` with their suffixes. Each is checked against its file at once.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
@@ -54,7 +54,7 @@ def open_networks(
             else:
                 yield load_weights(network, path, device)
         finally:
-            network.to("meta")  # frees it even where a traceback still holds the network
+            network.to("meta")  # frees it even if a traceback still holds the network
 
     return read
 
@@ -62,19 +62,19 @@ def open_networks(
 def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Residency) -> FeatureExtractor:
     """The image networks.
 
-    Unless everything is `resident`, the layers of DINOv3 are read while they run: it sees each picture at two sizes, then
-    rests. NAF is small and stays.
+    Unless everything is `resident`, the layers of DINOv3 are read while they run: it sees each picture at two sizes, and is not
+    needed after that. NAF is small and stays.
 
     Args:
-        dino: DINOv3's weights, with its `config.json` beside them where its sizes are not the released ones.
-        naf: NAF's, likewise.
+        dino: DINOv3's weights, with its `config.json` beside them if its sizes are not the released ones.
+        naf: NAF's weights, likewise.
         device: where to compute.
-        residency: of DINOv3.
+        residency: residency of DINOv3.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    # Both hold tables that are not weights, so they are created. The layers hold none, and need not exist twice.
+    # Both networks hold tables that are not weights, so they are created. The layers hold none, and need not exist twice.
     image_network = Dinov3(image_config(dino, VITL16))
     image_network.layer.to("meta")
     if residency == "resident":
@@ -87,11 +87,11 @@ def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Resid
 
 
 def stream_blocks(network: nn.Module, name: str, path: Path, device: torch.device) -> nn.Module:
-    """Fills `network` but for its list of blocks; from now on each of these has its weights only while it runs.
+    """Fills `network` except for its list of blocks; from now on each block has its weights only while it runs.
 
     Args:
-        network: with blocks of one size, on the meta device, that run in order.
-        name: of the list of blocks.
+        network: a network on the meta device, with blocks of one size that run in order.
+        name: name of the list of blocks.
         path: the safetensors file of the network.
         device: where it runs.
 
@@ -132,7 +132,7 @@ def stream_blocks(network: nn.Module, name: str, path: Path, device: torch.devic
 
 
 ReadTensor = Callable[[int, str], Tensor]
-"""A tensor of a block as it is stored, by the block's index and the name within it."""
+"""Reads a tensor of a block as it is stored, by the block's index and the name within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +140,13 @@ class _Slot:
     """Room for the weights of one block."""
 
     tensors: Mapping[str, Tensor]
-    """On the device."""
+    """Tensors on the device."""
     host: Mapping[str, Tensor]
     """Pinned memory that the device copies from, or `tensors` themselves if there is none."""
     copied: Any = field(compare=False)
     """Event: the weights have arrived on the device."""
     used: Any = field(compare=False)
-    """Event: the block that used the weights is through."""
+    """Event: the block that used the weights has finished."""
 
 
 class BlockFeed:
@@ -160,8 +160,8 @@ class BlockFeed:
         """See `block_feed`.
 
         Args:
-            slots: both.
-            read: from the file.
+            slots: both slots.
+            read: reads a tensor from the file.
             streams: `torch.cuda`, or `torch.cpu`, whose streams and events do nothing.
             copying: the stream that copies.
         """
@@ -173,7 +173,7 @@ class BlockFeed:
         self._current: _Slot | None = None
 
     def take(self, index: int) -> Mapping[str, Tensor]:
-        """The weights of the block `index`, on the device; valid until `give_back`."""
+        """The weights of block `index`, on the device; valid until `give_back`."""
         if self._next is None or self._next[0] != index:
             self._next = (index, self._fetch(index))
         self._current, self._next = self._next[1], None
@@ -181,7 +181,7 @@ class BlockFeed:
         return self._current.tensors
 
     def give_back(self, following: int | None) -> None:
-        """The block has been started; reads the `following` one meanwhile."""
+        """Says that the block has been started, and reads the `following` one in the meantime."""
         if self._current is not None:
             self._current.used.record(self._streams.current_stream())
             self._current = None
@@ -205,7 +205,7 @@ class BlockFeed:
 
 @contextlib.contextmanager
 def block_feed(like: nn.Module, read: ReadTensor, device: torch.device) -> Iterator[BlockFeed]:
-    """A feed of blocks that are `like` one; its memory is given back at the end."""
+    """A feed for blocks of the form of `like`; its memory is freed at the end."""
     on_cuda = device.type == "cuda"
     streams = torch.cuda if on_cuda else torch.cpu
 

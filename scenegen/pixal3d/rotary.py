@@ -10,14 +10,14 @@ BASE = 10000.0
 
 
 def rotary_phases(coords: Int[Tensor, "n 3"], head_dim: int) -> Complex64[Tensor, "n pairs"]:
-    """What each pair of channels of a head is multiplied by, at each voxel.
+    """The complex factors by which the pairs of channels of a head are multiplied, at each voxel.
 
     A third of the pairs (rounded down) belongs to each of x, y, z; pair k of an axis turns by coordinate * 10000^(-k/K).
     Pairs left over do not turn.
 
     Args:
         coords: voxel indices (x, y, z).
-        head_dim: channels of a head, two a pair.
+        head_dim: channels of a head, two per pair.
     """
     pairs = head_dim // 2
     per_axis = pairs // 3

@@ -4,7 +4,7 @@ x_t = (1 - t) x_0 + (sigma + (1 - sigma) t) noise, and the velocity is its deriv
 Guidance: Ho and Salimans 2022 (arXiv 2207.12598); its interval: Kynkäänniemi et al. 2024 (arXiv 2404.07724); its rescaling:
 Lin et al. 2023 (arXiv 2305.08891).
 
-A state is dense, [b, c, ...], or sparse: the tokens of all items one after the other, [n, c], with the `lengths` of the items.
+A state is dense, [b, c, ...], or sparse: the concatenated tokens of all items, [n, c], with the `lengths` of the items.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor
 from scenegen.errors import UsageError, WeightsError
 
 TIME_SCALE = 1000.0
-"""Networks are given this times the time."""
+"""Factor on the time that networks are given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """How one latent is drawn. Names are those of the released configs.
+    """How a latent is sampled. Names are those of the released configs.
 
     Raises:
         UsageError: for values outside their ranges.
@@ -36,7 +36,7 @@ class SamplerSettings:
     guidance_strength: float
     """1: conditional velocity alone, 0: unconditional alone, above 1: away from the unconditional."""
     guidance_rescale: float
-    """Share, in [0, 1], of the guided prediction that gets the spread of the conditional one."""
+    """Share, in [0, 1], of the guided prediction rescaled to the standard deviation of the conditional one."""
     guidance_interval: tuple[float, float]
     """Times, ends included, at which guidance acts."""
     rescale_t: float
@@ -77,7 +77,7 @@ Velocity = Callable[[Tensor, Tensor, bool], Tensor]
 def schedule(settings: SamplerSettings) -> Float64[np.ndarray, "n"]:
     """The times of the states, `steps` + 1 from 1 to 0.
 
-    In float64, since whether a time lies on the end of the guidance interval decides a call of the network.
+    They are float64, since whether a time lies on the end of the guidance interval decides a call of the network.
 
     Examples:
         >>> settings = SamplerSettings(
@@ -136,8 +136,8 @@ def guided_velocity(
 ) -> Float[Tensor, "n *rest"]:
     """Conditional and unconditional velocity, combined and rescaled.
 
-    g `positive` + (1 - g) `negative` overshoots for large g. Rescaling gives the clean latent it points to the spread of the
-    one that `positive` points to, and mixes the two by `guidance_rescale`.
+    g `positive` + (1 - g) `negative` overshoots for large g. Rescaling gives the clean latent it points to the standard
+    deviation of the one that `positive` points to, and mixes the two by `guidance_rescale`.
 
     Examples:
         >>> settings = SamplerSettings(
@@ -180,17 +180,17 @@ def sample(
     lengths: Sequence[int] | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Float32[Tensor, "n *rest"]:
-    """Draws a latent: integrates the flow from noise at t = 1 to t = 0.
+    """Samples a latent: integrates the flow from noise at t = 1 to t = 0.
 
-    Within the guidance interval a step calls `velocity` twice, conditional first; else once. A `guidance_strength` of 1 or 0
-    needs one call. The state is float32.
+    Within the guidance interval a step calls `velocity` twice, conditional first, otherwise once. A `guidance_strength` of 1 or
+    0 needs one call. The state is float32.
 
     Args:
         velocity: the network with its conditions.
         noise: standard normal; dense, or sparse with `lengths`.
-        settings: how.
+        settings: settings of the sampler.
         lengths: tokens of each item of a sparse state; None for a dense one.
-        on_step: called after each step. What it raises ends the sampling, which is how to cancel.
+        on_step: called after each step. To cancel the sampling, raise an exception in it.
 
     Raises:
         UsageError: if `lengths` does not add up to the tokens.

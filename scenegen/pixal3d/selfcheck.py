@@ -1,4 +1,4 @@
-"""Does the result lie on the pixels it came from? Measured after every object, and tried again where it does not.
+"""Checks that an object lies on the pixels it came from, and generates it again if it does not.
 
 A wrong scale or field of view gives a mesh that looks whole and is in the wrong place; only its silhouette tells.
 """
@@ -29,11 +29,11 @@ LARGEST_SIZE_ERROR = 0.05
 SEEDS = 2
 """Seeds tried before the field of view is doubted."""
 SEED_STEP, SEED_COUNT = 1_000_003, 2**53
-"""Between them, far from the next seeds a user may try; seeds stay below the largest whole number that JSON keeps."""
+"""Step between these seeds, far from the next ones a user may try; seeds stay below the largest integer that JSON keeps."""
 FOV_FACTORS = (0.8, 1.25, 0.6, 1.6)
 """Fields of view tried after that, as multiples of the given one."""
 ATTEMPTS = SEEDS + len(FOV_FACTORS)
-"""Most attempts at one object."""
+"""Largest number of attempts at one object."""
 
 Made = TypeVar("Made")
 
@@ -48,7 +48,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Quality:
-    """How a generated object agrees with its mask."""
+    """How well a generated object agrees with its mask."""
 
     silhouette_iou: float
     size_ratio: float
@@ -56,22 +56,22 @@ class Quality:
 
     @property
     def rank(self) -> tuple[bool, float]:
-        """Larger is better."""
+        """Sort key of attempts: larger is better."""
         return self.good, self.silhouette_iou
 
     @property
     def good(self) -> bool:
-        """Whether it passes the gate."""
+        """Whether it passes the check."""
         return self.silhouette_iou >= LEAST_IOU and abs(self.size_ratio - 1) <= LARGEST_SIZE_ERROR
 
 
 @dataclass(frozen=True)
 class Attempt(Generic[Made]):
-    """One try, and what came of it."""
+    """One attempt and its result."""
 
     seed: int
     fov: float
-    """Horizontal, in radians."""
+    """Horizontal field of view, in radians."""
     made: Made
     quality: Quality
 
@@ -85,9 +85,9 @@ def measure(
         surface: in the latent frame.
         mask: the object in the square picture it was generated from.
         fov: horizontal field of view of that picture, in radians.
-        hidden: pixels where the object may be without being seen; they count for nothing.
+        hidden: pixels where the object may be without being seen; they are not counted.
     """
-    # Latent to camera: y and z turn around, and the cube's centre lies ahead.
+    # Latent to camera: y and z change sign, and the cube's centre lies ahead.
     camera_from_latent = np.diag([1.0, -1.0, -1.0, 1.0])
     camera_from_latent[2, 3] = distance_from_fov(fov)
     return measure_through(surface, mask, fov, camera_from_latent, hidden)
@@ -125,27 +125,26 @@ def generate_checked(
     attempts: int = ATTEMPTS,
     hidden: Bool[np.ndarray, "s s"] | None = None,
 ) -> tuple[Attempt[Made], tuple[str, ...]]:
-    """The first attempt that passes the gate, or the best there was.
+    """The first attempt that passes the check, or else the best one.
 
     Other seeds are tried first, then other fields of view. Only the best attempt is kept meanwhile.
 
     Args:
-        make: generates something from a seed and a field of view in radians. An attempt of which it raises `InputError` has
-            failed.
+        make: generates something from a seed and a field of view in radians. An attempt fails if this raises `InputError`.
         surface_of: the surface of what `make` made.
         mask: the object in the square picture.
-        fov: the field of view believed in, in radians.
+        fov: the expected field of view, in radians.
         seed: the first seed.
-        attempts: at most, 1 to `ATTEMPTS`.
-        hidden: pixels where the object may be without being seen; they count for nothing.
+        attempts: largest number of attempts, 1 to `ATTEMPTS`.
+        hidden: pixels where the object may be without being seen; they are not counted.
 
     Returns:
         - the attempt.
-        - **warnings**: what was tried, where the first attempt did not pass.
+        - **warnings**: what was tried, if the first attempt did not pass.
 
     Raises:
         UsageError: for another number of attempts.
-        InputError: if every attempt failed; the last one's.
+        InputError: the last one, if every attempt failed.
     """
     if not 1 <= attempts <= ATTEMPTS:
         raise UsageError(f"`attempts` is {attempts}; allowed: 1 to {ATTEMPTS}.")
@@ -179,9 +178,9 @@ def generate_checked(
     if tried == 1 and best.quality.good:
         return best, ()
     good = best.quality.good
-    outcome = "passes" if good else "is the best of them, and does not pass"
+    outcome = "passes" if good else "is the best, but does not pass"
     remark = (
-        f"{tried} attempts were made; that with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
+        f"{tried} attempts were made; the one with seed {best.seed} and a field of view of {np.degrees(best.fov):.1f} "
         f"degrees {outcome}: silhouette IoU {best.quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
         f"{best.quality.size_ratio:.3f} (within {LARGEST_SIZE_ERROR:.0%})."
     )

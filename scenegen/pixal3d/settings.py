@@ -36,11 +36,11 @@ class Normalisation:
     std: tuple[float, ...]
 
     def apply(self, latent: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """To the units the flows work in."""
+        """Converts a latent to the units that the flows work in."""
         return (latent - latent.new_tensor(self.mean)) / latent.new_tensor(self.std)
 
     def undo(self, latent: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
-        """To the units the decoders work in."""
+        """Converts a latent to the units that the decoders work in."""
         return latent * latent.new_tensor(self.std) + latent.new_tensor(self.mean)
 
 
@@ -184,7 +184,7 @@ TEXTURE_NORMALISATION = Normalisation(
         2.775190,
     ),
 )
-"""Both as released; a `pipeline.json` that has them wins."""
+"""Both as released; a `pipeline.json` that has them takes precedence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,20 +209,20 @@ class PipelineSettings:
     texture_view: ExtractorSettings = ExtractorSettings(1024, 64, use_naf=True, naf_target_size=1024)
     """The same grid as `fine_view`."""
     max_tokens: int = 49152
-    """The fine flows stay below this many voxels, by a coarser grid."""
+    """The fine flows stay below this number of voxels by a coarser grid."""
 
 
 Pictures = Literal["one", "several"]
-"""How many pictures of an object the flows were trained on: there are weights for either."""
+"""How many pictures of an object the flows were trained on; there are weights for both."""
 PIPELINE: Mapping[Pictures, str] = {"one": "pipeline.json", "several": "pipeline_mv.json"}
-"""The released file of each."""
+"""The released pipeline file of each."""
 VIEWS = ("structure_view", "coarse_view", "fine_view", "texture_view")
 
 
 def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSettings, dict[str, Path]]:
     """Settings, and for each of `NETWORKS` where its files are (without suffix), from the pipeline's file in `folder`.
 
-    The released file says nothing of `views` and `max_tokens`; where it has none, they are the released ones.
+    The released file says nothing about `views` and `max_tokens`; if a file has none, they are the released ones.
 
     Raises:
         WeightsError: if the file is missing, damaged, or does not name every network.
@@ -252,7 +252,7 @@ def read_pipeline(folder: Path, pictures: Pictures = "one") -> tuple[PipelineSet
 
 
 def pipeline_text(path: Path, settings: PipelineSettings) -> str:
-    """The pipeline's file `path` with `settings`, which `read_pipeline` reads to equal ones.
+    """The text of the pipeline's file `path` with `settings`; `read_pipeline` reads equal settings from it.
 
     Raises:
         WeightsError: if the file cannot be read.

@@ -17,7 +17,7 @@ from scenegen.geometry.closest import closest_points
 from scenegen.pixal3d.surface import SPLITS, crossing_quads
 
 COARSEST = 32
-"""Cells along an edge of the octree's first level, at most."""
+"""Largest number of cells along an edge of the octree's first level."""
 REACH = 0.87
 """Half the diagonal of a cell, rounded up: how far from its centre the surface of a cell can be."""
 CORNERS = np.array(tuple(itertools.product((0, 1), repeat=3)))
@@ -57,7 +57,7 @@ def offset_shell(
 def _band_cells(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], resolution: int, cell: float, band: float
 ) -> Int32[np.ndarray, "n 3"]:
-    """Cells that the shell may cross, by refining those of a coarse grid that it may cross."""
+    """Cells that the shell may cross, found by refining such cells of a coarse grid."""
     levels = max(0, int(np.ceil(np.log2(resolution / COARSEST))))
     first = np.ones([-(-resolution // 2**levels)] * 3, dtype=bool)
     cells = np.argwhere(first).astype(np.int32)
@@ -79,7 +79,7 @@ def _corner_field(
     scale: float,
     band: float,
 ) -> tuple[Float[np.ndarray, "c"], Int64[np.ndarray, "n 8"]]:
-    """Distance less the offset, in cells, at each corner of the cells once; and which are the corners of each."""
+    """Distance less the offset, in cells, at each distinct corner; and the corners of each cell."""
     stride = int(cells.max(initial=0)) + 2
     keys = ((cells[:, None] + CORNERS) * (stride**2, stride, 1)).sum(axis=-1)
     unique, corner = np.unique(keys, return_inverse=True)

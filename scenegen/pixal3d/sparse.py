@@ -21,7 +21,7 @@ from torch.nn import functional
 from scenegen.errors import InputError, UsageError
 
 WORKING_BYTES = 32 * 2**20
-"""Default bound on the memory a step takes beside its inputs and its result. More is slower on a CPU: it leaves the cache."""
+"""Default bound on a step's memory besides its inputs and result. More is slower on a CPU, because it exceeds the cache."""
 TAPS = tuple(itertools.product((-1, 0, 1), repeat=3))
 """Steps (x, y, z) to the cells of the 3x3x3 kernel, z fastest. Tap 26 - v is opposite to tap v."""
 CENTRE = len(TAPS) // 2
@@ -74,7 +74,7 @@ class CoordinateIndex:
 
 @dataclass(frozen=True, eq=False)
 class NeighbourMap:
-    """Where the neighbours of each voxel stand."""
+    """The rows of the neighbours of each voxel."""
 
     coords: Int32[Tensor, "n 4"]
     rows: Int32[Tensor, "n 27"]
@@ -82,7 +82,7 @@ class NeighbourMap:
 
     @classmethod
     def of(cls, coords: Int32[Tensor, "n 4"]) -> NeighbourMap:
-        """Finds them. Only half the taps are searched for: a's neighbour at tap v has a as its own at tap 26 - v."""
+        """Finds the neighbours. Only half the taps are searched: if b is a's neighbour at tap v, a is b's at tap 26 - v."""
         index = CoordinateIndex.of(coords)
         rows = torch.full((len(coords), len(TAPS)), -1, dtype=torch.int32, device=coords.device)
         rows[:, CENTRE] = torch.arange(len(coords), device=coords.device)
@@ -106,7 +106,7 @@ def map_rows(
     row_bytes: int,
     budget: int,
 ) -> Float[Tensor, "n d"]:
-    """`function`, which treats each row alone, on no more rows at a time than fit into `budget` bytes."""
+    """Applies `function`, which treats each row alone, to no more rows at a time than fit into `budget` bytes."""
     slices = list(row_slices(len(feats), row_bytes, budget))
     return torch.cat([function(feats[rows]) for rows in slices]) if len(slices) > 1 else function(feats)
 
@@ -120,22 +120,22 @@ def submanifold_conv(
 ) -> Float[Tensor, "n co"]:
     """3x3x3 cross-correlation at the voxels only (Graham et al. 2018, arXiv 1711.10275).
 
-    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. The neighbours of a few voxels at
-    a time are gathered side by side, so that each few take one matrix product. Gradients keep no gathered features, and
+    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. The neighbours of a group of
+    voxels are gathered side by side, so that each group takes one matrix product. Gradients keep no gathered features, and
     stay within the budget too.
 
     Args:
         feats: features of the voxels of `neighbours`, in the dtype of `weight`.
-        neighbours: of the same voxels.
+        neighbours: the neighbours of the same voxels.
         weight: (out, x, y, z, in).
-        bias: of each output channel.
-        budget: bytes to work in, beside a copy of `feats` and the result.
+        bias: one number per output channel.
+        budget: bytes to work in, in addition to a copy of `feats` and the result.
     """
     return _SubmanifoldConv.apply(feats, neighbours.rows, weight.flatten(1), bias, budget)
 
 
 class _SubmanifoldConv(torch.autograd.Function):
-    """Weights are matrices [co, 27 ci] here."""
+    """The convolution with its gradient. Weights are matrices [co, 27 ci] here."""
 
     @staticmethod
     def forward(
@@ -159,7 +159,7 @@ class _SubmanifoldConv(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight)
         for rows, gathered in _gathered(feats, neighbours, ctx.budget):
             grad_weight.addmm_(grad[rows].T, gathered)
-        # A voxel sees its neighbours through opposite taps as they see it: the same convolution, mirrored and transposed.
+        # A voxel and its neighbour see each other through opposite taps: the same convolution, mirrored and transposed.
         mirrored = weight.unflatten(1, (len(TAPS), -1)).flip(1).transpose(0, 2).flatten(1)
         grad_feats = torch.empty_like(feats)
         for rows, gathered in _gathered(grad, neighbours, ctx.budget):
@@ -170,7 +170,7 @@ class _SubmanifoldConv(torch.autograd.Function):
 def _gathered(
     feats: Float[Tensor, "n c"], neighbours: Int32[Tensor, "n 27"], budget: int
 ) -> Iterator[tuple[slice, Float[Tensor, "m k"]]]:
-    """The features of the neighbours of some voxels at a time, side by side: [m, 27 c]."""
+    """The features of the neighbours of a group of voxels at a time, side by side: [m, 27 c]."""
     padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])  # what -1 points to
     row_bytes = len(TAPS) * (feats.shape[1] * feats.element_size() + torch.int64.itemsize)
     for rows in row_slices(len(feats), row_bytes, budget):
@@ -220,8 +220,8 @@ def child_coords(coords: Int32[Tensor, "n 4"], mask: Bool[Tensor, "n 8"]) -> Int
     """Children of the voxels on the grid of twice the resolution: parent by parent, ascending k.
 
     Args:
-        coords: of the parents.
-        mask: which children there are; child k lies at 2 parent + (bit 0, bit 1, bit 2 of k) in (x, y, z).
+        coords: coordinates of the parents.
+        mask: which children exist; child k lies at 2 parent + (bit 0, bit 1, bit 2 of k) in (x, y, z).
     """
     parent, k = mask.nonzero(as_tuple=True)
     corner = torch.stack([k & 1, k >> 1 & 1, k >> 2 & 1], dim=1).int()

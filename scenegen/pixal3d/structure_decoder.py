@@ -1,4 +1,4 @@
-"""From the dense structure latent to the voxels that are occupied (Pixal3D, arXiv 2605.10922; TRELLIS, arXiv 2412.01506)."""
+"""Decodes the dense structure latent to the occupied voxels (Pixal3D, arXiv 2605.10922; TRELLIS, arXiv 2412.01506)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ChannelLayerNorm(Float32LayerNorm):
 
 
 class ResBlock3d(nn.Module):
-    """Two normed convolutions beside the identity."""
+    """Two normalised convolutions, added to the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class SparseStructureDecoder(nn.Module):
         num_res_blocks: residual blocks at each resolution.
         channels: width at each resolution, coarse to fine; each next one is twice as fine.
         num_res_blocks_middle: residual blocks before those.
-        norm_type: "layer", the one kind there is.
+        norm_type: "layer", the only kind.
         use_fp16: whether the convolutions inside are float16.
 
     Raises:
@@ -131,7 +131,7 @@ def pixel_shuffle_3d(x: Float[Tensor, "b c8 x y z"]) -> Float[Tensor, "b c x2 y2
 def occupied_voxels(logits: Float[Tensor, "b 1 r r r"], resolution: int) -> Int32[Tensor, "n 4"]:
     """Coordinates (item, x, y, z) of the occupied voxels on a grid of `resolution`, in lexicographic order.
 
-    A coarse voxel is occupied where any of the fine ones in it has a positive logit.
+    A coarse voxel is occupied if any of the fine ones in it has a positive logit.
 
     Raises:
         UsageError: if `resolution` does not divide that of the logits.

@@ -1,4 +1,4 @@
-"""From the decoded dual grid to a clean mesh: the true surface, without the double walls of an offset shell."""
+"""Makes a clean mesh from the decoded dual grid: the true surface, without the double walls of an offset shell."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
 
 @dataclass(frozen=True, eq=False)
 class DualGrid:
-    """A surface as a flexible dual grid: one vertex a voxel, and which edges of the grid the surface crosses."""
+    """A surface as a flexible dual grid: one vertex per voxel, and which edges of the grid the surface crosses."""
 
     coords: Int32[Tensor, "n 4"]
     """(item, x, y, z)."""
     dual_vertices: Float[Tensor, "n 3"]
-    """Place of each vertex from its voxel's lower corner, in voxels."""
+    """Offset of each vertex from its voxel's lower corner, in voxels."""
     intersected: Bool[Tensor, "n 3"]
     """Whether the surface crosses the voxel's own edge along x, y, z."""
     split_weight: Float[Tensor, "n 1"]
-    """How much a quad is cut through this vertex."""
+    """How strongly a quad tends to be cut through this vertex."""
 
     def item(self, number: int) -> DualGrid:
         """One item of the batch."""
@@ -75,17 +75,17 @@ class CleanSurface:
 def dual_grid_to_mesh(
     grid: DualGrid, resolution: int | Sequence[int]
 ) -> tuple[Float[Tensor, "n 3"], Int32[Tensor, "f 3"]]:
-    """One quad for each crossed edge all four of whose voxels exist, cut in two triangles.
+    """One quad for each crossed edge whose four voxels all exist, cut into two triangles.
 
     The edges do not say on which side the solid is: quads across one axis all face one way, and `clean_surface` turns them.
 
     Args:
-        grid: of one item, or of several that then share one mesh.
+        grid: the grid of one item, or of several, which then share one mesh.
         resolution: voxels along an edge of the latent cube; or along x, y and z of a box that is stretched to it.
 
     Returns:
-        - **vertices**: one a voxel, in the order of the voxels, used or not; in the latent cube [-0.5, 0.5]^3, which they may
-          leave by half a voxel.
+        - **vertices**: one per voxel, in the order of the voxels, used or not; in the latent cube [-0.5, 0.5]^3, which they
+          may leave by half a voxel.
         - **faces**: quads in the order of their voxels, then axes x, y, z.
 
     Raises:
@@ -112,8 +112,8 @@ def crossing_quads(
     """The quads of a dual grid.
 
     Returns:
-        - **quads**: rows of the four voxels around each crossed edge, where all exist; their normal runs along the axis,
-          except y, where it runs against it.
+        - **quads**: rows of the four voxels around each crossed edge, if all exist; their normal runs along the axis, but
+          for y against it.
         - **edges**: the row of the voxel that owns the edge, and the edge's axis.
     """
     edges = intersected.nonzero()
@@ -131,20 +131,20 @@ def clean_surface(
     max_hole_perimeter: float = 3e-2,
     min_piece: float = 0.02,
 ) -> CleanSurface:
-    """The surface as it is, made consistent; nothing is offset or wrapped, so walls stay where they are and single.
+    """The surface made consistent, without an offset or wrapping, so that walls stay in place and single.
 
-    Degenerate and double faces go, faces are turned alike and outwards, crowded edges and pinched vertices are resolved,
-    specks are dropped, small holes are closed, and the rest is simplified. Where large holes are left the mesh stays open.
+    Degenerate and double faces are removed, faces are turned alike and outwards, crowded edges and pinched vertices are
+    resolved, specks are dropped, small holes are closed, and the rest is simplified. If large holes are left, the mesh is open.
 
     Args:
         vertices: in the latent cube [-0.5, 0.5]^3.
         faces: in any winding.
         max_faces: faces to simplify to, as far as the shape allows.
-        max_hole_perimeter: boundary loops up to this length are closed with a fan about their centroid.
+        max_hole_perimeter: boundary loops up to this length are closed with a fan around their centroid.
         min_piece: pieces whose bounding box has a diagonal below this share of the largest piece's are dropped.
 
     Raises:
-        InputError: if no face is left.
+        InputError: if no faces are left.
     """
     warnings = []
     faces = proper_faces(faces)
@@ -189,7 +189,7 @@ def simplify_open(
     loops = boundary_loops(faces, mates(vertices, faces))
     points, whole = capped(vertices, faces, loops, np.ones(loops.count, dtype=bool))
     size = float(np.ptp(vertices, axis=0).max())
-    # A flat cap on a flat surface would be its own back side, which nothing can be collapsed on: caps become cones.
+    # A flat cap on a flat surface would be its own back side, where nothing can be collapsed, so caps become cones.
     caps = points[whole[len(faces) :]]
     normals = np.cross(caps[:, 1] - caps[:, 0], caps[:, 2] - caps[:, 0])
     heights = np.zeros_like(points)

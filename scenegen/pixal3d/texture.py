@@ -1,4 +1,4 @@
-"""From the decoded material voxels to textures: every texel of the simplified surface finds its place on the raw one."""
+"""Bakes the decoded material voxels into textures: every texel of the simplified surface finds its place on the raw one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 COLOUR_RADIUS, SURFACE_RADIUS = 3, 1
 """Reach of the inpainting in texels, for base colours and for the other channels."""
 UNKNOWN = 0.001
-"""Share of the texels on the surface without a voxel around them above which it is said."""
+"""If more than this share of the surface's texels have no voxel around them, a note says so."""
 
 
 def bake_voxels(
@@ -30,11 +30,11 @@ def bake_voxels(
 ) -> tuple[UInt8[np.ndarray, "t t 4"], UInt8[np.ndarray, "t t 3"], tuple[str, ...]]:
     """The decoded material in the surface's atlas.
 
-    Simplifying has moved the surface off the voxels, so each texel's point first goes to the nearest point of the raw surface,
-    and is sampled there. Between the charts, and where no voxel is near, the textures are inpainted (Telea 2004).
+    Simplifying has moved the surface off the voxels, so each texel's point is first moved to the nearest point of the raw
+    surface, and sampled there. Between the charts, and where no voxel is near, the textures are inpainted (Telea 2004).
 
     Args:
-        vertices: of the surface that was unwrapped, in the latent frame, before the seams were cut.
+        vertices: vertices of the unwrapped surface, in the latent frame, before the seams were cut.
         atlas: its seams and UVs.
         generated: the raw surface and the voxels.
         texels: side of the square textures.
@@ -42,7 +42,7 @@ def bake_voxels(
     Returns:
         - **base_color**: sRGB and alpha, the values of the voxels as they are.
         - **metallic_roughness**: as glTF packs them: roughness in G, metallic in B, nothing in R.
-        - **warnings**: says where texels had no voxel.
+        - **warnings**: a note if texels had no voxel.
 
     Raises:
         InputError: if no texel has a voxel: surface and voxels are not of one object or frame.
@@ -81,5 +81,5 @@ def bake_voxels(
 def _inpainted(
     channels: UInt8[np.ndarray, "t t 3"], unknown: Bool[np.ndarray, "t t"], radius: int
 ) -> UInt8[np.ndarray, "t t 3"]:
-    """The channels, each continued into what is unknown."""
+    """The channels, each continued into the unknown texels."""
     return cv2.inpaint(np.ascontiguousarray(channels), unknown.astype(np.uint8), radius, cv2.INPAINT_TELEA)

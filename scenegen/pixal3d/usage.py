@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StageUsage:
-    """What one stage took."""
+    """Time and memory that one stage took."""
 
     stage: str
     seconds: float
     peak_bytes: int
-    """Most memory in use: what `peak_of` says."""
+    """Peak memory; `peak_of` says of what."""
     peak_of: Literal["stage on the device", "process so far"]
-    """On CUDA the most that tensors held on the device during the stage. Elsewhere the largest resident set of the whole
-    process from its start to the end of the stage, mapped weight files included; it never falls."""
+    """On CUDA, the peak of what tensors held on the device during the stage. Elsewhere, the largest resident set of the whole
+    process from its start to the end of the stage, including mapped weight files; it never falls."""
 
 
 class UsageMeter:

@@ -1,4 +1,4 @@
-"""Several pictures of one object, each with its camera: what Pixal3D's weights for several views are given."""
+"""Several pictures of one object, each with its camera: the input of Pixal3D's weights for several views."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class View:
     """One of several pictures of an object. The first of them is the front: the object comes out upright in it."""
 
     picture: UInt8[np.ndarray, "h w 4"]
-    """sRGB, square, the object cut out by alpha. It is taken as it is framed."""
+    """sRGB, square, the object cut out by alpha. Its framing is kept."""
     world_from_camera: Float[np.ndarray, "4 4"]
     """Rigid. Camera: OpenGL's, x right, y up, looking down -z. World: Z up, the object's middle at its origin."""
     fov: float
@@ -41,8 +41,8 @@ def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
         mesh_scale: one over the edge of the cube that holds the object, in world units.
 
     Raises:
-        InputError: for no view, a picture that is not square, a camera that is not rigid or stands in the origin, a field of
-            view outside (0, pi), or a scale not above 0.
+        InputError: for no views, a picture that is not square, a camera that is not rigid or is at the origin, a field of view
+            outside (0, pi), or a scale not above 0.
     """
     if not views:
         raise InputError("`views` is empty; give at least one picture of the object.")
@@ -72,8 +72,8 @@ def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
 def read_views(path: Path) -> tuple[tuple[View, ...], float]:
     """Views and their `mesh_scale` from a `transforms.json` as NeRF's datasets and Pixal3D's examples have it.
 
-    It holds `camera_angle_x` in radians (once, or in each frame), `mesh_scale` (1 without), and `frames`, each with
-    `file_path` beside the file and `transform_matrix`, world from camera.
+    It holds `camera_angle_x` in radians (once, or in each frame), `mesh_scale` (1 by default), and `frames`, each with
+    `file_path`, relative to the file, and `transform_matrix`, world from camera.
 
     Raises:
         InputError: if the file or a picture cannot be read, or lacks what it must have.

@@ -1,7 +1,7 @@
-"""What the photo says about each cell of the cube, beside its image features: seen, empty, hidden, behind, above.
+"""What the photo says about each cell of the cube in addition to its image features: seen, empty, hidden, behind, above.
 
-Back-projection of geometry: every cell looks up the pixel it lies on, as in `projection`, and compares its own depth with what
-is known there. All channels lie in [-1, 1].
+This is back-projection of geometry: every cell looks up the pixel it lies on, as in `projection`, and compares its own depth
+with what is known there. All channels lie in [-1, 1].
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from scenegen.geometry.inflate import thickness
 from scenegen.geometry.refine import outline_distance, unseen, visible_front
 
 CHANNELS = 7
-"""Behind the visible surface, inside the outline, unseen, before the background, above the lowest visible point, before the
-end that the thickness prior of `inflate` gives, and that prior's body."""
+"""Number of channels: behind the visible surface, inside the outline, unseen, in front of the background, above the lowest
+visible point, in front of the end that the thickness prior of `inflate` gives, and that prior's body."""
 BEHIND_FRONT, IN_OUTLINE, IN_LIMIT, PRIOR = 0, 1, 3, 6
-"""Numbers of some of them."""
+"""Indices of some of them."""
 PRIOR_CELLS = 40
-"""Cells across the crop that the prior is worked out on."""
+"""Cells across the crop on which the prior is computed."""
 REACH = 0.25
 """Distances are clipped at this share of the cube's edge."""
 TRUNCATION = 0.125
@@ -36,15 +36,15 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
     - distance behind the visible surface along the axis, whatever shows that surface, the object or what hides it.
     - distance inside the outline of all places where the object can be.
     - 1 where the object can be without being seen, -1 where it is seen, 0 elsewhere.
-    - distance before the background; 1 where that is unknown.
+    - distance in front of the background; 1 where that is unknown.
     - height over the lowest visible point of the object.
-    - distance before the end of the object by the thickness prior, continued past its outline.
-    - signed distance (about: along the axes of the picture) to the body between visible surface and that end, inside the
-      visible outline.
+    - distance in front of the end of the object by the thickness prior, continued past its outline.
+    - signed distance (approximate: along the axes of the picture) to the body between visible surface and that end, inside
+      the visible outline.
 
     Args:
         view: what the photo shows of the object.
-        edge: of the cube, in metres.
+        edge: edge of the cube, in metres.
         resolution: cells along the edge.
     """
     reach = REACH * edge

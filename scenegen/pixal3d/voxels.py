@@ -1,4 +1,4 @@
-"""Material on the surface: attributes of sparse voxels, read anywhere between them."""
+"""Material on the surface: attributes of sparse voxels, interpolated between them."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def sample_voxels(
     resolution: int,
     budget: int = WORKING_BYTES,
 ) -> tuple[Float[Tensor, "m c"], Bool[Tensor, "m"]]:
-    """Trilinear between the centres of the voxels, those that are absent left out and the weights of the others made 1.
+    """Trilinear interpolation between voxel centres; absent voxels are left out, and the other weights are made to sum to 1.
 
-    Counting absent voxels as zeros instead would darken a surface, which always has some at its side.
+    Counting absent voxels as zeros instead would darken a surface, which always has some beside it.
 
     Args:
         coords: (x, y, z) of the voxels on a grid of `resolution`.
-        attributes: of each voxel, given at its centre.
-        points: in the latent cube [-0.5, 0.5]^3.
+        attributes: attributes of each voxel, at its centre.
+        points: points in the latent cube [-0.5, 0.5]^3.
         resolution: voxels along an edge of the cube.
-        budget: bytes to work in beside the result.
+        budget: bytes to work in, in addition to the result.
 
     Returns:
         - **values**: at each point; 0 where `known` is not.

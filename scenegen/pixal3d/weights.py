@@ -1,7 +1,7 @@
-"""From released files to networks: a config names the class and its arguments, a safetensors file holds every tensor.
+"""Makes networks from released files: a config names the class and its arguments, a safetensors file holds every tensor.
 
 Keys are strict: a missing or unexpected tensor, or one of another shape, is an error that names it. Tensors are converted one
-by one while they are read, so that a checkpoint never stands twice in memory.
+by one while they are read, so that a checkpoint is never in memory twice.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLASSES: Mapping[str, type[nn.Module]] = MappingProxyType(
 """Released class names."""
 
 DERIVED = "rope_phases"
-"""A complex table the released structure flow stores. Ours follows from the resolution; a stored one must equal it."""
+"""A complex table that the released structure flow stores. Ours follows from the resolution, and a stored one must equal it."""
 
 NAF_RELEASED: Mapping[str, Any] = MappingProxyType(
     {"dim": 256, "heads_attn": 4, "heads_rope": 4, "kernel_size": 9, "rope_base": 100.0, "img_layers": 2}
@@ -74,7 +74,7 @@ def build(name: str, args: Mapping[str, Any], precision: Precision = "released")
 
 
 def build_network(stem: Path, precision: Precision = "released") -> nn.Module:
-    """The network of `<stem>.json`, on the meta device, once the header of `<stem>.safetensors` shows that it is its own.
+    """The network of `<stem>.json`, on the meta device, after a check of the header of `<stem>.safetensors` against it.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
@@ -107,7 +107,7 @@ def load_weights(network: nn.Module, path: Path, device: torch.device | str = "c
         network: its tensors are replaced, wherever they are; best built on the meta device.
         path: a safetensors file.
         device: where the tensors go.
-        without: a module of the network that keeps the tensors it has; none by default.
+        without: a module of the network that keeps its tensors; none by default.
 
     Returns:
         The network, in evaluation mode, without gradients.
@@ -129,9 +129,9 @@ def load_weights(network: nn.Module, path: Path, device: torch.device | str = "c
 
 
 def image_config(weights: Path, released: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of an image network: those that `config.json` beside its weights names, else the `released` ones.
+    """Arguments of an image network: those in `config.json` beside its weights, or else the `released` ones.
 
-    Arguments that are not among the released ones are left out: transformers would act on some of them.
+    Arguments that are not among the released ones are ignored: transformers would act on some of them.
 
     Raises:
         WeightsError: if the file cannot be read.
@@ -173,7 +173,7 @@ def check_tensors(network: nn.Module, path: Path) -> None:
 
 
 def check_names(stored: set[str], wanted: set[str], path: Path) -> None:
-    """Raises `WeightsError`, naming them, where tensors are missing or unexpected."""
+    """Raises a `WeightsError` that names the tensors if any are missing or unexpected."""
     problems = []
     for what, names in (("missing", wanted - stored), ("unexpected", stored - wanted)):
         if names:

@@ -100,8 +100,8 @@ def test_a_budget_below_one_query_is_refused() -> None:
 @pytest.mark.parametrize(
     ("q_lengths", "k_lengths", "message"),
     [
-        ((3, 2), (3, 3), r"`q_lengths` adds up to 5, and there are 6 tokens"),
-        ((3, 3), (3, 2), r"`k_lengths` adds up to 5, and there are 6 tokens"),
+        ((3, 2), (3, 3), r"`q_lengths` adds up to 5, but there are 6 tokens"),
+        ((3, 3), (3, 2), r"`k_lengths` adds up to 5, but there are 6 tokens"),
         ((3, 3), (6,), r"`q_lengths` names 2 items and `k_lengths` 1"),
         ((3, 3), (6, 0), r"`k_lengths`\[1\] is 0 for an item with 3 queries"),
     ],

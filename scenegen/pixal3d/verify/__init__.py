@@ -1,1 +1,1 @@
-"""Numbers of this implementation against numbers of the reference, stored as safetensors files."""
+"""Compares numbers of this implementation with numbers of the reference, stored as safetensors files."""

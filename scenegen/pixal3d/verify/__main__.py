@@ -1,7 +1,7 @@
-"""`python -m scenegen.pixal3d.verify DIR`: our numbers against stored numbers of the reference.
+"""`python -m scenegen.pixal3d.verify DIR`: compares our numbers with stored numbers of the reference.
 
-Reads every case file in DIR, runs ours on its inputs, and prints what was compared, the largest absolute and relative
-difference, the tolerance and the verdict. Ends with 1 on any failure, and on any case it does not know.
+Reads every case file in DIR, runs our code on its inputs, and prints what was compared, the largest absolute and relative
+difference, the tolerance and the verdict. The exit code is 1 if any comparison fails or any case is of an unknown kind.
 `--manifest DIR` compares names, shapes and types of every released network, built without memory, with DIR's manifests.
 """
 
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 GROUPS = (preprocess, projection, features, flow, sampler, decoder, surface, cascade, pipeline)
 COMPANION = "_weights"
-"""A file of this ending holds the weights of the case before it, and is read with that."""
+"""A file whose name ends so holds the weights of the case of the same name, and is read with it."""
 
 app = App(name="python -m scenegen.pixal3d.verify", help=__doc__)
 
 
 def find_check(name: str) -> Check | None:
-    """The check whose kind `name` begins with; the most special one."""
+    """The check whose kind `name` begins with; the most specific one if there are several."""
     known = {prefix: check for group in GROUPS for prefix, check in group.CHECKS.items()}
     fitting = [prefix for prefix in known if name.startswith(prefix)]
     return known[max(fitting, key=len)] if fitting else None
 
 
 def run_case(case: Case, check: Check) -> list[Measured]:
-    """The comparisons of one case; what it raises counts as a failed comparison."""
+    """The comparisons of one case; an exception counts as a failed comparison."""
     try:
         with torch.inference_mode():
             return check(case)

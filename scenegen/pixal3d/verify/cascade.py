@@ -1,4 +1,4 @@
-"""The quantiser between coarse and fine shape against stored cases."""
+"""Checks the quantiser between coarse and fine shape against stored cases."""
 
 from __future__ import annotations
 

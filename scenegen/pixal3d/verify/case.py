@@ -1,4 +1,4 @@
-"""A stored case of the reference, and how far ours is from it."""
+"""A stored case of the reference, and the difference between our numbers and its."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class Measured:
     relative: float
     """The same over the largest absolute value of the reference."""
     tolerance: float
-    """Largest absolute difference allowed; 0 where the comparison is exact."""
+    """Largest absolute difference allowed; 0 if the comparison is exact."""
 
     @property
     def passed(self) -> bool:
-        """Whether ours agrees. NaN never does."""
+        """Whether our numbers agree. NaN never does."""
         return self.absolute <= self.tolerance
 
 
 Check = Callable[[Case], list[Measured]]
-"""Runs ours on a case's inputs and compares every output the case stores."""
+"""Runs our code on a case's inputs and compares every output that the case stores."""
 
 
 def read_case(path: Path) -> Case:
@@ -63,7 +63,7 @@ def read_case(path: Path) -> Case:
 
 
 def compare(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: float) -> Measured:
-    """Ours against the reference's; another shape is an infinite difference."""
+    """Compares our tensor with the reference's; a different shape is an infinite difference."""
     if ours.shape != reference.shape:
         return Measured(
             f"{what} {tuple(ours.shape)} for {tuple(reference.shape)}", float("inf"), float("inf"), tolerance
@@ -78,9 +78,9 @@ def compare(what: str, ours: torch.Tensor, reference: torch.Tensor, tolerance: f
 def compare_stored(
     case: Case, inputs: set[str], ours: Mapping[str, torch.Tensor], tolerance: Callable[[str], float]
 ) -> list[Measured]:
-    """Everything that the case stores except inputs: numbers within `tolerance` of their name, whole numbers and flags exactly.
+    """Compares everything the case stores except inputs: floats within `tolerance` of their name, integers and flags exactly.
 
-    What the case stores and ours does not have is a failed comparison.
+    An output that the case stores and ours lacks is a failed comparison.
     """
     measured = []
     for name, stored in case.tensors.items():
@@ -96,5 +96,5 @@ def compare_stored(
 
 
 def compare_exactly(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:
-    """For coordinates, masks and faces."""
+    """`compare` without tolerance, for coordinates, masks and faces."""
     return compare(what, ours, reference, 0.0)

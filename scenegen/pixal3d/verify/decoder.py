@@ -1,4 +1,4 @@
-"""The decoders against stored cases, with what happens inside them."""
+"""Checks the decoders against stored cases, including their intermediate results."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _watched(parts: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[An
 
 
 def _compared(case: Case, inputs: set[str], ours: Mapping[str, Tensor], tolerance: float) -> list[Measured]:
-    """Vertices of meshes more closely than the rest."""
+    """`compare_stored`, with a smaller tolerance for vertices of meshes."""
     return compare_stored(
         case, inputs, ours, lambda name: VERTEX_TOLERANCE if re.match(r"mesh\d+_vertices", name) else tolerance
     )

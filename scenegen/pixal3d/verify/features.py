@@ -1,4 +1,4 @@
-"""Image features and the up-sampler, against the reference."""
+"""Checks image features and the up-sampler against the reference."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_extractor(case: Case) -> list[Measured]:
     features = extractor.encode(image[:, None])
     cameras = front_cameras(given["camera_angle_x"], given["distance"], given["mesh_scale"])
     projected = extractor.project(features, cameras, settings)
-    # The checkpoint's own last norm on top is what the reference leaves out.
+    # The reference leaves out the checkpoint's own last norm.
     affine = tokens * extractor.dino.norm.weight + extractor.dino.norm.bias
     measured = [
         compare("dino_input", normalised(image), given["dino_input"], PICTURE),
@@ -130,7 +130,7 @@ def _extractor(case: Case) -> FeatureExtractor:
 
 
 def _naf(config: Mapping[str, Any]) -> NafUpsampler:
-    """Cases store the sizes of their pictures among the network's arguments."""
+    """The up-sampler, from a config that also holds the sizes of the case's pictures."""
     known = inspect.signature(NafUpsampler).parameters
     return NafUpsampler(**{name: value for name, value in config.items() if name in known})
 

@@ -1,4 +1,4 @@
-"""The flow transformers against stored cases, with what happens inside them."""
+"""Checks the flow transformers against stored cases, including their intermediate results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, shapes and types of our networks against manifests of the released checkpoints."""
+"""Checks names, shapes and types of our networks against manifests of the released checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def released_network(name: str, config: dict[str, Any] | None) -> nn.Module:
-    """The network a manifest is of, on the meta device."""
+    """The network that a manifest describes, on the meta device."""
     with torch.device("meta"):
         if name == "DINOv3ViTModel":
             return Dinov3(VITL16)
@@ -38,8 +38,8 @@ def compare_manifest(path: Path) -> list[str] | None:
     for name in sorted(ours.keys() & listed.keys()):
         entry = listed[name]
         if list(ours[name].shape) != entry["shape"]:
-            differences.append(f"{name}: shape {list(ours[name].shape)} for {entry['shape']}")
+            differences.append(f"{name}: shape {list(ours[name].shape)} instead of {entry['shape']}")
         wanted = TYPES[entry.get("dtype_in_reference_model", entry["dtype_on_disk"])]
         if ours[name].dtype != wanted:
-            differences.append(f"{name}: {ours[name].dtype} for {wanted}")
+            differences.append(f"{name}: {ours[name].dtype} instead of {wanted}")
     return differences

@@ -1,4 +1,4 @@
-"""The whole cascade with small networks: ours, running freely from the picture, against the reference's stage outputs."""
+"""Checks the whole cascade with small networks, run freely from the picture, against the reference's stage outputs."""
 
 from __future__ import annotations
 

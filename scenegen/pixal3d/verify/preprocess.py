@@ -1,4 +1,4 @@
-"""Preparing the picture, against the reference."""
+"""Checks the preparation of the picture against the reference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scenegen.pixal3d.preprocess import MAX_SIDE, object_picture
 from scenegen.pixal3d.verify.case import Case, Check, Measured, compare
 
 RESIZED_LEVELS = 1.0
-"""Another Pillow may round a resize differently by one level of 255."""
+"""Tolerance in levels of 255: another version of Pillow may round a resize differently by one."""
 
 
 def check_preprocess(case: Case) -> list[Measured]:

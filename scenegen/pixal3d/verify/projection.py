@@ -1,4 +1,4 @@
-"""Cameras and projection, against the reference."""
+"""Checks cameras and projection against the reference."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ NEAREST_DEPTH = 0.05
 PIXELS = 1e-3
 VERTEX_PIXELS = 2e-3
 UNIT = 1e-6
-"""Of coordinates of order 1."""
+"""Tolerance of coordinates of order 1."""
 SAMPLING_POINTS = 5e-6
 FEATURES = 5e-5
 RELATIVE = 2e-6
 
 
 def check_grid(case: Case) -> list[Measured]:
-    """Every voxel, and those at `coords`, through the cameras into the maps."""
+    """Projects every voxel, and those at `coords`, through the cameras into the maps."""
     given, resolution = case.tensors, case.config["grid_resolution"]
     cameras = projection.front_cameras(given["camera_angle_x"], given["distance"], given["mesh_scale"])
     dense = projection.dense_coords(resolution)
@@ -114,7 +114,7 @@ def check_vertices(case: Case) -> list[Measured]:
         compare("depth", depth, given["depth"], UNIT * max(1.0, float(distance))),
         compare("vertices_glb", given["vertices_latent"] @ glb.T, given["vertices_glb"], UNIT),
         compare("normals_glb", given["normals_latent"] @ glb.T, given["normals_glb"], UNIT),
-        # A rotation keeps the winding.
+        # A rotation preserves the winding.
         compare_exactly("faces_glb", given["faces"], given["faces_glb"]),
         compare("determinant", torch.linalg.det(glb), torch.ones(()), UNIT),
     ]

@@ -1,4 +1,4 @@
-"""The sampler against stored runs on a toy velocity, call by call."""
+"""Checks the sampler against stored runs on a toy velocity, call by call."""
 
 from __future__ import annotations
 

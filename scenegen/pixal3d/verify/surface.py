@@ -1,4 +1,4 @@
-"""Mesh extraction and material sampling against stored cases."""
+"""Checks mesh extraction and material sampling against stored cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BYTE_TOLERANCE = 1.0
 
 
 def check_dual_grid(case: Case) -> list[Measured]:
-    """Vertices in place and faces in order; where stored, also with all split weights equal."""
+    """Vertices in place and faces in order; if stored, also with all split weights equal."""
     coords, vertices, intersected, weight = (
         case.tensors[name] for name in ("coords", "dual_vertices", "intersected", "split_weight")
     )
