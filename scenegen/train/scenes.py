@@ -1,6 +1,6 @@
 """Composed scenes for the training of the perception network: meshes on tables, on floors, in rooms, on and before each other.
 
-A scene is one photo with exact ground truth, written in the layout that `scenegen.train.perception_data` reads. Everything is
+A scene is one photo with exact ground truth, written in the layout that `scenegen.train.pictures` reads. Everything is
 drawn from one number, so that a set of scenes can be made in parts and comes out the same.
 """
 
