@@ -32,7 +32,7 @@ from scenegen.camera import rays, transform
 from scenegen.errors import InputError, ScenegenError, UsageError
 from scenegen.evaluate.alignment import IDENTITY
 from scenegen.evaluate.compare import paired_difference
-from scenegen.evaluate.measure import Cloud, cloud, compare
+from scenegen.evaluate.measure import Cloud, cloud, cloud_scores
 from scenegen.evaluate.metrics import bootstrap, normal_error_deg
 from scenegen.evaluate.sampling import Triangles
 from scenegen.evaluate.summary import interval_text, number_text
@@ -286,7 +286,7 @@ def scores(
         return {"silhouette_iou": 0.0, "normal_error_deg": None, "chamfer": None, "f_5": 0.0, "f_5_hidden": nothing}
     ours = rendered(made, camera)
     both = ours.silhouette & picture.silhouette
-    whole, hidden, _ = compare(_cloud(made, camera, role=1, seed=seed), true, IDENTITY, unit)
+    whole, hidden, _ = cloud_scores(_cloud(made, camera, role=1, seed=seed), true, IDENTITY, unit)
     return {
         "silhouette_iou": intersection_over_union(ours.silhouette, picture.silhouette),
         "normal_error_deg": normal_error_deg(ours.normals[both], picture.normals[both]) if both.any() else None,

@@ -8,12 +8,12 @@ from typing import Literal
 
 from prefect import flow
 
+from flows.artifacts import Bar, show_row, show_table
+from flows.fan_out import make_on_pool
 from flows.logs import logging_to_prefect
-from flows.parameters import FanOut, Making, Place, Work, check_places, without_secrets
+from flows.parameters import FanOut, Making, PhotoWork, Place, check_places, without_secrets
 from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
-from flows.shown import Bar, show_row, show_table
-from flows.spread import spread
 from scenegen.errors import ScenegenError, TransientError, UsageError
 from scenegen.inputs.listing import log_skipped
 from scenegen.inputs.sources import Item, Listing, list_photos
@@ -30,7 +30,7 @@ def batch_scenes(
     out: Place,
     which: Literal["all", "failed", "missing"] = "all",
     making: Making = Making(),
-    work: Work = Work(),
+    work: PhotoWork = PhotoWork(),
     fan_out: FanOut = FanOut(),
 ) -> dict[str, int]:
     """Makes a scene of each photo that has none yet, and a table of all of them.
@@ -71,7 +71,7 @@ def batch_scenes(
         if fan_out.pool is None:
             _here(todo, job, work, show)
         elif todo:
-            spread(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
+            make_on_pool(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
             write_table((*rows.values(), *aside), outlet.folder)
@@ -95,7 +95,7 @@ def _listed(source: str) -> Listing:
     return listing
 
 
-def _here(todo: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None]) -> None:
+def _here(todo: Sequence[Item], job: Job, work: PhotoWork, show: Callable[[Row], None]) -> None:
     """The photos in child processes of this run."""
 
     def show_all(row: Row) -> None:

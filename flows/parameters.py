@@ -113,7 +113,7 @@ class Pace(BaseModel):
     )
 
 
-class Work(BaseModel):
+class PhotoWork(BaseModel):
     """How a run works on its photos."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

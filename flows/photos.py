@@ -10,11 +10,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 from pydantic import Field
 
+from flows.artifacts import show_row
 from flows.child import make_photo
 from flows.logs import logging_to_prefect
-from flows.parameters import MAX_CHUNK, Making, Place, Work, check_places
+from flows.parameters import MAX_CHUNK, Making, PhotoWork, Place, check_places
 from flows.retries import AGAIN
-from flows.shown import show_row
 from scenegen.errors import TransientError
 from scenegen.inputs.sources import Item
 from stages.batch import Job, Row, run_items, standing
@@ -25,7 +25,7 @@ def photos_to_scenes(
     photos: Annotated[list[Item], Field(min_length=1, max_length=MAX_CHUNK)],
     out: Place,
     making: Making = Making(),
-    work: Work = Work(),
+    work: PhotoWork = PhotoWork(),
 ) -> dict[str, int]:
     """Makes and publishes the scenes of some photos of a batch; finished ones stay as they are.
 
@@ -50,7 +50,9 @@ def photos_to_scenes(
         return count(standing(photos, job))
 
 
-def make_photos(items: Sequence[Item], job: Job, work: Work, show: Callable[[Row], None], failed: bool = True) -> None:
+def make_photos(
+    items: Sequence[Item], job: Job, work: PhotoWork, show: Callable[[Row], None], failed: bool = True
+) -> None:
     """Runs the photos that are not done as one task of this flow, which retries those that may succeed later.
 
     Args:

@@ -14,11 +14,11 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.artifacts import show_scene
 from flows.gpu import gpu_slots
 from flows.logs import logging_to_prefect
 from flows.parameters import Making, Pace, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
-from flows.shown import show_scene
 from scenegen.compute.devices import process_devices
 from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_ID, MAX_SEED, Config, Settings

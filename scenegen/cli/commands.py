@@ -266,7 +266,7 @@ def batch(
     from scenegen.compute.runtime import MAX_AT_ONCE
     from scenegen.inputs.listing import log_skipped
     from scenegen.inputs.sources import list_photos
-    from scenegen.messages.progress import Pace
+    from scenegen.messages.progress import BatchProgress
     from scenegen.store.destination import check_folder
     from scenegen.store.folder import is_url, local_path, refuse_network
     from scenegen.store.store import disk_errors
@@ -305,13 +305,13 @@ def batch(
     rows = {row.name: row for row in standing(items, job)}
     todo = pending(items, tuple(rows.values()), failed=failed, missing=missing)
     logger.info("%d of %d photos left to do", len(todo), len(items))
-    pace = Pace(len(todo))
+    progress = BatchProgress(len(todo))
     try:
         with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
             for row in ended:
                 rows[row.name] = row
                 _say(f"{row.output or row.image}: {row.state}")
-                logger.info("%s", pace.step(row.state))
+                logger.info("%s", progress.step(row.state))
     finally:
         # An interrupted batch gets its tables too: they show what is done and what is left.
         outlet = open_outlet(job)

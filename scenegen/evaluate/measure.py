@@ -229,7 +229,7 @@ def shape_scores(
     made: Body, true: Body, moved: Similarity, world_from_camera: Float[np.ndarray, "4 4"], unit: float
 ) -> ShapeScores:
     """One made object, moved, against its true one (camera frame); boxes are those of the world frame."""
-    whole, hidden, angle = compare(made.cloud, true.cloud, moved, unit)
+    whole, hidden, angle = cloud_scores(made.cloud, true.cloud, moved, unit)
     placed = moved.apply(made.mesh.vertices)
     box, true_box = transform(world_from_camera, placed), transform(world_from_camera, true.mesh.vertices)
     volume_error = None
@@ -262,7 +262,7 @@ def cloud(mesh: Triangles, count: int, rng: np.random.Generator, caster: RayCast
     )
 
 
-def compare(
+def cloud_scores(
     made: Cloud, true: Cloud, moved: Similarity, unit: float
 ) -> tuple[SurfaceScores, SurfaceScores | None, float]:
     """Scores of the whole surface and of its hidden part (None if the true one has none), and the normals' error in degrees.

@@ -200,7 +200,7 @@ def time_left(spent: float, done: int, rest: int) -> str:
     return f"about {datetime.timedelta(seconds=round(spent / done * rest))} left"
 
 
-class Pace:
+class BatchProgress:
     """How far a batch of `total` photos is, and how long the rest will take."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:

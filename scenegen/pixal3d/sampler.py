@@ -152,20 +152,20 @@ def guided_velocity(
     if share == 0:
         return v
     clean = clean_from_velocity(x, v, t, sigma)
-    ratio = spread(clean_from_velocity(x, positive, t, sigma), lengths) / spread(clean, lengths)
+    ratio = standard_deviation(clean_from_velocity(x, positive, t, sigma), lengths) / standard_deviation(clean, lengths)
     if lengths is not None:
         ratio = ratio.repeat_interleave(torch.tensor(lengths, device=x.device))
     rescaled = clean * ratio.reshape(-1, *(1,) * (x.ndim - 1))
     return velocity_from_clean(x, share * rescaled + (1 - share) * clean, t, sigma)
 
 
-def spread(x: Float[Tensor, "n *rest"], lengths: Sequence[int] | None = None) -> Float[Tensor, "b"]:
+def standard_deviation(x: Float[Tensor, "n *rest"], lengths: Sequence[int] | None = None) -> Float[Tensor, "b"]:
     """Standard deviation of each item: unbiased for a dense state, biased for a sparse one, as the reference has them.
 
     Only ratios are used, in which the difference cancels.
 
     Examples:
-        >>> spread(torch.tensor([[1.0], [3.0], [5.0]]), lengths=[2, 1]).tolist()
+        >>> standard_deviation(torch.tensor([[1.0], [3.0], [5.0]]), lengths=[2, 1]).tolist()
         [1.0, 0.0]
     """
     if lengths is None:

@@ -16,7 +16,7 @@ from scenegen.evaluate.measure import (
     Cloud,
     MadeScene,
     cloud,
-    compare,
+    cloud_scores,
     measure_perception,
     measure_scene,
     nothing_made,
@@ -56,7 +56,7 @@ def made_scene(true: TrueScene, moved: Similarity = IDENTITY) -> MadeScene:
 
 
 def test_concentric_spheres_are_the_difference_of_their_radii_apart() -> None:
-    whole, hidden, angle = compare(sampled(ball(1.1)), sampled(ball(1.0), seed=1), IDENTITY, unit=2.0)
+    whole, hidden, angle = cloud_scores(sampled(ball(1.1)), sampled(ball(1.0), seed=1), IDENTITY, unit=2.0)
     assert whole.completeness == pytest.approx(0.05, rel=0.05)
     assert whole.accuracy == pytest.approx(0.05, rel=0.05)
     assert whole.chamfer_sum == pytest.approx(2 * (whole.chamfer_mean or 0))
@@ -69,7 +69,7 @@ def test_concentric_spheres_are_the_difference_of_their_radii_apart() -> None:
 def test_a_similarity_undoes_a_scale() -> None:
     about = np.array([0, 0, 20.0])
     grown = Similarity(1 / 1.1, np.eye(3), about - about / 1.1)
-    whole, _, _ = compare(sampled(ball(1.1)), sampled(ball(1.0), seed=1), grown, unit=2.0)
+    whole, _, _ = cloud_scores(sampled(ball(1.1)), sampled(ball(1.0), seed=1), grown, unit=2.0)
     assert whole.chamfer_mean == pytest.approx(0, abs=0.01)
     assert whole.f_2 > 0.99
 
@@ -80,7 +80,7 @@ def test_chamfer_of_shifted_cubes() -> None:
     # its edge; four overlap but for strips of width d, d / 2 away on average. The same the other way.
     d = 0.1
     first, second = box((0, 0, 20), (1, 1, 1)), box((0, 0, 20 + d), (1, 1, 1))
-    whole, _, _ = compare(sampled(first), sampled(second, seed=1), IDENTITY, unit=1.0)
+    whole, _, _ = cloud_scores(sampled(first), sampled(second, seed=1), IDENTITY, unit=1.0)
     inside = (1 - (1 - 2 * d) ** 3) / 6
     # Where the surfaces coincide, the nearest of n random points an area is 0.5 / sqrt(n) away on average.
     spacing = 0.5 / np.sqrt(2 * 6000 / 6)
@@ -103,7 +103,7 @@ def test_the_hidden_half_is_judged_by_itself() -> None:
     bulged = true.vertices - (0, 0, 20)
     bulged[bulged[:, 2] > 0, 2] *= 2  # only what the camera does not see
     made = Triangles(bulged + np.array([0, 0, 20]), true.faces)
-    whole, hidden, _ = compare(sampled(made), sampled(true, seed=1), IDENTITY, unit=2.0)
+    whole, hidden, _ = cloud_scores(sampled(made), sampled(true, seed=1), IDENTITY, unit=2.0)
     assert hidden is not None
     assert (hidden.chamfer_mean or 0) > 1.5 * (whole.chamfer_mean or 0)
     assert hidden.f_5 < whole.f_5

@@ -19,7 +19,7 @@ from scenegen.pixal3d.sampler import (
     guided_velocity,
     sample,
     schedule,
-    spread,
+    standard_deviation,
     velocity_from_clean,
 )
 
@@ -181,15 +181,15 @@ def test_full_rescaling_gives_the_spread_of_the_conditional(lengths: list[int] |
     x, positive, negative = drawn(0, *shape), drawn(1, *shape), drawn(2, *shape)
     settings = changed(SHAPE, guidance_rescale=1.0)
     v = guided_velocity(x, positive, negative, 0.8, settings, lengths)
-    ours = spread(clean_from_velocity(x, v, 0.8, settings.sigma_min), lengths)
-    wanted = spread(clean_from_velocity(x, positive, 0.8, settings.sigma_min), lengths)
+    ours = standard_deviation(clean_from_velocity(x, v, 0.8, settings.sigma_min), lengths)
+    wanted = standard_deviation(clean_from_velocity(x, positive, 0.8, settings.sigma_min), lengths)
     torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_spread_is_unbiased_when_dense_and_biased_when_sparse() -> None:
     x = drawn(0, 6, 4)
-    assert spread(x[None]).item() == pytest.approx(x.numpy().std(ddof=1), rel=1e-5)
-    assert spread(x, [2, 4]).tolist() == pytest.approx([x[:2].numpy().std(), x[2:].numpy().std()], rel=1e-5)
+    assert standard_deviation(x[None]).item() == pytest.approx(x.numpy().std(ddof=1), rel=1e-5)
+    assert standard_deviation(x, [2, 4]).tolist() == pytest.approx([x[:2].numpy().std(), x[2:].numpy().std()], rel=1e-5)
 
 
 def test_the_state_is_float32_whatever_the_network_gives() -> None:

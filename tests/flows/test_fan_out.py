@@ -15,16 +15,16 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 
-from flows import spread as module
-from flows.parameters import FanOut, Making, Work
-from flows.spread import spread
+from flows import fan_out as module
+from flows.fan_out import make_on_pool
+from flows.parameters import FanOut, Making, PhotoWork
 from scenegen.config import load_config
 from scenegen.errors import UsageError
 from scenegen.inputs.sources import Item
 from stages.batch import Job, Row
 
 JOB = Job(out="/scenes", config=load_config(), weights={})
-PARAMETERS = {"out": "/scenes", "making": Making(), "work": Work()}
+PARAMETERS = {"out": "/scenes", "making": Making(), "work": PhotoWork()}
 
 
 def row(item: Item, state: Any, error: str = "") -> Row:
@@ -111,7 +111,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def run(todo: list[Item], **options: Any) -> dict[str, Row]:
     shown: dict[str, Row] = {}
-    spread(todo, JOB, PARAMETERS, FanOut(pool="cpu", **options), lambda row: shown.update({row.name: row}))
+    make_on_pool(todo, JOB, PARAMETERS, FanOut(pool="cpu", **options), lambda row: shown.update({row.name: row}))
     return shown
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import shown
+from flows import artifacts as module
+from flows.artifacts import MAX_TABLE, Bar, artifact_key, show_row, show_table
 from flows.logs import About
-from flows.shown import MAX_TABLE, Bar, artifact_key, show_row, show_table
 from scenegen.messages.progress import log_photo, logged_stage, say_place
 from stages.batch import Row
 
@@ -30,8 +30,8 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         "create_progress_artifact",
         "update_progress_artifact",
     ):
-        monkeypatch.setattr(shown, name, lambda *values, name=name: made.append((name, *values)) or "id")
-    monkeypatch.setattr(shown.FlowRunContext, "get", lambda: object())
+        monkeypatch.setattr(module, name, lambda *values, name=name: made.append((name, *values)) or "id")
+    monkeypatch.setattr(module.FlowRunContext, "get", lambda: object())
     return made
 
 
@@ -80,10 +80,10 @@ def test_an_artifact_that_cannot_be_made_stops_nothing(
     def refuse(*values: Any) -> None:
         raise RuntimeError("the server says no")
 
-    monkeypatch.setattr(shown, "create_markdown_artifact", refuse)
+    monkeypatch.setattr(module, "create_markdown_artifact", refuse)
     show_row(row("a"))
     assert "an artifact cannot be shown: the server says no" in caplog.text
-    monkeypatch.setattr(shown.FlowRunContext, "get", lambda: None)
+    monkeypatch.setattr(module.FlowRunContext, "get", lambda: None)
     show_table([row("a")], "/out")
     assert artifacts == []
 

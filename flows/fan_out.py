@@ -54,7 +54,7 @@ class Chunk:
     warned: bool = False
 
 
-def spread(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], fan_out: FanOut, show: Show) -> None:
+def make_on_pool(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], fan_out: FanOut, show: Show) -> None:
     """Makes the photos in runs of `photos-to-scenes` on the pool, a limited number of runs at once.
 
     Runs of an earlier start of this batch, or of another batch that makes the same scenes, are waited for, not repeated.
