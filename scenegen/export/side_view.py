@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from scenegen.camera import intrinsics_from_fov
+from scenegen.camera import intrinsics_from_fov, resized
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import Picture, render
 from scenegen.records import Intrinsics
@@ -19,6 +19,8 @@ MARGIN = 1.25
 """Width of the view, divided by that of its content."""
 GROUND = 236
 """Grey level of empty pixels."""
+COARSE = 4
+"""How much smaller than the view the picture is that tells what hides what."""
 HIDING_SHARE = 0.03
 """A background surface that hides more than this share of the objects is left out, like the near wall of a stage."""
 
@@ -48,10 +50,11 @@ def side_view(
     points = np.concatenate([mesh.vertices for mesh in shown]) if shown else np.zeros((1, 3), np.float32)
     side_from_world = _pose(points, np.array(world_from_camera), camera, azimuth_deg, elevation_deg)
     moved = [mesh.transformed(side_from_world) for mesh in objects]
-    alone = np.count_nonzero(render(moved, camera).ids >= 0)
+    coarse = resized(camera, max(1, width // COARSE), max(1, height // COARSE))
+    alone = np.count_nonzero(render(moved, coarse).ids >= 0)
     background = []
     for surface in (mesh.transformed(side_from_world) for mesh in surfaces):
-        visible = np.count_nonzero(_shows(render([*moved, surface], camera), len(moved)))
+        visible = np.count_nonzero(_shows(render([*moved, surface], coarse), len(moved)))
         if visible >= (1 - HIDING_SHARE) * alone:
             background.append(surface)
     return render([*moved, *background], camera, background=GROUND)

@@ -79,14 +79,15 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
     background = np.where(bounded, view.limit, FAR).astype(np.float32)
     longest_step = (STEP if view.relief_error <= TRUSTED else GENERATED_STEP) * cell
-    behind = z - at(front)
+    front_there = at(front)
+    behind = z - front_there
 
     value = field.at(latent, order=3) * np.float32(edge)
     limit = at(background, order=0)
     value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
-    step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - at(front)
-    thickness = np.clip(limit - at(front), THINNEST * cell, SKIN * cell)
+    step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
+    thickness = np.clip(limit - front_there, THINNEST * cell, SKIN * cell)
     outline = -at(outline_distance(inside)) * pixel
     skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
     value = np.minimum(value, skin)
