@@ -11,7 +11,7 @@ from prefect import flow
 from flows.artifacts import Bar, show_row, show_table
 from flows.fan_out import make_on_pool
 from flows.logs import logging_to_prefect
-from flows.parameters import FanOut, Making, PhotoWork, Place, check_places, without_secrets
+from flows.parameters import FanOut, Making, PhotoLimits, Place, check_places, without_secrets
 from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
 from scenegen.errors import ScenegenError, TransientError, UsageError
@@ -30,7 +30,7 @@ def batch_scenes(
     out: Place,
     which: Literal["all", "failed", "missing"] = "all",
     making: Making = Making(),
-    work: PhotoWork = PhotoWork(),
+    work: PhotoLimits = PhotoLimits(),
     fan_out: FanOut = FanOut(),
 ) -> dict[str, int]:
     """Makes a scene of each photo that has none yet, and a table of all of them.
@@ -95,7 +95,7 @@ def _listed(source: str) -> Listing:
     return listing
 
 
-def _here(todo: Sequence[Item], job: Job, work: PhotoWork, show: Callable[[Row], None]) -> None:
+def _here(todo: Sequence[Item], job: Job, work: PhotoLimits, show: Callable[[Row], None]) -> None:
     """The photos in child processes of this run."""
 
     def show_all(row: Row) -> None:

@@ -92,8 +92,8 @@ class Making(BaseModel):
         return job.model_copy(update={"devices": process_devices(runtime, job.weights, self.isolate, at_once=1)})
 
 
-class Pace(BaseModel):
-    """How the objects of one photo are made."""
+class ObjectLimits(BaseModel):
+    """How many objects of one photo are made at once, and how long."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,8 +113,8 @@ class Pace(BaseModel):
     )
 
 
-class PhotoWork(BaseModel):
-    """How a run works on its photos."""
+class PhotoLimits(BaseModel):
+    """How many photos a run works on at once, how long and where."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

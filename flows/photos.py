@@ -13,7 +13,7 @@ from pydantic import Field
 from flows.artifacts import show_row
 from flows.child import make_photo
 from flows.logs import logging_to_prefect
-from flows.parameters import MAX_CHUNK, Making, PhotoWork, Place, check_places
+from flows.parameters import MAX_CHUNK, Making, PhotoLimits, Place, check_places
 from flows.retries import AGAIN
 from scenegen.errors import TransientError
 from scenegen.inputs.sources import Item
@@ -25,7 +25,7 @@ def photos_to_scenes(
     photos: Annotated[list[Item], Field(min_length=1, max_length=MAX_CHUNK)],
     out: Place,
     making: Making = Making(),
-    work: PhotoWork = PhotoWork(),
+    work: PhotoLimits = PhotoLimits(),
 ) -> dict[str, int]:
     """Makes and publishes the scenes of some photos of a batch; finished ones stay as they are.
 
@@ -51,7 +51,7 @@ def photos_to_scenes(
 
 
 def make_photos(
-    items: Sequence[Item], job: Job, work: PhotoWork, show: Callable[[Row], None], failed: bool = True
+    items: Sequence[Item], job: Job, work: PhotoLimits, show: Callable[[Row], None], failed: bool = True
 ) -> None:
     """Runs the photos that are not done as one task of this flow, which retries those that may succeed later.
 

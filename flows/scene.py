@@ -17,7 +17,7 @@ from pydantic import Field
 from flows.artifacts import show_scene
 from flows.gpu import gpu_slots
 from flows.logs import logging_to_prefect
-from flows.parameters import Making, Pace, Place, check_places
+from flows.parameters import Making, ObjectLimits, Place, check_places
 from flows.retries import AGAIN, end_crash_loop
 from scenegen.compute.devices import process_devices
 from scenegen.compute.runtime import Runtime
@@ -76,7 +76,7 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers 
 
 
 @contextlib.contextmanager
-def _submitting(store: Store, config: Config, making: Making, pace: Pace) -> Iterator[Submit]:
+def _submitting(store: Store, config: Config, making: Making, pace: ObjectLimits) -> Iterator[Submit]:
     """`prefect_submit`, with the stages that need it in processes of their devices, until the block ends."""
     runtime = making.runtime()
     names = process_devices(runtime, weights_in_use(config), making.isolate, pace.objects_at_once)
@@ -96,7 +96,7 @@ def image_to_scene(
     camera: list[Place] | None = None,
     meshes: list[Place] | None = None,
     making: Making = Making(),
-    pace: Pace = Pace(),
+    pace: ObjectLimits = ObjectLimits(),
 ) -> dict[str, Any]:
     """Makes and publishes the scene of one photo.
 
@@ -156,7 +156,7 @@ def regenerate_object(
     object_id: Annotated[int, Field(ge=1, le=MAX_ID)],
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None,
     making: Making = Making(),
-    pace: Pace = Pace(),
+    pace: ObjectLimits = ObjectLimits(),
 ) -> dict[str, Any]:
     """Makes one object of a published scene again; the others stay as they are, where they are.
 

@@ -136,12 +136,12 @@ def test_same_bytes_as_a_flow(
     importlib.import_module("flows")  # sets what Prefect reads on import
     from prefect.testing.utilities import prefect_test_harness
 
-    from flows.parameters import Making, Pace
+    from flows.parameters import Making, ObjectLimits
     from flows.scene import image_to_scene
 
     monkeypatch.chdir(tmp_path)
     with prefect_test_harness(server_startup_timeout=120):
         for preset in PRESETS:
             making = Making(preset=preset, settings=SETTINGS, isolate=False)
-            image_to_scene(str(PHOTO), preset, making=making, pace=Pace(objects_at_once=2))
+            image_to_scene(str(PHOTO), preset, making=making, pace=ObjectLimits(objects_at_once=2))
             assert digests(tmp_path / preset / "table") == expected[preset]

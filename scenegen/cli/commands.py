@@ -201,11 +201,11 @@ def regenerate(
     runtime = run_options.runtime()
     if run_options.as_flow():
         _need_prefect()
-        from flows.parameters import Making, Pace
+        from flows.parameters import Making, ObjectLimits
         from flows.scene import regenerate_object
         from stages.run import Result
 
-        making, pace = Making(**run_options.as_parameters()), Pace(objects_at_once=1)
+        making, pace = Making(**run_options.as_parameters()), ObjectLimits(objects_at_once=1)
         values = regenerate_object(str(folder), object_id, seed, making, pace)
         return _say_result(Result.model_validate(values), time.monotonic() - start)
     from scenegen.export.manifest import read_manifest
@@ -604,12 +604,12 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
     runtime, workers = run_options.runtime(), run_options.workers()
     if run_options.as_flow():
         _need_prefect()
-        from flows.parameters import Making, Pace
+        from flows.parameters import Making, ObjectLimits
         from flows.scene import image_to_scene
         from stages.run import Result
 
         making = Making(settings=config.model_dump(mode="json"), **run_options.as_parameters())
-        pace = Pace(objects_at_once=workers)
+        pace = ObjectLimits(objects_at_once=workers)
         yield lambda inputs, title: Result.model_validate(
             image_to_scene(
                 str(inputs.photo),

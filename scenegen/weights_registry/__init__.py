@@ -1,7 +1,7 @@
 """The weight files that scenegen can use: which exist, where they are on this machine, and how to fetch them."""
 
 from scenegen.weights_registry.download import Progress, fetch
-from scenegen.weights_registry.local import ModelState, check_digest, digest_of, list_models, locate
+from scenegen.weights_registry.local import ModelStatus, check_digest, digest_of, list_models, locate
 from scenegen.weights_registry.models import MODELS, Model, ModelFile, registered
 from scenegen.weights_registry.pixal3d import locate_pixal3d
 
@@ -9,7 +9,7 @@ __all__ = [
     "MODELS",
     "Model",
     "ModelFile",
-    "ModelState",
+    "ModelStatus",
     "Progress",
     "check_digest",
     "digest_of",

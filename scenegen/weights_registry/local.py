@@ -21,7 +21,7 @@ VERIFIED = "verified.json"
 
 
 @dataclass(frozen=True)
-class ModelState:
+class ModelStatus:
     """A registered model and its state on this machine."""
 
     model: Model
@@ -31,7 +31,7 @@ class ModelState:
     """What is damaged."""
 
 
-def list_models(runtime: Runtime, hashes: bool = False) -> tuple[ModelState, ...]:
+def list_models(runtime: Runtime, hashes: bool = False) -> tuple[ModelStatus, ...]:
     """Every registered model with its state; `hashes` also reads the files and checks their digests."""
     return tuple(_inspect(model, runtime.models / model.name, hashes) for model in all_models().values())
 
@@ -90,16 +90,16 @@ def check_digest(path: Path, expected: str) -> None:
         raise WeightsError(f"{path} has sha256 {found} instead of {expected}; fetch or copy it again.")
 
 
-def _inspect(model: Model, folder: Path, hashes: bool) -> ModelState:
+def _inspect(model: Model, folder: Path, hashes: bool) -> ModelStatus:
     try:
         text = (folder / VERIFIED).read_bytes()
     except OSError:
-        return ModelState(model, folder, "absent", "")
+        return ModelStatus(model, folder, "absent", "")
     try:
         _check(model, folder, parse_json(text), hashes)
     except (WeightsError, ValueError, KeyError, TypeError) as error:
-        return ModelState(model, folder, "damaged", f"{error}".rstrip("."))
-    return ModelState(model, folder, "present", "")
+        return ModelStatus(model, folder, "damaged", f"{error}".rstrip("."))
+    return ModelStatus(model, folder, "present", "")
 
 
 def _check(model: Model, folder: Path, verified: Any, hashes: bool) -> None:

@@ -14,7 +14,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from flows.batch import batch_scenes
-from flows.parameters import FanOut, Making, PhotoWork, check_places, without_secrets
+from flows.parameters import FanOut, Making, PhotoLimits, check_places, without_secrets
 from flows.photos import photos_to_scenes
 from flows.retries import AGAIN, may_pass
 from flows.scene import image_to_scene
@@ -177,4 +177,4 @@ def test_settings_reach_the_configuration() -> None:
     with pytest.raises(UsageError, match="max_sid"):
         Making(settings={"read": {"max_sid": 512}}).config()
     with pytest.raises(ValidationError, match="photos_at_once"):
-        PhotoWork(photos_at_once=0)
+        PhotoLimits(photos_at_once=0)

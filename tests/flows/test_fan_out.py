@@ -17,14 +17,14 @@ from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Sche
 
 from flows import fan_out as module
 from flows.fan_out import make_on_pool
-from flows.parameters import FanOut, Making, PhotoWork
+from flows.parameters import FanOut, Making, PhotoLimits
 from scenegen.config import load_config
 from scenegen.errors import UsageError
 from scenegen.inputs.sources import Item
 from stages.batch import Job, Row
 
 JOB = Job(out="/scenes", config=load_config(), weights={})
-PARAMETERS = {"out": "/scenes", "making": Making(), "work": PhotoWork()}
+PARAMETERS = {"out": "/scenes", "making": Making(), "work": PhotoLimits()}
 
 
 def row(item: Item, state: Any, error: str = "") -> Row:
