@@ -44,7 +44,7 @@ from scenegen.scene.scoring import intersection_over_union
 from scenegen.train.generator import Training, imagenet_trunk
 from scenegen.train.meshes import MeshFolder, mesh_folder
 from scenegen.train.samples import SHARD, load_samples, parted, prepare, prepared
-from scenegen.train.twins import SETTINGS, TWINS, Told, Twin, train_twin
+from scenegen.train.twins import SETTINGS, TWINS, Conditioning, Twin, train_twin
 from scenegen.train.views import View, view
 
 logger = logging.getLogger("claim")
@@ -81,7 +81,7 @@ class Row:
     seed: int
     mesh: str
     """Its file's name."""
-    scores: dict[Told, Scores]
+    scores: dict[Conditioning, Scores]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Compared:
 
     views: int
     meshes: int
-    twins: dict[Told, Estimate]
+    twins: dict[Conditioning, Estimate]
     difference: Estimate
     """Second of `TWINS` minus first."""
 
@@ -124,7 +124,7 @@ class Claim:
     plan: Plan
     learned_meshes: int
     held_out_meshes: int
-    facts: dict[Told, Facts]
+    facts: dict[Conditioning, Facts]
     metrics: dict[str, Compared]
     rows: list[Row]
 
@@ -160,7 +160,7 @@ def run(
     samples: int = 4096,
     views: int = 200,
     batch: int = 8,
-    only: Told | None = None,
+    only: Conditioning | None = None,
     trunk: nn.Module | None = None,
     settings: CompactSettings = SETTINGS,
     processes: int = 1,
@@ -193,12 +193,21 @@ def run(
     data = load_samples(prepared(cache / "learned")[: -(-samples // SHARD)], visibility=False)
     trunk = imagenet_trunk() if trunk is None else trunk
     trained = {
-        told: train_twin(trunk, told, data, out / f"{told}.pt", steps=steps, settings=settings, batch=batch, seed=SEED)
-        for told in TWINS
-        if only in (None, told)
+        conditioning: train_twin(
+            trunk,
+            conditioning,
+            data,
+            out / f"{conditioning}.pt",
+            steps=steps,
+            settings=settings,
+            batch=batch,
+            seed=SEED,
+        )
+        for conditioning in TWINS
+        if only in (None, conditioning)
     }
-    for told, training in trained.items():
-        logger.info("%s: %d steps in %.1f minutes", told, training.step, training.minutes)
+    for conditioning, training in trained.items():
+        logger.info("%s: %d steps in %.1f minutes", conditioning, training.step, training.minutes)
     if only is not None:
         return None
     del data
@@ -208,13 +217,13 @@ def run(
         learned_meshes=len(learned),
         held_out_meshes=len(held_out),
         facts={
-            told: Facts(
+            conditioning: Facts(
                 parameters=sum(value.numel() for value in training.learned.values()),
                 operations=operations(training.generator),
                 minutes=training.minutes,
-                nothing_made=sum(row.scores[told]["chamfer"] is None for row in rows),
+                nothing_made=sum(row.scores[conditioning]["chamfer"] is None for row in rows),
             )
-            for told, training in trained.items()
+            for conditioning, training in trained.items()
         },
         metrics=summary(rows),
         rows=rows,
@@ -245,22 +254,22 @@ def shown_views(meshes: MeshFolder, wanted: int) -> Iterator[Shown]:
 
 
 def measured(
-    trained: Mapping[Told, Training[Twin]], meshes: MeshFolder, views: int, settings: CompactSettings
+    trained: Mapping[Conditioning, Training[Twin]], meshes: MeshFolder, views: int, settings: CompactSettings
 ) -> list[Row]:
     """What both twins, with their averaged weights, make of each view: one row a view."""
     rows: list[Row] = []
     with ExitStack() as judged:
-        twins = {told: judged.enter_context(training.judged()) for told, training in trained.items()}
+        twins = {conditioning: judged.enter_context(training.judged()) for conditioning, training in trained.items()}
         for shown in shown_views(meshes, views):
             edge = cube_edge(shown.view.view)
             camera = shown.view.view.crop.intrinsics
             true = _cloud(shown.mesh, camera, role=0, seed=shown.seed)
             picture = rendered(shown.mesh, camera)
-            found: dict[Told, Scores] = {}
+            found: dict[Conditioning, Scores] = {}
             known = evidence(shown.view.view, edge, settings)
-            for told, twin in twins.items():
+            for conditioning, twin in twins.items():
                 mesh = made_mesh(twin.generate(known, SEED), metric_crop_from_latent(shown.view.view, edge))
-                found[told] = scores(mesh, true, picture, shown.unit, camera, shown.seed)
+                found[conditioning] = scores(mesh, true, picture, shown.unit, camera, shown.seed)
             rows.append(Row(shown.seed, meshes.files[shown.view.mesh].path.name, found))
             if len(rows) % 20 == 0:
                 logger.info("%d of %d views", len(rows), views)
@@ -338,7 +347,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Compared]:
     for metric in METRICS:
         groups: dict[str, list[tuple[float, float]]] = {}
         for row in rows:
-            first, second = (row.scores[told][metric] for told in TWINS)
+            first, second = (row.scores[conditioning][metric] for conditioning in TWINS)
             if first is not None and second is not None:
                 groups.setdefault(row.mesh, []).append((first, second))
         if not groups:
@@ -351,8 +360,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Compared]:
             views=paired.count,
             meshes=len(pairs),
             twins={
-                told: Estimate(mean, interval)
-                for told, mean, interval in zip(TWINS, (paired.first, paired.second), intervals, strict=True)
+                conditioning: Estimate(mean, interval)
+                for conditioning, mean, interval in zip(TWINS, (paired.first, paired.second), intervals, strict=True)
             },
             difference=Estimate(paired.difference, paired.difference_interval),
         )
@@ -368,7 +377,7 @@ def table(claim: Claim) -> str:
         interval = found.difference.interval
         within = "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
         lines.append(f"| {METRICS[metric]} | {' | '.join(cells)} | {found.difference.mean:+.3f} ({within}) |")
-    facts = [claim.facts[told] for told in TWINS]
+    facts = [claim.facts[conditioning] for conditioning in TWINS]
     for heading, values in (
         ("trained weights", [f"{of.parameters:,}" for of in facts]),
         ("operations of a forward", [f"{of.operations / 1e9:.3f} GFLOP" for of in facts]),

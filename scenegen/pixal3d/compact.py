@@ -195,13 +195,13 @@ class CompactGenerator(nn.Module):
             )
         rows = left_in.flatten(1)
 
-        def told(grid: Float[Tensor, "b c r r r"], patch: int) -> Float[Tensor, "n cp"]:
+        def kept_tokens(grid: Float[Tensor, "b c r r r"], patch: int) -> Float[Tensor, "n cp"]:
             return tokens_of(grid, patch).flatten(2).transpose(1, 2)[rows]
 
         side = self.settings.tokens * self.settings.colour_patch
         projected = torch.cat(
             [
-                told(known.visibility.movedim(-1, 1), self.settings.patch),
+                kept_tokens(known.visibility.movedim(-1, 1), self.settings.patch),
                 looked_up(maps, known.image, known, self.settings)[rows],
             ],
             dim=1,

@@ -237,13 +237,13 @@ class SparseUnetVaeDecoder(nn.Module):
         if guide_subs is None:
             logits = grow.to_subdiv(h)
             return logits, logits > 0
-        told = guide_subs[level]
-        if told.shape != (len(h), CHILDREN):
+        given_subs = guide_subs[level]
+        if given_subs.shape != (len(h), CHILDREN):
             raise UsageError(
-                f"`guide_subs[{level}]` is {tuple(told.shape)}, but the level has {len(h)} voxels; give the "
+                f"`guide_subs[{level}]` is {tuple(given_subs.shape)}, but the level has {len(h)} voxels; give the "
                 "subdivisions that were decoded from the same voxels in the same order."
             )
-        return grow.to_subdiv(h) if self.pred_subdiv else told, told > 0
+        return grow.to_subdiv(h) if self.pred_subdiv else given_subs, given_subs > 0
 
     def _growing(self) -> list[tuple[list[SparseConvNeXtBlock3d], SparseResBlockC2S3d]]:
         """The levels that end in a subdivision: their ConvNeXt blocks, and the block that subdivides."""

@@ -38,7 +38,7 @@ AVERAGE_OVER = 500
 WARM_STEPS = 60
 CHECK_MINUTES = 5.0
 """Minutes between checkpoints."""
-TOLD_EVERY = 10.0
+LOG_EVERY_S = 10.0
 """Seconds between lines of the log."""
 LEAST = 512
 """Samples that must be there before the first step."""
@@ -261,14 +261,14 @@ def train(
         run = _Run(training, source, Pool(pool, place), order.judged, batch, state, out)
         run.best = _judged_loss_of(out)
         checked = time.monotonic()
-        told = time.monotonic()
+        logged = time.monotonic()
         while training.minutes < minutes:
             run.collect(wait=not run.may_step(reuse, least))
             training.minutes = earlier + (time.monotonic() - began) / 60
             if run.may_step(reuse, least):
                 run.step(rate * rate_share(training.step, training.minutes / minutes))
-            if time.monotonic() - told > TOLD_EVERY:
-                told = time.monotonic()
+            if time.monotonic() - logged > LOG_EVERY_S:
+                logged = time.monotonic()
                 run.tell()
             if time.monotonic() - checked > every:
                 checked = time.monotonic()

@@ -91,7 +91,7 @@ AT_ONCE = 12
 PRIOR_DRAWS = 40
 RAREST_BIN = 0.003
 HELD_OUT_BATCHES = 6
-TOLD_EARLY = (1, 10, 100)
+LOG_EARLY = (1, 10, 100)
 """Early steps after which the log reports the speed."""
 REFUSED = 50
 """Number of successive steps that are not finite after which training gives up."""
@@ -180,7 +180,7 @@ def train(
             for picture in source.ready(AT_ONCE):
                 pools.add_rendered(picture)
             recent.append(training.advance(pools, batch, crops, minutes))
-            if len(recent) in TOLD_EARLY:
+            if len(recent) in LOG_EARLY:
                 logger.info("step %d after %.1f minutes", training.step, training.minutes)
             training.minutes = earlier + (time.monotonic() - began) / 60
             if time.monotonic() - last_check > every or training.minutes >= minutes:

@@ -41,8 +41,8 @@ from scenegen.train.samples import Samples, batch_of
 
 logger = logging.getLogger(__name__)
 
-Told = Literal["back-projection", "cross-attention"]
-TWINS: tuple[Told, ...] = ("cross-attention", "back-projection")
+Conditioning = Literal["back-projection", "cross-attention"]
+TWINS: tuple[Conditioning, ...] = ("cross-attention", "back-projection")
 SETTINGS = CompactSettings(
     model_channels=192,
     num_blocks=4,
@@ -79,14 +79,14 @@ class Twin(nn.Module):
     Args:
         trunk: as in `CompactGenerator`. It is not trained.
         settings: sizes.
-        told: what enters each voxel: "back-projection", the features at its own pixel; "cross-attention", their mean over the
-            picture, through the same layers, so that only the attention to the image tokens can tell what is where.
+        conditioning: what enters each voxel: "back-projection", the features at its own pixel; "cross-attention", their mean
+            over the picture, through the same layers, so that only the attention to the image tokens can tell what is where.
     """
 
-    def __init__(self, trunk: nn.Module, settings: CompactSettings, told: Told) -> None:
+    def __init__(self, trunk: nn.Module, settings: CompactSettings, conditioning: Conditioning) -> None:
         super().__init__()
         self.settings = settings
-        self.told = told
+        self.conditioning = conditioning
         self.trunk = trunk.requires_grad_(False).eval()
         grid = dense_coords(settings.tokens)
         self.register_buffer("grid", grid.int(), persistent=False)
@@ -108,7 +108,7 @@ class Twin(nn.Module):
     def seen(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], known: Evidence) -> Float[Tensor, "b n c"]:
         """What the picture shows for each voxel, z fastest. The twins differ in this alone."""
         image = known.image
-        if self.told == "cross-attention":
+        if self.conditioning == "cross-attention":
             maps, image = [averaged(level) for level in maps], averaged(image)
         return looked_up(maps, image, known, self.settings)
 
@@ -205,7 +205,7 @@ def batch_rows(samples: int, size: int, step: int, seed: int) -> Integer[np.ndar
 
 def train_twin(
     trunk: nn.Module,
-    told: Told,
+    conditioning: Conditioning,
     samples: Samples,
     checkpoint: Path,
     *,
@@ -219,7 +219,7 @@ def train_twin(
 
     Args:
         trunk: as in `Twin`.
-        told: which twin.
+        conditioning: which twin.
         samples: samples to train on.
         checkpoint: the state to resume from.
         steps: optimiser steps of all runs together.
@@ -229,10 +229,10 @@ def train_twin(
         seed: random seed of weights, order, noise and times.
     """
     torch.manual_seed(seed)
-    training = Training(Twin(trunk, settings, told))
+    training = Training(Twin(trunk, settings, conditioning))
     if checkpoint.is_file():
         training.load(checkpoint)
-        logger.info("%s: resuming at step %d, after %.1f minutes", told, training.step, training.minutes)
+        logger.info("%s: resuming at step %d, after %.1f minutes", conditioning, training.step, training.minutes)
     began, earlier, saved = time.monotonic(), training.minutes, training.minutes
     losses: list[float] = []
     while training.step < steps:
@@ -246,7 +246,7 @@ def train_twin(
         losses.append(loss.item())
         if training.step % 100 == 0:
             logger.info(
-                "%s: step %d, %.1f minutes: %.4f", told, training.step, training.minutes, np.mean(losses[-100:])
+                "%s: step %d, %.1f minutes: %.4f", conditioning, training.step, training.minutes, np.mean(losses[-100:])
             )
         if training.step == steps or training.minutes - saved > CHECK_MINUTES:
             saved = training.minutes

@@ -49,7 +49,7 @@ def cache(meshes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_twins_weigh_and_compute_the_same() -> None:
     torch.manual_seed(0)
-    twins = [Twin(TinyTrunk(), replace(SETTINGS, trunk_channels=(4, 6)), told) for told in TWINS]
+    twins = [Twin(TinyTrunk(), replace(SETTINGS, trunk_channels=(4, 6)), conditioning) for conditioning in TWINS]
     first, second = (sum(value.numel() for value in twin.parameters()) for twin in twins)
     assert first == second > 2_000_000
     assert operations(twins[0]) == operations(twins[1]) > 2e9
@@ -61,7 +61,7 @@ def test_one_command_trains_compares_and_goes_on(
     monkeypatch.setattr(claim, "POINTS", 200)
     monkeypatch.setattr(claim, "RESAMPLES", 50)
 
-    def go(steps: int = 3, only: claim.Told | None = None) -> str | None:
+    def go(steps: int = 3, only: claim.Conditioning | None = None) -> str | None:
         torch.manual_seed(1)
         return run(
             meshes=meshes,
@@ -94,7 +94,7 @@ def test_one_command_trains_compares_and_goes_on(
     assert len(found["rows"]) == 3
     assert {tuple(row["scores"]) for row in found["rows"]} == {TWINS}
     assert all(row["mesh"].startswith("held") for row in found["rows"])
-    first, second = (found["facts"][told] for told in TWINS)
+    first, second = (found["facts"][conditioning] for conditioning in TWINS)
     assert (first["parameters"], first["operations"]) == (second["parameters"], second["operations"])
     with pytest.raises(UsageError, match="was begun with Plan"):
         go(steps=4)
@@ -134,10 +134,10 @@ def test_the_true_shape_scores_best_and_no_shape_worst(meshes: Path, monkeypatch
 def test_the_summary_pairs_views_and_draws_meshes() -> None:
     def row(mesh: str, first: float | None, second: float) -> Row:
         both = zip(TWINS, (first, second), strict=True)
-        return Row(0, mesh, {told: dict.fromkeys(METRICS, value) for told, value in both})
+        return Row(0, mesh, {conditioning: dict.fromkeys(METRICS, value) for conditioning, value in both})
 
     found = summary([row("a", 0.1, 0.4), row("a", 0.3, 0.6), row("b", 0.5, 0.6), row("b", None, 0.9)])["chamfer"]
     assert (found.views, found.meshes) == (3, 2)
-    assert [found.twins[told].mean for told in TWINS] == pytest.approx([0.3, 1.6 / 3])
+    assert [found.twins[conditioning].mean for conditioning in TWINS] == pytest.approx([0.3, 1.6 / 3])
     assert found.difference.mean == pytest.approx(0.7 / 3)
     assert found.difference.interval == pytest.approx((0.1, 0.3))

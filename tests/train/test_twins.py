@@ -1,4 +1,4 @@
-"""The twins: equal in weights and operations, different in what a voxel is told; a training that is resumed."""
+"""The twins: equal in weights and operations, different in what a voxel is given; a training that is resumed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train import twins
 from scenegen.train.generator import Training
 from scenegen.train.samples import QUANTUM, Samples, batch_of
-from scenegen.train.twins import TWINS, Told, Twin, batch_rows, picture_tokens, sines, train_twin
+from scenegen.train.twins import TWINS, Conditioning, Twin, batch_rows, picture_tokens, sines, train_twin
 from tests.pixal3d.test_compact import SMALL, TinyTrunk, seen_sphere
 
 
-def twin(told: Told) -> Twin:
+def twin(conditioning: Conditioning) -> Twin:
     torch.manual_seed(0)
-    return Twin(TinyTrunk(), SMALL, told)
+    return Twin(TinyTrunk(), SMALL, conditioning)
 
 
 @pytest.fixture(scope="module")
@@ -51,24 +51,24 @@ def samples(known: Evidence) -> Samples:
 
 
 def test_weights_are_the_same_in_number_and_at_the_start() -> None:
-    first, second = (twin(told).state_dict() for told in TWINS)
+    first, second = (twin(conditioning).state_dict() for conditioning in TWINS)
     assert list(first) == list(second)
     for name, value in first.items():
         assert torch.equal(value, second[name])
 
 
-def told_each_voxel(told: Told, known: Evidence) -> Tensor:
-    one = twin(told)
+def given_each_voxel(conditioning: Conditioning, known: Evidence) -> Tensor:
+    one = twin(conditioning)
     return one.seen(one.trunk(known.image), known)[0]
 
 
 def test_a_shifted_picture_changes_what_a_voxel_is_told_only_by_back_projection(known: Evidence) -> None:
     shifted = replace(known, image=known.image.roll(16, dims=3))
-    here, there = (told_each_voxel("back-projection", seen) for seen in (known, shifted))
+    here, there = (given_each_voxel("back-projection", seen) for seen in (known, shifted))
     assert (here - there).abs().amax(dim=1).min() > 0.01
     assert here.std(dim=0).min() > 0.01
     for seen in (known, shifted):
-        same = told_each_voxel("cross-attention", seen)
+        same = given_each_voxel("cross-attention", seen)
         torch.testing.assert_close(same, same[:1].expand_as(same))
     assert same.shape == here.shape
 
@@ -81,7 +81,7 @@ def test_both_see_the_whole_picture_by_attention(known: Evidence) -> None:
     row, column = 3, 10
     patch = known.image[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
     assert torch.equal(tokens[0, 16 * row + column, -192:], patch.flatten())
-    first, second = (twin(told).condition(known) for told in TWINS)
+    first, second = (twin(conditioning).condition(known) for conditioning in TWINS)
     assert torch.equal(first.tokens, second.tokens)
     assert not torch.equal(first.lifted, second.lifted)
 
@@ -126,9 +126,9 @@ def test_batches_depend_on_the_step_alone_and_show_every_sample_once_an_epoch() 
     assert np.array_equal(epoch[3], batch_rows(11, 2, 3, 0))
 
 
-def trained(samples: Samples, path: Path, told: Told = "back-projection") -> Training[Twin]:
+def trained(samples: Samples, path: Path, conditioning: Conditioning = "back-projection") -> Training[Twin]:
     torch.manual_seed(5)
-    return train_twin(TinyTrunk(), told, samples, path, steps=4, settings=SMALL, batch=2)
+    return train_twin(TinyTrunk(), conditioning, samples, path, steps=4, settings=SMALL, batch=2)
 
 
 def test_an_interrupted_training_goes_on_at_its_step(
