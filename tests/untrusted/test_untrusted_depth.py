@@ -230,6 +230,16 @@ def test_metres_that_no_photo_has_are_asked_back(tmp_path, factor):
     np.testing.assert_allclose(depth, DEPTH, rtol=1e-6)
 
 
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535])
+def test_values_stretched_to_a_range_are_asked_back(tmp_path, top):
+    values = np.linspace(0, top, 600).reshape(20, 30).astype(np.float32 if isinstance(top, float) else np.uint16)
+    path = save_npy(tmp_path / "d.npy", values)
+    with pytest.raises(InputError, match=r"fills the range from 0 to .*near is small, relative"):
+        read(path)
+    assert given(path, kind="relative").kind == "relative"
+    assert (read(path, unit_m=10 / top)[0] > 0).mean() > 0.99
+
+
 CAMERA = (25.0, 26.0, 14.0, 11.0)
 
 

@@ -14,6 +14,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
+from scenegen.inputs.options import InputOptions
+from scenegen.inputs.photos import companions
 from scenegen.untrusted.fit import turned
 from scenegen.untrusted.masks import read_masks
 from scenegen.untrusted.masks.ids import ROWS, border_share, distinct
@@ -562,6 +564,26 @@ def test_arrays(tmp_path, values):
     np.testing.assert_array_equal(read(tmp_path / "m.npz", OWN)[0], ids_of(MUG, BOWL))
 
 
+def test_colours_and_large_ids_in_an_array(tmp_path):
+    picture = np.asarray(drawn((MUG, (120, 0, 7)), (BOWL, (3, 200, 0)), background=BLACK))
+    np.save(tmp_path / "colours.npy", picture)
+    np.testing.assert_array_equal(read(tmp_path / "colours.npy", OWN)[0], ids_of(MUG, BOWL))
+    np.save(tmp_path / "large.npy", ids_of(MUG, BOWL).astype(np.int64) * 70_000)
+    ids, notes = read(tmp_path / "large.npy", OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "numbered from 1" in notes[0]
+
+
+def test_the_layout_of_sam_3d(tmp_path):
+    """The photo as image.png, and beside it one cut-out per object, from 0 on."""
+    photo = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    save(tmp_path / "image.png", photo)
+    for number, box in enumerate((MUG, BOWL)):
+        save(tmp_path / f"{number}.png", np.dstack([photo, np.uint8(255) * mask(box)]))
+    found = companions(tmp_path / "image.png", "image", InputOptions(masks=tmp_path), single=True).masks
+    np.testing.assert_array_equal(read([*found], OWN)[0], ids_of(MUG, BOWL))
+
+
 def test_names_in_an_archive(tmp_path):
     np.savez(tmp_path / "m.npz", masks=LABELLED, labels=np.array(["coffee mug", "bowl"]))
     assert read_masks([tmp_path / "m.npz"], OWN).labels == ("coffee mug", "bowl")
@@ -575,7 +597,7 @@ def test_arrays_that_are_no_masks(tmp_path):
     for name, values, said in (
         ("a", np.array(["x"]), "array of <U1"),
         ("b", np.zeros((4, HEIGHT, WIDTH, 3)), r"shape \(4, 64, 96, 3\)"),
-        ("c", ids_of(MUG).astype(int) * 70_000, "ids from 0 to 70000"),
+        ("c", ids_of(MUG).astype(int) << 40, "ids from 0 to 1099511627776"),
         ("d", np.ones((HEIGHT, WIDTH), bool), "fills the picture"),
         ("e", np.full((HEIGHT, WIDTH), 3), "the same value everywhere"),
         ("f", np.array([{}]), "cannot be read"),

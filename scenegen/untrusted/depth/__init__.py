@@ -25,6 +25,10 @@ WHAT = "`depth`"
 MIN_KNOWN_SHARE = 0.01
 FARTHEST_M = 1000.0
 """Beyond it nothing is measured: renderers and sensors write such values where they see nothing."""
+FULL = (1.0, 255.0, 65535.0)
+"""The largest values of pictures that were stretched to their range."""
+NEARLY_FULL = 0.98
+"""Share of the largest value that the next smaller ones reach, if the range is filled rather than its end a mark."""
 LIKELY_M = (0.02, 200.0)
 """Medians that a depth map in metres can have."""
 KINDS_SAID = "--depth-kind disparity (near is large, without a unit), inverse (1/metres), distance or z"
@@ -121,6 +125,12 @@ def _in_unit(
         known &= raw.valid
     distances = kind in ("auto", "z", "distance")
     if distances:
+        if not sure and unit_m is None and _is_stretched(values):
+            raise InputError(
+                f"{WHAT} fills the range from 0 to {np.nanmax(values):g}, so it was stretched to it and has no unit. If near is "
+                "large, as Depth Anything and MiDaS have it, give --depth-kind disparity; if near is small, relative; with a "
+                "unit, --set read.depth_unit_m=METRES."
+            )
         if raw.unit_m is None and unit_m is None:
             raise InputError(
                 f"{WHAT} is an 8-bit picture, which has no unit. If near is bright, as Depth Anything and MiDaS save it, give "
@@ -142,6 +152,15 @@ def _in_unit(
     if unsaid > 0:
         notes.append(f"depth: {100 * unsaid:.2g}% of the map is NaN, infinite or not positive and counts as unknown")
     return values, known
+
+
+def _is_stretched(values: Float32[np.ndarray, "h w"]) -> bool:
+    """Whether values go from 0 to the end of a range, without a gap before it."""
+    finite = values[np.isfinite(values)]
+    if not finite.size or finite.min() != 0 or float(finite.max()) not in FULL:
+        return False
+    below = finite[finite < finite.max()]
+    return bool(below.size and below.max() >= NEARLY_FULL * finite.max())
 
 
 def _plausible(

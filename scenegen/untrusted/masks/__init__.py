@@ -81,7 +81,7 @@ def _read(
         stack = read_stack(path, photo, notes)
         if isinstance(stack, list):
             return merged(stack, notes)
-        return _of_ids(stack, photo, notes)
+        return _of_colours(stack, photo, notes) if stack.dtype == np.uint32 else _of_ids(stack, photo, notes)
     values, colours = read_values(path, f"the id picture of {WHAT}", photo)
     values = unmixed(values, colours, notes)
     return _of_colours(values, photo, notes) if colours else _of_ids(values, photo, notes)

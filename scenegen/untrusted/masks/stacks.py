@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt16
+from jaxtyping import Bool, Shaped, UInt
 from PIL import Image
 
 from scenegen.errors import InputError
@@ -15,6 +15,7 @@ from scenegen.untrusted.arrays import read_npy, read_npz, without_single_axes
 from scenegen.untrusted.fit import checked_size, fitted, same_shape
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
+from scenegen.untrusted.masks.pictures import colours
 from scenegen.untrusted.names import label_of, natural
 from scenegen.untrusted.photo import UprightPhoto
 
@@ -26,8 +27,8 @@ LABELS = ("labels", "names", "class_names", "classes", "categories", "phrases")
 
 def read_stack(
     path: Path, photo: UprightPhoto, notes: dict[str, None]
-) -> UInt16[np.ndarray, "h w"] | Bool[np.ndarray, "h w"] | list[Layer]:
-    """The masks of a file: ids or a mask as given, or a layer for each object at working size.
+) -> UInt[np.ndarray, "h w"] | Bool[np.ndarray, "h w"] | list[Layer]:
+    """The masks of a file: ids (16 bits), other codes of objects (32 bits) or a mask as given, or a layer for each object.
 
     Raises:
         InputError: if it holds no masks.
@@ -70,7 +71,7 @@ def _by_name(
 
 def _interpreted(
     values: Shaped[np.ndarray, "..."], labels: Sequence[str], photo: UprightPhoto, notes: dict[str, None]
-) -> UInt16[np.ndarray, "h w"] | Bool[np.ndarray, "h w"] | list[Layer]:
+) -> UInt[np.ndarray, "h w"] | Bool[np.ndarray, "h w"] | list[Layer]:
     if values.dtype.kind not in "biuf":
         raise InputError(f"{WHAT} is an array of {values.dtype}; allowed: bool, integers or floats.")
     values = without_single_axes(values)
@@ -78,10 +79,14 @@ def _interpreted(
         values = values[:, 0]
     if values.ndim == 2:
         checked_size((values.shape[1], values.shape[0]), WHAT, photo)
-        return _ids(values)
+        return _ids(values, notes)
     if values.ndim != 3:
         raise InputError(f"{WHAT} is an array of shape {values.shape}; allowed: ids (h, w), or masks (n, h, w).")
     if not _is_shape(values.shape[1:], photo) and _is_shape(values.shape[:2], photo):
+        if values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
+            return colours(Image.fromarray(values))
+        if values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
+            return colours(Image.fromarray(values))
         values = np.moveaxis(values, 2, 0)
     if len(values) > MOST:
         raise InputError(f"{WHAT} has {len(values)} masks; at most {MOST} are allowed.")
@@ -97,15 +102,20 @@ def _is_shape(shape: tuple[int, ...], photo: UprightPhoto) -> bool:
     return min(size) > 0 and (same_shape(size, photo.size) or same_shape(size, photo.stored_size))
 
 
-def _ids(values: Shaped[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"] | Bool[np.ndarray, "h w"]:
+def _ids(
+    values: Shaped[np.ndarray, "h w"], notes: dict[str, None]
+) -> UInt[np.ndarray, "h w"] | Bool[np.ndarray, "h w"]:
     """Whole numbers are ids; anything else is the mask of one object."""
     values = np.asarray(values)
     if values.dtype.kind == "b" or (values.dtype.kind == "f" and (values != np.round(values)).any()):
         return _shown(values)
-    if values.size and not (values.min() >= -1 and values.max() <= UNKNOWN):
+    if values.size and not -1 <= values.min() <= values.max() < 1 << 32:
         raise InputError(
             f"{WHAT} has ids from {values.min()} to {values.max()}; allowed: 0 to {UNKNOWN}, and -1 for background."
         )
+    if values.size and values.max() > UNKNOWN:
+        notes[f"masks: ids above {UNKNOWN} are numbered from 1, in the order in which they appear"] = None
+        return np.maximum(values, 0).astype(np.uint32)
     return np.maximum(values, 0).astype(np.uint16)
 
 
