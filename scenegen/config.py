@@ -346,7 +346,11 @@ class ExportConfig(Settings):
     """Methods of exporters, alone or with their settings, in the order that they run in."""
     usdz: bool = True
     density_kg_m3: float = Field(400.0, ge=0.1, le=30_000)
-    """Density assumed for the mass of an object: between those of aerogel and of osmium."""
+    """Density of objects whose label says nothing of it: between those of aerogel and of osmium."""
+    hulls: int = Field(16, ge=1, le=64)
+    """Most convex parts that a concave object collides with; 1: its convex hull."""
+    settle: bool = False
+    """Whether gravity is switched on for two seconds to see what stays; needs MuJoCo."""
 
 
 class ReportConfig(Settings):

@@ -465,6 +465,8 @@ class Export(Record):
     """The exported files, each with its name in the output folder."""
 
     files: tuple[tuple[str, Artifact], ...]
+    settled: tuple[tuple[int, Settled], ...] = ()
+    """By object id; empty unless the simulation was asked for."""
     warnings: tuple[Shown, ...] = ()
 
 

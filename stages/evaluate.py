@@ -32,9 +32,12 @@ from scenegen.evaluate.record import (
 )
 from scenegen.evaluate.summary import summarise
 from scenegen.export.manifest import Given, environment
-from scenegen.geometry.mesh import load_mesh
+from scenegen.geometry.mesh import TexturedMesh, load_mesh
 from scenegen.inputs.photos import folder_names
-from scenegen.records import Depth, Instances, Scene, Source
+from scenegen.physics.rigid import placed, rigid
+from scenegen.physics.settle import Placed
+from scenegen.records import Depth, Instances, PlacedObject, Scene, Source
+from scenegen.scene.arrange import BACKGROUND_SUPPORT
 from scenegen.store.png import read_png
 from scenegen.store.store import Store
 from stages.depth import DEPTH
@@ -82,7 +85,13 @@ def evaluate_scenes(
         runtime: where to compute.
         submit: starts a stage.
     """
-    settings = settings.model_copy(update={"matching": "id" if given.masks else "mask"})
+    settings = settings.model_copy(
+        update={
+            "matching": "id" if given.masks else "mask",
+            "density_kg_m3": config.export.density_kg_m3,
+            "hulls": config.export.hulls,
+        }
+    )
     entries: list[SceneEntry] = []
     timings: list[SceneTiming] = []
     names = folder_names(folders, store.root.parent)
@@ -142,14 +151,16 @@ def perception(
 def objects(truth: Truth, instances: Instances, scene: Scene, *, config: EvaluateSettings, work: Work) -> SceneScores:
     """The made objects against the true ones."""
     camera_from_world = np.linalg.inv(np.array(scene.world_from_camera))
+    own = {item.id: load_mesh(work.read(item.mesh)) for item in scene.objects}
     made = MadeScene(
         meshes={
-            item.id: load_mesh(work.read(item.mesh)).transformed(camera_from_world @ np.array(item.world_from_object))
+            item.id: own[item.id].transformed(camera_from_world @ np.array(item.world_from_object))
             for item in scene.objects
         },
         supports={item.id: item.support for item in scene.objects if isinstance(item.support, int)},
         ids=read_png(work.read(instances.masks)),
         camera=scene.intrinsics,
+        bodies={item.id: _body(item, own[item.id], config) for item in scene.objects} if config.settle else {},
     )
     scores = measure_scene(made, load_scene(truth, work.read), config)
     if scores.alignment is None:
@@ -158,6 +169,12 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
         named = ", ".join(map(str, scores.penetration.left_out))
         logger.warning("%s: object(s) %s are not closed and left out of penetration.", truth.name, named)
     return scores
+
+
+def _body(item: PlacedObject, mesh: TexturedMesh, config: EvaluateSettings) -> Placed:
+    held = item.support == BACKGROUND_SUPPORT
+    found = rigid(mesh.vertices, mesh.faces, item.label, held, config.density_kg_m3, config.hulls)
+    return placed(found, np.array(item.world_from_object))
 
 
 PERCEPTION = Stage(name="evaluate-perception", record=PerceptionScores, run=perception)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 
 from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
+from scenegen.export.bodies import body_remarks, settled, with_bodies
 from scenegen.export.glb import read_glb, write_glb
 from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
-from scenegen.records import Export, Photo, PlacedObject, Scene, Surface
+from scenegen.records import Export, Photo, PlacedObject, Scene, Settled, Surface
 from scenegen.registry import EXPORTERS
 from stages.stage import Stage, Work
 
@@ -24,10 +26,19 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     """
     from scenegen.export.usd import validate_stage, write_usd, write_usdz  # pxr is slow to import
 
-    parts = part_scene(photo, scene, work)
+    parts = with_bodies(part_scene(photo, scene, work), config.density_kg_m3, config.hulls)
+    found: dict[int, Settled] = {}
+    if config.settle:
+        found = {placed.id: result for placed, result in zip(scene.objects, settled(parts.objects), strict=True)}
+        parts = replace(
+            parts,
+            objects=tuple(
+                replace(part, facts={**part.facts, **found[placed.id].model_dump()})
+                for placed, part in zip(scene.objects, parts.objects, strict=True)
+            ),
+        )
     write_glb(work.write("scene.glb"), parts)
-    usd = write_usd(work.folder, parts, config.density_kg_m3)
-    names = ["scene.glb", "scene_graph.json", *usd.names]
+    names = ["scene.glb", "scene_graph.json", *write_usd(work.folder, parts)]
     shutil.copyfile(work.read(scene.graph), work.write("scene_graph.json"))
     if config.usdz:
         write_usdz(work.write("scene.usdz"), parts, work.folder)
@@ -41,7 +52,11 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
             findings += [f"{name}: {finding}" for finding in validate_stage(work.folder / name)]
     if findings:
         raise ExportError(f"the exported scene failed its validation: {' '.join(findings)}")
-    return Export(files=tuple((name, work.artifact(name)) for name in sorted(set(names))), warnings=usd.warnings)
+    return Export(
+        files=tuple((name, work.artifact(name)) for name in sorted(set(names))),
+        settled=tuple(found.items()),
+        warnings=body_remarks(parts),
+    )
 
 
 def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
@@ -79,7 +94,7 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
         "licence": placed.licence,
         "seed": placed.seed,
         "score": placed.score,
-        "support": placed.support,
+        "support": "nothing" if placed.support is None else placed.support,
         **placed.scores.model_dump(),
         **(placed.topology.model_dump() if placed.topology else {}),
     }

@@ -97,6 +97,7 @@ def report(
         side_view=from_the_side.color,
         glb=work.read(glb).read_bytes(),
         warnings=_distinct(photo, instances, depth, layout, scene, export) + warnings,
+        settled=dict(export.settled),
         side=config.picture_side,
     )
     work.write("report.html").write_text(report_page(findings), encoding="utf-8", newline="\n")

@@ -171,6 +171,7 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
         stages=_stage_entries(run),
         metres=scene.metres,
         objects=scene.objects,
+        settled=run.export.record.settled,
         failures=scene.failures,
         outputs=output_files(files),
     )

@@ -1,4 +1,4 @@
-"""Exporters: OBJ, PLY, STL, and one GLB per object. GLB and USD of the whole scene are always written."""
+"""Exporters: OBJ, PLY, STL, one GLB per object, and MJCF and URDF for simulators. GLB and USD of the scene are always written."""
 
 from __future__ import annotations
 
@@ -36,6 +36,18 @@ class ObjectsConfig(BackendConfig):
     method: Literal["objects"] = "objects"
 
 
+class MjcfConfig(BackendConfig):
+    """MJCF, for MuJoCo."""
+
+    method: Literal["mjcf"] = "mjcf"
+
+
+class UrdfConfig(BackendConfig):
+    """URDF, for most other simulators of robots."""
+
+    method: Literal["urdf"] = "urdf"
+
+
 def _obj(scene: PartScene, folder: Path, config: ObjConfig) -> list[Path]:
     from scenegen.export.formats import write_obj
 
@@ -60,7 +72,21 @@ def _objects(scene: PartScene, folder: Path, config: ObjectsConfig) -> list[Path
     return write_objects(scene, folder)
 
 
+def _mjcf(scene: PartScene, folder: Path, config: MjcfConfig) -> list[Path]:
+    from scenegen.export.simulators import write_mjcf
+
+    return write_mjcf(scene, folder)
+
+
+def _urdf(scene: PartScene, folder: Path, config: UrdfConfig) -> list[Path]:
+    from scenegen.export.simulators import write_urdf
+
+    return write_urdf(scene, folder)
+
+
 OBJ = Exporter(config=ObjConfig, run=_obj, gives=("files",))
 PLY = Exporter(config=PlyConfig, run=_ply, gives=("files",))
 STL = Exporter(config=StlConfig, run=_stl, gives=("files",))
 OBJECTS = Exporter(config=ObjectsConfig, run=_objects, gives=("files",))
+MJCF = Exporter(config=MjcfConfig, run=_mjcf, gives=("files",))
+URDF = Exporter(config=UrdfConfig, run=_urdf, gives=("files",))

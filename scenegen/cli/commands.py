@@ -329,6 +329,7 @@ def evaluate(
     true_masks: bool = False,
     true_depth: bool = False,
     samples: int = 20_000,
+    settle: bool = False,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
     config_options: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
@@ -345,6 +346,7 @@ def evaluate(
         true_masks: Use the true masks as input.
         true_depth: Use the true depth and field of view as input.
         samples: Number of points at which an object's surface is measured.
+        settle: Switch gravity on, too, and measure what stays; needs MuJoCo.
         out: Folder that gets one folder per scene; a second run computes nothing again.
         seed: Random seed, of the measurement too.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -368,7 +370,7 @@ def evaluate(
     run_options.check()
     config = config_options.load({} if seed is None else {"seed": seed})
     try:
-        settings = EvaluateSettings(samples=samples, seed=config.seed)
+        settings = EvaluateSettings(samples=samples, seed=config.seed, settle=settle)
     except ValidationError as error:
         raise UsageError(f"`samples` is {samples}; it must be at least 10 and at most {MAX_SAMPLES}.") from error
     folders = find_folders(scenes)
@@ -430,6 +432,44 @@ def compare(
             json_.parent.mkdir(parents=True, exist_ok=True)
             json_.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
     _show(comparison_table(found))
+    return EXIT_DONE
+
+
+@app.command
+def settle(
+    folder: Path,
+    /,
+    *,
+    json_: Annotated[bool, Parameter(name="--json")] = False,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Switch gravity on in a scene for two seconds and print what stays. Needs MuJoCo: the extra `physics`.
+
+    Args:
+        folder: Folder of the scene.
+        json_: Print JSON.
+    """
+    from rich.table import Column, Table
+
+    from scenegen.export.bodies import settled, with_bodies
+    from scenegen.export.glb import read_glb
+    from scenegen.export.manifest import read_manifest
+
+    log_options.apply()
+    config = read_manifest(folder).config.export
+    parts = with_bodies(read_glb(folder / "scene.glb"), config.density_kg_m3, config.hulls).objects
+    found = dict(zip([part.name for part in parts], settled(parts), strict=True))
+    if json_:
+        _say(json.dumps({name: result.model_dump() for name, result in found.items()}, indent=1))
+        return EXIT_DONE
+    table = Table(
+        "object", "stays", *(Column(name, justify="right") for name in ("moves", "tilts", "inside others")), box=None
+    )
+    for name, result in found.items():
+        moved, inside = f"{1000 * result.displacement_m:.1f} mm", f"{1000 * result.penetration_m:.1f} mm"
+        table.add_row(name, "yes" if result.stays else "no", moved, f"{result.tilt_deg:.1f} degrees", inside)
+    _show(table)
+    _say(f"{sum(result.stays for result in found.values())} of {len(found)} stay")
     return EXIT_DONE
 
 

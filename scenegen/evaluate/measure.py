@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -40,9 +40,11 @@ from scenegen.evaluate.record import (
     TrueObject,
 )
 from scenegen.evaluate.sampling import Samples, Triangles, sample_outside, visible
+from scenegen.evaluate.settling import settle_scores
 from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.render import RayCaster, render
 from scenegen.ids import object_ids
+from scenegen.physics.settle import Placed
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.untrusted.resample import nearest
@@ -65,6 +67,8 @@ class MadeScene:
     """Masks the objects were made from."""
     camera: Intrinsics
     """Camera of a picture of that size."""
+    bodies: Mapping[int, Placed] = field(default_factory=dict)
+    """In the made world, by object id."""
 
 
 def nothing_made(camera: Intrinsics) -> MadeScene:
@@ -222,6 +226,9 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
         supports_between_objects=precision_recall(
             [edge for edge in edges if edge[1] != FLOOR], [edge for edge in true_edges if edge[1] != FLOOR]
         ),
+        settle=settle_scores(made.bodies, true, made_of, settings.density_kg_m3, settings.hulls)
+        if settings.settle
+        else None,
     )
 
 

@@ -57,6 +57,10 @@ CONVENTIONS = {
     "penetration": "volume that pairs of made objects share (manifold3d), and its share of their summed volumes. Meshes "
     "that are not closed are left out and named.",
     "supports": "edges (child, parent), floor, ground and table being one parent. supports_between_objects: without it.",
+    "settle": "two seconds of gravity (MuJoCo, convex parts, assumed masses and friction). An object stays if it tilts by less "
+    "than 5 degrees and moves by less than 5 % of the diagonal of its box. made: share of the made objects that stay by "
+    "themselves; held: share that the background holds. true: as made, of the true meshes. of_true: share of the true objects "
+    "that stay whose made one does. penetration_m: the greatest at the start.",
     "interval": "percentile bootstrap, 95 %, whole scenes drawn with replacement.",
     "seconds": "sum of the stages' wall times when they were executed. wall_seconds: of making the scene in this run.",
     "peak_memory_mb": "largest sum of resident set sizes of this process and its descendants while the scene was made, "
@@ -101,6 +105,11 @@ class EvaluateSettings(Settings):
     """Query samples per object."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
     matching: Literal["id", "mask"] = "mask"
+    settle: bool = False
+    """Whether gravity is switched on, too; needs MuJoCo."""
+    density_kg_m3: float = 400.0
+    hulls: int = 16
+    """As in `scenegen.config.ExportConfig`; of the scene's configuration."""
 
 
 class SurfaceScores(Record):
@@ -197,6 +206,16 @@ class Penetration(Record):
     """Made objects whose meshes are not closed."""
 
 
+class SettleScores(Record):
+    """Shares of objects that stay under gravity."""
+
+    made: float
+    held: float
+    true: float | None
+    of_true: float | None
+    penetration_m: float
+
+
 class SceneShape(Record):
     """All made objects against all true ones, in one frame."""
 
@@ -220,6 +239,8 @@ class SceneScores(Record):
     penetration: Penetration
     supports: PrecisionRecall
     supports_between_objects: PrecisionRecall
+    settle: SettleScores | None = None
+    """None unless it was asked for."""
 
 
 class SceneEntry(Record):

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from scenegen import __version__
 from scenegen.config import Config
 from scenegen.errors import ExportError, InputError, ResourceError, one_line
-from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Shown, Source
+from scenegen.records import Artifact, Failure, Metres, PlacedObject, Record, SelfCheck, Settled, Shown, Source
 from scenegen.registry import UNUSABLE
 from scenegen.store.digest import sha256_file
 from scenegen.store.store import MANIFEST, Store, disk_errors, flush
@@ -114,6 +114,8 @@ class Manifest(Record):
     metres: Metres | None = None
     """None in scenes made before it was stated."""
     objects: tuple[PlacedObject, ...]
+    settled: tuple[tuple[int, Settled], ...] = ()
+    """What becomes of objects under gravity, by id; empty unless it was asked for."""
     failures: tuple[Failure, ...]
     outputs: tuple[OutputFile, ...]
     """Every file of the folder except this one and those that the user added."""

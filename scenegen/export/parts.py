@@ -15,6 +15,7 @@ from scenegen import __version__
 from scenegen.errors import ExportError
 from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
+from scenegen.physics.rigid import Rigid
 from scenegen.records import Intrinsics
 
 GENERATOR = f"scenegen {__version__}"
@@ -22,7 +23,7 @@ GENERATOR = f"scenegen {__version__}"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 """Valid names: of prims in USD, and of nodes that neither three.js nor Blender renames."""
 
-RESERVED = frozenset({"scene", "objects", "background", "camera", "physics"})
+RESERVED = frozenset({"scene", "objects", "background", "camera", "ground", "light", "physics"})
 """Names of nodes and prims that every file has."""
 
 RIGID_TOLERANCE = 1e-6
@@ -49,6 +50,8 @@ class Part:
     """Rigid."""
     facts: Mapping[str, Fact]
     """Provenance and scores, written with the part."""
+    rigid: Rigid | None = None
+    """Part frame; see `scenegen.export.bodies.with_bodies`. Surfaces of the background have none."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import hashlib
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -38,6 +38,7 @@ from scenegen.records import (
     Photo,
     PlacedObject,
     Scene,
+    Settled,
     Timings,
     Topology,
 )
@@ -78,6 +79,8 @@ class Findings:
     side_view: UInt8[np.ndarray, "hs ws 3"]
     glb: bytes
     warnings: tuple[str, ...]
+    settled: Mapping[int, Settled]
+    """What becomes of objects under gravity, by id; empty unless it was simulated."""
     side: int
     """Longer side of the page's pictures in pixels."""
 
@@ -176,6 +179,10 @@ def header(findings: Findings) -> str:
     if placed:
         parts.append(f"median silhouette IoU {median(item.scores.silhouette_iou for item in placed):.3f}")
     parts.append(f"missing: {', '.join(gone)}" if gone else "nothing missing")
+    if findings.settled:
+        parts.append(
+            f"{sum(each.stays for each in findings.settled.values())} of {len(findings.settled)} stay under gravity"
+        )
     links = "".join(
         f'<li><a href="{escape(quote(name))}">{escape(name)} <span>{_size(size)}</span></a></li>'
         for name, size in findings.files
@@ -419,12 +426,20 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         f'<svg class="swatch" viewBox="0 0 12 12" aria-hidden="true"><circle cx="6" cy="6" r="6" '
         f'fill="rgb({red},{green},{blue})"/></svg><span>{item.id} {escape(names[item.id])}</span></button>{_sureness(item)}</td>'
         f'{cells}<td role="cell" data-label="Mesh">{_mesh(item.topology)}</td>'
-        f'<td role="cell" data-label="Stands on">{escape(support)}</td>'
+        f'<td role="cell" data-label="Stands on">{escape(support)}{_falls(findings.settled.get(item.id))}</td>'
         f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, '
         f'<span class="seed">seed {item.seed}</span></span></td>'
         f'<td role="cell" class="command"><div>{_command(findings.photo, item)}<button type="button" class="copy" '
         f'aria-label="Copy the command for object {item.id}">Copy</button></div></td></tr>'
     )
+
+
+def _falls(found: Settled | None) -> str:
+    """What becomes of an object under gravity, in words."""
+    if found is None:
+        return ""
+    text = "stays" if found.stays else f"moves {1000 * found.displacement_m:.0f} mm, tilts {found.tilt_deg:.0f} degrees"
+    return f'<p class="note" title="after two seconds of gravity">{text}</p>'
 
 
 def _sureness(item: PlacedObject) -> str:

@@ -18,51 +18,49 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Int32
-from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade, UsdUtils, UsdValidation, Vt
+from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdSemantics, UsdShade, UsdUtils, UsdValidation, Vt
 
-from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD, transform
+from scenegen.export.bodies import body_of
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
-from scenegen.messages.remarks import note
-from scenegen.physics.body import Body, body
+from scenegen.physics.material import Substance
+from scenegen.physics.rigid import Rigid
 from scenegen.store.png import write_png
 
-FLOOR_LABEL = "floor"
-"""Label of background parts that are static colliders."""
-
+GROUND_M = 5.0
+"""How far the ground that things can fall on reaches beyond the scene."""
 FAR_M = 10_000.0
-FRAME_WIDTH = 36.0
-"""Horizontal aperture of the exported camera. Only its ratio to the focal length has an effect."""
+FRAME_WIDTH = 0.36
+"""Horizontal aperture of the exported camera in tenths of a scene unit, as USD counts: that of a frame 36 mm wide."""
 GRAVITY = 9.81
 DOWN = {UsdGeom.Tokens.y: Gf.Vec3f(0, -1, 0), UsdGeom.Tokens.z: Gf.Vec3f(0, 0, -1)}
+USER_TYPES = {
+    str: Sdf.ValueTypeNames.String,
+    int: Sdf.ValueTypeNames.Int64,
+    float: Sdf.ValueTypeNames.Double,
+    bool: Sdf.ValueTypeNames.Bool,
+}
 BASE_COLOR = "base_color.png"
 METALLIC_ROUGHNESS = "metallic_roughness.png"
 ROOT = "/scene"
 
 
-@dataclass(frozen=True)
-class UsdFiles:
-    """What `write_usd` wrote."""
-
-    names: tuple[str, ...]
-    """Relative to its folder, with forward slashes."""
-    warnings: tuple[str, ...]
-
-
-def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
+def write_usd(folder: Path, scene: PartScene) -> list[str]:
     """Writes `scene.usd` and its components into `folder`.
 
     Args:
         folder: an existing folder without USD files.
-        scene: what to write.
-        density: density of the objects in kilograms per cubic metre.
+        scene: what to write, from `scenegen.export.bodies.with_bodies`.
+
+    Returns:
+        The files, relative to the folder, with forward slashes.
 
     Raises:
         ExportError: if `scenegen.export.parts.prepared` refuses the scene.
@@ -70,20 +68,15 @@ def write_usd(folder: Path, scene: PartScene, density: float) -> UsdFiles:
     """
     scene = prepared(scene)
     names = ["scene.usd"]
-    warnings = []
     for part in scene.objects:
         with about_part(part):
-            mesh = part.mesh.transformed(USD_FROM_WORLD)
-            solid = body(mesh.vertices, mesh.faces)
-            if not solid.closed:
-                warnings.append(note(f"{part.name}: the mesh is not closed, so its mass is that of its convex hull."))
-            names += _write_component(folder, "objects", part, solid, solid.volume * density)
+            names += _write_component(folder, "objects", part, body_of(part))
     for part in scene.background:
-        names += _write_component(folder, "background", part, None, 0.0)
+        names += _write_component(folder, "background", part, None)
     stage = _new_stage(Sdf.Layer.CreateNew(str(folder / "scene.usd"), args={"format": "usda"}))
     _assemble(stage, scene, ".")
     stage.GetRootLayer().Save()
-    return UsdFiles(tuple(names), tuple(warnings))
+    return names
 
 
 def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
@@ -163,6 +156,9 @@ def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
             place.GetPrim().GetReferences().AddReference(f"{folder}/{group}/{part.name}/{part.name}.usd")
             _place(place, USD_FROM_WORLD @ part.world_from_part @ USD_FROM_WORLD.T, part.name)
     _define_camera(stage, scene)
+    if UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.z:  # phones have a light and a ground of their own
+        _define_light(stage)
+        _define_ground(stage, scene)
     physics = UsdPhysics.Scene.Define(stage, f"{ROOT}/physics")
     physics.CreateGravityDirectionAttr(DOWN[UsdGeom.GetStageUpAxis(stage)])
     physics.CreateGravityMagnitudeAttr(GRAVITY)
@@ -194,6 +190,30 @@ def _define_camera(stage: Any, scene: PartScene) -> None:
     camera.GetPrim().SetCustomDataByKey("scenegen", intrinsics.model_dump())
 
 
+def _define_light(stage: Any) -> None:
+    """Even light from all around, under which a surface has the colours of its texture: those already hold the photo's light."""
+    light = UsdLux.DomeLight.Define(stage, f"{ROOT}/light")
+    light.CreateIntensityAttr(1.0)
+    light.CreateColorAttr(Gf.Vec3f(1, 1, 1))
+
+
+def _define_ground(stage: Any, scene: PartScene) -> None:
+    """A level square at height 0 below the whole scene, on which things land: the floor that is seen may have holes."""
+    corners = [
+        transform(USD_FROM_WORLD @ part.world_from_part, part.mesh.vertices.astype(np.float64))[:, :2]
+        for part in (*scene.objects, *scene.background)
+    ]
+    if not corners:
+        return
+    points = np.concatenate(corners)
+    (x0, y0), (x1, y1) = points.min(axis=0) - GROUND_M, points.max(axis=0) + GROUND_M
+    vertices = np.array([[x0, y0, 0], [x1, y0, 0], [x1, y1, 0], [x0, y1, 0]], dtype=np.float32)
+    ground = _define_mesh(stage, f"{ROOT}/ground", vertices, np.array([[0, 1, 2], [0, 2, 3]], dtype=np.int32))
+    ground.CreatePurposeAttr(UsdGeom.Tokens.guide)
+    ground.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
+    _collide(ground, UsdPhysics.Tokens.none)
+
+
 def _place(prim: Any, matrix: Float64[np.ndarray, "4 4"], name: str) -> None:
     """Gives an Xformable a rigid placement, as a translation and an orientation, without a scale."""
     (x, y, z), (i, j, k, w) = pose(matrix, name)
@@ -201,8 +221,8 @@ def _place(prim: Any, matrix: Float64[np.ndarray, "4 4"], name: str) -> None:
     prim.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(w, i, j, k))
 
 
-def _write_component(folder: Path, group: str, part: Part, solid: Body | None, mass: float) -> list[str]:
-    """Writes one component and returns its files. With a body it is a rigid body of `mass` kilograms."""
+def _write_component(folder: Path, group: str, part: Part, solid: Rigid | None) -> list[str]:
+    """Writes one component and returns its files. With a body it is one that moves, unless it is held."""
     home = folder / group / part.name
     home.mkdir(parents=True, exist_ok=True)
     pictures = {BASE_COLOR: part.mesh.base_color}
@@ -226,14 +246,15 @@ def _write_component(folder: Path, group: str, part: Part, solid: Body | None, m
     if part.label:
         UsdSemantics.LabelsAPI.Apply(root, "class").CreateLabelsAttr([part.label])
     UsdSemantics.LabelsAPI.Apply(root, "instance").CreateLabelsAttr([part.name])
-    facts = dict(part.facts)
     if solid is not None:
-        UsdPhysics.RigidBodyAPI.Apply(root)
+        UsdPhysics.RigidBodyAPI.Apply(root).CreateKinematicEnabledAttr(solid.held)
         inertia = UsdPhysics.MassAPI.Apply(root)
-        inertia.CreateMassAttr(mass)
-        inertia.CreateCenterOfMassAttr(Gf.Vec3f(*solid.centre_of_mass.tolist()))
-        facts["mass_from"] = "mesh" if solid.closed else "convex hull"
-    root.SetCustomDataByKey("scenegen", {"label": part.label, **facts})
+        inertia.CreateMassAttr(solid.mass)
+        inertia.CreateCenterOfMassAttr(Gf.Vec3f(*(USD_FROM_WORLD[:3, :3] @ solid.body.centre_of_mass).tolist()))
+    root.SetCustomDataByKey("scenegen", {"label": part.label, **part.facts})
+    for name, value in part.facts.items():
+        # Blender takes attributes of this namespace for custom properties, and no custom data.
+        root.CreateAttribute(f"userProperties:{name}", USER_TYPES[type(value)], custom=True).Set(value)
     named = {"asset_name": part.name, "asset_type": "prop" if group == "objects" else "environment"}
     category = {"category": part.label} if part.label else {}
     stage.GetRootLayer().customLayerData = {
@@ -244,32 +265,34 @@ def _write_component(folder: Path, group: str, part: Part, solid: Body | None, m
     return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", *pictures)]
 
 
-def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Body | None) -> None:
+def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Rigid | None) -> None:
     stage = _new_stage(Sdf.Layer.CreateNew(str(path)))
     root = UsdGeom.Xform.Define(stage, f"/{part.name}").GetPath()
     stage.SetDefaultPrim(stage.GetPrimAtPath(root))
     UsdGeom.Scope.Define(stage, f"{root}/geo")
     UsdGeom.Scope.Define(stage, f"{root}/mtl")
     points, place = welded(mesh.vertices)
-    shown = _define_mesh(stage, f"{root}/geo/render", points, place[mesh.faces])
+    shown = _define_mesh(stage, f"{root}/geo/{part.name}", points, place[mesh.faces])
     # Texture coordinates belong to the corners of faces, so that seams do not open the surface.
     st = mesh.uv[mesh.faces.ravel()] * [1, -1] + [0, 1]  # USD counts the rows of a picture from the bottom
     UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying).Set(
         Vt.Vec2fArray.FromNumpy(st.astype(np.float32))
     )
-    material = _define_material(stage, f"{root}/mtl/material", mesh)
+    material = _define_material(stage, f"{root}/mtl/{part.name}", mesh)
     UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
-    if solid is None or not solid.closed or alpha_mode(mesh.base_color) != "OPAQUE":
+    if solid is None or not solid.body.closed or alpha_mode(mesh.base_color) != "OPAQUE":
         shown.CreateDoubleSidedAttr(True)
     if solid is not None:
-        for number, shape in enumerate(solid.hulls):
-            name = "collider" if len(solid.hulls) == 1 else f"collider_{number:02d}"
-            hull = _define_mesh(stage, f"{root}/geo/{name}", shape.vertices, shape.faces)
+        touched = _define_physics_material(stage, f"{root}/mtl/physics", solid.substance)
+        for number, shape in enumerate(solid.body.hulls):
+            name = "collider" if len(solid.body.hulls) == 1 else f"collider_{number:02d}"
+            turned = np.ascontiguousarray(shape.vertices @ USD_FROM_WORLD[:3, :3].T.astype(np.float32))
+            hull = _define_mesh(stage, f"{root}/geo/{name}", turned, shape.faces)
             hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
             hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
             _collide(hull, UsdPhysics.Tokens.convexHull)
-    elif part.label == FLOOR_LABEL:
-        _collide(shown, UsdPhysics.Tokens.none)
+            binding = UsdShade.MaterialBindingAPI.Apply(hull.GetPrim())
+            binding.Bind(touched, UsdShade.Tokens.weakerThanDescendants, "physics")
     stage.GetRootLayer().Save()
 
 
@@ -312,6 +335,15 @@ def _define_material(stage: Any, path: str, mesh: TexturedMesh) -> Any:
     if mode == "MASK":
         surface.CreateInput("opacityThreshold", Sdf.ValueTypeNames.Float).Set(ALPHA_CUTOFF)
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", Sdf.ValueTypeNames.Token))
+    return material
+
+
+def _define_physics_material(stage: Any, path: str, substance: Substance) -> Any:
+    material = UsdShade.Material.Define(stage, path)
+    touched = UsdPhysics.MaterialAPI.Apply(material.GetPrim())
+    touched.CreateStaticFrictionAttr(substance.friction)
+    touched.CreateDynamicFrictionAttr(substance.friction)
+    touched.CreateRestitutionAttr(substance.restitution)
     return material
 
 

@@ -10,15 +10,13 @@ from jaxtyping import Float32, Float64, Int32
 from scipy.spatial import ConvexHull
 
 from scenegen.geometry.solid import is_closed, welded
-from scenegen.physics.decompose import convex_parts
+from scenegen.physics.decompose import LEVEL_M, convex_parts
 
 MAX_HULL_VERTICES = 64
 """Most corners of one convex hull in PhysX."""
 
 BASE_CORNERS = 12
 """Corners of the base that are always kept."""
-LEVEL_M = 5e-4
-"""How uneven a base may be."""
 
 THINNEST_M = 0.001
 """Thickness given to the hull of a sheet, which has no volume."""

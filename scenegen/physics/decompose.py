@@ -20,6 +20,8 @@ TRIANGLES = 1500
 """Of the solid that is cut: parts follow its shape, not its relief."""
 COARSEST = 0.02
 """How far the surface may move when it is made coarse, as a share of the longest side."""
+LEVEL_M = 5e-4
+"""How uneven a base may be."""
 PLACES = (0.2, 0.35, 0.5, 0.65, 0.8)
 """Where planes are tried, along each side of a part's box."""
 
@@ -53,7 +55,18 @@ def convex_parts(
         if halves is None:
             break
         parts[:1] = halves
-    return [_corners(part) for part in parts]
+    return [_with_base(_corners(part), vertices, step * longest) for part in parts]
+
+
+def _with_base(
+    corners: Float32[np.ndarray, "n 3"], vertices: Float32[np.ndarray, "v 3"], moved: float
+) -> Float32[np.ndarray, "m 3"]:
+    """A part that reaches down to the base, with the solid's own vertices there: made coarse, what is level would rock."""
+    if corners[:, 1].min() > vertices[:, 1].min() + moved:
+        return corners
+    base = vertices[vertices[:, 1] < vertices[:, 1].min() + LEVEL_M]
+    low, high = corners.min(axis=0) - moved, corners.max(axis=0) + moved
+    return np.concatenate([corners, base[((base >= low) & (base <= high)).all(axis=1)]])
 
 
 def _excess(part: Any) -> float:
@@ -71,7 +84,8 @@ def _divided(part: Any) -> list[Any] | None:
             pieces = list(part.split_by_plane(axis.tolist(), float(low + place * (high - low))))
             if any(piece.is_empty() for piece in pieces):
                 continue
-            left = sum(_excess(piece) for piece in pieces)
+            # Squares prefer even cuts: half a bowl is as hollow as the bowl, but its halves soon are not.
+            left = sum(_excess(piece) ** 2 for piece in pieces)
             if best is None or left < best[0]:
                 best = (left, pieces)
     return None if best is None else best[1]

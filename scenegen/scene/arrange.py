@@ -10,8 +10,9 @@ from typing import Literal
 import networkx as nx
 import numpy as np
 from jaxtyping import Float, Integer
+from scipy import ndimage
 
-from scenegen.camera import rays, resized
+from scenegen.camera import project, rays, resized
 from scenegen.faults import about_object
 from scenegen.geometry.distance import distances
 from scenegen.geometry.mesh import TexturedMesh, check_object
@@ -29,6 +30,8 @@ POINTS = 600
 """Of a surface that are looked at while scales are found."""
 COARSE = 6
 """Pixels of the photo per ray with which silhouettes are compared."""
+SILHOUETTE, SPIKE = 64, 2
+"""Cells of a silhouette along each side, and half the width of what counts as a spike of it."""
 HIDDEN_LOW = 0.05
 """How far an underside that is not seen may reach below all that is seen, as a share of the object's height and at most as far
 as that of a ball: a made one that reaches farther is wrong there."""
@@ -134,14 +137,13 @@ def arrange(
     scales = solve_scales(candidates, overlapping, orders(objects, view), view.floor.offset)
     arranged: dict[int, Arranged] = {}
     lean = LEAN_MEASURED_DEG if view.relief_error <= MEASURED else LEAN_ESTIMATED_DEG
-    for number in _supporters_first(objects, supporters):
+    for number in _supporters_first(candidates):
         with about_object(number):
             scale = kept[number].scale if number in kept else scales[number]
             item = objects[number]
             scaled = replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scale).astype(np.float32))
-            parent = arranged.get(supporters.get(number, FLOOR))
             arranged[number] = _stood(
-                number, item, scaled, scale, supporters.get(number), parent, view, kept.get(number), lean, reach
+                number, item, scaled, scale, supporters.get(number), arranged, view, kept.get(number), lean, reach
             )
             check_object(arranged[number].mesh)
     return arranged
@@ -182,16 +184,17 @@ def _supporters(objects: Mapping[int, Unplaced], view: View) -> dict[int, int]:
     return {s.child: s.parent for s in view.supports if s.child in objects and s.parent in objects}
 
 
-def _supporters_first(objects: Mapping[int, Unplaced], supporters: Mapping[int, int]) -> list[int]:
-    """Sorted by the number of objects between each and the floor, then by id."""
-    stands = support_graph((supporters.get(number, FLOOR), number) for number in objects)
+def _supporters_first(candidates: Mapping[int, Candidate]) -> list[int]:
+    """Sorted by the number of objects between each and the floor, with what hangs in the air last, then by id."""
+    stands = support_graph((item.supporter or FLOOR, number) for number, item in candidates.items())
     level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
-    return sorted(objects, key=lambda number: (level[number], number))
+    in_air = {number for number, item in candidates.items() if item.supporter is None and not item.on_floor}
+    return sorted(candidates, key=lambda number: (number in in_air, level[number], number))
 
 
 def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlace | None, reach: float) -> Candidate:
     vertices = item.mesh.vertices.astype(np.float64)
-    lowest = lowest_point(item.mesh, view.floor)
+    lowest = lowest_point(item.mesh, view)
     scale = item.fit.scale if kept is None else kept.scale
     slack = reach if kept is None else 0.0
     smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + slack) + 1e-9
@@ -224,14 +227,26 @@ def farthest(item: Unplaced, view: View) -> float:
     return float(np.median(view.limit[told] / item.depth[told])) * (1 + 2 * view.uncertainty)
 
 
-def lowest_point(mesh: TexturedMesh, floor: Floor) -> float:
-    """Height over the camera of the lowest point that an object may stand on, negative if it is below it."""
+def lowest_point(mesh: TexturedMesh, view: View) -> float:
+    """Height over the camera of the lowest point that an object may stand on, negative if it is below it.
+
+    Thin spikes of its silhouette are left out: an outline has them. Below what is left is what was made, as far as that is
+    likely.
+    """
     vertices = mesh.vertices.astype(np.float64)
-    heights = vertices @ floor.normal
-    seen = ~RayCaster(mesh.vertices, mesh.faces).blocked(vertices * (1 - 1e-3), -vertices)
-    if not seen.any():
+    heights = vertices @ view.floor.normal
+    outline = project(view.camera, vertices)
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    steps = (np.arange(SILHOUETTE) + 0.5) / SILHOUETTE
+    u, v = np.meshgrid(low[0] + steps * (high[0] - low[0]), low[1] + steps * (high[1] - low[1]))
+    directions = rays(view.camera, np.stack([u, v], axis=-1)).reshape(-1, 3)
+    distance = RayCaster(mesh.vertices, mesh.faces).cast(np.zeros_like(directions), directions).distance
+    covered = np.pad(np.isfinite(distance).reshape(u.shape), SPIKE)
+    body = ndimage.binary_opening(covered, np.ones((3, 3)), iterations=SPIKE)[SPIKE:-SPIKE, SPIKE:-SPIKE].ravel()
+    if not body.any():
         return float(heights.min())
-    return max(float(heights.min()), float(heights[seen].min()) - HIDDEN_LOW * float(np.ptp(heights)))
+    seen = (directions[body] * distance[body][:, None]) @ view.floor.normal
+    return max(float(heights.min()), float(seen.min()) - HIDDEN_LOW * float(np.ptp(seen)))
 
 
 def _known_scale(item: Unplaced, view: View) -> tuple[float, float] | None:
@@ -250,7 +265,7 @@ def _stood(
     scaled: TexturedMesh,
     scale: float,
     supporter: int | None,
-    parent: Arranged | None,
+    others: Mapping[int, Arranged],
     view: View,
     kept: KeptPlace | None,
     lean: float,
@@ -265,21 +280,15 @@ def _stood(
     seen = next((s for s in view.supports if s.child == number), None)
     if seen is not None:
         evidence["contact_share"] = seen.contact_share
-    lowest = float(view.floor.offset + scale * lowest_point(item.mesh, view.floor))
-    height = max(float(view.floor.heights(scaled.vertices.astype(np.float64)).max()) - lowest, 1e-6)
-    support: Carrier = None
-    level = gap = None
+    support: Carrier
     if kept is not None:
         support, level = kept.support, kept.level
-    elif parent is not None and supporter is not None:
-        seat = _seat(scaled, parent.mesh, view.floor)
-        gap = gap_above(scaled.vertices.astype(np.float64), parent.mesh, view.floor) if seat is None else lowest - seat
-        if gap is not None and abs(gap) <= max(GAP_M, (GAP_SHARE if seat is None else SEAT_SHARE) * height):
-            support, level = supporter, seat
-    elif lowest <= max(GAP_M, GAP_SHARE * height):
-        support, level, gap = FLOOR, 0.0, lowest
-    if gap is not None:
-        evidence["gap_m"] = round(gap, 5)
+    else:
+        support, level, gap = _carrier(
+            scaled, view.floor.offset + scale * lowest_point(item.mesh, view), supporter, others, view
+        )
+        if gap is not None:
+            evidence["gap_m"] = round(gap, 5)
     mesh = scaled
     if level is not None and reach > 0 and view.floor.offset > level:
         plane = replace(view.floor, offset=view.floor.offset - level)
@@ -294,6 +303,47 @@ def _stood(
             support, level, mesh = BACKGROUND_SUPPORT, None, scaled
             evidence["foot_hidden"] = round(hidden, 3)
     return Arranged(scale, mesh, support, level, evidence)
+
+
+def _carrier(
+    item: TexturedMesh, lowest: float, seen: int | None, others: Mapping[int, Arranged], view: View
+) -> tuple[Carrier, float | None, float | None]:
+    """What an object stands on by its place: the one that is seen below it, the floor, or any other.
+
+    Args:
+        item: scaled.
+        lowest: height over the floor of the lowest point that it may stand on.
+        seen: the object that the picture shows it on.
+        others: objects that are placed already.
+        view: the photo.
+
+    Returns:
+        What carries it; the height of the level plane that it stands on, if that is level; the gap between them. All None if it
+        stands on nothing.
+    """
+    height = max(float(view.floor.heights(item.vertices.astype(np.float64)).max()) - lowest, 1e-6)
+    near = max(GAP_M, GAP_SHARE * height)
+    if seen is not None and seen in others:
+        found = _on_level(item, lowest, height, seen, others[seen].mesh, view.floor)
+        if found is not None:
+            return found
+        gap = gap_above(item.vertices.astype(np.float64), others[seen].mesh, view.floor)
+        if gap is not None and abs(gap) <= near:
+            return seen, None, gap
+    if lowest <= near:
+        return FLOOR, 0.0, lowest
+    seats = [_on_level(item, lowest, height, number, other.mesh, view.floor) for number, other in others.items()]
+    return min((seat for seat in seats if seat is not None), key=lambda seat: abs(seat[2]), default=(None, None, None))
+
+
+def _on_level(
+    item: TexturedMesh, lowest: float, height: float, number: int, other: TexturedMesh, floor: Floor
+) -> tuple[int, float, float] | None:
+    """As `_carrier`, if an object stands on a level surface of another."""
+    seat = _seat(item, other, floor)
+    if seat is None or abs(lowest - seat) > max(GAP_M, SEAT_SHARE * height):
+        return None
+    return number, seat, lowest - seat
 
 
 def _seat(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> float | None:

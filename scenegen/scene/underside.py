@@ -139,12 +139,15 @@ def base(points: Float[np.ndarray, "v 3"], centre: Float[np.ndarray, "3"], level
     """How an object, of which `centre` is the centre of mass, meets a level plane."""
     across = np.linalg.svd(level.normal[None])[2][1:]
     touching = points[np.abs(level.heights(points)) < CONTACT_M] @ across.T
+    height = max(float(level.heights(centre)), 1e-6)
+    if not len(touching):
+        return Base(0.0, -90.0)
     try:
         outline = ConvexHull(touching)
     except (QhullError, ValueError):  # fewer than three points, or all in a line
-        return Base(0.0, -90.0)
+        aside = float(np.linalg.norm(touching - across @ centre, axis=1).min())
+        return Base(0.0, -float(np.degrees(np.arctan2(aside, height))))
     margin = -float((outline.equations[:, :2] @ (across @ centre) + outline.equations[:, 2]).max())
-    height = max(float(level.heights(centre)), 1e-6)
     return Base(float(outline.volume), float(np.degrees(np.arctan2(margin, height))))
 
 

@@ -90,6 +90,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> report.Findings:
         side_view=image,
         glb=b"glTF",
         warnings=(),
+        settled={},
         side=100,
     )
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import trimesh
 from export.toy_scene import box, varied
 from PIL import Image
-from pxr import Ar, Gf, Kind, Sdf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade
+from pxr import Ar, Gf, Kind, Sdf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdSemantics, UsdShade
 
-from scenegen.camera import project, transform
+from scenegen.camera import USD_FROM_WORLD, project, transform
 from scenegen.errors import ExportError
+from scenegen.export.bodies import body_remarks, with_bodies
 from scenegen.export.parts import GENERATOR, PartScene
 from scenegen.export.usd import validate_stage, write_usd, write_usdz
 from scenegen.geometry.mesh import TexturedMesh, joined
@@ -22,15 +24,17 @@ from scenegen.geometry.solid import is_closed, welded
 from scenegen.messages.remarks import note
 
 DENSITY = 500.0
+OF_A_BOX = 200.0
+"""What is assumed of things that are called so."""
 
 
 def written(folder: Path, scene: PartScene) -> dict[str, bytes]:
     """Every file of the scene, the package included, by name."""
     folder.mkdir(exist_ok=True)
-    files = write_usd(folder, scene, DENSITY)
+    files = write_usd(folder, with_bodies(scene, DENSITY, 16))
     write_usdz(folder / "scene.usdz", scene, folder)
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    assert set(found) == {*files.names, "scene.usdz"}
+    assert set(found) == {*files, "scene.usdz"}
     return found
 
 
@@ -47,7 +51,7 @@ def varied_folder(part_scene: PartScene, tmp_path: Path) -> Path:
 
 
 def shown_mesh(stage: Usd.Stage, name: str) -> UsdGeom.Mesh:
-    return UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{name}/geo/render"))
+    return UsdGeom.Mesh(stage.GetPrimAtPath(f"/scene/objects/{name}/geo/{name}"))
 
 
 @pytest.mark.parametrize("kind", ["folder", "varied_folder"])
@@ -138,8 +142,8 @@ def test_the_model_hierarchy_is_an_assembly_of_components(part_scene: PartScene,
 
 def test_a_class_can_restyle_every_copy_of_an_object(folder: Path) -> None:
     stage = Usd.Stage.Open(str(folder / "objects/obj_02/obj_02.usd"))
-    stage.OverridePrim("/__class__/obj_02/geo/render").CreateAttribute("note", Sdf.ValueTypeNames.String).Set("seen")
-    assert stage.GetPrimAtPath("/obj_02/geo/render").GetAttribute("note").Get() == "seen"
+    stage.OverridePrim("/__class__/obj_02/geo/obj_02").CreateAttribute("note", Sdf.ValueTypeNames.String).Set("seen")
+    assert stage.GetPrimAtPath("/obj_02/geo/obj_02").GetAttribute("note").Get() == "seen"
 
 
 def test_labels_keep_any_text(part_scene: PartScene, folder: Path) -> None:
@@ -149,7 +153,10 @@ def test_labels_keep_any_text(part_scene: PartScene, folder: Path) -> None:
         labels = UsdSemantics.LabelsAPI(prim, "class").GetLabelsAttr()
         assert (list(labels.Get()) if labels else []) == ([part.label] if part.label else [])
         assert list(UsdSemantics.LabelsAPI(prim, "instance").GetLabelsAttr().Get()) == [part.name]
-        assert prim.GetCustomDataByKey("scenegen") == {"label": part.label, "mass_from": "mesh", **part.facts}
+        known = prim.GetCustomDataByKey("scenegen")
+        assert known.items() >= {"label": part.label, "mass_from": "mesh", **part.facts}.items()
+        for name, value in part.facts.items():
+            assert prim.GetAttribute(f"userProperties:{name}").Get() == value
     provenance = stage.GetRootLayer().customLayerData["scenegen"]
     assert provenance == {"generator": GENERATOR, **part_scene.facts}
 
@@ -207,11 +214,12 @@ def test_solids_that_touch_have_their_own_mass(part_scene: PartScene, tmp_path: 
     vertices, faces = joined([first.vertices, first.vertices + np.float32([0.2, 0.3, 0])], [first.faces, first.faces])
     both = replace(first, vertices=vertices, faces=faces, uv=np.concatenate([first.uv, first.uv]))
     part, *others = part_scene.objects
-    files = write_usd(tmp_path, replace(part_scene, objects=(replace(part, mesh=both), *others)), DENSITY)
-    assert files.warnings == ()
+    bodied = with_bodies(replace(part_scene, objects=(replace(part, mesh=both), *others)), DENSITY, 16)
+    write_usd(tmp_path, bodied)
+    assert body_remarks(bodied) == ()
     stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
     mass = UsdPhysics.MassAPI(stage.GetPrimAtPath(f"/scene/objects/{part.name}")).GetMassAttr().Get()
-    assert mass == pytest.approx(2 * 0.2 * 0.3 * 0.4 * DENSITY, rel=1e-5)
+    assert mass == pytest.approx(2 * 0.2 * 0.3 * 0.4 * OF_A_BOX, rel=1e-5)
 
 
 def test_materials_show_the_texture_beside_them(part_scene: PartScene, folder: Path) -> None:
@@ -276,38 +284,74 @@ def test_objects_are_rigid_bodies_with_a_hull(folder: Path) -> None:
     stage = Usd.Stage.Open(str(folder / "scene.usd"))
     box = stage.GetPrimAtPath("/scene/objects/obj_01_box")
     assert box.HasAPI(UsdPhysics.RigidBodyAPI)
-    assert UsdPhysics.MassAPI(box).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
+    assert UsdPhysics.MassAPI(box).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * OF_A_BOX, rel=1e-5)
     assert UsdPhysics.MassAPI(box).GetCenterOfMassAttr().Get() == pytest.approx((0, 0, 0.3), abs=1e-6)
+    assert not UsdPhysics.RigidBodyAPI(box).GetKinematicEnabledAttr().Get()
     for prim in stage.GetPrimAtPath("/scene/objects").GetChildren():
         collider = stage.GetPrimAtPath(prim.GetPath().AppendPath("geo/collider"))
         assert collider.HasAPI(UsdPhysics.CollisionAPI)
         assert UsdPhysics.MeshCollisionAPI(collider).GetApproximationAttr().Get() == "convexHull"
         assert UsdGeom.Imageable(collider).GetPurposeAttr().Get() == "guide"
         assert 4 <= len(UsdGeom.Mesh(collider).GetPointsAttr().Get()) <= 64
-        assert not stage.GetPrimAtPath(prim.GetPath().AppendPath("geo/render")).HasAPI(UsdPhysics.CollisionAPI)
+        assert not stage.GetPrimAtPath(prim.GetPath().AppendPath(f"geo/{prim.GetName()}")).HasAPI(
+            UsdPhysics.CollisionAPI
+        )
+        material, _ = UsdShade.MaterialBindingAPI(collider).ComputeBoundMaterial("physics")
+        assert 0 < UsdPhysics.MaterialAPI(material).GetStaticFrictionAttr().Get() < 1
 
 
-def test_the_floor_is_a_static_collider_and_the_backdrop_none(folder: Path) -> None:
+def test_a_concave_object_collides_in_parts_and_one_that_is_held_does_not_move(
+    part_scene: PartScene, tmp_path: Path
+) -> None:
+    ring = trimesh.creation.annulus(0.1, 0.2, 0.1)
+    part = part_scene.objects[0]
+    uv = np.zeros((len(ring.vertices), 2), np.float32)
+    mesh = replace(part.mesh, vertices=ring.vertices.astype(np.float32), faces=ring.faces.astype(np.int32), uv=uv)
+    held = replace(part, mesh=mesh, facts={**part.facts, "support": "background"})
+    write_usd(tmp_path, with_bodies(replace(part_scene, objects=(held,)), DENSITY, 8))
+    stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
+    prim = stage.GetPrimAtPath(f"/scene/objects/{part.name}")
+    assert UsdPhysics.RigidBodyAPI(prim).GetKinematicEnabledAttr().Get()
+    assert prim.GetCustomDataByKey("scenegen:held")
+    colliders = [child for child in Usd.PrimRange(prim) if child.HasAPI(UsdPhysics.CollisionAPI)]
+    assert 4 <= len(colliders) <= 8
+    assert len(colliders) == prim.GetCustomDataByKey("scenegen:colliders")
+
+
+def test_the_ground_holds_everything_and_the_background_nothing(folder: Path, part_scene: PartScene) -> None:
     stage = Usd.Stage.Open(str(folder / "scene.usd"))
-    floor = stage.GetPrimAtPath("/scene/background/floor/geo/render")
-    assert UsdPhysics.MeshCollisionAPI(floor).GetApproximationAttr().Get() == "none"
-    assert UsdGeom.Mesh(floor).GetDoubleSidedAttr().Get()
-    backdrop = stage.GetPrimAtPath("/scene/background/backdrop")
-    assert not any(prim.HasAPI(UsdPhysics.CollisionAPI) for prim in Usd.PrimRange(backdrop))
-    still = Usd.PrimRange(stage.GetPrimAtPath("/scene/background"))
+    ground = stage.GetPrimAtPath("/scene/ground")
+    assert UsdPhysics.MeshCollisionAPI(ground).GetApproximationAttr().Get() == "none"
+    points = np.array(UsdGeom.Mesh(ground).GetPointsAttr().Get())
+    assert (points[:, 2] == 0).all()
+    for part in (*part_scene.objects, *part_scene.background):
+        world = transform(USD_FROM_WORLD @ part.world_from_part, part.mesh.vertices.astype(float))[:, :2]
+        assert (points[:, :2].min(0) < world.min(0)).all()
+        assert (points[:, :2].max(0) > world.max(0)).all()
+    still = [*Usd.PrimRange(stage.GetPrimAtPath("/scene/background")), ground]
     assert not any(prim.HasAPI(UsdPhysics.RigidBodyAPI) for prim in still)
+    assert not any(prim.HasAPI(UsdPhysics.CollisionAPI) for prim in still[:-1])
+
+
+def test_the_scene_is_lit_evenly(folder: Path) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    light = UsdLux.DomeLight(stage.GetPrimAtPath("/scene/light"))
+    assert light.GetIntensityAttr().Get() == 1
 
 
 def test_an_open_mesh_is_weighed_by_its_hull_and_says_so(part_scene: PartScene, tmp_path: Path) -> None:
     box = part_scene.objects[0]
     opened = replace(box, mesh=replace(box.mesh, faces=box.mesh.faces[1:]))
-    files = write_usd(tmp_path, replace(part_scene, objects=(opened,)), DENSITY)
-    assert files.warnings == (note("obj_01_box: the mesh is not closed, so its mass is that of its convex hull."),)
+    bodied = with_bodies(replace(part_scene, objects=(opened,)), DENSITY, 16)
+    write_usd(tmp_path, bodied)
+    assert body_remarks(bodied) == (
+        note("obj_01_box: the mesh is not closed, so its mass is that of its convex hull."),
+    )
     stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
     prim = stage.GetPrimAtPath("/scene/objects/obj_01_box")
     assert prim.GetCustomDataByKey("scenegen:mass_from") == "convex hull"
     assert shown_mesh(stage, "obj_01_box").GetDoubleSidedAttr().Get()  # its inside can be seen
-    assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * DENSITY, rel=1e-5)
+    assert UsdPhysics.MassAPI(prim).GetMassAttr().Get() == pytest.approx(0.4 * 0.6 * 0.2 * OF_A_BOX, rel=1e-5)
 
 
 @pytest.mark.parametrize("change", [lambda scene: scene, varied], ids=["plain", "varied"])
@@ -329,7 +373,7 @@ def test_another_object_leaves_the_files_of_the_rest_alone(part_scene: PartScene
 def test_names_that_are_not_safe_are_refused(part_scene: PartScene, tmp_path: Path) -> None:
     stray = replace(part_scene.objects[0], name="../stray")
     with pytest.raises(ExportError, match="stray"):
-        write_usd(tmp_path, replace(part_scene, objects=(stray,)), DENSITY)
+        write_usd(tmp_path, with_bodies(replace(part_scene, objects=(stray,)), DENSITY, 16))
     assert not [*tmp_path.iterdir()]
 
 

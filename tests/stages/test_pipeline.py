@@ -22,7 +22,7 @@ from scenegen.camera import transform
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
 from scenegen.errors import InputError
-from scenegen.export import glb, usd
+from scenegen.export import bodies, glb
 from scenegen.export.manifest import read_manifest
 from scenegen.geometry.mesh import load_mesh
 from scenegen.inputs.photos import Inputs
@@ -239,7 +239,7 @@ def test_what_fails_for_one_object_while_composing_costs_that_object(
             patch.setattr(module, name, failing)
             result = it.make(config)
         failures = left_out(result)
-        stage = "export" if module in (usd, glb) else "compose"
+        stage = "export" if module in (bodies, glb) else "compose"
         assert all(f"{stage}: AssertionError: in {name}" == text for text in failures.values())
         return set(failures)
 
@@ -253,7 +253,7 @@ def test_what_fails_for_one_object_while_composing_costs_that_object(
     assert fails(compose, "load_mesh", lambda path: str(it.mesh_of(2)) in str(path)) == {2}
     # What can be composed and not be written is left out as well.
     number = itertools.count()
-    assert fails(usd, "body", lambda *_: next(number) == 1) == {2}
+    assert fails(bodies, "rigid", lambda *_, **__: next(number) == 1) == {2}
     number = itertools.count()
     assert fails(glb, "encode_texture", lambda *_, **__: next(number) < 2) == {1, 2}
     # Nothing of this stays.

@@ -1,0 +1,119 @@
+"""What carries what, against rooms in which it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rooms import DESK, Room, room
+
+from scenegen.camera import project
+from scenegen.records import KeptPlace
+from scenegen.scene.arrange import Arranged, Unplaced, View, arrange, lowest_point, overlapping_pairs
+from scenegen.scene.layout import Floor, find_supports
+from scenegen.scene.placement import fit_scale, surface_depth
+
+
+def seen(scene: Room, uncertainty: float = 0.05) -> View:
+    floor = Floor(scene.up, scene.height, "ransac")
+    return View(
+        ids=scene.ids,
+        z=scene.depth,
+        limit=np.where(scene.ids == 0, scene.depth, 1.2 * scene.depth),
+        camera=scene.camera,
+        floor=floor,
+        supports=find_supports(scene.depth, scene.ids, scene.camera, floor),
+        uncertainty=uncertainty,
+        relief_error=0.0,
+    )
+
+
+def unplaced(scene: Room, view: View, wrong: float = 1.0) -> dict[int, Unplaced]:
+    """Its boxes, at a scale that depth gets wrong by a factor."""
+    items = {}
+    for number, mesh in enumerate(scene.boxes, start=1):
+        mask = scene.ids == number
+        own = surface_depth(mesh.vertices, mesh.faces, scene.camera, mask)
+        fit = fit_scale(own, scene.depth, mask)
+        assert fit is not None
+        items[number] = Unplaced(mesh, own, replace(fit, scale=fit.scale * wrong), "", None)
+    return items
+
+
+def arranged(
+    scene: Room, wrong: float = 1.0, reach: float = 0.1, kept: Mapping[int, KeptPlace] = MappingProxyType({})
+) -> dict[int, Arranged]:
+    view = seen(scene)
+    return arrange(unplaced(scene, view, wrong), view, kept, reach)
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.floats(0.95, 1.05))
+def test_a_stack_stands_on_the_floor(wrong: float) -> None:
+    scene = room(DESK)
+    found = arranged(scene, wrong)
+    assert {number: item.support for number, item in found.items()} == {1: 0, 2: 0, 3: 2}
+    assert found[3].level == pytest.approx(0.3, abs=0.02)
+    floor = seen(scene).floor
+    for number, item in found.items():
+        assert item.evidence["steady_deg"] > 10
+        assert floor.heights(item.mesh.vertices).min() == pytest.approx(item.level, abs=1e-3)
+        before = project(scene.camera, scene.boxes[number - 1].vertices.astype(float))
+        np.testing.assert_allclose(
+            project(scene.camera, item.mesh.vertices[: len(before)].astype(float)), before, atol=0.02
+        )
+
+
+def test_what_hangs_on_a_wall_is_held_by_the_background() -> None:
+    picture = [((0.6, 0.5, 0.05), (0.3, 1.2, -3.95))]
+    (item,) = arranged(room(picture, pitch_deg=5)).values()
+    assert item.support == "background"
+    assert item.level is None
+
+
+def test_what_nothing_carries_says_so() -> None:
+    (item,) = arranged(room([((0.3, 0.3, 0.3), (0.2, 0.9, -2.0))], pitch_deg=5)).values()
+    assert item.support is None
+    assert "steady_deg" not in item.evidence
+
+
+def test_what_is_kept_stays_whatever_depth_says() -> None:
+    scene = room(DESK)
+    first = arranged(scene)
+    kept = {
+        number: KeptPlace(id=number, scale=item.scale, support=item.support, level=item.level)
+        for number, item in first.items()
+    }
+    again = arranged(scene, wrong=1.04, kept={number: kept[number] for number in (1, 3)})
+    for number in (1, 3):
+        assert again[number].scale == first[number].scale
+        np.testing.assert_array_equal(again[number].mesh.vertices, first[number].mesh.vertices)
+
+
+def test_without_reach_objects_stay_where_depth_says() -> None:
+    scene = room(DESK)
+    for number, item in arranged(scene, wrong=1.03, reach=0.0).items():
+        np.testing.assert_allclose(item.mesh.vertices, scene.boxes[number - 1].vertices * item.scale, rtol=1e-5)
+        assert item.evidence["moved"] == pytest.approx(0, abs=1e-6)
+
+
+def test_only_silhouettes_that_overlap_make_a_pair() -> None:
+    scene = room(DESK)
+    assert overlapping_pairs(dict(enumerate(scene.boxes, start=1)), scene.camera) == [(2, 3)]
+
+
+def test_a_spike_of_the_outline_is_nothing_to_stand_on() -> None:
+    scene = room([((0.4, 0.4, 0.4), (0, 0.2, -2.5))], pitch_deg=10)
+    view = seen(scene)
+    (box,) = scene.boxes
+    corner = int((box.vertices @ view.floor.normal).argmin())
+    spike = box.vertices[corner] - 0.15 * view.floor.normal
+    thin = np.concatenate([box.vertices, [spike, box.vertices[corner] + [0.004, 0, 0]]]).astype(np.float32)
+    faces = np.concatenate([box.faces, [[corner, 8, 9]]]).astype(np.int32)
+    mesh = replace(box, vertices=thin, faces=faces, uv=np.zeros((10, 2), np.float32))
+    assert lowest_point(mesh, view) == pytest.approx(lowest_point(box, view), abs=0.03)
