@@ -36,6 +36,8 @@ def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, 
         return np.asarray(np.asarray(picture) > threshold)
     if picture.mode == "P":  # the first index is the background, whatever its colour
         return np.asarray(np.asarray(picture) > 0)
+    if picture.mode in ("1", "L", "LA"):
+        return np.asarray(np.asarray(picture.getchannel(0)) > threshold)
     return np.asarray(np.asarray(picture.convert("RGB")).max(axis=2) > threshold)
 
 
