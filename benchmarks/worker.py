@@ -2,7 +2,7 @@
 
     python benchmarks/worker.py [--jobs N] [--sleep-ms MS] [--json FILE]
 
-A job is a stage that sleeps. It is timed as `DeviceWorker.run` against a plain call, in turns, so the store counts in
+A job is a stage that sleeps. It is timed as `run_stage` against a plain call, in turns, so the store counts in
 neither; both write nothing.
 """
 
@@ -20,7 +20,8 @@ from scenegen.config import Settings
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.stage import Stage, Work
-from stages.workers.worker import DeviceWorker
+from stages.workers.device import run_stage
+from stages.workers.worker import Worker
 
 
 class Nap(Settings):
@@ -50,15 +51,15 @@ def main() -> None:
     config, here, there = benchmark.Nap(seconds=options.sleep_ms / 1000), [], []
     with tempfile.TemporaryDirectory() as folder:
         work = Work(Store(Path(folder)), Runtime(), Path(folder), stage.name, "0" * 64)
-        worker = DeviceWorker("cpu", timeout_s=60)
+        worker = Worker("cpu", timeout_s=60)
         start = time.perf_counter()
-        worker.run(stage, (0,), config, work)
+        run_stage(worker, stage, (0,), config, work)
         first = time.perf_counter() - start
         for job in range(options.jobs):
             start = time.perf_counter()
             stage.run(job, config=config, work=work)
             middle = time.perf_counter()
-            worker.run(stage, (job,), config, work)
+            run_stage(worker, stage, (job,), config, work)
             here.append(middle - start)
             there.append(time.perf_counter() - middle)
         worker.kill()

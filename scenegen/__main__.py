@@ -9,10 +9,11 @@ import sys
 import threading
 from types import FrameType
 
-from scenegen.cli.commands import INTERRUPTED, kill_children
+from scenegen.cli.commands import INTERRUPTED
 from scenegen.cli.commands import main as run
 from scenegen.cli.siblings import leave_current_folder
 from scenegen.errors import EXIT_INTERRUPTED
+from scenegen.system.processes import kill_descendants
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def _give_up() -> None:
 
 def _end() -> None:
     """Ends the process now: the interpreter's own exit would wait for stages that still run in threads."""
-    kill_children()
+    kill_descendants()
     logging.shutdown()
     sys.stdout.flush()
     os._exit(EXIT_INTERRUPTED)

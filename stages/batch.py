@@ -47,7 +47,7 @@ from stages.layers import Watching, in_process_on, local_submit, run_on
 from stages.run import photo_to_scene
 from stages.stage import Held, Layers
 from stages.workers.pool import run_in_children
-from stages.workers.worker import DeviceWorker
+from stages.workers.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -244,10 +244,10 @@ def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | N
 
 
 @functools.cache
-def _worker_on(devices: tuple[str, ...]) -> LifoQueue[DeviceWorker]:
+def _worker_on(devices: tuple[str, ...]) -> LifoQueue[Worker]:
     """The one worker of this process, so that every photo finds its weights loaded. It ends with this process."""
-    idle: LifoQueue[DeviceWorker] = LifoQueue()
-    idle.put(DeviceWorker(*dict.fromkeys(devices)))
+    idle: LifoQueue[Worker] = LifoQueue()
+    idle.put(Worker(*dict.fromkeys(devices)))
     return idle
 
 
@@ -256,13 +256,13 @@ def run_items(
     job: Job,
     workers: int,
     timeout_s: float,
-    work: Callable[[Item, Job], Row] = run_item,
+    work: Callable[..., Row] = run_item,
 ) -> Generator[Row, None, None]:
     """Runs the photos in killable processes, `workers` side by side, and yields their rows as they end.
 
     A photo that takes longer than `timeout_s` is stopped and fails. One whose process dies is tried once more.
     """
-    task = functools.partial(_work_on, work=work, job=job)
+    task = functools.partial(work, job=job)
     with contextlib.closing(run_in_children(items, task, workers, timeout_s)) as ends:
         for end in ends:
             if end.result is not None:
@@ -322,10 +322,6 @@ def described(error: Exception) -> tuple[str, int]:
         return "out of memory; try a smaller read.max_side, or fewer --workers.", ResourceError.exit_code
     text = redacted(" ".join(str(error).split()))
     return f"unexpected {type(error).__name__}: {text}", ScenegenError.exit_code
-
-
-def _work_on(item: Item, work: Callable[[Item, Job], Row], job: Job) -> Row:
-    return work(item, job)
 
 
 def _stands(item: Item, job: Job, outlet: Outlet) -> Row:

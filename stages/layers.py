@@ -25,7 +25,8 @@ from scenegen.messages.progress import Event, State, Watch, progress_to
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.stage import Layers, Outcome, RunStage, Stage, Work, execute
-from stages.workers.worker import DeviceWorker, device_workers
+from stages.workers.device import device_workers, run_stage
+from stages.workers.worker import Worker
 
 R = TypeVar("R", bound=Record)
 T_co = TypeVar("T_co", covariant=True)
@@ -181,13 +182,13 @@ def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator
         yield run_on(idle, in_process_on(names))
 
 
-def run_on(idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_object) -> RunStage:
+def run_on(idle: LifoQueue[Worker], needs_device: NeedsDevice = works_on_object) -> RunStage:
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
     As many stages should run at once as there are workers: the time that one waits for a worker counts as its own.
 
     Args:
-        idle: from `stages.workers.worker.device_workers`.
+        idle: from `stages.workers.device.device_workers`.
         needs_device: which stages.
     """
 
@@ -196,7 +197,7 @@ def run_on(idle: LifoQueue[DeviceWorker], needs_device: NeedsDevice = works_on_o
             return stage.run(*given, config=config, work=work)
         worker = idle.get()
         try:
-            return worker.run(stage, given, config, work, object_id)
+            return run_stage(worker, stage, given, config, work, object_id)
         finally:
             idle.put(worker)
 

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     import _winapi
@@ -18,40 +19,91 @@ else:
     import fcntl
     import select
 
-STDIN = 0
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
 KILLED = -9
 """Exit code, as `subprocess` gives it, of a process that SIGKILL has ended."""
 NO_SUCH_PROCESS = 87
 """Windows' ERROR_INVALID_PARAMETER, its answer to the number of a process that is gone."""
 SYNCHRONIZE = 0x100000
 """The right to wait for a process of Windows."""
+VMSTAT = Path("/proc/vmstat")
 
 
-def end_with_parent() -> None:
-    """`kill_with` for standard input, a pipe that the parent only holds and closes by ending."""
-    lifeline = os.dup(STDIN)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, STDIN)
-    os.close(nothing)
-    kill_with(lifeline)
+@dataclass(frozen=True)
+class Died:
+    """A process ended without an answer."""
+
+    code: int
+    """As `subprocess.Popen.returncode`."""
+    oom_kills: int | None
+    """How many processes the system has killed for lack of memory meanwhile, None if it does not tell."""
+
+    def __str__(self) -> str:
+        return f"its process {'was killed by' if self.code < 0 else 'ended with'} {ending(self.code)}"
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it was, or may have been, the system's out-of-memory killer."""
+        return self.code == KILLED and self.oom_kills != 0
+
+
+def died(code: int, oom_kills_before: int | None) -> Died:
+    """What the end of a process means that had a task.
+
+    Args:
+        code: as `Died.code`.
+        oom_kills_before: `oom_kills()` when it got the task.
+    """
+    now = oom_kills()
+    return Died(code, None if oom_kills_before is None or now is None else now - oom_kills_before)
+
+
+def oom_kills() -> int | None:
+    """How many processes Linux has killed for lack of memory since it started, None if it does not tell."""
+    try:
+        lines = VMSTAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 @contextlib.contextmanager
-def child_lifeline() -> Iterator[tuple[int, dict[str, Any]]]:
+def child_lifeline(*connections: Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     """What a child process needs to end with this one.
+
+    Args:
+        connections: that the child gets too; there, `received` of their `fileno()`.
 
     Yields:
         A number for the child to give to `end_with`, and arguments for `subprocess.Popen`. Both hold while the block runs.
     """
+    handles = [connection.fileno() for connection in connections]
     if sys.platform == "win32":
-        yield os.getpid(), {}
+        for handle in handles:
+            os.set_handle_inheritable(handle, True)
+        startup = {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles})}
+        yield os.getpid(), startup if handles else {}
     else:
         lifeline, held = os.pipe()
         try:
-            yield lifeline, {"pass_fds": [lifeline], "start_new_session": True}
+            yield lifeline, {"pass_fds": [lifeline, *handles], "start_new_session": True}
         finally:
             os.close(lifeline)
             os.close(held)
+
+
+def received(handle: int) -> Connection:
+    """In a child process: a connection that its parent has passed to it. What the child starts does not get it."""
+    # It takes longer to import than most children live.
+    from multiprocessing import connection
+
+    if sys.platform == "win32":
+        os.set_handle_inheritable(handle, False)
+        return connection.PipeConnection(handle)
+    os.set_inheritable(handle, False)
+    return connection.Connection(handle)
 
 
 def end_with(number: int) -> None:
@@ -84,12 +136,6 @@ def kill_with(lifeline: int) -> None:
             os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
-
-
-def lead_group() -> None:
-    """Makes this process the leader of a group of its own, which `kill_group` ends. Windows needs no group to find children."""
-    if sys.platform != "win32":
-        os.setpgid(0, 0)
 
 
 def kill_group(pid: int) -> None:

@@ -1,6 +1,6 @@
 """The process that a worker starts: it takes one job after another from its parent and answers each.
 
-It lives as long as its parent wants, so what a stage keeps in memory (above all, the weights) is there for the next job.
+It lives as long as its parent wants, so what a job keeps in memory (above all, the weights) is there for the next one.
 Messages between the two processes are pickled: records, settings and errors, never arrays.
 """
 
@@ -14,24 +14,17 @@ import pickle
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import NoneType
 from typing import Any
 
-from scenegen.compute.runtime import Runtime
 from scenegen.compute.slot import device_slot
-from scenegen.compute.threads import one_blas_thread
-from scenegen.config import Settings
 from scenegen.errors import ScenegenError
 from scenegen.faults import described, is_device_failure, is_out_of_memory
 from scenegen.messages.progress import progress_to, say_place
-from scenegen.records import Record
-from scenegen.store.store import Store
-from scenegen.system.processes import end_with_parent
-from stages.stage import Work
+from scenegen.system.processes import end_with, received
 
 IDLE_S = 2.0
 """After so long without a job, the slot goes to whoever wants it. Otherwise two runs on several cards could wait forever, each
@@ -40,35 +33,23 @@ OOM_SCORE, OOM_FIRST = Path("/proc/self/oom_score_adj"), "500"
 """If Linux runs out of memory, it kills this process and not its parent, which can try again."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run of a stage: the arguments of `Stage.run`, in a form that can be sent."""
-
-    run: Callable[..., Record]
-    """Sent by its name: a function of a module."""
-    inputs: tuple[Record | int, ...]
-    config: Settings
-    root: Path
-    """Of the store."""
-    runtime: Runtime
-    """The child replaces its device."""
-    folder: Path
-    stage: str
-    key: str
+Call = Callable[..., Any]
+"""What a child is to do, called with the name of its device if it has one."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The child has its device, and waits for jobs."""
+    """The child waits for jobs."""
 
-    device: str
+    place: tuple[str, ...]
+    """The device that it has, if it needs one."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The job's record."""
+    """What the job has returned."""
 
-    record: Record
+    result: Any
 
 
 @dataclass(frozen=True)
@@ -96,19 +77,19 @@ class Busy:
 Message = Ready | Done | Raised | GaveWay | Busy | logging.LogRecord
 
 
-def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
-    """Works until its parent ends, or ends it, or until it is idle while another process waits for the device.
+def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
+    """Works until its parent ends, or ends it, or until it is idle while another process waits for its device.
 
     Args:
-        handle: descriptor of this side of the connection. Standard input must be a pipe that the parent only holds.
-        devices: a slot of one of them is held as long as the process lives.
+        handle: of this side of the connection.
+        lifeline: from the parent's `child_lifeline`.
+        devices: a slot of one of them is held as long as the process lives; none are needed if there are none.
         levels: level of each logger that the parent has set one for.
     """
-    end_with_parent()
+    end_with(lifeline)
     with contextlib.suppress(OSError):
         OOM_SCORE.write_text(OOM_FIRST, encoding="ascii")
-    os.set_inheritable(handle, False)
-    connection, sending = Connection(handle), threading.Lock()
+    connection, sending = received(handle), threading.Lock()
 
     def send(message: Message) -> None:
         with sending:
@@ -116,11 +97,14 @@ def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> Non
 
     forward_logs(send, levels)
     try:
-        with device_slot(*devices) as slot, progress_to(lambda detail: send(Busy(detail))):
-            send(Ready(slot.device))
-            while connection.poll(IDLE_S) or not slot.wanted():
-                if connection.poll():
-                    send(answer(connection.recv_bytes(), slot.device))
+        with contextlib.ExitStack() as held:
+            slot = held.enter_context(device_slot(*devices)) if devices else None
+            held.enter_context(progress_to(lambda detail: send(Busy(detail))))
+            place = () if slot is None else (slot.device,)
+            send(Ready(place))
+            while slot is None or connection.poll(IDLE_S) or not slot.wanted():
+                if slot is None or connection.poll():
+                    send(answer(connection.recv_bytes(), *place))
             send(GaveWay())
             # The slot is free only when the process has gone, and with it what it has on the device.
             os._exit(0)
@@ -130,16 +114,11 @@ def serve(handle: int, devices: Sequence[str], levels: Mapping[str, int]) -> Non
         send(Raised(portable(error)))
 
 
-def answer(message: bytes, device: str) -> Done | Raised:
-    """Does the job in `message` on `device`."""
+def answer(message: bytes, *place: str) -> Done | Raised:
+    """Does the job in `message`."""
     try:
-        job: Job = pickle.loads(message)
-        one_blas_thread()
-        work = Work(Store(job.root), replace(job.runtime, device=device), job.folder, job.stage, job.key)
-        record = job.run(*job.inputs, config=job.config, work=work)
-        if not isinstance(record, Record):
-            raise TypeError(f"stage {job.stage} must return a record, not {type(record).__name__}.")
-        return Done(record)
+        job: Call = pickle.loads(message)
+        return Done(job(*place))
     except Exception as error:  # noqa: BLE001 (it is the parent's to judge)
         return raised(error)
 

@@ -1,7 +1,6 @@
-"""Stages in a process of their own that keeps its weights loaded: one worker, and one such process, per device.
+"""A worker does one job after another in a child process, which keeps what a job has loaded and can be killed at any moment.
 
-The process can be killed at any moment, and is killed when a job takes too long or needs too much memory, and when this
-process ends. The store stays with the caller, so it never contains anything half-written.
+It is killed when a job takes too long, or has used up its memory or its device, and when this process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -11,34 +10,22 @@ import json
 import logging
 import math
 import pickle
-import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
-from queue import LifoQueue
-from typing import TypeVar, cast
+from typing import cast
 
-from scenegen.compute.runtime import MAX_ECONOMY
-from scenegen.config import Settings
-from scenegen.errors import CrashError, LimitError, ResourceError, TransientError
-from scenegen.faults import described, is_device_lost
-from scenegen.messages.progress import tell_progress
-from scenegen.records import Photo, Record, Source, artifacts
-from scenegen.system.processes import KILLED, kill_group
-from stages.stage import Stage, Work
-from stages.workers.child import Busy, Done, GaveWay, Job, Message, Raised, Ready
-from stages.workers.process import Died, died, log_here, log_levels, oom_kills
+from scenegen.messages.progress import OWN_LOGGERS, tell_progress
+from scenegen.system.processes import KILLED, Died, child_lifeline, died, kill_group, oom_kills
+from stages.workers.child import Busy, Call, Done, GaveWay, Message, Raised, Ready
 
 logger = logging.getLogger(__name__)
-
-R = TypeVar("R", bound=Record)
 
 CHILD = """
 import json, sys
@@ -52,6 +39,9 @@ STDERR = 2
 GRACE_S = 5.0
 """How long a process may take to end after closing its connection."""
 
+Reply = Done | Raised | Died
+Answer = Reply | Ready | GaveWay
+
 
 @dataclass(frozen=True)
 class Child:
@@ -59,35 +49,31 @@ class Child:
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    held: contextlib.ExitStack
+    """What it lives with."""
 
 
-Reply = Done | Raised | Died
-Answer = Reply | Ready | GaveWay
+class Worker:
+    """Does jobs, one at a time, in a child process that starts with the first.
 
+    The child holds the slot of a device (`scenegen.compute.slot`) as long as it lives: until it is killed, or has nothing to
+    do while another process waits for the slot.
 
-class DeviceWorker:
-    """Runs stages on one device, one at a time, in a child process that starts with the first.
-
-    The child holds the device's slot (`scenegen.compute.slot`) as long as it lives: until it is killed, or has nothing to do
-    while another process waits for the slot. After a crash, or an error that leaves the device unusable in that process, the job
-    is tried once more in a new child; out of memory, once more with each higher `Runtime.economy`. A child that the system
-    has killed to free memory counts as out of memory.
-
-    Its log records go to this process's loggers, in the thread that called `run`, with the attributes `image`, `stage`
-    and `object_id`. Its standard output goes to standard error.
+    Its log records go to this process's loggers, in the thread that called `attempt`. Its standard output goes to standard
+    error.
 
     Args:
-        device: `cpu`, `cuda`, `cuda:N` or `mps`; it replaces the runtime's. Of several, each child takes the first that
-            no other process uses.
-        timeout_s: a job that takes longer is stopped and fails. Loading weights counts; waiting for the slot does not.
+        devices: `cpu`, `cuda`, `cuda:N` or `mps`: of several, each child takes the first that no other process uses. Without
+            any, it needs no slot.
+        timeout_s: a job that takes longer is stopped. Its imports and weights count; waiting for the slot does not.
         max_jobs: after so many jobs the child is replaced, against memory that leaks or fragments.
     """
 
-    def __init__(self, *device: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
-        self._devices = device
-        self.device = ", ".join(device)
+    def __init__(self, *devices: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
+        self._devices = devices
+        self.device = ", ".join(devices)
         """The device of the child; while there is no child, all that it may use."""
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._max_jobs = max_jobs
         self._child: Child | None = None
         self._jobs = 0
@@ -102,150 +88,105 @@ class DeviceWorker:
         child = self._child
         return None if child is None else child.process.pid
 
-    def run(
-        self,
-        stage: Stage[R],
-        inputs: tuple[Record | int, ...],
-        config: Settings,
-        work: Work,
-        object_id: int | None = None,
-    ) -> R:
-        """What `stage.run(*inputs, config=config, work=work)` returns or raises. Callers wait for one another.
+    def attempt(self, job: Call, about: Mapping[str, object]) -> Reply:
+        """Does a job in the child, which is gone afterwards unless it can do another. Callers wait for one another.
 
-        An error that is neither scenegen's nor Python's becomes the nearest type of Python's. Every error has the child's
-        traceback as a note.
-
-        Raises:
-            TypeError: if `stage.run` is not a function of a module, or returns another record than the stage's.
-            LimitError: if the job took too long, or failed even with the least memory that it can use.
-            CrashError: if its process died twice, or could no longer use the device.
-            TransientError: if the device is lost.
-            concurrent.futures.CancelledError: if the worker was killed.
-        """
-        for record in inputs:
-            for artifact in artifacts(record):
-                # The child has no mirror: files that are only there are fetched first.
-                work.read(artifact)
-        label = stage.name if object_id is None else f"{stage.name} {object_id}"
-        image = next((value.name for value in inputs if isinstance(value, (Photo, Source))), None)
-        context = {"image": image, "stage": stage.name, "object_id": object_id}
-        root, folder = work.store.root.absolute(), work.folder.absolute()
-        job = Job(stage.run, inputs, config, root, work.runtime, folder, stage.name, work.key)
-        crashed = False
-        with self._busy:
-            reply = self._attempt(job, label, context)
-            while not isinstance(reply, Done) and (again := _retry(reply, job, crashed)) is not None:
-                crashed = crashed or again is job
-                how = "" if again is job else f" with less memory (economy {again.runtime.economy})"
-                logger.warning("%s: %s; trying once more%s", label, _cause(reply), how, extra=context)
-                _empty(work.folder)
-                job, reply = again, self._attempt(again, label, context)
-        if isinstance(reply, Done):
-            if not isinstance(reply.record, stage.record):
-                found = type(reply.record).__name__
-                raise TypeError(f"stage {stage.name} must return a {stage.record.__name__}, not a {found}.")
-            return reply.record
-        if isinstance(reply, Raised) and not _is_spent(reply):
-            raise reply.error
-        lost = isinstance(reply, Raised) and is_device_lost(reply.error)
-        kind = LimitError if reply.out_of_memory else TransientError if lost else CrashError
-        error = kind(f"{label}: {_cause(reply)} on {self.device}, {_economy(job)}. {_fix(reply)}")
-        raise error from (reply.error if isinstance(reply, Raised) else None)
-
-    def kill(self) -> None:
-        """Ends the child, and all it has started, immediately. The current job and every later one are cancelled."""
-        with self._state:
-            self._killed = True
-            if self._child is not None:
-                _signal(self._child)
-        with self._busy:
-            self._stop()
-
-    def _attempt(self, job: Job, label: str, context: Mapping[str, object]) -> Reply:
-        """Does the job in the child, which is gone afterwards unless it can take another.
+        Args:
+            job: it and what it returns must be picklable.
+            about: attributes for the log records that come of it.
 
         Raises:
             TypeError: if the job cannot be sent.
-            LimitError: after the time limit.
+            TimeoutError: after the time limit.
             concurrent.futures.CancelledError: after `kill`.
         """
         try:
             message = pickle.dumps(job)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise TypeError(
-                f"stage {job.stage} cannot run in a worker: {error}; its `run` must be a function of a module."
+                f"this cannot run in a process of its own: {error}; what runs must be a function of a module."
             ) from error
-        lasts, self._oom_kills = False, oom_kills()
-        try:
-            answer = self._exchange(message, context)
-            while isinstance(answer, GaveWay):
-                self._stop()
-                answer = self._exchange(message, context)
-            reply = cast(Reply, answer)
-            self._jobs += 1
-            lasts = not _is_spent(reply) and self._jobs != self._max_jobs
-            return reply
-        except TimeoutError as error:
-            raise LimitError(
-                f"{label} was stopped: it took longer than {self._timeout_s:g} s on {self.device}. Raise the time limit, "
-                "or make it smaller."
-            ) from error
-        finally:
-            # Even after an interruption: a late answer must not be taken for that of the next job.
-            if not lasts:
-                self._stop()
+        with self._busy:
+            lasts, self._oom_kills = False, oom_kills()
+            try:
+                answer = self._exchange(message, about)
+                while isinstance(answer, GaveWay):
+                    self._stop()
+                    answer = self._exchange(message, about)
+                reply = cast(Reply, answer)
+                self._jobs += 1
+                lasts = not is_spent(reply) and self._jobs != self._max_jobs
+                return reply
+            finally:
+                # Even after an interruption: a late answer must not be taken for that of the next job.
+                if not lasts:
+                    self._stop()
 
-    def _exchange(self, message: bytes, context: Mapping[str, object]) -> Answer:
+    def kill(self) -> None:
+        """Ends the child, and all it has started, immediately. The current job and every later one are cancelled."""
+        with self._state:
+            self._killed = True
+            if self._child is not None:
+                kill_group(self._child.process.pid)
+        with self._busy:
+            self._stop()
+
+    def _exchange(self, message: bytes, about: Mapping[str, object]) -> Answer:
         """Sends a job to the child, a new one if there is none, and returns its answer. Raises TimeoutError."""
         child = self._child
         if child is None:
             child = self._start()
             # No time limit: another process may have the slot for hours.
-            greeting = self._receive(child, context, None)
+            greeting = self._receive(child, about, None)
             if not isinstance(greeting, Ready):
                 return greeting
-            self.device = greeting.device
+            self.device = ", ".join(greeting.place)
         # If the child has ended, its last message is still to be read.
         with contextlib.suppress(ConnectionError):
             child.connection.send_bytes(message)
-        return self._receive(child, context, self._timeout_s)
+        return self._receive(child, about, self.timeout_s)
 
     def _start(self) -> Child:
-        if sys.platform == "win32":
-            raise ResourceError(
-                "stages cannot run in processes of their own on Windows, which cannot pass them a connection; "
-                "run without --isolate."
-            )
-        ours, theirs = Pipe()
-        given = {"path": [str(entry) for entry in sys.path], "handle": theirs.fileno(), "devices": self._devices}
-        command = [sys.executable, "-P", "-c", CHILD, json.dumps({**given, "levels": log_levels()})]
-        with theirs, self._state:
+        levels = {name: logging.getLogger(name).getEffectiveLevel() for name in ("root", *OWN_LOGGERS)}
+        with contextlib.ExitStack() as held, self._state:
             if self._killed:
-                ours.close()
                 raise self._cancelled()
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=STDERR, pass_fds=[theirs.fileno()], process_group=0
-            )
-            self._child, self._jobs = Child(process, ours), 0
+            ours, theirs = (held.enter_context(end) for end in Pipe())
+            lifeline, options = held.enter_context(child_lifeline(theirs))
+            given = {
+                "path": [str(entry) for entry in sys.path],
+                "handle": theirs.fileno(),
+                "lifeline": lifeline,
+                "devices": self._devices,
+                "levels": levels,
+            }
+            command = [sys.executable, "-P", "-c", CHILD, json.dumps(given)]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=STDERR, **options)
+            # Otherwise its end would not be noticed here.
+            theirs.close()
+            self._child, self._jobs = Child(process, ours, held.pop_all()), 0
             return self._child
 
-    def _receive(self, child: Child, context: Mapping[str, object], timeout_s: float | None) -> Answer:
+    def _receive(self, child: Child, about: Mapping[str, object], timeout_s: float | None) -> Answer:
         """The child's next answer; until then its log records and its progress are passed on. Raises TimeoutError."""
         end = math.inf if timeout_s is None else time.monotonic() + timeout_s
         try:
             while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
                 message: Message = child.connection.recv()
                 if isinstance(message, logging.LogRecord):
-                    log_here(message, context)
+                    message.__dict__.update(about)
+                    receiver = logging.getLogger(message.name)
+                    if receiver.isEnabledFor(message.levelno):
+                        receiver.handle(message)
                 elif isinstance(message, Busy):
                     tell_progress(message.detail)
                 else:
                     return message
         except (EOFError, ConnectionError):
-            return self._mourn(child)
+            return self._death(child)
         raise TimeoutError
 
-    def _mourn(self, child: Child) -> Died:
+    def _death(self, child: Child) -> Died:
         """Why `child` has closed its connection."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.process.wait(GRACE_S)
@@ -255,86 +196,26 @@ class DeviceWorker:
         return died(code, self._oom_kills)
 
     def _cancelled(self) -> CancelledError:
-        return CancelledError(f"the worker of {self.device} was killed")
+        return CancelledError("the worker was killed")
 
     def _stop(self) -> None:
         with self._state:
             child, self._child = self._child, None
         if child is not None:
             _end(child)
-            child.connection.close()
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+            child.held.close()
 
 
-@contextlib.contextmanager
-def device_workers(
-    names: Sequence[str], timeout_s: float | None = None, max_jobs: int | None = None
-) -> Iterator[LifoQueue[DeviceWorker]]:
-    """A worker for each device of `names`, idle, until the block ends; then they are killed.
-
-    Whoever takes a worker out of the queue has its device, and puts it back. The last one back is the first one out,
-    since its weights are loaded already.
-    """
-    workers = [DeviceWorker(name, timeout_s=timeout_s, max_jobs=max_jobs) for name in names]
-    idle: LifoQueue[DeviceWorker] = LifoQueue()
-    for worker in reversed(workers):
-        idle.put(worker)
-    try:
-        yield idle
-    finally:
-        for worker in workers:
-            worker.kill()
-
-
-def _retry(reply: Raised | Died, job: Job, crashed: bool) -> Job | None:
-    """The job to try next, None if that would not help: it has `crashed` before, or already uses the least memory."""
-    if reply.out_of_memory and job.runtime.economy < MAX_ECONOMY:
-        return replace(job, runtime=replace(job.runtime, economy=job.runtime.economy + 1))
-    return job if _is_spent(reply) and not reply.out_of_memory and not crashed else None
-
-
-def _is_spent(reply: Reply) -> bool:
+def is_spent(reply: Reply) -> bool:
     """Whether the child that gave `reply` can do nothing more."""
     return isinstance(reply, Died) or (isinstance(reply, Raised) and (reply.out_of_memory or reply.device_failed))
 
 
-def _signal(child: Child) -> None:
-    """Kills the group of `child`, the processes it has started included."""
-    kill_group(child.process.pid)
-
-
 def _end(child: Child) -> int:
-    """Kills `child` unless it has ended. Returns its code."""
-    _signal(child)
+    """Kills `child` unless it has ended, and the processes it has started. Returns its code."""
+    kill_group(child.process.pid)
     try:
         return child.process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         logger.warning("process %d cannot be killed, because its driver hangs; leaving it behind", child.process.pid)
         return KILLED
-
-
-def _empty(folder: Path) -> None:
-    """Removes the content of `folder`."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _cause(reply: Raised | Died) -> str:
-    if isinstance(reply, Died):
-        return str(reply)
-    return f"{'out of memory' if reply.out_of_memory else 'the device failed'} ({described(reply.error)})"
-
-
-def _economy(job: Job) -> str:
-    level = job.runtime.economy
-    return f"even with less memory (economy {level})" if level else "twice"
-
-
-def _fix(reply: Raised | Died) -> str:
-    if reply.out_of_memory:
-        return "Use a smaller model or fewer tokens, free the device's memory, or use --device cpu."
-    return "Run with -v to see what came before, or use --device cpu."

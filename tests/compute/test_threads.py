@@ -17,7 +17,8 @@ from scenegen.config import Settings
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.stage import Stage, Work, execute
-from stages.workers.child import Done, Job, answer
+from stages.workers.child import Done, answer
+from stages.workers.device import StageCall
 
 
 class Found(Record):
@@ -41,7 +42,7 @@ def test_a_stage_has_one_thread_of_blas(tmp_path: Path) -> None:
 
 def test_a_stage_in_a_child_process_has_one_thread_of_blas(tmp_path: Path) -> None:
     threadpool_limits(2, user_api="blas")
-    job = Job(blas_threads, (), Nothing(), tmp_path, Runtime(), tmp_path, "look", "0" * 64)
+    job = StageCall(blas_threads, Found, (), Nothing(), tmp_path, Runtime(), tmp_path, "look", "0" * 64)
     assert answer(pickle.dumps(job), "cpu") == Done(Found(blas_threads=1))
 
 

@@ -75,17 +75,17 @@ def test_a_list_that_never_ends(tmp_path: Path) -> None:
 
 
 def test_files_that_are_skipped_are_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("a.jpg", "b.heic", "notes.md"):
+    for name in ("a.jpg", "b.psd", "notes.md"):
         (tmp_path / "photos" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "photos" / name).write_text(name)
     assert command(tmp_path / "photos", "-o", tmp_path / "out") == 0
     captured = capsys.readouterr()
-    assert "b.heic, notes.md" in captured.err
+    assert "b.psd, notes.md" in captured.err
     assert captured.out.endswith("1 photo: 1 complete; 2 files skipped\n")
     table = rows(tmp_path / "out")
     assert [(Path(row["image"]).name, row["state"]) for row in table] == [
         ("a.jpg", "complete"),
-        ("b.heic", "skipped"),
+        ("b.psd", "skipped"),
         ("notes.md", "skipped"),
     ]
     assert all("not named like a picture" in row["error"] for row in table[1:])

@@ -107,7 +107,7 @@ def test_memory_is_told_from_a_crash(
 ) -> None:
     """By the system's count of processes that it has killed for memory, before and after."""
     counts = iter(kills or ())
-    for module in ("stages.workers.pool", "stages.workers.process"):
+    for module in ("stages.workers.worker", "scenegen.system.processes"):
         monkeypatch.setattr(f"{module}.oom_kills", lambda: next(counts, None))
     (end,) = run([("die", str(tmp_path / "0"))], follow, retries=0)
     assert end.reason == f"its process died 1 times (SIGKILL){said}"

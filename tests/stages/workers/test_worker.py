@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -29,11 +30,12 @@ from scenegen.faults import is_out_of_memory
 from scenegen.messages.progress import progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.store.store import Store
+from scenegen.system.processes import oom_kills
 from stages.layers import local_submit, on_devices, run_on
 from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.workers import child
-from stages.workers.process import oom_kills
-from stages.workers.worker import DeviceWorker, device_workers
+from stages.workers.device import device_workers, run_stage
+from stages.workers.worker import Worker
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +45,15 @@ def slots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[DeviceWorker]:
+def shared() -> Iterator[Worker]:
     """One worker for the tests that leave it as it was, or must be able to."""
-    worker = DeviceWorker("cpu")
+    worker = Worker("cpu")
     yield worker
     worker.kill()
 
 
 def run(
-    worker: DeviceWorker,
+    worker: Worker,
     root: Path,
     *inputs: Record | int,
     stage: Stage[Any] = ADD,
@@ -60,27 +62,27 @@ def run(
 ) -> Any:
     """The record of `stage` with `Task(**task)`, made by `worker`."""
 
-    layers = Layers(process=worker.run)
+    layers = Layers(process=functools.partial(run_stage, worker))
     return execute(stage, inputs, Task(**task), Store(root), Runtime(economy=economy), layers, object_id=3).record
 
 
 def the_system_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process that is killed from now on was killed by Linux, for its memory."""
     kills = itertools.count()
-    for module in ("stages.workers.process", "stages.workers.worker"):
+    for module in ("scenegen.system.processes", "stages.workers.worker"):
         monkeypatch.setattr(f"{module}.oom_kills", lambda: next(kills))
 
 
 def test_linux_tells_whom_it_kills_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for text, expected in (("nr_free_pages 7\noom_kill 3\n", 3), ("oom_killer 3\n", None), (None, None)):
-        monkeypatch.setattr("stages.workers.process.VMSTAT", tmp_path / "vmstat")
+        monkeypatch.setattr("scenegen.system.processes.VMSTAT", tmp_path / "vmstat")
         (tmp_path / "vmstat").unlink(missing_ok=True)
         if text is not None:
             (tmp_path / "vmstat").write_text(text)
         assert oom_kills() == expected
 
 
-def test_a_worker_gives_what_execute_gives(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_a_worker_gives_what_execute_gives(shared: Worker, tmp_path: Path) -> None:
     here = execute(ADD, (Number(value=2), 3), Task(factor=7), Store(tmp_path / "here"), Runtime())
     there = run(shared, tmp_path / "there", Number(value=2), 3, factor=7)
     assert there.total == here.record.total == 35
@@ -91,7 +93,7 @@ def test_a_worker_gives_what_execute_gives(shared: DeviceWorker, tmp_path: Path)
 
 
 def test_what_a_stage_has_loaded_stays_until_max_jobs(tmp_path: Path) -> None:
-    worker = DeviceWorker("cpu", max_jobs=2)
+    worker = Worker("cpu", max_jobs=2)
     results = [run(worker, tmp_path, number) for number in range(3)]
     worker.kill()
     assert [result.loads for result in results] == [1, 2, 1]
@@ -116,7 +118,7 @@ def test_what_fails_again_is_an_error(
     if trick == "out of memory":
         the_system_kills(monkeypatch)
         trick = "killed"
-    worker = DeviceWorker("cpu")
+    worker = Worker("cpu")
     with pytest.raises(ResourceError, match=message) as failed:
         run(worker, tmp_path, 1, do=trick)
     assert type(failed.value) is (
@@ -128,12 +130,12 @@ def test_what_fails_again_is_an_error(
     worker.kill()
 
 
-def test_a_crash_is_tried_once_more_in_an_empty_folder(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_a_crash_is_tried_once_more_in_an_empty_folder(shared: Worker, tmp_path: Path) -> None:
     result = run(shared, tmp_path / "store", 1, do="leave_once", path=tmp_path / "mark")
     assert (result.total, result.economy, result.loads) == (1, 0, 1)
 
 
-def test_a_process_whose_device_has_failed_is_replaced(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_a_process_whose_device_has_failed_is_replaced(shared: Worker, tmp_path: Path) -> None:
     pid = run(shared, tmp_path / "store", 1).pid
     result = run(shared, tmp_path / "store", 1, do="device_fails_once", path=tmp_path / "mark")
     assert (result.total, result.loads) == (1, 1)
@@ -142,7 +144,7 @@ def test_a_process_whose_device_has_failed_is_replaced(shared: DeviceWorker, tmp
 
 @pytest.mark.parametrize("trick", ["killed_at_full_size", "memory_at_full_size"])
 def test_out_of_memory_is_tried_once_more_with_less(
-    shared: DeviceWorker,
+    shared: Worker,
     tmp_path: Path,
     trick: str,
     caplog: pytest.LogCaptureFixture,
@@ -156,12 +158,12 @@ def test_out_of_memory_is_tried_once_more_with_less(
     assert run(shared, tmp_path, 2).economy == 0
 
 
-def test_nothing_is_tried_again_where_no_memory_can_be_saved(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_nothing_is_tried_again_where_no_memory_can_be_saved(shared: Worker, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=f"economy {MAX_ECONOMY}"):
         run(shared, tmp_path, 1, do="memory", economy=MAX_ECONOMY)
 
 
-def test_errors_keep_their_type_and_leave_the_child(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_errors_keep_their_type_and_leave_the_child(shared: Worker, tmp_path: Path) -> None:
     pid = run(shared, tmp_path, 1).pid
     with pytest.raises(InputError) as refused:
         run(shared, tmp_path, 1, do="refuse")
@@ -176,11 +178,11 @@ def test_errors_keep_their_type_and_leave_the_child(shared: DeviceWorker, tmp_pa
 
 
 def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
-    begun, other = time.monotonic(), DeviceWorker("cpu")
+    begun, other = time.monotonic(), Worker("cpu")
     run(other, tmp_path / "store", 3)
     other.kill()
     timeout_s = round(2 + 3 * (time.monotonic() - begun))  # of a job that does not hang, however busy the machine
-    worker = DeviceWorker("cpu", timeout_s=timeout_s)
+    worker = Worker("cpu", timeout_s=timeout_s)
     with pytest.raises(ResourceError, match=rf"add 3 was stopped: it took longer than {timeout_s} s"):
         run(worker, tmp_path / "store", 1, do="hang", path=tmp_path / "pids")
     assert all(has_ended(int(pid)) for pid in content(tmp_path / "pids").split())
@@ -189,7 +191,7 @@ def test_a_job_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path
 
 
 def test_kill_cancels_the_job_at_hand_and_later_ones(tmp_path: Path) -> None:
-    worker = DeviceWorker("cpu")
+    worker = Worker("cpu")
     with ThreadPoolExecutor(1) as executor:
         job = executor.submit(run, worker, tmp_path / "store", 1, do="hang", path=tmp_path / "pids")
         pids = content(tmp_path / "pids").split()
@@ -201,7 +203,7 @@ def test_kill_cancels_the_job_at_hand_and_later_ones(tmp_path: Path) -> None:
         run(worker, tmp_path / "store", 2)
 
 
-def test_an_interrupted_job_ends_the_child(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_an_interrupted_job_ends_the_child(shared: Worker, tmp_path: Path) -> None:
     class Interrupt(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             raise KeyboardInterrupt
@@ -222,9 +224,9 @@ import signal
 import sys
 from pathlib import Path
 from test_worker import run
-from stages.workers.worker import DeviceWorker
+from stages.workers.worker import Worker
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-run(DeviceWorker("cpu"), Path(sys.argv[1]), 1, do="hang", path=Path(sys.argv[2]))
+run(Worker("cpu"), Path(sys.argv[1]), 1, do="hang", path=Path(sys.argv[2]))
 """
 
 
@@ -245,7 +247,7 @@ def test_the_child_ends_with_its_parent(tmp_path: Path, way: signal.Signals) -> 
 
 
 def test_a_parent_that_ended_early_is_noticed() -> None:
-    code = "from scenegen.system.processes import end_with_parent; import time; end_with_parent(); time.sleep(600)"
+    code = "from scenegen.system.processes import end_with; import time; end_with(0); time.sleep(600)"
     process = subprocess.run(
         [sys.executable, "-c", code], stdin=subprocess.DEVNULL, process_group=0, timeout=GIVE_UP_S, check=False
     )
@@ -257,9 +259,9 @@ def test_logs_come_with_their_context_and_standard_output_stays_free(
 ) -> None:
     caplog.set_level(logging.INFO, "stages")
     caplog.set_level(logging.INFO)
-    worker, told = DeviceWorker("cpu"), list[str]()
+    worker, told = Worker("cpu"), list[str]()
     with progress_to(told.append):
-        worker.run(Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
+        run_stage(worker, Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), work(tmp_path), 3)
     worker.kill()
     assert told == ["half way"]
     (record,) = [record for record in caplog.records if record.name == "stages.stub"]
@@ -272,7 +274,7 @@ def test_an_idle_child_gives_way_and_the_next_job_gets_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "1")
-    worker = DeviceWorker("cpu")
+    worker = Worker("cpu")
     first = run(worker, tmp_path, 1).pid
     with device_slot("cpu"):
         assert has_ended(first)
@@ -288,7 +290,7 @@ def test_an_idle_child_gives_way_and_the_next_job_gets_a_new_one(
 
 def test_of_several_devices_the_free_one_is_taken(tmp_path: Path) -> None:
     """The names are those of cards; nothing here asks for the cards themselves."""
-    one, two = DeviceWorker("cuda:0", "cuda:1"), DeviceWorker("cuda:0", "cuda:1")
+    one, two = Worker("cuda:0", "cuda:1"), Worker("cuda:0", "cuda:1")
     with device_slot("cuda:0"):
         assert run(one, tmp_path, 1).device == "cuda:1"
     assert run(two, tmp_path, 2).device == "cuda:0"
@@ -299,25 +301,25 @@ def test_of_several_devices_the_free_one_is_taken(tmp_path: Path) -> None:
 
 def test_two_workers_on_one_slot_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "1")
-    one, two = DeviceWorker("cpu"), DeviceWorker("cpu")
+    one, two = Worker("cpu"), Worker("cpu")
     assert [run(worker, tmp_path, number).total for number, worker in enumerate((one, two, one))] == [0, 1, 2]
     one.kill()
     two.kill()
 
 
 def test_the_child_imports_nothing_heavy() -> None:
-    code = "import sys, stages.workers.child; print([name for name in ('torch', 'cv2', 'pxr', 'scipy') if name in sys.modules])"
+    code = "import sys, stages.workers.device; print([name for name in ('torch', 'cv2', 'pxr', 'scipy') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
 
 
-def test_only_what_can_be_sent_is_taken(shared: DeviceWorker, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="its `run` must be a function of a module"):
+def test_only_what_can_be_sent_is_taken(shared: Worker, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="what runs must be a function of a module"):
         run(shared, tmp_path, 1, stage=Stage("add", Sum, lambda *_, config, work: None))
     with pytest.raises(TypeError, match="stage wrong must return a Sum, not a Word"):
         run(shared, tmp_path, 1, stage=WRONG)
 
 
-def test_inputs_are_brought_here_first(shared: DeviceWorker, tmp_path: Path) -> None:
+def test_inputs_are_brought_here_first(shared: Worker, tmp_path: Path) -> None:
     asked = []
 
     class Mirrored(Store):
@@ -326,7 +328,7 @@ def test_inputs_are_brought_here_first(shared: DeviceWorker, tmp_path: Path) -> 
             return super().path(artifact)
 
     job = work(tmp_path)
-    shared.run(Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), replace(job, store=Mirrored(tmp_path)))
+    run_stage(shared, Stage("look", Sum, worker_stages.look), (PHOTO,), Task(), replace(job, store=Mirrored(tmp_path)))
     assert asked == [PHOTO.image]
 
 
