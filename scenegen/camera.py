@@ -13,6 +13,8 @@ Pixels: (u, v), u right, v down, the centre of the top-left pixel at (0.5, 0.5).
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -323,17 +325,28 @@ def latent_distance(crop: CropCamera) -> float:
     return crop.intrinsics.fx / crop.intrinsics.width
 
 
-def crop_from_latent(crop: CropCamera) -> Float[np.ndarray, "4 4"]:
-    """From the generator's cube to the crop camera's frame, one unit per cube edge.
+def crop_from_latent(camera: Intrinsics, fov: float | None = None) -> Float[np.ndarray, "4 4"]:
+    """From the generator's cube to the frame of a crop's camera, one unit per cube edge.
+
+    If the object was generated with another field of view than the crop's, its camera had another focal length, f'. Depths
+    are kept, x and y are multiplied by f' / f, so that f x / z is what f' x' / z was: the object stays on its pixels.
+
+    Args:
+        camera: of the crop, square and centred.
+        fov: horizontal, in radians, with which the object was generated; None for the crop's own.
 
     Examples:
         >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
-        >>> crop = CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=camera)
-        >>> transform(crop_from_latent(crop), np.zeros(3)).tolist()
+        >>> transform(crop_from_latent(camera), np.zeros(3)).tolist()
         [0.0, 0.0, 1.5]
+        >>> crop_from_latent(camera, math.radians(90)).round(6).diagonal().tolist()
+        [0.333333, -0.333333, -1.0, 1.0]
     """
-    matrix = np.diag([1.0, -1.0, -1.0, 1.0])
-    matrix[2, 3] = latent_distance(crop)
+    focal = camera.fx / camera.width
+    distance = focal if fov is None else 0.5 / math.tan(fov / 2)
+    stretch = distance / focal
+    matrix = np.diag([stretch, -stretch, -1.0, 1.0])
+    matrix[2, 3] = distance
     return matrix
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import logging
 import math
-import multiprocessing
 import re
 import sys
 import time
@@ -608,7 +607,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             logger.error("%s See scenegen --help.", " ".join(str(error).split()))
             return UsageError.exit_code
         except KeyboardInterrupt:
-            kill_children()
+            kill_descendants()
             logger.error(INTERRUPTED)
             return EXIT_INTERRUPTED
         except Exception as error:  # noqa: BLE001 (the outermost boundary; it is logged)
@@ -629,13 +628,6 @@ def overall(codes: Sequence[int]) -> int:
     if len(failed) == len(codes):
         return failed[0]
     return EXIT_DONE if set(codes) == {EXIT_DONE} else EXIT_PARTIAL
-
-
-def kill_children() -> None:
-    """Kills every process that this one has started, and theirs."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    kill_descendants()
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def nearest_depth(view: ObjectView) -> float:
 
 def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, "4 4"]:
     """From the latent cube to the crop camera's frame in metres, for a cube of `edge` metres."""
-    return np.diag([edge, edge, edge, 1.0]) @ crop_from_latent(view.crop)
+    return np.diag([edge, edge, edge, 1.0]) @ crop_from_latent(view.crop.intrinsics)
 
 
 @dataclass(frozen=True, eq=False)

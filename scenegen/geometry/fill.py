@@ -1,10 +1,10 @@
-"""Pictures with holes."""
+"""Pictures with holes, and what is known next to an outline."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Shaped, UInt8
 from scipy import ndimage
 
 RIDGE = 0.1
@@ -15,6 +15,35 @@ def nearest_known(values: Shaped[np.ndarray, "h w *c"], known: Bool[np.ndarray, 
     """`values` where `known`, elsewhere those of the nearest known pixel. At least one pixel must be known."""
     nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
     return values[nearest[0], nearest[1]]
+
+
+def trusted_depth(
+    depth: Float[np.ndarray, "h w"], inside: Bool[np.ndarray, "h w"], rim: float
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels of an object whose depth is known and believed: no outlier, and not along the outline, where it mixes with what is
+    behind, unless that leaves too little.
+
+    Args:
+        depth: z-depth, positive where known.
+        inside: the object.
+        rim: along the outline, as a share of the picture's side.
+    """
+    known = inside & (depth > 0)
+    inner = ndimage.binary_erosion(inside, iterations=max(1, round(rim * inside.shape[0]))) & known
+    trusted = inner if np.count_nonzero(inner) > 0.2 * np.count_nonzero(known) else known
+    values = depth[trusted]
+    middle = np.median(values)
+    spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
+    return trusted & (np.abs(depth - middle) < 4 * spread)
+
+
+def outline_distance(inside: Bool[np.ndarray, "s s"]) -> Float64[np.ndarray, "s s"]:
+    """Distance of each pixel's centre to the outline, which runs between pixels, in pixels; positive inside. The picture's
+    border is not an outline."""
+    if inside.all():
+        return np.full(inside.shape, float(inside.shape[0]))
+    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
+    return distance - 0.5 * np.sign(distance)
 
 
 def continued_as_planes(

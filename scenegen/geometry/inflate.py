@@ -20,7 +20,7 @@ from skimage.measure import marching_cubes
 from scenegen.camera import rays, resized
 from scenegen.config import InflateConfig
 from scenegen.errors import InputError
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import nearest_known, outline_distance, trusted_depth
 from scenegen.geometry.generator import ObjectView, Shape
 from scenegen.geometry.simplify import simplify
 from scenegen.geometry.solid import volume
@@ -34,6 +34,8 @@ THINNEST = 0.02
 
 BODY = 3.0
 """Most that standing under a visible surface can add, as a multiple of the prior: a lamp's pole stays a pole."""
+RIM = 0.008
+"""Share of the crop's side along the mask's outline where depth is not trusted: it mixes with what is behind."""
 MARCH = 160
 """Steps of three quarters of a cell along each ray."""
 
@@ -132,28 +134,16 @@ def poisson_profile(inside: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]
 
 def _signed_distance(mask: Float32[np.ndarray, "s s"], size: int) -> Float[np.ndarray, "n n"]:
     """Distance to the outline in cells, positive inside, measured at full resolution and averaged over each cell."""
-    inside = mask > 0.5
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    distance -= 0.5 * np.sign(distance)  # the outline runs between the pixels
     scale = size / mask.shape[0]
-    return cv2.resize(distance * scale, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(outline_distance(mask > 0.5) * scale, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def _front(view: ObjectView, size: int) -> Float[np.ndarray, "n n"]:
-    """z-depth of the visible side on the coarse grid, continued over holes and past the outline.
-
-    Pixels at the outline often carry the depth of what is behind; only depth from a little inside is trusted, where there
-    is an inside.
-    """
-    known = (view.mask > 0.5) & (view.depth > 0)
-    if not known.any():
+    """z-depth of the visible side on the coarse grid, continued over holes and past the outline."""
+    inside = view.mask > 0.5
+    if not (inside & (view.depth > 0)).any():
         raise InputError("no depth is known inside the object's mask; give a depth map that covers the object.")
-    inner = ndimage.binary_erosion(view.mask > 0.5, iterations=max(1, round(0.008 * view.mask.shape[0]))) & known
-    trusted = inner if np.count_nonzero(inner) > 0.2 * np.count_nonzero(known) else known
-    values = view.depth[trusted]
-    middle = np.median(values)
-    spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
-    trusted &= np.abs(view.depth - middle) < 4 * spread
+    trusted = trusted_depth(view.depth, inside, RIM)
     coarse = cv2.resize(nearest_known(view.depth, trusted), (size, size), interpolation=cv2.INTER_AREA)
     return cv2.medianBlur(coarse.astype(np.float32), 3).astype(float)
 

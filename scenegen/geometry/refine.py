@@ -24,7 +24,7 @@ from scenegen.geometry.field import (
     seen_cells,
     surface,
 )
-from scenegen.geometry.fill import continued_as_planes, nearest_known
+from scenegen.geometry.fill import continued_as_planes, nearest_known, outline_distance, trusted_depth
 from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.pieces import whole
 from scenegen.geometry.render import RayCaster
@@ -88,12 +88,12 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
     thickness = np.clip(limit - front_there, THINNEST * cell, SKIN * cell)
-    outline = -at(outline_distance(inside)) * pixel
+    outline = -at(outline_distance(inside).astype(np.float32)) * pixel
     skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
     value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z)
-    closed = np.maximum(closed, -at(outline_distance(inside | hidden)) * pixel)
+    closed = np.maximum(closed, -at(outline_distance(inside | hidden).astype(np.float32)) * pixel)
     value = np.maximum(value, closed)
     parts, _ = ndimage.label(inside, np.ones((3, 3)))
     return Field(
@@ -117,15 +117,7 @@ def _farthest_near(
 
 def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
     """z-depth of the visible surface, without outliers, continued past the outline from the nearest trusted pixel."""
-    inside = view.mask > 0.5
-    known = inside & (view.depth > 0)
-    rim = max(1, round(RIM * inside.shape[0]))
-    inner = ndimage.binary_erosion(inside, iterations=rim) & known
-    trusted = inner if np.count_nonzero(inner) > 0.2 * np.count_nonzero(known) else known
-    values = view.depth[trusted]
-    middle = np.median(values)
-    spread = np.percentile(np.abs(values - middle), 90) + 1e-6 * middle
-    trusted = trusted & (np.abs(view.depth - middle) < 4 * spread)
+    trusted = trusted_depth(view.depth, view.mask > 0.5, RIM)
     return cv2.medianBlur(nearest_known(view.depth, trusted).astype(np.float32), 5)
 
 
@@ -159,11 +151,3 @@ def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarr
     photographed = view.image.any(axis=-1) | (view.depth > 0) | (view.limit > 0)
     nearer = (view.depth > 0) & (view.depth < (1 - IN_FRONT) * front)
     return (view.mask <= 0.5) & (nearer | ~photographed)
-
-
-def outline_distance(inside: Bool[np.ndarray, "s s"]) -> Float32[np.ndarray, "s s"]:
-    """Distance of each pixel's centre to the outline in pixels, positive inside; the picture's border is not an outline."""
-    if inside.all():
-        return np.full(inside.shape, float(inside.shape[0]), dtype=np.float32)
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    return (distance - 0.5 * np.sign(distance)).astype(np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, transform
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, crop_from_latent, transform
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import device_memory, named_device, torch_device
 from scenegen.config import Pixal3DConfig, TextureConfig
@@ -67,7 +67,6 @@ __all__ = [
     "Step",
     "View",
     "WorkingMemory",
-    "crop_from_latent",
     "generate",
     "one_picture",
     "several_pictures",
@@ -172,27 +171,6 @@ class GeneratedFromViews:
 def _save(mesh: TexturedMesh, path: Path | str) -> None:
     with disk_errors(Path(path)):
         write_mesh(mesh, Path(path))
-
-
-def crop_from_latent(camera: Intrinsics, fov: float) -> Float[np.ndarray, "4 4"]:
-    """The transform from the latent cube, generated with `fov`, to the frame of the crop's camera, one unit per cube edge.
-
-    The generator's camera has the focal length f' that `fov` stands for, the crop's has f. Depths are kept, x and y are
-    multiplied by f' / f, so that f x / z is what f' x' / z was: the object stays on its pixels.
-
-    Args:
-        camera: camera of the crop, square and centred.
-        fov: horizontal field of view, in radians.
-
-    Examples:
-        >>> camera = Intrinsics(width=32, height=32, fx=16, fy=16, cx=16, cy=16)
-        >>> crop_from_latent(camera, math.radians(90)).round(6).diagonal().tolist()
-        [1.0, -1.0, -1.0, 1.0]
-    """
-    stretch = (0.5 / math.tan(fov / 2)) / (camera.fx / camera.width)
-    matrix = np.diag([stretch, -stretch, -1.0, 1.0])
-    matrix[2, 3] = distance_from_fov(fov)
-    return matrix
 
 
 @dataclass(frozen=True)

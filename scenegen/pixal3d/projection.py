@@ -17,9 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (its usual name)
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from scenegen.camera import latent_distance
 from scenegen.errors import UsageError
-from scenegen.records import CropCamera
 
 LEGACY_SHIFT = 0.5
 """Pixels the reference adds to every projection before it samples. Its weights were trained so: keep it."""
@@ -102,20 +100,6 @@ def front_cameras(
         torch.Size([1, 1, 4, 4])
     """
     return Cameras(front_pose(distance)[:, None], fov[:, None], mesh_scale)
-
-
-def cameras_of_crop(crop: CropCamera) -> Cameras:
-    """The camera an object is generated with from its crop: `scenegen.camera.crop_from_latent` in tensors.
-
-    Examples:
-        >>> from scenegen.records import Intrinsics
-        >>> camera = Intrinsics(width=32, height=32, fx=48, fy=48, cx=16, cy=16)
-        >>> turned = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
-        >>> cameras_of_crop(CropCamera(crop_from_camera=turned, intrinsics=camera)).world_from_camera[0, 0, 1, 3].item()
-        -1.5
-    """
-    fov = fov_from_focal(crop.intrinsics.fx / crop.intrinsics.width)
-    return front_cameras(torch.tensor([fov]), torch.tensor([latent_distance(crop)]), torch.ones(1))
 
 
 def relative_cameras(

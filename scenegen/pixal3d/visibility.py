@@ -12,10 +12,10 @@ from jaxtyping import Float32
 
 from scenegen.camera import pixel_centres, rays
 from scenegen.geometry.field import seen_cells
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import nearest_known, outline_distance
 from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.inflate import thickness
-from scenegen.geometry.refine import outline_distance, unseen, visible_front
+from scenegen.geometry.refine import unseen, visible_front
 
 CHANNELS = 7
 """Number of channels: behind the visible surface, inside the outline, unseen, in front of the background, above the lowest
@@ -61,14 +61,15 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
     prior = thickness(view, PRIOR_CELLS)
     ends = nearest_known(prior.front + 2 * prior.half, prior.inside)[1:-1, 1:-1]
     end = at(cv2.resize(ends.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    outline = outline_distance(inside).astype(np.float32)
     channels = (
         np.where(known, (z - lookup) / reach, 0.0),
-        at(outline_distance(inside | hidden)) * pixel / reach,
+        at(outline_distance(inside | hidden).astype(np.float32)) * pixel / reach,
         at(hidden.astype(float)) - at(inside.astype(float)),
         np.where(at((view.limit > 0).astype(float)) > 0.99, (at(view.limit) - z) / reach, 1.0),
         (cells.points @ view.up - np.percentile(heights, 1)) / edge,
         (end - z) / reach,
-        np.maximum.reduce([at(front) - z, z - end, -at(outline_distance(inside)) * pixel]) / (TRUNCATION * edge),
+        np.maximum.reduce([at(front) - z, z - end, -at(outline) * pixel]) / (TRUNCATION * edge),
     )
     stacked = np.stack([np.clip(channel, -1, 1) for channel in channels], axis=-1)
     return stacked.reshape(*3 * (resolution,), CHANNELS).astype(np.float32)

@@ -17,12 +17,11 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int8, Integer, UInt8
-from scipy import ndimage
 from torch import Tensor
 
 from scenegen.errors import InputError
 from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import nearest_known, outline_distance
 from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.compact import RELIEF_ERROR, CompactSettings, Evidence, evidence, open_tokens, packed
 from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
@@ -190,8 +189,7 @@ def _misjudged(
     inside = mask > 0.5
     side = np.arange(mask.shape[0])
     reach = (0.004 + 0.01 * weak) * mask.shape[0]
-    distance = ndimage.distance_transform_edt(inside) - ndimage.distance_transform_edt(~inside)
-    moved = distance - 0.5 * np.sign(distance) + reach * (noise + rng.normal())
+    moved = outline_distance(inside) + reach * (noise + rng.normal())
     rows, columns = np.nonzero(inside)
 
     def bit(most: float) -> Float[np.ndarray, "s s"]:

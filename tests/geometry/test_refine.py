@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from scenegen.camera import rays
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
+from scenegen.geometry.fill import outline_distance
 from scenegen.geometry.refine import (
     MEASURED,
-    outline_distance,
     refine,
     unseen,
     visible_front,

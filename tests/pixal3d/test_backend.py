@@ -14,7 +14,7 @@ import trimesh
 from pixal3d.checkpoints import write_tree
 from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
-from scenegen.camera import rays
+from scenegen.camera import crop_from_latent, rays
 from scenegen.compute import networks
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS
@@ -27,7 +27,7 @@ from scenegen.geometry.solid import is_closed, volume
 from scenegen.pixal3d import backend
 from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for
 from scenegen.pixal3d.generation import Generated
-from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline, crop_from_latent
+from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
 from scenegen.pixal3d.projection import fov_from_focal
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.selfcheck import Quality

@@ -15,8 +15,8 @@ from scenegen.camera import rays
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.errors import WeightsError
+from scenegen.geometry.fill import outline_distance
 from scenegen.geometry.generator import MadeObject, ObjectView
-from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed
 from scenegen.perception.trunk import Trunk

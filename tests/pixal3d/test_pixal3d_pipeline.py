@@ -20,8 +20,7 @@ from PIL import Image
 from pixal3d.checkpoints import write_tree
 from safetensors.torch import load_file, save_file
 
-from scenegen.camera import crop_from_latent as record_crop_from_latent
-from scenegen.camera import rays, transform
+from scenegen.camera import crop_from_latent, rays, transform
 from scenegen.compute.runtime import Runtime
 from scenegen.errors import InputError, ResourceError, UsageError, WeightsError
 from scenegen.geometry.render import RayCaster
@@ -40,7 +39,7 @@ from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.selfcheck import SEED_STEP
 from scenegen.pixal3d.settings import SHAPE_NORMALISATION, read_pipeline
 from scenegen.pixal3d.views import View, cameras_of_views, read_views
-from scenegen.records import CropCamera, Intrinsics
+from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.system.memory import resident_peak
 from scenegen.weights_registry import MODELS, ModelFile, download, fetch
@@ -499,7 +498,7 @@ def planted() -> Generated:
 
 def silhouette(camera: Intrinsics, latent_camera: Intrinsics | None = None) -> np.ndarray:
     """The ball in the crop's pixels, in closed form: rays that pass its centre closer than its radius."""
-    centre = transform(record_crop_from_latent(crop_of(latent_camera or camera)), PLACE)
+    centre = transform(crop_from_latent(latent_camera or camera), PLACE)
     direction = rays(latent_camera or camera)
     direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
     return centre @ centre - (direction @ centre) ** 2 < RADIUS**2
@@ -541,7 +540,7 @@ def test_the_object_lands_on_the_pixels_of_its_crop(tree: Path, planting: list[t
     assert planting == [(5, pytest.approx(CROP_FOV, rel=1e-6))]
     assert made.quality.good
     assert made.warnings == ("a warning",)
-    np.testing.assert_allclose(made.crop_from_latent, record_crop_from_latent(crop_of(CROP)), atol=1e-9)
+    np.testing.assert_allclose(made.crop_from_latent, crop_from_latent(CROP), atol=1e-9)
     assert rendered(made) > 0.97
 
 
@@ -557,10 +556,6 @@ def test_with_another_field_of_view_it_still_lands_on_the_pixels(tree: Path, pla
     assert made.quality.good
     assert "rescaled" in made.warnings[-1]
     assert rendered(made, mask) > 0.97
-
-
-def crop_of(camera: Intrinsics) -> CropCamera:
-    return CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=camera)
 
 
 def rendered(made: GeneratedObject, mask: np.ndarray | None = None) -> float:

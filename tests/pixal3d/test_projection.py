@@ -11,7 +11,6 @@ from scenegen import camera
 from scenegen.errors import UsageError
 from scenegen.pixal3d.projection import (
     bilinear_taps,
-    cameras_of_crop,
     dense_coords,
     distance_from_fov,
     focal_pixels,
@@ -48,8 +47,8 @@ def random_pose(rng: np.random.Generator) -> torch.Tensor:
 def test_latent_points_fall_where_the_crop_camera_of_the_scene_sees_them(fov, size, seed):
     crop = square_crop(fov, size)
     latent = np.random.default_rng(seed).uniform(-0.5, 0.5, (40, 3)).astype(np.float32)
-    seen = camera.transform(camera.crop_from_latent(crop), latent.astype(float))
-    cameras = cameras_of_crop(crop)
+    seen = camera.transform(camera.crop_from_latent(crop.intrinsics), latent.astype(float))
+    cameras = front_cameras(torch.tensor([fov]), torch.tensor([distance_from_fov(fov)]), torch.ones(1))
     world = world_from_latent(torch.from_numpy(latent), cameras.mesh_scale[0])
     uv, depth = project(world, cameras.world_from_camera[0, 0], cameras.fov[0, 0], size)
     assert np.allclose(uv.numpy(), camera.project(crop.intrinsics, seen), atol=2e-3 * size / 512)

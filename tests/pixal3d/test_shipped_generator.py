@@ -12,8 +12,8 @@ from safetensors import safe_open
 from scenegen.camera import rays
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
+from scenegen.geometry.fill import outline_distance
 from scenegen.geometry.generator import ObjectView
-from scenegen.geometry.refine import outline_distance
 from scenegen.geometry.render import RayCaster
 from scenegen.pixal3d.embedded import NAME, generate_embedded
 from scenegen.scene.scoring import intersection_over_union

@@ -118,7 +118,7 @@ def test_the_homography_is_the_rotation_of_rays() -> None:
 @given(st.floats(0.01, 100))
 def test_scale_moves_an_object_along_its_rays_only(scale: float) -> None:
     crop = crop_camera(CAMERA, box_mask(10, 150, 90, 230), 128)
-    points = transform(crop_from_latent(crop), np.random.default_rng(1).uniform(-0.5, 0.5, (40, 3)))
+    points = transform(crop_from_latent(crop.intrinsics), np.random.default_rng(1).uniform(-0.5, 0.5, (40, 3)))
     once = project(CAMERA, transform(camera_from_crop(crop, 1.0), points))
     scaled = project(CAMERA, transform(camera_from_crop(crop, scale), points))
     np.testing.assert_allclose(scaled, once, atol=1e-7)
@@ -126,7 +126,7 @@ def test_scale_moves_an_object_along_its_rays_only(scale: float) -> None:
 
 def test_the_latent_cube_fills_the_crop() -> None:
     crop = crop_camera(CAMERA, box_mask(100, 100, 150, 130), 128)
-    side = transform(crop_from_latent(crop), np.array([[-0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0, 0, 0.5]]))
+    side = transform(crop_from_latent(crop.intrinsics), np.array([[-0.5, 0.0, 0.0], [0.0, 0.5, 0.0], [0, 0, 0.5]]))
     seen = project(crop.intrinsics, side)
     np.testing.assert_allclose(seen[0], [0, 64], atol=1e-9)  # x: left is left
     np.testing.assert_allclose(seen[1], [64, 0], atol=1e-9)  # y: up is up

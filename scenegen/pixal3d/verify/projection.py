@@ -129,7 +129,7 @@ def _glb_from_latent() -> Tensor:
     """The reference's GLB is our glTF camera's frame, half a turn about the vertical: the side seen faces -z."""
     intrinsics = Intrinsics(width=1, height=1, fx=1, fy=1, cx=0.5, cy=0.5)
     crop = CropCamera(crop_from_camera=((1, 0, 0), (0, 1, 0), (0, 0, 1)), intrinsics=intrinsics)
-    gltf_from_latent = torch.from_numpy(GLTF_CAMERA_FROM_CAMERA @ crop_from_latent(crop))[:3, :3].float()
+    gltf_from_latent = torch.from_numpy(GLTF_CAMERA_FROM_CAMERA @ crop_from_latent(crop.intrinsics))[:3, :3].float()
     return torch.diag(torch.tensor([-1.0, 1.0, -1.0])) @ gltf_from_latent
 
 
