@@ -9,7 +9,7 @@ from prefect.runtime import deployment
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from scenegen.compute.devices import process_devices
-from scenegen.compute.runtime import MAX_AT_ONCE, Runtime
+from scenegen.compute.runtime import DEVICE, MAX_AT_ONCE, Runtime
 from scenegen.config import DEFAULT_PRESET, MAX_SEED, Config, load_config, preset_names
 from scenegen.errors import UsageError
 from scenegen.messages.redaction import secret_in
@@ -53,9 +53,7 @@ class Making(BaseModel):
         title="Settings",
         description="Any part of the configuration, laid over the preset, such as {'read': {'max_side': 512}}.",
     )
-    device: str = Field(
-        "auto", title="Device", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1 or mps."
-    )
+    device: str = Field("auto", title="Device", pattern=f"^({DEVICE})$", description="auto, cpu, cuda, cuda:1 or mps.")
     offline: bool = Field(False, title="Offline", description="Never use the network.")
     isolate: bool = Field(
         True,

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from scenegen.errors import UsageError
+from scenegen.messages.spelling import did_you_mean
+
+DEVICE = r"auto|cpu|mps|cuda(:\d+)?"
+"""Pattern of the names of devices."""
 MAX_ECONOMY = 2
 MAX_AT_ONCE = 256
 """Most objects or photos that one run works on at once."""
 POOLS, GPU_LIMIT = ("cpu", "gpu"), "gpu"
 """Prefect's work pools, and its limit on how many graphics cards all machines use at once."""
+
+
+def check_device(name: str) -> None:
+    """Refuses a name that is no device's.
+
+    Raises:
+        UsageError: naming what is allowed.
+    """
+    if not re.fullmatch(DEVICE, name):
+        hint = did_you_mean(name, ("auto", "cpu", "cuda", "mps"))
+        raise UsageError(f"`device` is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import IO
 
 from platformdirs import user_runtime_path
 
+from scenegen.compute.runtime import check_device
 from scenegen.errors import ResourceError, UsageError
 from scenegen.system.locks import try_lock, unlock
 
@@ -92,9 +93,12 @@ def device_slot(*devices: str, cpu_slots: int | None = None) -> Iterator[Slot]:
 
 def _lock_files(device: str, cpu_slots: int | None) -> list[Path]:
     """One path per slot of `device`. The files stay: to remove a locked file would let two processes lock its name."""
+    check_device(device)
+    if device == "auto":
+        raise UsageError(
+            "`device` is 'auto', which has no slot of its own; name one of the devices that it stands for."
+        )
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(f"`device` is {device!r}; allowed: cpu, cuda, cuda:N, mps.")
     if kind == "cpu":
         names = [f"cpu-{number}" for number in range(_cpu_slots(cpu_slots))]
     elif kind == "cuda":

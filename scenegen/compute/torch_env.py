@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scenegen.compute.runtime import Runtime
-from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
+from scenegen.compute.runtime import Runtime, check_device
+from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.faults import is_out_of_memory
 
 NAMES_SHOWN = 6
@@ -48,12 +48,11 @@ def named_device(name: str) -> Any:
     """As `torch_device`, for a name."""
     import torch
 
+    check_device(name)
     if name == "auto":
         cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise UsageError(f"`device` is {name!r}; allowed: auto, cpu, cuda, cuda:N, mps.")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if int(index or 0) >= count:
         have = f"it has {count} of that kind" if count else "it has none"

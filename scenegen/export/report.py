@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from statistics import median
 from string import Template
@@ -28,6 +27,7 @@ from jaxtyping import Float32, Int32, Integer, UInt8
 import scenegen
 from scenegen.camera import fov_x_deg
 from scenegen.export import figures
+from scenegen.export.manifest import package_versions
 from scenegen.geometry.render import Picture
 from scenegen.messages.remarks import NOTE, is_note
 from scenegen.records import (
@@ -44,8 +44,6 @@ from scenegen.records import (
 )
 
 THUMBNAIL_SIDE = 160
-PACKAGES = ("numpy", "opencv-python-headless", "embreex", "trimesh", "usd-core", "torch", "transformers")
-"""Packages whose version the page names if they are installed."""
 INTRINSICS_SOURCES = {
     "camera": "of the given camera",
     "depth file": "of the camera beside the depth map",
@@ -394,12 +392,7 @@ def licences(findings: Findings) -> str:
 def versions() -> str:
     """Versions of scenegen, Python and the packages that matter."""
     rows = [("scenegen", scenegen.__version__), ("Python", platform.python_version())]
-    for name in PACKAGES:
-        try:
-            rows.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
-    return _card("versions", "Versions", "", _pairs(rows))
+    return _card("versions", "Versions", "", _pairs([*rows, *package_versions().items()]))
 
 
 def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings) -> str:

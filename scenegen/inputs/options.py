@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ from cyclopts import Parameter
 
 from scenegen.errors import UsageError
 from scenegen.messages.progress import log_json_to_stderr, set_verbosity
-from scenegen.messages.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from scenegen.compute.runtime import Runtime
@@ -58,9 +56,9 @@ class RunOptions:
 
     def check(self) -> None:
         """Refuses an unknown device name."""
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device):
-            hint = did_you_mean(self.device, ("auto", "cpu", "cuda", "mps"))
-            raise UsageError(f"`device` is {self.device!r}; allowed: auto, cpu, cuda, cuda:N, mps.{hint}")
+        from scenegen.compute.runtime import check_device
+
+        check_device(self.device)
 
     def runtime(self) -> Runtime:
         """The runtime asked for. Call it before anything reads the Hugging Face hub's variables.

@@ -34,7 +34,7 @@ OOM_SCORE, OOM_FIRST = Path("/proc/self/oom_score_adj"), "500"
 
 
 Call = Callable[..., Any]
-"""What a child is to do, called with the name of its device if it has one."""
+"""A job: what a child is to call, with the name of its device if it has one."""
 
 
 @dataclass(frozen=True)
