@@ -114,8 +114,13 @@ def _candidates(
     return [(normal, float(offset)) for normal, offset in zip(across[kept], offsets, strict=True)]
 
 
+def along(points: Float[np.ndarray, "*n 3"], direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "*n"]:
+    """Scalar products. Not those of the linear algebra library, which may depend on its number of threads."""
+    return points[..., 0] * direction[0] + points[..., 1] * direction[1] + points[..., 2] * direction[2]
+
+
 def _heights(points: Float[np.ndarray, "n 3"], normal: Float[np.ndarray, "3"], offset: float) -> Float[np.ndarray, "n"]:
-    return points[:, 0] * normal[0] + points[:, 1] * normal[1] + points[:, 2] * normal[2] + offset
+    return along(points, normal) + offset
 
 
 def _agreeing(
@@ -127,7 +132,7 @@ def _agreeing(
 ) -> Bool[np.ndarray, "n"]:
     """Which points lie within `threshold` of the plane and face as it does."""
     near = np.abs(_heights(points, normal, offset)) < threshold
-    near[near] = np.abs(_heights(normals[near], normal, 0.0)) >= AGREE
+    near[near] = np.abs(along(normals[near], normal)) >= AGREE
     return near
 
 
@@ -161,8 +166,8 @@ def plane_facing(
     Returns:
         How many points lie on it, and its distance; 0 and 1 if there are none.
     """
-    along = _heights(points, normal, 0.0)
-    logs = np.sort(np.log(along[(along > 0) & (_heights(normals, normal, 0.0) < -agree)]))
+    distance = along(points, normal)
+    logs = np.sort(np.log(distance[(distance > 0) & (along(normals, normal) < -agree)]))
     if not len(logs):
         return 0, 1.0
     ends = np.searchsorted(logs, logs + 2 * tolerance, side="right")

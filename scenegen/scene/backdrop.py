@@ -14,6 +14,7 @@ from scenegen.camera import rays
 from scenegen.geometry.fill import spread
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.partition import grid_triangles, pieces_of
+from scenegen.geometry.planes import along
 from scenegen.records import Intrinsics
 from scenegen.scene.layout import Floor
 from scenegen.scene.room import Part, Room, hull
@@ -80,7 +81,7 @@ def background_surfaces(
         size = labels.shape[::-1]
         share = cv2.resize(visible.astype(np.float32), size, interpolation=cv2.INTER_AREA)
         triangles = triangles[np.pad(share > 0.5, pad).ravel()[triangles].all(axis=1)]
-    on_plane = -(rays(camera, wide) @ floor.normal) / floor.offset
+    on_plane = -along(rays(camera, wide), floor.normal) / floor.offset
     under = _covered(in_cells, low, wide.shape[:2])
     outside = np.pad(np.zeros(labels.shape, dtype=bool), pad, constant_values=True)
     under |= outside & hull(under | np.pad(room.parts[0].shown, pad))

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
-from scenegen.geometry.planes import depth_normals, fit_plane, plane_facing
+from scenegen.geometry.planes import along, depth_normals, fit_plane, plane_facing
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 from scenegen.messages.remarks import note
 from scenegen.records import Intrinsics, Support, Vector
@@ -111,7 +111,7 @@ def _level_floor(
 ) -> Floor | None:
     """The level plane below the camera that most points lie on and the objects stand on best."""
     best: tuple[float, Floor] | None = None
-    lowest = float(np.percentile([np.percentile(cloud @ -up, 98) for cloud in objects], 75)) if objects else 0.0
+    lowest = float(np.percentile([np.percentile(along(cloud, -up), 98) for cloud in objects], 75)) if objects else 0.0
     left = np.ones(len(points), dtype=bool)
     for _ in range(MAX_PLANES):
         count, height = plane_facing(points[left], normals[left], -up, LEANING, tolerance)
@@ -121,7 +121,7 @@ def _level_floor(
         score = count / len(points) * _standing(floor, objects)
         if best is None or score > best[0]:
             best = (score, floor)
-        left &= np.abs(points @ -up / height - 1) > 2 * tolerance
+        left &= np.abs(along(points, -up) / height - 1) > 2 * tolerance
     return None if best is None else best[1]
 
 

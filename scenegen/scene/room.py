@@ -20,7 +20,7 @@ from scipy import ndimage
 from scenegen.camera import rays
 from scenegen.config import LayoutConfig
 from scenegen.geometry.fill import nearest_known
-from scenegen.geometry.planes import depth_normals, plane_facing
+from scenegen.geometry.planes import along, depth_normals, plane_facing
 from scenegen.ids import BACKGROUND, shows_object
 from scenegen.records import Intrinsics
 from scenegen.scene.layout import MEASURED, Floor, plane_tolerance
@@ -147,12 +147,12 @@ def find_room(
     distance = np.linalg.norm(nodes.rays, axis=-1)
     known = nodes.depth > 0
     sky = known & (nodes.depth * distance > radius)
-    floor_inverse = -(nodes.rays @ floor.normal) / floor.offset
+    floor_inverse = -along(nodes.rays, floor.normal) / floor.offset
     on_floor = nodes.floor & known
     if uncertainty > MEASURED:
         # An estimate compresses what is far, so that the floor rises; but nothing is seen through it.
         off = np.log(np.maximum(floor_inverse * nodes.depth, 1e-9))
-        level = known & (nodes.normals @ floor.normal > LEANING) & (np.abs(off) < MOST_BENT) & (off < BELOW)
+        level = known & (along(nodes.normals, floor.normal) > LEANING) & (np.abs(off) < MOST_BENT) & (off < BELOW)
         on_floor = ndimage.binary_propagation(_main(on_floor & level), mask=level & ~sky)
     tolerance = max(3 * config.inlier_share, min(3 * plane_tolerance(config, uncertainty), 2 * uncertainty))
     bent = MOST_BENT if uncertainty > MEASURED else tolerance
@@ -299,8 +299,8 @@ def find_planes(
         kind: Kind = "wall" if best < AZIMUTHS else "ceiling" if best == AZIMUTHS else "level"
         if kind == "wall":
             _, offset = plane_facing(cloud, facing, normal, UPRIGHT, tolerance)
-            close = np.abs(np.log(np.maximum(cloud @ normal / offset, 1e-9))) < 2 * tolerance
-            angle = _azimuth(cloud[close & (facing @ -normal > UPRIGHT)], level, side)
+            close = np.abs(np.log(np.maximum(along(cloud, normal) / offset, 1e-9))) < 2 * tolerance
+            angle = _azimuth(cloud[close & (along(facing, -normal) > UPRIGHT)], level, side)
             if square is None:
                 square = angle
             turned = (angle - square + np.pi / 4) % (np.pi / 2) - np.pi / 4
@@ -311,10 +311,10 @@ def find_planes(
         if kind == "level" and offset > LOWEST * floor.offset:
             agree[best] = NEVER
             continue
-        inverse = nodes.rays @ normal / offset
+        inverse = along(nodes.rays, normal) / offset
         taken = left & (_error(inverse, nodes.depth) < tolerance)
         # What faces the same way and is not far off is the same plane, bent.
-        taken |= left & (_error(inverse, nodes.depth) < bent) & (normals @ -normal > LEANING)
+        taken |= left & (_error(inverse, nodes.depth) < bent) & (along(normals, -normal) > LEANING)
         if number < least or not taken.any():
             break
         found.append((kind, inverse))
@@ -324,8 +324,8 @@ def find_planes(
 
 def _azimuth(points: Float[np.ndarray, "n 3"], level: Float[np.ndarray, "3"], side: Float[np.ndarray, "3"]) -> float:
     """Which way the upright plane faces that fits the points best: a x + b y = 1 along the level axes, which is linear."""
-    x, y = points @ level, points @ side
-    xx, yy, xy = float(x @ x), float(y @ y), float(x @ y)
+    x, y = along(points, level), along(points, side)
+    xx, yy, xy = (x * x).sum(), (y * y).sum(), (x * y).sum()
     return float(np.arctan2(xx * y.sum() - xy * x.sum(), yy * x.sum() - xy * y.sum()))
 
 
@@ -364,7 +364,7 @@ def _on_planes(
 ) -> Int[np.ndarray, "r c"]:
     """With the plane that fits best, for what has none yet, if one does."""
     errors = np.full((len(parts), *known.shape), np.inf)
-    level = np.abs(nodes.normals @ up) > LEANING
+    level = np.abs(along(nodes.normals, up)) > LEANING
     for index, part in enumerate(parts):
         if part.plane and part.kind != "floor":
             fits = level if part.kind in ("level", "ceiling") else True
@@ -480,7 +480,7 @@ def _upright(
     normal = ahead - (ahead @ up) * up
     normal /= np.linalg.norm(normal)
     feet = nodes.rays[meets] / np.maximum(floor_inverse[meets], 1e-9)[:, None]
-    return replace(part, kind="wall", inverse=nodes.rays @ normal / float(np.median(feet @ normal)))
+    return replace(part, kind="wall", inverse=along(nodes.rays, normal) / float(np.median(along(feet, normal))))
 
 
 def _behind_objects(

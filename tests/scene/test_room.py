@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms import DESK, Room, room
 
-from scenegen.camera import rays, unproject
+from scenegen.camera import rays, resized, unproject
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import RayCaster, render
@@ -168,5 +168,6 @@ def test_any_depth_makes_finite_surfaces_that_cover_the_picture(seed: int, uncer
         ids[box], depth[box] = number, rng.choice([0.0, rng.uniform(0.3, 50)])
     surfaces = surfaces_of(scene, depth.astype(np.float32), ids, uncertainty)
     assert all(np.isfinite(mesh.vertices).all() and (mesh.vertices[:, 2] > 0).all() for mesh in surfaces.values())
-    # Rays along the very line between two surfaces may miss both.
-    assert (render(list(surfaces.values()), scene.camera).ids >= 0).mean() > 0.998
+    # Rays along the very line between two surfaces may miss both: not many are, if the pixels are not those of the grid.
+    finer = resized(scene.camera, 311, 233)
+    assert (render(list(surfaces.values()), finer).ids >= 0).mean() > 0.999
