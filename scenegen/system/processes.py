@@ -83,8 +83,9 @@ def child_lifeline(*connections: Connection) -> Iterator[tuple[int, dict[str, An
     if sys.platform == "win32":
         for handle in handles:
             os.set_handle_inheritable(handle, True)
-        startup = {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles})}
-        yield os.getpid(), startup if handles else {}
+        # An empty list of handles is an error there.
+        inherited = {"startupinfo": subprocess.STARTUPINFO(lpAttributeList={"handle_list": handles})} if handles else {}
+        yield os.getpid(), inherited
     else:
         lifeline, held = os.pipe()
         try:

@@ -91,3 +91,15 @@ print(is_running(int(sys.argv[2])), is_running(2**22 + 1))
 def test_locks_and_processes(system: str, tmp_path: Path) -> None:
     done = python(system, "-c", LOCKS, tmp_path, str(os.getpid()))
     assert done.stdout.splitlines() == ["True False None True", "True", "True False"], done.stderr
+
+
+WORKERS = """
+from stages.workers.pool import run_in_children
+print(sorted(end.result for end in run_in_children([-3, -1, -2], abs, workers=2, timeout_s=200)))
+"""
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_workers(system: str) -> None:
+    done = python(system, "-c", WORKERS)
+    assert done.stdout == "[1, 2, 3]\n", done.stderr

@@ -82,7 +82,8 @@ def refuse_descriptors(start: Any) -> Any:
         if "taskkill" in words[0]:
             return kill(int(words[0][-1]), signal.SIGKILL)
         assert not options.get("pass_fds"), "pass_fds not supported on Windows."
-        return start(*words, **options)
+        inherited = options.pop("startupinfo", {"handle_list": []})["handle_list"]
+        return start(*words, **options, pass_fds=inherited)
 
     return starting
 
@@ -148,13 +149,17 @@ def seen(name: str) -> Any:
     if SYSTEM == "darwin":
         return Seen(real, {"setrlimit": refuse_memory}) if name == "resource" else real
     if name == "os":
-        return Seen(
-            real, {"open": open_no_folder, "fsync": fsync_of_written, "kill": kill_no_console}, POSIX_NAMES["os"]
-        )
+        changed = {"open": open_no_folder, "fsync": fsync_of_written, "kill": kill_no_console}
+        return Seen(real, {**changed, "set_handle_inheritable": os.set_inheritable}, POSIX_NAMES["os"])
     if name == "signal":
         return Seen(real, {}, POSIX_NAMES["signal"])
     if name == "subprocess":
-        return Seen(real, {"run": refuse_descriptors(run), "Popen": refuse_descriptors(popen)})
+        changed = {"run": refuse_descriptors(run), "Popen": refuse_descriptors(popen)}
+        return Seen(real, {**changed, "STARTUPINFO": lambda lpAttributeList: lpAttributeList})
+    if name == "multiprocessing":
+        from multiprocessing import connection
+
+        return Seen(real, {"connection": Seen(connection, {"PipeConnection": connection.Connection}, {"Connection"})})
     return real
 
 
@@ -170,7 +175,7 @@ def import_elsewhere(name: str, globals: Any = None, locals: Any = None, fromlis
         return WINDOWS[name]
     if SYSTEM == "win32" and name in POSIX_MODULES:
         raise ModuleNotFoundError(f"{SYSTEM} has no module {name}", name=name)
-    if name in ("sys", "os", "signal", "subprocess", "resource"):
+    if name in ("sys", "os", "signal", "subprocess", "resource") or (SYSTEM == "win32" and name == "multiprocessing"):
         with making:
             known.setdefault(name, seen(name))
         return known[name]
