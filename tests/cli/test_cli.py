@@ -68,7 +68,7 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--set", "generate.guidence=1"], "Did you mean guidance?"),
         (
             ["a.jpg", "--export", "obj,fbx"],
-            "`export.formats.1`: no exporter is called 'fbx'. Installed: obj, objects, ply, stl",
+            "`export.formats.1`: no exporter is called 'fbx'. Installed: mjcf, obj, objects, ply, stl, urdf",
         ),
         (["models", "fetch", "sam-vitb"], "Did you mean sam-vit_b?"),
         (["a.jpg", "--device", "cudaa"], "Did you mean cuda?"),
