@@ -70,8 +70,8 @@ MOST_BACK = 1.3
 REACH = 3
 """Nodes by which what is not plane is continued behind what is nearer."""
 ROOM, MOST_ROOM = 0.02, 0.2
-"""Shares of its depth by which what lies behind an object is farther: the least of all, and the most of a relief, since the
-object may yet be moved by two standard deviations of its depth."""
+"""Shares of its depth by which what lies behind an object is farther, the least and the most: the object may yet be moved by two
+standard deviations of its depth."""
 BEHIND = 1.001
 """Least ratio between the depth of what is hidden and of what hides it."""
 
@@ -541,7 +541,7 @@ def _given_way(part: Part, shown: Bool[np.ndarray, "r c"], nodes: Nodes, uncerta
     inverse = part.inverse
     before = shown & (nodes.visible > 0)
     if part.kind != "floor" and before.any():
-        room = 1 + max(ROOM, min((0.5 if part.plane else 2.0) * uncertainty, MOST_ROOM))
+        room = 1 + max(ROOM, min(2 * uncertainty, MOST_ROOM))
         if part.plane:
             back = float(np.percentile(room * nodes.visible[before] * inverse[before], 90))
             inverse = inverse / np.clip(back, 1.0, MOST_BACK)
