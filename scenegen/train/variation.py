@@ -87,7 +87,7 @@ def compressed(images: Float[Tensor, "b 3 h w"], step: Float[Tensor, "b"]) -> Fl
     planes = torch.cat([grey, images[:, ::2] - grey], dim=1)
     blocks = planes.unflatten(3, (width // 8, 8)).unflatten(2, (height // 8, 8))
     coarseness = 8 * (1 + 0.5 * (k[:, None] + k)) * torch.tensor([1.0, 2, 2], device=images.device)[:, None, None]
-    steps = (step.clamp(min=1e-6)[:, None, None, None] * coarseness)[:, :, None, :, None]
+    steps = (step.clamp(min=1e-8)[:, None, None, None] * coarseness)[:, :, None, :, None]
     cosines = torch.einsum("ui,bcyixj,vj->bcyuxv", waves, blocks, waves)
     planes = torch.einsum("ui,bcyuxv,vj->bcyixj", waves, (cosines / steps).round() * steps, waves)
     grey, red, blue = planes.reshape(count, 3, height, width).split(1, dim=1)
