@@ -117,9 +117,10 @@ import sys
 from pathlib import Path
 from export.conftest import part_scene
 from export.toy_scene import varied
+from scenegen.export.bodies import with_bodies
 from scenegen.registry import EXPORTERS
 for exporter in EXPORTERS.usable():
-    exporter.run(varied(part_scene.__wrapped__()), Path(sys.argv[1]), exporter.config())
+    exporter.run(with_bodies(varied(part_scene.__wrapped__()), 400, 16), Path(sys.argv[1]), exporter.config())
 """
 
 

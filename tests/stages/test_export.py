@@ -138,6 +138,15 @@ def test_the_glb_holds_the_scene_in_the_world_frame(store: Store, photo: Photo, 
         "pieces": 1,
         "genus": 0,
         "depth_error": 0.02,
+        "mass_kg": pytest.approx(0.2 * 0.4 * 0.2 * 400),
+        "mass_from": "mesh",
+        "density_kg_m3": 400,
+        "density_from": "default",
+        "substance_assumed": "unknown",
+        "friction_assumed": 0.5,
+        "restitution_assumed": 0.2,
+        "colliders": 1,
+        "held": False,
     }
     assert "depth_error" not in second.facts
     np.testing.assert_array_equal(second.world_from_part[:3, 3], [0.3, 0, -2])
