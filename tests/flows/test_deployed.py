@@ -110,10 +110,12 @@ def strike(site: Deployment, victim: str) -> float | None:
         when = time.time()
         site.start_server()
         return when
+    workers = {pid for pid, words in processes.items() if "stages.workers.child" in words}
+    for_photos = {pid for pid in workers if '"devices": []' in processes[pid]}
     if victim == "device":
-        found = [pid for pid in busy if "stages.workers.child" in processes.get(pid, "")]
+        found = [pid for pid in busy if pid in workers - for_photos]
     elif victim == "photo":
-        found = [pid for pid in processes if "multiprocessing.spawn" in processes[pid] and busy]
+        found = sorted(for_photos) if busy else []
     else:
         runs = [run for run in site.runs("photos-to-scenes") if run["state_type"] == "RUNNING"]
         found = [pid for run in runs[:1] for pid in site.processes_of(run["id"])] if busy else []
