@@ -371,6 +371,7 @@ class Objects(Record):
     failures: tuple[Failure, ...] = ()
 
 
+BACKGROUND_SUPPORT: Literal["background"] = "background"
 Carrier = int | Literal["background"] | None
 """What carries an object: another object (its id), the floor (0), something of the background, or nothing that is known."""
 

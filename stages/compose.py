@@ -20,6 +20,7 @@ from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
 from scenegen.geometry.solid import topology
 from scenegen.messages.remarks import note, of_object
 from scenegen.records import (
+    BACKGROUND_SUPPORT,
     Depth,
     Failure,
     Instances,
@@ -33,7 +34,7 @@ from scenegen.records import (
     Scene,
     Scores,
 )
-from scenegen.scene.arrange import BACKGROUND_SUPPORT, STEADY_DEG, Arranged, Unplaced, View, arrange
+from scenegen.scene.arrange import STEADY_DEG, Arranged, Unplaced, View, arrange
 from scenegen.scene.graph import (
     CAMERA,
     TOUCHING,

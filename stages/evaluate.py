@@ -36,8 +36,7 @@ from scenegen.geometry.mesh import TexturedMesh, load_mesh
 from scenegen.inputs.photos import folder_names
 from scenegen.physics.rigid import placed, rigid
 from scenegen.physics.settle import Placed
-from scenegen.records import Depth, Instances, PlacedObject, Scene, Source
-from scenegen.scene.arrange import BACKGROUND_SUPPORT
+from scenegen.records import BACKGROUND_SUPPORT, Depth, Instances, PlacedObject, Scene, Source
 from scenegen.store.png import read_png
 from scenegen.store.store import Store
 from stages.depth import DEPTH

@@ -10,10 +10,7 @@ from scenegen.export.parts import Part, PartScene, about_part, prepared
 from scenegen.messages.remarks import note
 from scenegen.physics.rigid import Rigid, placed, rigid
 from scenegen.physics.settle import settle
-from scenegen.records import Settled
-
-HELD = "background"
-"""The fact `support` of an object that is held by something that is not in the scene."""
+from scenegen.records import BACKGROUND_SUPPORT, Settled
 
 
 def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
@@ -39,7 +36,7 @@ def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
     objects = []
     for part in scene.objects:
         with about_part(part):
-            held = part.facts.get("support") == HELD
+            held = part.facts.get("support") == BACKGROUND_SUPPORT
             made = rigid(part.mesh.vertices, part.mesh.faces, part.label, held, density, hulls)
             objects.append(replace(part, rigid=made, facts={**part.facts, **made.facts}))
     return replace(scene, objects=tuple(objects))

@@ -82,6 +82,21 @@ def continued_as_planes(
     return np.where(known, depth, np.where(enough, 1 / plane, nearest_known(depth, known)))
 
 
+def averaged(
+    values: Float[np.ndarray, "h w"], known: Bool[np.ndarray, "h w"], sigma: float
+) -> Float64[np.ndarray, "h w"]:
+    """`values` where `known`, smoothed among themselves, elsewhere 0.
+
+    Args:
+        values: any numbers where they are not known.
+        known: what is averaged.
+        sigma: standard deviation of the weights, pixels.
+    """
+    share = ndimage.gaussian_filter(known.astype(np.float64), sigma)
+    mean = ndimage.gaussian_filter(np.where(known, values, 0.0), sigma) / np.maximum(share, 1e-9)
+    return np.where(known, mean, 0.0)
+
+
 def spread(picture: UInt8[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w c"]:
     """`picture` where `known`, elsewhere its colours spread smoothly from there (pull-push, Gortler and others 1996).
 

@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from scenegen.camera import rays
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, rays, resized
 from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import RayCaster, sample_texture
-from scenegen.records import Intrinsics
 
 SIDE = 96
 """Pixels of the picture that poses are compared in."""
@@ -31,8 +30,6 @@ COLOUR_WEIGHT = 0.25
 """What relief and colours count beside the silhouette, which counts 1. They tell front from back."""
 TURN_RAD, SHIFT, GROWTH = 0.12, 0.05, 0.08
 """First steps of the refinement: angle, place in widths, logarithm of the size."""
-
-GLTF_FROM_CROP = np.diag([1.0, -1.0, -1.0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,15 +82,9 @@ def posed(mesh: TexturedMesh, view: ObjectView) -> Posed:
 
 
 def _target(view: ObjectView) -> _Target:
-    size = view.mask.shape[0]
-    camera = view.crop.intrinsics
-    small = Intrinsics(
-        width=SIDE, height=SIDE, fx=camera.fx * SIDE / size, fy=camera.fy * SIDE / size, cx=SIDE / 2, cy=SIDE / 2
-    )
-    directions = rays(small).reshape(-1, 3)
-    mask = cv2.resize(view.mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() > 0.5
-    if not mask.any():
-        mask = cv2.resize(view.mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel() > 0
+    directions = rays(resized(view.crop.intrinsics, SIDE, SIDE)).reshape(-1, 3)
+    share = cv2.resize(view.mask, (SIDE, SIDE), interpolation=cv2.INTER_AREA).ravel()
+    mask = share > 0.5 if (share > 0.5).any() else share > 0
     depth = cv2.resize(view.depth.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_NEAREST).ravel()
     known = mask & (depth > 0)
     colours = cv2.resize(view.image, (SIDE, SIDE), interpolation=cv2.INTER_AREA).reshape(-1, 3) / 255.0
@@ -116,7 +107,7 @@ def _rotations(view: ObjectView) -> list[Float[np.ndarray, "3 3"]]:
     towards /= np.linalg.norm(towards)
     upright = np.stack([np.cross(up, towards), up, towards], axis=1)
     turns = Rotation.from_euler("y", (np.arange(YAWS) * 360 / YAWS)[:, None], degrees=True).as_matrix()
-    return [GLTF_FROM_CROP, *(upright @ turn for turn in turns)]
+    return [GLTF_CAMERA_FROM_CAMERA[:3, :3], *(upright @ turn for turn in turns)]
 
 
 def _fitted(

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from scenegen.camera import rays
 from scenegen.errors import InputError
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import averaged, nearest_known
 from scenegen.geometry.generator import ObjectView, Shape
 from scenegen.geometry.simplify import simplify
 from scenegen.geometry.solid import volume
@@ -87,11 +87,8 @@ def _joined(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 def _along(depth: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """The depth smoothed over the object only: at its rim it mixes with what is behind."""
-    sigma = SMOOTHED * max(mask.shape)
-    inverse = np.where(mask, 1 / depth, 0.0)
-    weight = ndimage.gaussian_filter(mask.astype(np.float64), sigma)
-    smooth = ndimage.gaussian_filter(inverse, sigma) / np.maximum(weight, 1e-12)
-    return np.where(mask, 1 / np.maximum(smooth, 1e-12), depth)
+    inverse = averaged(1 / depth, mask, SMOOTHED * max(mask.shape))
+    return np.where(mask, 1 / np.maximum(inverse, 1e-12), depth)
 
 
 def _half_thickness(mask: Bool[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:

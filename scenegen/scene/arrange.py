@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import networkx as nx
 import numpy as np
@@ -17,7 +16,7 @@ from scenegen.faults import about_object
 from scenegen.geometry.distance import distances
 from scenegen.geometry.mesh import TexturedMesh, check_object
 from scenegen.geometry.render import RayCaster
-from scenegen.records import Carrier, Intrinsics, KeptPlace, Support
+from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, KeptPlace, Support
 from scenegen.scene.graph import occlusions, support_graph
 from scenegen.scene.layout import FLOOR, Floor, hidden_below
 from scenegen.scene.placement import Fit, gap_above
@@ -25,7 +24,6 @@ from scenegen.scene.sizes import SIZES
 from scenegen.scene.solve import Candidate, Order, solve_scales
 from scenegen.scene.underside import base, centre_of_mass, standing
 
-BACKGROUND_SUPPORT: Literal["background"] = "background"
 POINTS = 600
 """Of a surface that are looked at while scales are found."""
 COARSE = 6
@@ -143,7 +141,7 @@ def arrange(
             item = objects[number]
             scaled = replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scale).astype(np.float32))
             arranged[number] = _stood(
-                number, item, scaled, scale, supporters.get(number), arranged, view, kept.get(number), lean, reach
+                number, item, scaled, scale, candidates[number], arranged, view, kept.get(number), lean, reach
             )
             check_object(arranged[number].mesh)
     return arranged
@@ -264,7 +262,7 @@ def _stood(
     item: Unplaced,
     scaled: TexturedMesh,
     scale: float,
-    supporter: int | None,
+    candidate: Candidate,
     others: Mapping[int, Arranged],
     view: View,
     kept: KeptPlace | None,
@@ -284,9 +282,8 @@ def _stood(
     if kept is not None:
         support, level = kept.support, kept.level
     else:
-        support, level, gap = _carrier(
-            scaled, view.floor.offset + scale * lowest_point(item.mesh, view), supporter, others, view
-        )
+        lowest = view.floor.offset + scale * candidate.lowest
+        support, level, gap = _carrier(scaled, lowest, candidate.supporter, others, view)
         if gap is not None:
             evidence["gap_m"] = round(gap, 5)
     mesh = scaled

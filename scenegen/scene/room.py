@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from scenegen.camera import rays
 from scenegen.config import LayoutConfig
-from scenegen.geometry.fill import nearest_known
+from scenegen.geometry.fill import averaged, nearest_known
 from scenegen.geometry.planes import along, depth_normals, plane_facing
 from scenegen.ids import BACKGROUND, shows_object
 from scenegen.records import Intrinsics
@@ -244,7 +244,7 @@ def sampled(
         depth=z,
         visible=farthest[at[0], at[1]].astype(float),
         floor=at_nodes(is_floor) > 0.5,
-        normals=_to_the_border(depth_normals(_smoothed(z, known, SMOOTHING) if estimated else z, small)),
+        normals=_to_the_border(depth_normals(averaged(z, known, SMOOTHING) if estimated else z, small)),
     )
 
 
@@ -425,14 +425,7 @@ def _steps(nodes: Nodes) -> Bool[np.ndarray, "r c"]:
 
 def _smooth(depth: Float[np.ndarray, "r c"], mine: Bool[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
     """The depth of a relief everywhere: its own, a little smoothed, then that of its nearest node."""
-    return cv2.GaussianBlur(nearest_known(_smoothed(depth, mine, 1.0), mine), (0, 0), 1.0)
-
-
-def _smoothed(depth: Float[np.ndarray, "r c"], mine: Bool[np.ndarray, "r c"], sigma: float) -> Float[np.ndarray, "r c"]:
-    """The depth of the nodes of `mine` averaged among them, elsewhere 0."""
-    share = ndimage.gaussian_filter(mine.astype(float), sigma)
-    mean = ndimage.gaussian_filter(np.where(mine, depth, 0.0), sigma) / np.maximum(share, 1e-9)
-    return np.where(mine, mean, 0.0)
+    return cv2.GaussianBlur(nearest_known(averaged(depth, mine, 1.0), mine), (0, 0), 1.0)
 
 
 def _without_small(labels: Int[np.ndarray, "r c"], numbers: range) -> Int[np.ndarray, "r c"]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
+
+from scenegen.errors import InputError
 
 GENERIC = frozenset(
     {"id", "ids", "image", "img", "instance", "mask", "masks", "obj", "object", "objects", "seg", "segment"}
@@ -24,6 +28,29 @@ def is_name_of(name: str, file: str) -> bool:
     stem = _plain(PurePosixPath(re.split(r"[/\\]", file)[-1]).stem)
     first, _, count = name.rpartition("-")
     return _plain(name) == stem or (count.isdecimal() and _plain(first) == stem)
+
+
+def entry_of(name: str, entries: Sequence[Mapping[str, Any]], key: str, what: str) -> Mapping[str, Any]:
+    """The one of several entries of a JSON file that is of the photo: the only one, or the one whose path has its name.
+
+    Args:
+        name: the photo's.
+        entries: of the file.
+        key: under which an entry has its path.
+        what: the file and its entries in messages, with their number as `{}`.
+
+    Raises:
+        InputError: if none or several have the photo's name.
+
+    >>> entry_of("b", [{"file": "a.jpg"}, {"file": "b.jpg"}], "file", "`masks` has {} images")["file"]
+    'b.jpg'
+    """
+    named = [entry for entry in entries if is_name_of(name, str(entry.get(key, "")))]
+    if len(named) != 1 and len(entries) != 1:
+        raise InputError(
+            f"{what.format(len(entries))}, {len(named)} of them with the name of photo {name!r}; one must have it."
+        )
+    return (named or entries)[0]
 
 
 def _plain(text: str) -> str:

@@ -11,11 +11,10 @@ import numpy as np
 
 from scenegen.errors import InputError
 from scenegen.untrusted.camera.matrices import from_matrix, from_numbers
-from scenegen.untrusted.camera.parsed import ParsedCamera, centred
+from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, centred
 from scenegen.untrusted.documents import read_json
-from scenegen.untrusted.names import is_name_of
+from scenegen.untrusted.names import entry_of
 
-CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 MATRICES = ("K", "intrinsics", "camera_matrix", "intrinsic_matrix", "cam_K")
 SPELLINGS = (("fx", "fy"), ("fl_x", "fl_y"), ("focal_x", "focal_y"))
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
@@ -46,13 +45,7 @@ def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCam
 
 def _of_frame(transforms: Mapping[str, Any], photo: str, size: tuple[int, int]) -> ParsedCamera:
     """The frame of NeRF's `transforms.json` that is named after the photo. Its poses have OpenGL's axes."""
-    frames = list(transforms["frames"])
-    named = [frame for frame in frames if is_name_of(photo, str(frame.get("file_path", "")))]
-    if len(named) != 1 and len(frames) != 1:
-        raise InputError(
-            f"`camera` has {len(frames)} frames, {len(named)} of them with the name of photo {photo!r}; one must have it."
-        )
-    frame = (named or frames)[0]
+    frame = entry_of(photo, list(transforms["frames"]), "file_path", "`camera` has {} frames")
     shared = {name: value for name, value in transforms.items() if name != "frames"}
     pose = np.array(frame["transform_matrix"], float)
     return _camera({**shared, **frame}, size, pose @ CV_FROM_GL)

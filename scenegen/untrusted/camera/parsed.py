@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
+"""OpenCV's camera axes from OpenGL's, which NeRF, glTF and USD have."""
+
 
 @dataclass(frozen=True, eq=False)
 class ParsedCamera:

@@ -12,10 +12,9 @@ import numpy as np
 
 from scenegen.errors import InputError
 from scenegen.untrusted.camera.matrices import from_matrix
-from scenegen.untrusted.camera.parsed import ParsedCamera
+from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera
 from scenegen.untrusted.documents import MAX_JSON_BYTES, parse_json, read_json
 
-CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 GLB_MAGIC, JSON_CHUNK = b"glTF", b"JSON"
 
 

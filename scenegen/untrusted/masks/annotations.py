@@ -18,7 +18,7 @@ from scenegen.untrusted.fit import checked_size, fitted
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.rle import mask_of_runs
-from scenegen.untrusted.names import is_name_of, label_of
+from scenegen.untrusted.names import entry_of, label_of
 from scenegen.untrusted.photo import UprightPhoto
 
 WHAT = "`masks`"
@@ -76,13 +76,7 @@ Found = Iterator[tuple[str, Any]]
 
 
 def _coco(value: Mapping[str, Any], name: str, notes: dict[str, None]) -> Found:
-    images = value["images"]
-    named = [image for image in images if is_name_of(name, str(image.get("file_name", "")))]
-    if len(named) != 1 and len(images) != 1:
-        raise InputError(
-            f"{WHAT} has {len(images)} images, {len(named)} of them with the name of photo {name!r}; one must have it."
-        )
-    image = (named or images)[0]
+    image = entry_of(name, value["images"], "file_name", WHAT + " has {} images")
     categories = {category["id"]: str(category.get("name", "")) for category in value.get("categories", [])}
     size = (int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None
     crowds = 0

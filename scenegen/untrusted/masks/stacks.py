@@ -85,8 +85,6 @@ def _interpreted(
     if not _is_shape(values.shape[1:], photo) and _is_shape(values.shape[:2], photo):
         if values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
             return colours(Image.fromarray(values))
-        if values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
-            return colours(Image.fromarray(values))
         values = np.moveaxis(values, 2, 0)
     if len(values) > MOST:
         raise InputError(f"{WHAT} has {len(values)} masks; at most {MOST} are allowed.")
