@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
+from scenegen.errors import UsageError
 from scenegen.geometry.bake import textured
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
@@ -123,9 +124,19 @@ def object_view(
 
 
 def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
-    """The object, by the configured generator."""
+    """The object, by the configured generator.
+
+    Raises:
+        UsageError: if there are several views of it, and the generator makes use of one only.
+    """
     generator = OBJECT_GENERATORS.of(config.generate)
-    made = generator.run(view, config.seed, config.generate, config.texture, runtime)
+    maker = generator.several if view.others else generator
+    if maker is None:
+        raise UsageError(
+            f"`generate` is {generator.name}, which makes an object from one view, but there are {len(view.all)}; give one "
+            "photo, or choose a generator for several: --set generate=embedded."
+        )
+    made = maker.run(view, config.seed, config.generate, config.texture, runtime)
     return replace(made, backend=generator.signed(made.backend))
 
 

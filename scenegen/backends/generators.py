@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from scenegen.compute.runtime import Runtime
@@ -62,13 +63,14 @@ def _pixal3d_needs(config: Pixal3DConfig) -> Sequence[str]:
     return unless_given(PARTS, config.checkpoint)
 
 
-EMBEDDED = ObjectGenerator(
+EMBEDDED_VIEWS = ObjectGenerator(
     config=EmbeddedGeneratorConfig,
     run=_embedded,
     gives=("mesh", "material"),
     weights=lambda config: generator_weights(),
     licence="Apache-2.0",
 )
+EMBEDDED = replace(EMBEDDED_VIEWS, several=EMBEDDED_VIEWS)
 INFLATE = ObjectGenerator(config=InflateConfig, run=_inflate, gives=("mesh", "material"))
 PIXAL3D = ObjectGenerator(
     config=Pixal3DConfig,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8
+from jaxtyping import Float, Float32, Int32, UInt8
 
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import CropCamera, SelfCheck
@@ -16,7 +16,16 @@ USER_MESH, THIN_SOLID = "user mesh", "thin solid"
 
 @dataclass(frozen=True, eq=False)
 class ObjectView:
-    """Everything known of one object. Pictures are [s, s], as its crop camera sees them."""
+    """Everything known of one object. Pictures are [s, s], as its crop camera sees them.
+
+    Example:
+        A second view of the object, from a camera one metre to the right of the first:
+
+        >>> from dataclasses import replace
+        >>> first_from_second = np.eye(4)
+        >>> first_from_second[0, 3] = 1.0
+        >>> both = replace(first, others=(OtherView(second, np.linalg.inv(first_from_second)),))  # doctest: +SKIP
+    """
 
     image: UInt8[np.ndarray, "s s 3"]
     """sRGB, with the surroundings of the object."""
@@ -32,6 +41,23 @@ class ObjectView:
     relief_error: float = 0.0
     """Standard deviation of the errors of `depth` across the object, as a share of its width, without the error that all its
     pixels share."""
+    others: tuple[OtherView, ...] = ()
+    """Further views of the object, for the `several` of a generator. Depth of all views and the cameras share one metre."""
+
+    @property
+    def all(self) -> tuple[OtherView, ...]:
+        """This view and the others, each with its camera."""
+        return (OtherView(replace(self, others=()), np.eye(4)), *self.others)
+
+
+@dataclass(frozen=True, eq=False)
+class OtherView:
+    """The same object in another picture of the scene."""
+
+    view: ObjectView
+    """In a crop camera of its own; it has no others."""
+    crop_from_main: Float[np.ndarray, "4 4"]
+    """Rigid, metres: from the crop camera's frame of the view whose `others` has it, to this one's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +74,7 @@ class MadeObject:
     """An object with its material, and how it was made."""
 
     mesh: TexturedMesh
-    """In the crop camera's frame. Its scale is arbitrary."""
+    """In the crop camera's frame. Its scale is arbitrary; from several views it is in metres, as their cameras have it."""
     backend: str
     licence: str
     """Of the weights."""

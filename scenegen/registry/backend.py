@@ -147,6 +147,8 @@ class ObjectGenerator(Backend[C]):
     run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject]
     largest_crop: int = 768
     """Largest side of the view, in pixels, that it makes use of."""
+    several: ObjectGenerator[C] | None = None
+    """What makes an object from several views (`ObjectView.others`), by the same settings; None if this makes use of one only."""
 
 
 @dataclass(frozen=True, kw_only=True)

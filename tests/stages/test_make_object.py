@@ -1,0 +1,42 @@
+"""Objects that several photos show go to the generator's record for them, or are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scenegen.compute.runtime import Runtime
+from scenegen.config import EmbeddedGeneratorConfig, InflateConfig, ObjectSettings, TextureConfig
+from scenegen.errors import UsageError
+from scenegen.geometry.generator import ObjectView, OtherView
+from scenegen.registry import OBJECT_GENERATORS
+from stages.generate import make_object
+from tests.geometry.views import sphere_view
+
+
+def twice_seen() -> ObjectView:
+    return replace(sphere_view(), others=(OtherView(sphere_view(), np.eye(4)),))
+
+
+def test_a_generator_of_single_views_refuses_several() -> None:
+    with pytest.raises(UsageError, match=r"inflate, which makes an object from one view, but there are 2"):
+        make_object(
+            twice_seen(),
+            ObjectSettings(generate=InflateConfig(), texture=TextureConfig(), seed=0),
+            Runtime(device="cpu"),
+        )
+
+
+def test_a_view_comes_first_among_all() -> None:
+    first, second = twice_seen().all
+    assert not first.view.others
+    assert np.array_equal(first.crop_from_main, np.eye(4))
+    assert second is not first
+
+
+def test_the_record_for_several_views_has_the_same_settings() -> None:
+    generator = OBJECT_GENERATORS.of(EmbeddedGeneratorConfig())
+    assert generator.several is not None
+    assert generator.several.config is generator.config
