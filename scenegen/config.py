@@ -236,6 +236,13 @@ class CameraConfig(Settings):
     """Assumed if neither of them gives a field of view."""
 
 
+class ViewsConfig(Settings):
+    """Several photos of one scene."""
+
+    timeout_s: Timeout = 600.0
+    """Seconds after which finding their cameras counts as hung."""
+
+
 class LayoutConfig(Settings):
     """Floor, gravity and background."""
 
@@ -374,6 +381,7 @@ class Config(Settings):
     segment: SegmentConfig = EmbeddedSegmentConfig()
     camera: CameraConfig = CameraConfig(estimator=EmbeddedCameraConfig())
     depth: DepthConfig = EmbeddedDepthConfig()
+    views: ViewsConfig = ViewsConfig()
     layout: LayoutConfig = LayoutConfig()
     generate: GenerateConfig = EmbeddedGeneratorConfig()
     texture: TextureConfig = TextureConfig()

@@ -277,6 +277,59 @@ class Depth(Record):
     warnings: tuple[Shown, ...] = ()
 
 
+class Failure(Record):
+    """What is missing from the scene, an object or one of several photos, and why."""
+
+    stage: str
+    object: int | None
+    """None for a photo, which the error names."""
+    error: Shown
+
+
+class SeenView(Record):
+    """One of several photos of a scene: what it shows, and where its camera stands."""
+
+    photo: Photo
+    instances: Instances
+    depth: Depth
+    """In the metres of the whole scene."""
+    main_from_camera: Matrix4
+    """Rigid, metres: from the frame of its camera to that of the first view's."""
+
+
+class Perceived(Record):
+    """Photos of one scene, each as if it were alone: every pose is the identity."""
+
+    items: tuple[SeenView, ...]
+
+
+class Registered(Record):
+    """The photos whose cameras are known, in one frame and one metre."""
+
+    items: tuple[SeenView, ...]
+    """The first is the main view: its camera's frame is that of the scene."""
+    left_out: tuple[Failure, ...]
+    """The photos that cannot be used, and why."""
+    backend: str
+    """`given`, or what found the cameras."""
+    licence: str
+    warnings: tuple[Shown, ...] = ()
+
+
+class Views(Record):
+    """Photos of one scene, in which one object has one id."""
+
+    items: tuple[SeenView, ...] = ()
+    """The first is the main view. Empty where there is one photo only."""
+    made_from: tuple[tuple[int, int], ...] = ()
+    """The id of every object, and the number of the view that shows it best."""
+    warnings: tuple[Shown, ...] = ()
+
+    def best(self, object_id: int) -> SeenView:
+        """The view that object `object_id` is made from."""
+        return self.items[dict(self.made_from)[object_id]]
+
+
 class Plane(Record):
     """The plane n . X + offset = 0 in the camera frame; the unit normal n points up, away from what it carries."""
 
@@ -354,14 +407,6 @@ class ObjectMesh(Record):
     def provisional(self) -> bool:
         """See `Record.provisional`."""
         return self.economy > 0
-
-
-class Failure(Record):
-    """An object that is missing from the scene, and why."""
-
-    stage: str
-    object: int | None
-    error: Shown
 
 
 class Objects(Record):

@@ -1,0 +1,83 @@
+"""Which photos of one scene can be used together, and where each was taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from scenegen.views.features import Matches, SeenFrom, explained
+
+RIGID = 1e-3
+"""How far a camera's axes may be from orthonormal."""
+TELLING = 40
+"""Matches of a photo from which on they tell whether its camera is right."""
+AGREEING = 0.35
+"""Share of its matches that the camera of a photo must explain. A right one explains nearly all, a wrong one those that happen
+to lie along the line."""
+
+
+def is_rigid(matrix: Float64[np.ndarray, "4 4"]) -> bool:
+    """Whether a matrix is a rotation and a position."""
+    rotation = matrix[:3, :3]
+    return bool(
+        np.isfinite(matrix).all()
+        and np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID
+        and np.linalg.det(rotation) > 0
+        and np.allclose(matrix[3], [0, 0, 0, 1])
+    )
+
+
+def contradicting(found: Sequence[Matches], views: Sequence[SeenFrom]) -> dict[int, str]:
+    """The photos whose given cameras cannot be right, and why, by their index.
+
+    A rigid scene explains the matches of two photos, whatever the cameras are. If the given cameras do not, one of the two
+    is wrong: the photo that fits the others worst is taken away, until the rest agree.
+    """
+    wrong: dict[int, str] = {}
+    # Photos taken from the same place have no epipolar lines.
+    told = [each for each in found if _apart(views[each.first], views[each.second])]
+    counts = {
+        (each.first, each.second): (len(each.pixels[0]), int(np.count_nonzero(explained(each, views)))) for each in told
+    }
+    while True:
+        shares = {
+            index: (sum(total for total, _ in mine), sum(right for _, right in mine))
+            for index in range(len(views))
+            if index not in wrong and (mine := _of_view(counts, index, wrong))
+        }
+        bad = {
+            i: right / total for i, (total, right) in shares.items() if total >= TELLING and right < AGREEING * total
+        }
+        if not bad:
+            return wrong
+        worst = min(bad, key=lambda index: (bad[index], -index))
+        total, right = shares[worst]
+        wrong[worst] = (
+            f"its camera contradicts the pictures: it explains {right} of the {total} features that it shares with the others. "
+            "Check its focal length and its pose, and that the file's entry is that of this photo"
+        )
+
+
+def _apart(a: SeenFrom, b: SeenFrom) -> bool:
+    return bool(np.linalg.norm(a.world_from_camera[:3, 3] - b.world_from_camera[:3, 3]) > 1e-9)
+
+
+def _of_view(
+    counts: Mapping[tuple[int, int], tuple[int, int]], index: int, without: Mapping[int, str]
+) -> list[tuple[int, int]]:
+    return [count for pair, count in counts.items() if index in pair and not any(other in without for other in pair)]
+
+
+def cannot_be_found(found: Sequence[Matches], names: Sequence[str]) -> str:
+    """Why the cameras of photos cannot be found, and what would help."""
+    shared = "no two of them share features"
+    if found:
+        best = max(found, key=lambda each: len(each.pixels[0]))
+        shared = f"the most that two of them share are {len(best.pixels[0])} features ({names[best.first]} and {names[best.second]})"
+    return (
+        f"the cameras of the {len(names)} photos cannot be found: {shared}. Add photos in between, at most 30 degrees apart, "
+        "with something textured in view (a printed cloth or a newspaper under the objects is enough), or give the cameras "
+        "with --camera."
+    )

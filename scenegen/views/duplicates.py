@@ -1,0 +1,53 @@
+"""Photos that show nothing new: the same picture again, also mirrored or turned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+SIDE = 48
+"""Pixels along each side of the small pictures that are compared."""
+SAME = 3.0
+"""Mean difference in grey levels below which two of them are the same: recompressed, resized, but not another view."""
+
+TURNS: Mapping[str, Callable[[Any], Any]] = {
+    "is the same picture as {}": lambda small: small,
+    "is {}, mirrored": np.fliplr,
+    "is {}, upside down": lambda small: np.rot90(small, 2),
+    "is {}, mirrored top to bottom": np.flipud,
+    "is {}, turned by a quarter": np.rot90,
+    "is {}, turned by a quarter the other way": lambda small: np.rot90(small, 3),
+    "is {}, mirrored and turned": np.transpose,
+    "is {}, mirrored and turned the other way": lambda small: np.rot90(small.T, 2),
+}
+
+
+def duplicates(images: Sequence[UInt8[np.ndarray, "_h _w 3"]], names: Sequence[str]) -> dict[int, str]:
+    """What each photo that repeats an earlier one is, by its index."""
+    small = [_small(image) for image in images]
+    found: dict[int, str] = {}
+    for later in range(len(images)):
+        for earlier in range(later):
+            if earlier in found:
+                continue
+            said = next(
+                (
+                    text
+                    for text, turned in TURNS.items()
+                    if float(np.abs(turned(small[earlier]) - small[later]).mean()) < SAME
+                ),
+                None,
+            )
+            if said is not None:
+                found[later] = said.format(names[earlier])
+                break
+    return found
+
+
+def _small(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "s s"]:
+    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+    return cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)

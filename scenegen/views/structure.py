@@ -1,0 +1,188 @@
+"""Camera poses from the photos alone: COLMAP's structure from motion, by the optional package `pycolmap`.
+
+It runs in a child process with limits of its own, because native code may hang or crash on odd pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from scenegen.errors import CrashError, LimitError, TransientError, WeightsError
+from scenegen.records import Intrinsics
+from scenegen.system.limits import limit_process
+from scenegen.system.processes import child_lifeline, end_with, ending
+
+CHILD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from scenegen.views.structure import answer
+answer(int(sys.argv[2]), int(sys.argv[3]))
+"""
+SEED = 0
+MIN_INLIERS = 25
+"""Matches that a pair of photos must have to begin with, and half of it what a further photo must see."""
+MIN_ANGLE_DEG = 3.0
+"""Least angle between the rays to a point in the first two photos."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A photo for the child."""
+
+    name: str
+    """Of its file in the folder."""
+    intrinsics: dict[str, Any]
+    known: bool
+    """Whether its focal length is measured or given; otherwise it is refined."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """Where a photo was taken from, in a frame and unit of no meaning."""
+
+    world_from_camera: Float64[np.ndarray, "4 4"]
+    """Rigid, OpenCV axes."""
+    focal: float
+    """Pixels."""
+
+
+def structure_from_motion(
+    folder: Path, names: Sequence[str], cameras: Sequence[Intrinsics], known: Sequence[bool], timeout_s: float
+) -> dict[int, Pose]:
+    """The poses of the photos that belong together, by their index; those that do not are missing.
+
+    Photos of equal intrinsics are taken for those of one camera.
+
+    Args:
+        folder: of the pictures; it also gets the child's files.
+        names: of the pictures.
+        cameras: their intrinsics, as far as they are known.
+        known: which focal lengths are measured or given; the others are refined.
+        timeout_s: how long it may take.
+
+    Raises:
+        WeightsError: if `pycolmap` is not installed.
+        LimitError: if it takes longer.
+        CrashError: if its process is lost.
+        TransientError: if no process can be started.
+    """
+    if find_spec("pycolmap") is None:
+        raise WeightsError(
+            "cameras are found by pycolmap, which is not installed: pip install 'scenegen-3d[views]', or give them with --camera"
+        )
+    pictures = [
+        asdict(Picture(name, camera.model_dump(), sure))
+        for name, camera, sure in zip(names, cameras, known, strict=True)
+    ]
+    found = _colmap_child(json.dumps({"folder": str(folder), "pictures": pictures}), len(names), timeout_s)
+    return {
+        int(index): Pose(np.array(pose["world_from_camera"], np.float64), float(pose["focal"]))
+        for index, pose in found.items()
+    }
+
+
+def _colmap_child(request: str, count: int, timeout_s: float) -> dict[str, Any]:
+    command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2])]
+    cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
+    try:
+        with child_lifeline() as (lifeline, options):
+            child = subprocess.run(
+                [*command, str(lifeline), str(cpu_s)],
+                input=request.encode(),
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+                **options,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise LimitError(
+            f"finding the cameras of {count} photos took more than {timeout_s:g} s; give fewer photos, raise "
+            "views.timeout_s, or give the cameras with --camera."
+        ) from error
+    except OSError as error:
+        raise TransientError(
+            f"cannot start a process to find cameras: {error.strerror}; free memory or stop other processes."
+        ) from error
+    if child.returncode:
+        reason = (child.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+        raise CrashError(f"pycolmap ended with {ending(child.returncode)} ({reason}); give the cameras with --camera.")
+    found: dict[str, Any] = json.loads(child.stdout)
+    return found
+
+
+def answer(lifeline: int, cpu_s: int) -> None:
+    """The child process's work: from a request on stdin to poses by index on stdout, both in JSON."""
+    end_with(lifeline)
+    limit_process(cpu_s)
+    # Native code must not print into the answer.
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    request = json.load(sys.stdin)
+    pictures = [Picture(**picture) for picture in request["pictures"]]
+    found = run_colmap(Path(request["folder"]), pictures)
+    with os.fdopen(stdout, "w", encoding="utf-8") as pipe:
+        json.dump(found, pipe)
+
+
+def run_colmap(folder: Path, pictures: Sequence[Picture]) -> dict[int, dict[str, Any]]:
+    """Pose and focal length of the photos of the largest reconstruction, by index, in this process.
+
+    One thread and fixed seeds give the same answer every time.
+    """
+    import pycolmap
+
+    pycolmap.set_random_seed(SEED)
+    database = folder / "colmap.db"
+    sift = pycolmap.FeatureExtractionOptions()
+    sift.num_threads = 1
+    cameras: dict[str, list[Picture]] = {}
+    for picture in pictures:
+        cameras.setdefault(json.dumps([picture.intrinsics, picture.known], sort_keys=True), []).append(picture)
+    for group in cameras.values():
+        camera = Intrinsics.model_validate(group[0].intrinsics)
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model = "SIMPLE_PINHOLE"
+        # COLMAP refines one focal length; pixels of photos are square.
+        reader.camera_params = f"{(camera.fx + camera.fy) / 2},{camera.cx},{camera.cy}"
+        pycolmap.extract_features(
+            database, folder, [picture.name for picture in group], pycolmap.CameraMode.SINGLE, reader, sift
+        )
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads = 1
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED
+    pycolmap.match_exhaustive(database, matching_options=matching, verification_options=verification)
+    options = pycolmap.IncrementalPipelineOptions()
+    options.multiple_models = False
+    options.min_model_size = 2
+    options.num_threads, options.random_seed = 1, SEED
+    options.extract_colors = False
+    options.ba_refine_focal_length = not all(picture.known for picture in pictures)
+    options.mapper.init_min_num_inliers = MIN_INLIERS
+    options.mapper.init_min_tri_angle = MIN_ANGLE_DEG
+    options.mapper.abs_pose_min_num_inliers = MIN_INLIERS // 2
+    options.mapper.abs_pose_refine_focal_length = options.ba_refine_focal_length
+    options.triangulation.ignore_two_view_tracks = False
+    models = pycolmap.incremental_mapping(database, folder, folder, options)
+    if not models:
+        return {}
+    best = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
+    index_of = {picture.name: index for index, picture in enumerate(pictures)}
+    found = {}
+    for number in best.reg_image_ids():
+        image = best.image(number)
+        pose = np.vstack([image.cam_from_world().inverse().matrix(), [0, 0, 0, 1]])
+        focal = float(best.camera(image.camera_id).mean_focal_length())
+        found[index_of[image.name]] = {"world_from_camera": pose.tolist(), "focal": focal}
+    return found

@@ -1,0 +1,120 @@
+"""Match: which objects of several photos are the same, and which photo shows each of them best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Integer
+
+from scenegen.config import ViewsConfig
+from scenegen.ids import BACKGROUND, UNKNOWN
+from scenegen.messages.remarks import note
+from scenegen.perception import UNNAMED
+from scenegen.records import Instance, Registered, SeenView, Views
+from scenegen.store.png import read_png, write_png
+from scenegen.views.features import SeenFrom, find_matches, tie_points
+from scenegen.views.matching import Masks, best_views, same_objects
+from stages.stage import Stage, Work
+
+
+def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
+    """The views with one id for each object of the scene, and one name.
+
+    Objects of the first view keep their ids; so do all where the user drew the masks.
+    """
+    masks = [_masks(seen, work) for seen in registered.items]
+    posed = [SeenFrom(each.image, each.intrinsics, each.world_from_camera) for each in masks]
+    ties = [tie_points(each, posed) for each in find_matches([each.image for each in masks])]
+    names = same_objects(masks, ties)
+    called = _called(registered, names)
+    items = []
+    for index, seen in enumerate(registered.items):
+        name = f"masks-{seen.photo.name}.png"
+        write_png(work.write(name), _renamed(masks[index].ids, names[index]))
+        instances = seen.instances.model_copy(
+            update={
+                "masks": work.artifact(name),
+                "items": tuple(
+                    sorted(
+                        (
+                            _named(item, names[index][item.id], called[names[index][item.id]])
+                            for item in seen.instances.items
+                        ),
+                        key=lambda item: item.id,
+                    )
+                ),
+            }
+        )
+        items.append(seen.model_copy(update={"instances": instances}))
+    best = best_views(
+        [{item.id: item.area for item in seen.instances.items} for seen in items],
+        [{item.id: _cut(item, seen) for item in seen.instances.items} for seen in items],
+    )
+    shown = {
+        number: [seen.photo.name for seen in items if any(item.id == number for item in seen.instances.items)]
+        for number in best
+    }
+    return Views(
+        items=tuple(items),
+        made_from=tuple(best.items()),
+        warnings=tuple(
+            note(f"object {number} is seen in {', '.join(photos)}, and made from {items[best[number]].photo.name}.")
+            for number, photos in shown.items()
+        ),
+    )
+
+
+def _masks(seen: SeenView, work: Work) -> Masks:
+    return Masks(
+        image=read_png(work.read(seen.photo.image)),
+        ids=read_png(work.read(seen.instances.masks)),
+        z=np.load(work.read(seen.depth.depth), allow_pickle=False).astype(np.float64),
+        uncertainty=seen.depth.uncertainty,
+        intrinsics=seen.depth.intrinsics,
+        world_from_camera=np.array(seen.main_from_camera),
+        drawn=seen.photo.masks is not None,
+    )
+
+
+def _called(registered: Registered, names: Mapping[int, Mapping[int, int]]) -> dict[int, Instance]:
+    """The photo's object whose name each object of the scene gets: a given name, else the surest one."""
+    best: dict[int, Instance] = {}
+    for index, seen in enumerate(registered.items):
+        for item in seen.instances.items:
+            number = names[index][item.id]
+            if number not in best or _sureness(item) > _sureness(best[number]):
+                best[number] = item
+    return best
+
+
+def _sureness(item: Instance) -> tuple[bool, float]:
+    given = item.label != UNNAMED and item.label_confidence is None
+    return given, item.label_confidence or 0.0
+
+
+def _named(item: Instance, number: int, called: Instance) -> Instance:
+    return item.model_copy(
+        update={
+            "id": number,
+            "label": called.label,
+            "label_confidence": called.label_confidence,
+            "guesses": called.guesses,
+        }
+    )
+
+
+def _renamed(ids: Integer[np.ndarray, "h w"], names: Mapping[int, int]) -> Integer[np.ndarray, "h w"]:
+    table = np.full(UNKNOWN + 1, UNKNOWN, np.uint16)
+    table[BACKGROUND] = BACKGROUND
+    for old, new in names.items():
+        table[old] = new
+    return table[ids]
+
+
+def _cut(item: Instance, seen: SeenView) -> bool:
+    x0, y0, x1, y1 = item.box
+    return x0 <= 0 or y0 <= 0 or x1 >= seen.photo.width or y1 >= seen.photo.height
+
+
+MATCH = Stage(name="match", record=Views, run=match)

@@ -1,0 +1,218 @@
+"""Register: where the cameras of several photos of one scene stand, and their depth maps in one metre."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from scenegen.camera import matrix4, vector
+from scenegen.config import ViewsConfig
+from scenegen.errors import InputError
+from scenegen.messages.remarks import note
+from scenegen.records import Depth, Failure, Intrinsics, Perceived, Registered, SeenView, Vector
+from scenegen.store.png import read_png
+from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
+from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid
+from scenegen.views.duplicates import duplicates
+from scenegen.views.features import SeenFrom, find_matches, tie_points
+from scenegen.views.structure import structure_from_motion
+from stages.stage import Stage, Work
+
+NAME = "register"
+MEASURED_FOCAL = ("camera", "depth file", "fov", "exif")
+"""Of `Depth.intrinsics_source`: the others are guesses, which the photos refine."""
+GIVEN, COLMAP = "given", "COLMAP"
+COLMAP_LICENCE = "BSD-3-Clause (COLMAP)"
+
+
+def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Registered:
+    """The photos that can be used together, in the frame of the first of them.
+
+    Cameras that the user gave with their poses are taken as they are, once the pictures do not contradict them; otherwise
+    COLMAP finds them. Their unit becomes the metre of the depth maps, and the depth maps are corrected by the points
+    that two photos share. A photo that repeats another one, or does not belong to the others, is left out.
+
+    Raises:
+        InputError: if no two photos belong together.
+        WeightsError: if the cameras are not given and `pycolmap` is not installed.
+        ResourceError: if finding the cameras takes too long, or its process is lost.
+    """
+    photos = perceived.items
+    images = [read_png(work.read(seen.photo.image)) for seen in photos]
+    reasons: dict[int, str] = duplicates(images, [seen.photo.name for seen in photos])
+    kept = [index for index in range(len(photos)) if index not in reasons]
+    backend = GIVEN
+    if len(kept) == 1:
+        views = {kept[0]: SeenFrom(images[kept[0]], photos[kept[0]].depth.intrinsics, np.eye(4))}
+    elif sum(_pose(photos[index]) is not None for index in kept) >= 2:
+        views = _given(kept, photos, images, reasons)
+    else:
+        backend = COLMAP
+        views = _found(kept, photos, images, reasons, config)
+    used = sorted(views)
+    ordered = [views[index] for index in used]
+    maps = [
+        DepthOf(
+            np.load(work.read(photos[index].depth.depth), allow_pickle=False),
+            read_png(work.read(photos[index].instances.masks)),
+            photos[index].depth.uncertainty,
+        )
+        for index in used
+    ]
+    matches = find_matches([view.image for view in ordered])
+    ties = [tie_points(each, ordered) for each in matches]
+    unit = metres_per_unit(maps, ties, ordered) if len(used) > 1 else 1.0
+    main_from_world = np.linalg.inv(ordered[0].world_from_camera)
+    gravity = _gravity(ordered, [photos[index].depth for index in used])
+    items = []
+    for place, index in enumerate(used):
+        main_from_camera = main_from_world @ ordered[place].world_from_camera
+        main_from_camera[:3, 3] *= unit
+        correction = agreed(place, maps[place], ties, unit)
+        down = None if gravity is None else vector(ordered[place].world_from_camera[:3, :3].T @ gravity)
+        items.append(_registered(photos[index], ordered[place].intrinsics, main_from_camera, correction, down, work))
+    shared = sum(len(tie.depths[0]) for tie in ties)
+    said = note(
+        f"the cameras are {'as given' if backend == GIVEN else 'found by COLMAP'}; their unit is {unit:.4g} m by the depth maps; "
+        f"the photos share {shared} points."
+    )
+    return Registered(
+        items=tuple(items),
+        left_out=tuple(
+            Failure(stage=NAME, object=None, error=f"photo {photos[index].photo.name} {reasons[index]}")
+            for index in sorted(reasons)
+        ),
+        backend=backend,
+        licence="none: no weights" if backend == GIVEN else COLMAP_LICENCE,
+        warnings=(said,) if len(used) > 1 else (),
+    )
+
+
+def _pose(seen: SeenView) -> Float64[np.ndarray, "4 4"] | None:
+    camera = seen.photo.camera
+    return None if camera is None or camera.world_from_camera is None else np.array(camera.world_from_camera)
+
+
+def _given(
+    kept: Sequence[int],
+    photos: Sequence[SeenView],
+    images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    reasons: dict[int, str],
+) -> dict[int, SeenFrom]:
+    """The photos with given cameras that can be right; what is wrong with the others goes to `reasons`.
+
+    Raises:
+        InputError: if the cameras of all contradict the pictures.
+    """
+    views: dict[int, SeenFrom] = {}
+    for index in kept:
+        pose = _pose(photos[index])
+        if pose is None:
+            reasons[index] = "has no pose, and others have: give its pose too, or none"
+        elif not is_rigid(pose):
+            reasons[index] = "has a pose that is not a rotation and a position"
+        else:
+            views[index] = SeenFrom(images[index], photos[index].depth.intrinsics, pose)
+    order = sorted(views)
+    wrong = contradicting(find_matches([images[index] for index in order]), [views[index] for index in order])
+    said = {order[place]: text for place, text in wrong.items()}
+    if len(said) > 0 and len(said) >= len(order) - 1:
+        first = min(said)
+        raise InputError(
+            f"`camera`: the given cameras contradict the pictures: photo {photos[first].photo.name}: {said[first]}. Without "
+            "--camera, they are looked for."
+        )
+    reasons |= said
+    return {index: view for index, view in views.items() if index not in said}
+
+
+def _found(
+    kept: Sequence[int],
+    photos: Sequence[SeenView],
+    images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    reasons: dict[int, str],
+    config: ViewsConfig,
+) -> dict[int, SeenFrom]:
+    """The photos whose cameras COLMAP finds; why the others cannot be used goes to `reasons`.
+
+    Raises:
+        InputError: if it finds none.
+    """
+    cameras = [photos[index].depth.intrinsics for index in kept]
+    known = [photos[index].depth.intrinsics_source in MEASURED_FOCAL for index in kept]
+    with tempfile.TemporaryDirectory(prefix="scenegen-views-") as folder:
+        names = [f"{index:04d}.png" for index in kept]
+        for name, index in zip(names, kept, strict=True):
+            _write(images[index], Path(folder) / name)
+        poses = structure_from_motion(Path(folder), names, cameras, known, config.timeout_s)
+    if len(poses) < 2:
+        found = find_matches([images[index] for index in kept])
+        raise InputError(cannot_be_found(found, [photos[index].photo.name for index in kept]))
+    views = {}
+    for place, index in enumerate(kept):
+        if place in poses:
+            views[index] = SeenFrom(
+                images[index], _refocused(cameras[place], poses[place].focal), poses[place].world_from_camera
+            )
+        else:
+            reasons[index] = (
+                "shares too little with the others to say where it was taken from: another scene, or too far from the "
+                "other cameras. Add photos in between, or give its camera with --camera"
+            )
+    return views
+
+
+def _write(image: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path, compress_level=1)
+
+
+def _refocused(camera: Intrinsics, focal: float) -> Intrinsics:
+    return camera.model_copy(update={"fx": focal, "fy": focal})
+
+
+def _gravity(views: Sequence[SeenFrom], depths: Sequence[Depth]) -> Float64[np.ndarray, "3"] | None:
+    """Down in the frame of the cameras: the mean of what the photos say, of which any may be off."""
+    said = [
+        view.world_from_camera[:3, :3] @ np.array(depth.gravity)
+        for view, depth in zip(views, depths, strict=True)
+        if depth.gravity is not None
+    ]
+    if not said:
+        return None
+    mean = np.median(said, axis=0)
+    length = np.linalg.norm(mean)
+    return np.asarray(mean / length) if length > 0.1 else np.asarray(said[0])
+
+
+def _registered(
+    seen: SeenView,
+    intrinsics: Intrinsics,
+    main_from_camera: Float64[np.ndarray, "4 4"],
+    depth: Agreed,
+    gravity: Vector | None,
+    work: Work,
+) -> SeenView:
+    name = f"depth-{seen.photo.name}.npy"
+    np.save(work.write(name), depth.z, allow_pickle=False)
+    return SeenView(
+        photo=seen.photo,
+        instances=seen.instances,
+        depth=seen.depth.model_copy(
+            update={
+                "depth": work.artifact(name),
+                "intrinsics": intrinsics,
+                "gravity": gravity,
+                "uncertainty": depth.uncertainty,
+            }
+        ),
+        main_from_camera=matrix4(main_from_camera),
+    )
+
+
+REGISTER = Stage(name=NAME, record=Registered, run=register)

@@ -1,0 +1,152 @@
+"""Where the photos of a scene were taken from: found, checked, and brought to metres."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenegen.errors import LimitError, WeightsError
+from scenegen.store.png import write_png
+from scenegen.views import structure
+from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
+from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid
+from scenegen.views.duplicates import duplicates
+from scenegen.views.features import SeenFrom, at_pixels, explained, find_matches, tie_points
+from scenegen.views.structure import structure_from_motion
+from tests.views.photographed import Photographed, looking, photograph, turned_by_deg
+
+
+@cache
+def photos() -> tuple[Photographed, ...]:
+    return tuple(photograph([looking(angle) for angle in (0, 18, 36)]))
+
+
+def seen(unit: float = 1.0) -> list[SeenFrom]:
+    views = []
+    for photo in photos():
+        pose = photo.world_from_camera
+        pose[:3, 3] /= unit
+        views.append(SeenFrom(photo.image, photo.camera, pose))
+    return views
+
+
+@cache
+def matches() -> tuple:
+    return find_matches([photo.image for photo in photos()])
+
+
+def test_shared_points_lie_where_the_cameras_put_them() -> None:
+    for each in matches():
+        assert explained(each, seen()).mean() > 0.9
+        tie = tie_points(each, seen())
+        true = at_pixels(photos()[tie.first].depth, tie.pixels[0])
+        assert len(true) > 20
+        assert np.median(np.abs(tie.depths[0][true > 0] / true[true > 0] - 1)) < 0.005
+
+
+@pytest.mark.parametrize("unit", [0.01, 1.0, 30.0])
+def test_metres_come_from_the_depth_maps_whatever_the_unit(unit: float) -> None:
+    views = seen(unit)
+    ties = [tie_points(each, views) for each in matches()]
+    maps = [DepthOf(photo.depth, photo.ids, 0.01) for photo in photos()]
+    assert metres_per_unit(maps, ties, views) == pytest.approx(unit, rel=0.01)
+
+
+def test_metres_without_shared_points_come_from_the_overlap() -> None:
+    maps = [DepthOf(photo.depth, photo.ids, 0.01) for photo in photos()]
+    assert metres_per_unit(maps, [], seen(3.0)) == pytest.approx(3.0, rel=0.06)
+
+
+def test_an_estimated_depth_is_corrected_as_a_whole_and_by_object() -> None:
+    views = seen()
+    ties = [tie_points(each, views) for each in matches()]
+    wrong = photos()[0].depth * np.where(photos()[0].ids == 2, 1.3, 1.1).astype(np.float32)
+    found = agreed(0, DepthOf(wrong, photos()[0].ids, 0.2), ties, 1.0)
+    assert found.uncertainty < 0.1
+    for number in (1, 2):
+        here = photos()[0].ids == number
+        assert np.median(found.z[here] / photos()[0].depth[here]) == pytest.approx(1, abs=0.01)
+
+
+def test_a_measured_depth_stays_as_it_is() -> None:
+    views = seen()
+    ties = [tie_points(each, views) for each in matches()]
+    found = agreed(0, DepthOf(1.05 * photos()[0].depth, photos()[0].ids, 0.01), ties, 1.0)
+    assert np.array_equal(found.z, 1.05 * photos()[0].depth)
+
+
+def test_a_camera_that_contradicts_the_pictures_is_told() -> None:
+    views = seen()
+    assert contradicting(matches(), views) == {}
+    narrow = views[1].intrinsics.model_copy(update={"fx": 900.0, "fy": 900.0})
+    views[1] = SeenFrom(views[1].image, narrow, views[1].world_from_camera)
+    wrong = contradicting(matches(), views)
+    assert set(wrong) == {1}
+    assert "focal length" in wrong[1]
+
+
+@given(st.integers(0, 2), st.floats(-10, 10))
+@settings(max_examples=20, deadline=None)
+def test_only_rotations_with_a_position_are_poses(row: int, factor: float) -> None:
+    pose = photos()[0].world_from_camera
+    assert is_rigid(pose)
+    pose[row, :3] *= factor
+    assert is_rigid(pose) == (abs(factor - 1) < 4e-4)
+
+
+def test_a_picture_again_is_no_other_view() -> None:
+    first, second = photos()[0].image, photos()[1].image
+    small = cv2.resize(first, (300, 225), interpolation=cv2.INTER_AREA)
+    given = [first, second, first[:, ::-1], np.rot90(first), small, second[::-1]]
+    assert duplicates(given, list("abcdef")) == {
+        2: "is a, mirrored",
+        3: "is a, turned by a quarter",
+        4: "is the same picture as a",
+        5: "is b, mirrored top to bottom",
+    }
+
+
+def test_what_would_help_is_said() -> None:
+    said = cannot_be_found(matches(), ["a", "b", "c"])
+    assert "30 degrees" in said
+    assert "--camera" in said
+    assert "no two of them" in cannot_be_found((), ["a", "b"])
+
+
+def written(folder: Path) -> list[str]:
+    names = [f"{number}.png" for number in range(len(photos()))]
+    for name, photo in zip(names, photos(), strict=True):
+        write_png(folder / name, photo.image)
+    return names
+
+
+def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    guess = photos()[0].camera
+    guess = guess.model_copy(update={"fx": 1.12 * guess.fx, "fy": 1.12 * guess.fy})
+    found = structure_from_motion(tmp_path, written(tmp_path), [guess] * 3, [False] * 3, 120)
+    assert sorted(found) == [0, 1, 2]
+    for number in (1, 2):
+        made = np.linalg.inv(found[0].world_from_camera) @ found[number].world_from_camera
+        true = photos()[0].camera_from_world @ photos()[number].world_from_camera
+        assert turned_by_deg(made, true) < 0.5
+        assert found[number].focal == pytest.approx(photos()[0].camera.fx, rel=0.02)
+
+
+def test_without_pycolmap_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structure, "find_spec", lambda name: None)
+    with pytest.raises(WeightsError, match=r"scenegen-3d\[views\]"):
+        structure_from_motion(tmp_path, [], [], [], 1)
+
+
+def test_a_child_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pycolmap")
+    monkeypatch.setattr(structure, "CHILD", "import time; time.sleep(60)")
+    with pytest.raises(LimitError, match=r"views\.timeout_s"):
+        structure_from_motion(tmp_path, [], [], [], 0.2)

@@ -1,0 +1,78 @@
+"""Objects of several photos are told to be the same, or not."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from scenegen.ids import object_ids
+from scenegen.views.features import SeenFrom, find_matches, tie_points
+from scenegen.views.matching import Masks, best_views, same_objects
+from tests.views.photographed import Photographed, looking, photograph
+
+ANGLES = (0, 30, 75, 180)
+
+
+@cache
+def photos() -> tuple[Photographed, ...]:
+    return tuple(photograph([looking(angle) for angle in ANGLES], size=(240, 180)))
+
+
+def masks(
+    index: int, shuffled: bool = True, error: float = 1.0, uncertainty: float = 0.01, drawn: bool = False
+) -> Masks:
+    """The true masks of a photo, its ids turned by its number."""
+    photo = photos()[index]
+    ids = np.where(photo.ids > 0, (photo.ids - 1 + index * shuffled) % 3 + 1, 0).astype(np.uint16)
+    z = error * photo.depth.astype(np.float64)
+    return Masks(photo.image, ids, z, uncertainty, photo.camera, photo.world_from_camera, drawn)
+
+
+def expected(index: int) -> dict[int, int]:
+    """From the shuffled id to that in the first photo."""
+    return {(true - 1 + index) % 3 + 1: true for true in object_ids(photos()[index].ids)}
+
+
+def test_objects_are_found_again_from_all_sides() -> None:
+    found = same_objects([masks(index) for index in range(4)], [])
+    assert found == {index: expected(index) for index in range(4)}
+
+
+@pytest.mark.parametrize("error", [0.93, 1.08])
+def test_a_depth_that_is_off_within_its_uncertainty_does_no_harm(error: float) -> None:
+    views = [masks(0), masks(1, error=error, uncertainty=0.06), masks(2, uncertainty=0.06)]
+    assert same_objects(views, []) == {index: expected(index) for index in range(3)}
+
+
+def test_shared_points_tell_where_the_depth_is_wrong() -> None:
+    large = photograph([looking(angle) for angle in (0, 15)])
+    seen = [SeenFrom(photo.image, photo.camera, photo.world_from_camera) for photo in large]
+    views = [
+        Masks(
+            photo.image, photo.ids, 1.4 * photo.depth.astype(float), 0.05, photo.camera, photo.world_from_camera, False
+        )
+        for photo in large
+    ]
+    ties = [tie_points(each, seen) for each in find_matches([photo.image for photo in large])]
+    assert same_objects(views, ties)[1] == {1: 1, 2: 2, 3: 3}
+
+
+def test_an_object_that_only_one_photo_shows_gets_an_id_of_its_own() -> None:
+    views = [masks(0), masks(1, shuffled=False)]
+    views[0].ids[views[0].ids == 3] = 0
+    assert same_objects(views, []) == {0: {1: 1, 2: 2}, 1: {1: 1, 2: 2, 3: 3}}
+    views[0].ids[views[0].ids == 1] = 9
+    assert same_objects(views, []) == {0: {9: 9, 2: 2}, 1: {1: 9, 2: 2, 3: 10}}
+
+
+def test_drawn_ids_mean_the_same_in_all_photos() -> None:
+    views = [masks(index, drawn=True) for index in range(3)]
+    assert same_objects(views, []) == {index: {1: 1, 2: 2, 3: 3} for index in range(3)}
+
+
+def test_an_object_is_made_from_the_view_that_shows_most_of_it() -> None:
+    areas = [{1: 100, 2: 100, 3: 100}, {1: 120, 2: 200, 3: 400}, {4: 9}]
+    cut = [{1: False, 2: False, 3: False}, {1: False, 2: False, 3: True}, {4: True}]
+    assert best_views(areas, cut) == {1: 0, 2: 1, 3: 1, 4: 2}
