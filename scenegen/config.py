@@ -121,6 +121,11 @@ class SegmenterConfig(BackendConfig):
         """What points at objects."""
         return (), ()
 
+    @property
+    def says_what(self) -> bool:
+        """Whether they say which objects to make. If so, the alpha channel of a cut-out does not."""
+        return any(self.prompts)
+
 
 class PromptedSegmenterConfig(SegmenterConfig):
     """Settings of a segmenter that takes prompts. If there are any, it looks for nothing else."""
@@ -132,6 +137,39 @@ class PromptedSegmenterConfig(SegmenterConfig):
     def prompts(self) -> tuple[Boxes, Points]:
         """What points at objects."""
         return self.boxes, self.points
+
+
+def _concepts(value: Any) -> Any:
+    """Names of things: a list, or a text with commas."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return (
+        [part.strip() if isinstance(part, str) else part for part in parts]
+        if isinstance(parts, list | tuple)
+        else parts
+    )
+
+
+Concept = Annotated[str, Field(min_length=1, max_length=100)]
+Concepts = Annotated[tuple[Concept, ...], BeforeValidator(_concepts), Field(max_length=MAX_PROMPTS)]
+"""What to look for, in plain words: [mug, wooden chair], or "mug, wooden chair"."""
+
+
+class FindingSegmenterConfig(PromptedSegmenterConfig):
+    """Settings of a segmenter that also finds things by what they are called."""
+
+    find: Concepts = ()
+    """If there are any, it looks for nothing else."""
+
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> FindingSegmenterConfig:
+        if self.find and any(self.prompts):
+            raise ValueError("`find` and boxes or points contradict each other; drop one of them")
+        return self
+
+    @property
+    def says_what(self) -> bool:
+        """Whether they say which objects to make. If so, the alpha channel of a cut-out does not."""
+        return bool(self.find) or super().says_what
 
 
 class RegionsConfig(SegmenterConfig):
@@ -157,8 +195,31 @@ class SamConfig(PromptedSegmenterConfig):
     max_area: float = Field(0.6, gt=0, le=1)
 
 
-class EmbeddedSegmentConfig(PromptedSegmenterConfig):
-    """The perception network whose weights are part of the package."""
+class Sam2Config(PromptedSegmenterConfig):
+    """SAM 2.1 through transformers: automatic masks, or boxes and points as prompts."""
+
+    method: Literal["sam2"] = "sam2"
+    checkpoint: LocalPath | None = None
+    """A local folder in the hub's layout; without it, the pinned revision of the registered repository is used."""
+    points_per_side: int = Field(32, ge=2, le=128)
+    min_iou: float = Field(0.8, ge=0, le=1)
+    min_stability: float = Field(0.95, ge=0, le=1)
+    max_area: float = Field(0.6, gt=0, le=1)
+
+
+class Sam3Config(FindingSegmenterConfig):
+    """SAM 3 through transformers: everything that a list of nouns names, what `find` names, or what boxes and points mean."""
+
+    method: Literal["sam3"] = "sam3"
+    checkpoint: LocalPath | None = None
+    """A local folder in the hub's layout; without it, the pinned revision of the registered repository is used."""
+    min_score: float = Field(0.5, ge=0, le=1)
+    """How sure the network must be that something is what a noun says."""
+    max_area: float = Field(0.6, gt=0, le=1)
+
+
+class EmbeddedSegmentConfig(FindingSegmenterConfig):
+    """The perception network whose weights are part of the package. It finds only nouns that it knows."""
 
     method: Literal["embedded"] = "embedded"
     min_label_confidence: float = Field(0.4, ge=0, le=1)

@@ -289,6 +289,7 @@ def make(
     masks: StrPath | None = None,
     box: str | Sequence[str] = (),
     point: str | Sequence[str] = (),
+    find: str | Sequence[str] | None = None,
     depth: StrPath | None = None,
     depth_kind: str | None = None,
     camera: StrPath | None = None,
@@ -320,13 +321,14 @@ def make(
         masks: picture of object ids; folder of pictures, one per object; `.npy`, `.npz`, or JSON of COCO, SAM or LabelMe.
         box: objects to make, and no others, by the boxes around them: `"x0,y0,x1,y1"` in pixels of the upright photo.
         point: the same by clicks: `"x,y"`, or `"x,y x,y,0"`, where 0 marks a click beside the object.
+        find: the same by what they are called: `"mug, book"`, or a list.
         depth: depth map: `.npy`, `.npz`, `.exr`, `.png`, `.tif` or `.pfm`.
         depth_kind: what it holds: `auto`, `z`, `distance`, `disparity`, `inverse`, `relative` or `points`.
         camera: the photo's camera: `fx fy cx cy`, `transforms.json`, COLMAP, glTF or USD.
         meshes: folder of meshes of your own, `N.glb` for object N, which are placed instead of generated ones.
         fov: horizontal field of view of the camera in degrees, if `camera` is not given.
         seed: of everything random.
-        preset: `embedded`, `training-free` or `pixal3d`.
+        preset: one of those that `scenegen config presets` lists.
         config: YAML file laid over the preset.
         set: settings, as `"a.b=c"`.
         export: more formats to write, separated by commas: `obj`, `ply`, `stl`, `objects`.
@@ -359,7 +361,7 @@ def make(
     settings = scene_config(
         ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
         given,
-        PromptOptions(box=_texts(box), point=_texts(point)),
+        PromptOptions(_texts(box), _texts(point), None if find is None else ",".join(_texts(find))),
         single=True,
         fov=fov,
         seed=seed,

@@ -39,8 +39,8 @@ NOTHING_FOUND = (
 
 
 def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
-    """The objects of the photo: from the user's masks, else those the prompts point at, else its alpha channel, else the
-    configured segmenter. If there are prompts, only their objects are found.
+    """The objects of the photo: from the user's masks, else those the settings ask for, else from its alpha channel, else the
+    configured segmenter. If prompts or names ask for objects, only those are found.
 
     Masks that the user has named keep their names; a segmenter that can name objects names the others.
 
@@ -49,7 +49,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     become 1..n. A photo without objects is not an error: `items` is then empty, and a warning says so.
 
     Raises:
-        UsageError: if there are both prompts and masks, or a prompt lies outside the photo.
+        UsageError: if the settings say what to make though there are masks, or a prompt lies outside the photo.
         ScenegenError: from the segmenter.
     """
     prompts = _prompts(photo, config)
@@ -57,7 +57,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     given = photo.masks is not None
     meant = given or bool(prompts)
     min_area = MIN_USER_AREA if meant else round(config.min_area * photo.width * photo.height)
-    drawn = given or (photo.alpha is not None and not prompts)
+    drawn = given or (photo.alpha is not None and not config.says_what)
     clean = without_small(found.ids, min_area) if drawn else clean_masks(found.ids, min_area)
     warnings = list(found.warnings)
     if clean.dropped:
@@ -105,14 +105,14 @@ def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
     """What the configuration points at, in pixels at working size.
 
     Raises:
-        UsageError: if there are both prompts and masks, or a prompt lies outside the photo.
+        UsageError: if the settings say what to make though there are masks, or a prompt lies outside the photo.
     """
     given = photo.original_width, photo.original_height
     prompts = configured_prompts(*config.prompts, given)
-    if prompts and photo.masks is not None:
+    if config.says_what and photo.masks is not None:
         raise UsageError(
-            "`segment.boxes` and `segment.points` ask for objects, but the photo has masks of its own; give either prompts "
-            "or masks."
+            "`segment.boxes`, `segment.points` or `segment.find` ask for objects, but the photo has masks of its own; give "
+            "either those or masks."
         )
     return tuple(prompt.scaled(photo.width / given[0], photo.height / given[1]) for prompt in prompts)
 
@@ -120,7 +120,7 @@ def _prompts(photo: Photo, config: SegmentConfig) -> tuple[Prompt, ...]:
 def _find(photo: Photo, prompts: tuple[Prompt, ...], config: SegmentConfig, work: Work) -> Segmentation:
     if photo.masks is not None:
         return _certain(read_png(work.read(photo.masks)), photo, photo.mask_labels, "user masks", config, work)
-    if photo.alpha is not None and not prompts:
+    if photo.alpha is not None and not config.says_what:
         ids = alpha_components(read_png(work.read(photo.alpha)), config.max_objects)
         return _certain(ids, photo, (), "alpha channel", config, work)
     image = read_png(work.read(photo.image))

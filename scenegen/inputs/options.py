@@ -178,6 +178,8 @@ class PromptOptions:
     """An object by the box around it: x0,y0,x1,y1. May be repeated."""
     point: tuple[str, ...] = ()
     """An object by a click on it: x,y. By several: "x,y x,y,0", where 0 marks a click beside the object. May be repeated."""
+    find: str | None = None
+    """Objects by what they are called: "mug, book, chair"."""
 
     def settings(self) -> dict[str, Any]:
         """The same as settings of the segmenter; empty if there are none.
@@ -190,7 +192,12 @@ class PromptOptions:
         points = [[_numbers(click, "point", spelling, (2, 3)) for click in text.split()] for text in self.point]
         if not all(points):
             raise UsageError(f"`point` is empty; give {spelling}.")
-        return {name: values for name, values in (("boxes", boxes), ("points", points)) if values}
+        find = [] if self.find is None else [name.strip() for name in self.find.split(",")]
+        if not all(find):
+            raise UsageError(
+                f"`find` has {str(self.find)[:80]!r}; give nouns with commas between them: mug, book, chair."
+            )
+        return {name: values for name, values in (("boxes", boxes), ("points", points), ("find", find)) if values}
 
 
 def scene_config(
@@ -226,6 +233,17 @@ def scene_config(
     prompts = prompt_options.settings()
     if not prompts:
         return config
+    if "find" in prompts:
+        if len(prompts) > 1:
+            raise UsageError("--find and --box or --point contradict each other; drop one of them.")
+        if not hasattr(config.segment, "find"):
+            raise UsageError(
+                f"--find needs a segmenter that knows things by name, which {config.segment.method!r} does not. Use --preset "
+                "paper, or embedded for everyday nouns."
+            )
+        if input_options.masks is not None:
+            raise UsageError("--masks and --find contradict each other; drop one of them.")
+        return config_options.load({**named, "segment": prompts})
     if not hasattr(config.segment, "points"):
         raise UsageError(
             f"--box and --point need a segmenter that answers prompts, which {config.segment.method!r} does not. Use --preset "

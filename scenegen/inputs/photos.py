@@ -64,8 +64,8 @@ class Inputs:
 
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
     """Whether objects must be found in the photo. A cut-out brings its masks in its alpha channel, which counts unless
-    prompts say what to make."""
-    return not inputs.masks and (any(config.segment.prompts) or inputs.photo.suffix.lower() not in ALPHA_SUFFIXES)
+    the settings say what to make."""
+    return not inputs.masks and (config.segment.says_what or inputs.photo.suffix.lower() not in ALPHA_SUFFIXES)
 
 
 def is_single(words: Sequence[str]) -> bool:

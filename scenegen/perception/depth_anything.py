@@ -22,7 +22,6 @@ from scenegen.compute.torch_env import (
     RELEASED_THREADS,
     device_memory,
     full_packages,
-    require_exact,
     torch_device,
     torch_threads,
 )
@@ -30,11 +29,21 @@ from scenegen.config import DepthAnythingConfig
 from scenegen.errors import InputError, WeightsError
 from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
+from scenegen.perception.released import (
+    CONFIG,
+    WEIGHTS,
+    load_released,
+    read_kind,
+    released_folder,
+    released_weights,
+    unreadable,
+)
 from scenegen.records import Intrinsics
-from scenegen.untrusted.documents import read_json
-from scenegen.weights_registry import digest_of, locate, registered
+from scenegen.weights_registry import digest_of
+from scenegen.weights_registry.models import depth_anything_name
 
-FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+FILES = (CONFIG, "preprocessor_config.json", WEIGHTS)
+WHAT = "Depth Anything V2"
 
 METRIC_UNCERTAINTY = 0.15
 """About twice the relative error the authors report for the small model on rooms like those it was fine-tuned on."""
@@ -74,7 +83,7 @@ def estimate_depth_anything(
             f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
         )
     metric = config.variant != "relative"
-    folder = _folder(config, runtime)
+    folder, licence = released_folder(_name(config), FILES, config.checkpoint, "depth.checkpoint", runtime)
     _check_kind(folder, config)
     with full_packages():
         import torch
@@ -95,14 +104,13 @@ def estimate_depth_anything(
     else:
         depth, warnings = depth_from_disparity(raw, config.near_m, config.far_m), _relative_warnings(raw, config)
     name = _name(config)
-    local = config.checkpoint is not None
     return DepthEstimate(
         depth=depth,
         metric=metric,
         uncertainty=METRIC_UNCERTAINTY if metric else RELATIVE_UNCERTAINTY,
         relief_error=RELIEF_ERROR,
-        backend=f"{name} from {folder.name}" if local else name,
-        licence="unknown (local checkpoint)" if local else registered(name).licence,
+        backend=name if config.checkpoint is None else f"{name} from {folder.name}",
+        licence=licence,
         warnings=warnings,
     )
 
@@ -113,10 +121,7 @@ def depth_anything_weights(config: DepthAnythingConfig) -> Mapping[str, str]:
     Raises:
         WeightsError: if a file of the local folder cannot be read.
     """
-    if config.checkpoint is None:
-        model = registered(_name(config))
-        return {model.name: str(model.revision)}
-    return {name: digest_of(config.checkpoint / name) for name in FILES}
+    return released_weights(_name(config), FILES, config.checkpoint)
 
 
 def depth_from_disparity(
@@ -134,33 +139,19 @@ def depth_from_disparity(
 
 
 def _name(config: DepthAnythingConfig) -> str:
-    return f"depth-anything-v2-{config.variant}-{config.size}"
-
-
-def _folder(config: DepthAnythingConfig, runtime: Runtime) -> Path:
-    if config.checkpoint is None:
-        return locate(_name(config), runtime)
-    for name in FILES:
-        if not (config.checkpoint / name).is_file():
-            raise WeightsError(
-                f"`depth.checkpoint` is {config.checkpoint}, which has no file {name}; it must be a folder with "
-                f"{', '.join(FILES)}."
-            )
-    return config.checkpoint
+    return depth_anything_name(config.variant, config.size)
 
 
 def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
     """Refuses a folder without Depth Anything of the variant asked for, before any class is built from it."""
+    text = read_kind(folder, WHAT, ("depth_anything",))
     try:
-        text = read_json(folder / "config.json")
         backbone = text["backbone_config"]["model_type"]
-        kind, estimates = text["model_type"], text.get("depth_estimation_type", "relative")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(folder / "config.json", error) from error
-    if (kind, backbone) != ("depth_anything", "dinov2"):
-        raise WeightsError(
-            f"{folder / 'config.json'} describes a {kind!r} on {backbone!r}; it must be a 'depth_anything' on 'dinov2'."
-        )
+    except (KeyError, TypeError) as error:
+        raise unreadable(folder / CONFIG, WHAT, error) from error
+    if backbone != "dinov2":
+        raise WeightsError(f"{folder / CONFIG} describes a 'depth_anything' on {backbone!r}; it must be on 'dinov2'.")
+    estimates = text.get("depth_estimation_type", "relative")
     if estimates != config.variant.split("-")[0]:
         raise WeightsError(
             f"`depth.variant` is {config.variant!r}, but {folder} holds a {estimates} model; set depth.variant to match."
@@ -168,31 +159,16 @@ def _check_kind(folder: Path, config: DepthAnythingConfig) -> None:
 
 
 def _load(folder: Path, device: Any) -> tuple[Any, Any]:
-    """The network and its image processor, from safetensors and JSON alone, every tensor accounted for."""
+    """The network and its image processor."""
     with full_packages():
-        from safetensors import SafetensorError
         from transformers import DepthAnythingForDepthEstimation, DPTImageProcessorPil
-        from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    network = load_released(DepthAnythingForDepthEstimation, folder, WHAT)
     try:
         processor = DPTImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        network, report = DepthAnythingForDepthEstimation.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported below, by name, with the others
-            output_loading_info=True,
-        )
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise _unreadable(folder, error) from error
-    misshapen = [name for name, *_ in report["mismatched_keys"]]
-    require_exact(folder / "model.safetensors", report["missing_keys"], report["unexpected_keys"], misshapen)
-    return network.eval().to(device), processor
-
-
-def _unreadable(path: Path, error: Exception) -> WeightsError:
-    return WeightsError(f"{path} cannot be read as Depth Anything V2: {error}; fetch or copy it again.")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise unreadable(folder, WHAT, error) from error
+    return network.to(device), processor
 
 
 def _field_of_view_warnings(camera: Intrinsics, variant: str) -> tuple[str, ...]:

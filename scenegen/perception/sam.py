@@ -1,7 +1,6 @@
 """segment-anything (Kirillov et al. 2023, arXiv:2304.02643): automatic masks, or boxes and points as prompts.
 
-SAM proposes overlapping masks of wholes, parts and groups. A scene needs one object per pixel: `resolve_overlaps` says
-how that is decided.
+SAM proposes overlapping masks of wholes, parts and groups; `scenegen.perception.overlaps` makes one object per pixel of them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8, UInt16
+from jaxtyping import Bool, Float, UInt8
 
 from scenegen.compute.networks import loaded
 from scenegen.compute.runtime import Runtime
@@ -26,25 +25,11 @@ from scenegen.compute.torch_env import (
 )
 from scenegen.config import SamConfig
 from scenegen.errors import WeightsError
-from scenegen.ids import UNKNOWN
 from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED, Segmentation
-from scenegen.perception.masks import paint
+from scenegen.perception.overlaps import Proposals, drawn_objects
 from scenegen.perception.prompts import Prompt, answered
 from scenegen.weights_registry import MODELS, check_digest, digest_of, locate, registered
-
-SAME_IOU = 0.8
-"""Masks that agree more than this show the same thing."""
-INSIDE_SHARE = 0.8
-"""Share of a mask that must lie in another to be a part of it."""
-FAR_LARGER = 10.0
-"""A whole this many times its part's area is rather what the part stands on or before."""
-STAGE_SHARE = 0.15
-"""Share of the picture such a whole must cover; below it, small parts (handles, buttons) stay with their whole."""
-SIDE_SHARE = 0.1
-"""Share of a side of the picture a mask must cover to reach that side."""
-BACKGROUND_SIDES = 3
-"""A mask that reaches this many sides is floor, wall or sky."""
 
 
 def build_network(model: str) -> Any:
@@ -64,7 +49,7 @@ def segment_sam(
     """The objects of a photo.
 
     With prompts, each gives one object: the best of SAM's three proposals by its own estimate. Without, the automatic masks
-    are reduced by `resolve_overlaps`, and the largest `max_objects` are kept.
+    are reduced by `drawn_objects`.
 
     Args:
         image: sRGB.
@@ -99,23 +84,7 @@ def segment_sam(
     if prompts:
         unnamed = (UNNAMED,) * len(masks), (None,) * len(masks)
         return answered(masks, scores.tolist(), *unnamed, backend, licence)
-    ids, order = resolve_overlaps(masks, scores, config.min_area, config.max_area)
-    if len(order) > config.max_objects:
-        warnings.append(
-            f"segment: SAM found {len(order)} objects; the largest {config.max_objects} are kept. "
-            "Raise segment.max_objects to keep more."
-        )
-        order = order[: config.max_objects]
-        ids[ids > config.max_objects] = UNKNOWN
-    return Segmentation(
-        ids=ids,
-        scores=tuple(scores[order].tolist()),
-        labels=(UNNAMED,) * len(order),
-        label_confidences=(None,) * len(order),
-        backend=backend,
-        licence=licence,
-        warnings=tuple(warnings),
-    )
+    return drawn_objects(Proposals(masks, scores), config, config.max_area, backend, licence, tuple(warnings))
 
 
 def sam_weights(config: SamConfig) -> Mapping[str, str]:
@@ -127,78 +96,6 @@ def sam_weights(config: SamConfig) -> Mapping[str, str]:
     if config.checkpoint is None:
         return {f"sam-{config.model}": str(registered(f"sam-{config.model}").files[0].sha256)}
     return {f"sam-{config.model}": config.sha256 or digest_of(config.checkpoint)}
-
-
-def resolve_overlaps(
-    masks: Bool[np.ndarray, "n h w"], scores: Float[np.ndarray, " n"], min_area: float, max_area: float
-) -> tuple[UInt16[np.ndarray, "h w"], list[int]]:
-    """One object per pixel from overlapping proposals.
-
-    1. Size: masks of less than `min_area` or more than `max_area` of the picture go.
-    2. Background: a mask that covers a tenth or more of each of three sides of the picture is floor, wall or sky, and
-       goes. Objects cut off by the picture reach two at most.
-    3. Duplicates: of masks with an IoU above 0.8, the one with the best score stays.
-    4. Parts and wholes, from the largest mask down: a mask of which 0.8 lies in a larger kept one is its part, and
-       goes, so that an object stays in one piece. But where the larger mask is over ten times as large and covers over
-       0.15 of the picture, it is what the other stands on or before (a cup on a table): then both stay.
-    5. What still overlaps is painted with the smaller mask on top (`paint`).
-
-    Args:
-        masks: proposals.
-        scores: how good each is; only their order counts.
-        min_area: share of the picture.
-        max_area: share of the picture.
-
-    Returns:
-        The ids, 1..m by descending visible area, and the index in `masks` of each.
-    """
-    pixels = masks.shape[1] * masks.shape[2]
-    areas = masks.sum((1, 2))
-    fits = (areas >= min_area * pixels) & (areas <= max_area * pixels)
-    candidates = [index for index in np.flatnonzero(fits).tolist() if not _is_background(masks[index])]
-    shared = dict(zip(candidates, _intersections(masks[candidates]), strict=True))
-    column = {index: place for place, index in enumerate(candidates)}
-
-    different: list[int] = []
-    for index in sorted(candidates, key=lambda index: -scores[index]):
-        common = [shared[index][column[other]] for other in different]
-        if all(
-            both <= SAME_IOU * (areas[index] + areas[other] - both)
-            for both, other in zip(common, different, strict=True)
-        ):
-            different.append(index)
-
-    def is_part(part: int, whole: int) -> bool:
-        inside = shared[part][column[whole]] >= INSIDE_SHARE * areas[part]
-        stage = areas[whole] > FAR_LARGER * areas[part] and areas[whole] > STAGE_SHARE * pixels
-        return bool(inside and not stage)
-
-    kept: list[int] = []
-    for index in sorted(different, key=lambda index: -areas[index]):
-        if not any(is_part(index, whole) for whole in kept):
-            kept.append(index)
-    ids, order = paint(masks[kept])
-    ranks = np.argsort(-np.bincount(ids.ravel(), minlength=len(order) + 1)[1:], kind="stable")
-    number = np.zeros(len(order) + 1, np.uint16)
-    number[1 + ranks] = np.arange(1, len(order) + 1)
-    return number[ids], [kept[order[rank]] for rank in ranks.tolist()]
-
-
-def _is_background(mask: Bool[np.ndarray, "h w"]) -> bool:
-    sides = (mask[0], mask[-1], mask[:, 0], mask[:, -1])
-    return sum(bool(side.mean() >= SIDE_SHARE) for side in sides) >= BACKGROUND_SIDES
-
-
-def _intersections(masks: Bool[np.ndarray, "n h w"]) -> Int[np.ndarray, "n n"]:
-    """Pixels each pair of masks shares."""
-    flat = masks.reshape(len(masks), masks.shape[1] * masks.shape[2])
-    shared = np.zeros((len(masks), len(masks)), np.int64)
-    for start in range(
-        0, flat.shape[1], 1 << 16
-    ):  # in blocks, since a float copy of everything would be four times as large
-        block = flat[:, start : start + (1 << 16)].astype(np.float32)
-        shared += (block @ block.T).astype(np.int64)
-    return shared
 
 
 def _prompted(

@@ -2,7 +2,8 @@
 
 from scenegen.weights_registry.download import Progress, fetch
 from scenegen.weights_registry.local import ModelStatus, check_digest, digest_of, list_models, locate
-from scenegen.weights_registry.models import MODELS, Model, ModelFile, registered
+from scenegen.weights_registry.model import Model, ModelFile
+from scenegen.weights_registry.models import MODELS, registered
 from scenegen.weights_registry.pixal3d import locate_pixal3d
 
 __all__ = [

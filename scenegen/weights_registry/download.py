@@ -22,7 +22,8 @@ from scenegen.errors import WeightsError
 from scenegen.store.digest import LARGE_BYTES, remember, sha256_file, sha256_once
 from scenegen.untrusted.documents import read_json
 from scenegen.weights_registry.local import VERIFIED
-from scenegen.weights_registry.models import Model, ModelFile, registered
+from scenegen.weights_registry.model import Model, ModelFile
+from scenegen.weights_registry.models import registered
 from scenegen.weights_registry.place import put, writing
 
 logger = logging.getLogger(__name__)
@@ -120,9 +121,13 @@ def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None
     if size is not None and done >= size:
         return
     headers = {"User-Agent": "scenegen"} | ({"Range": f"bytes={done}-"} if done else {})
+    request = Request(url, headers=headers)
+    if file.url is None and (token := os.environ.get("HF_TOKEN")):
+        # Not a header of the request itself: the hub sends on to other hosts, which must not see it.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
     again = "run the same command again: it resumes where it stopped"
     try:
-        with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as response:
+        with urlopen(request, timeout=TIMEOUT_S) as response:
             done = done if response.status == 206 else 0  # the server may not support resuming
             length = response.headers.get("Content-Length")
             total = size if length is None else done + int(length)
@@ -140,6 +145,12 @@ def _download(url: str, part: Path, file: ModelFile, progress: Progress) -> None
                     done += len(block)
                     progress(file.name, done, total)
     except HTTPError as error:
+        if file.url is None and error.code in (401, 403):
+            raise WeightsError(
+                f"{url} answered {error.code} {error.reason}: its publisher grants access to accounts that ask. Ask on the "
+                f"page of {url.partition('/resolve/')[0]}, then set HF_TOKEN to a token of that account, or copy the files from "
+                "elsewhere with --source."
+            ) from error
         if error.code == 416:  # nothing is left to send: the size was unknown, and the file is complete
             return
         raise WeightsError(

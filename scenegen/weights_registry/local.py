@@ -15,7 +15,8 @@ from scenegen.compute.runtime import Runtime
 from scenegen.errors import WeightsError
 from scenegen.store.digest import sha256_once
 from scenegen.untrusted.documents import parse_json
-from scenegen.weights_registry.models import Model, all_models, registered
+from scenegen.weights_registry.model import Model
+from scenegen.weights_registry.models import all_models, registered
 
 VERIFIED = "verified.json"
 

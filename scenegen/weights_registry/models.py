@@ -4,47 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from scenegen.errors import UsageError
 from scenegen.messages.spelling import did_you_mean
 from scenegen.registry import PORTS
+from scenegen.weights_registry.editors import QWEN_EDIT, SDXL_INPAINTING
+from scenegen.weights_registry.model import Model, ModelFile
 
-
-@dataclass(frozen=True)
-class ModelFile:
-    """One file of a model."""
-
-    name: str
-    """Path below the model's folder, with forward slashes."""
-    url: str | None = None
-    """Where it is published; None means in the model's repository, at its revision."""
-    bytes: int | None = None
-    sha256: str | None = None
-    """None if it is not published: the digest that the first fetch finds is then required."""
-
-    def __post_init__(self) -> None:
-        if not self.name or any(part in ("", ".", "..") for part in self.name.split("/")) or "\\" in self.name:
-            raise ValueError(
-                f"`name` is {self.name!r}; it must be a path below the model's folder, such as `a/b.json`."
-            )
-
-
-@dataclass(frozen=True)
-class Model:
-    """A set of weight files that belong together."""
-
-    name: str
-    kind: str
-    """`segment`, `depth` or `generate`."""
-    repo: str | None
-    """Repository on the Hugging Face hub."""
-    revision: str | None
-    """Commit of `repo`, 40 hex digits."""
-    files: tuple[ModelFile, ...]
-    licence: str
-    note: str
-    """What users should know."""
+SAM2_NAME, SAM3_NAME = "sam2.1-hiera-large", "sam3"
+MOGE_NAME, DEPTH_PRO_NAME = "moge-2-vitl-normal", "depth-pro"
 
 
 def registered(name: str) -> Model:
@@ -128,6 +97,7 @@ def _depth_anything(
         ),
         licence="Apache-2.0" if free else "CC-BY-NC-4.0",
         note=trained if free else f"{trained} Not for commercial use.",
+        about_gb={"small": 0.1, "base": 0.39, "large": 1.34}[size],
     )
 
 
@@ -173,6 +143,7 @@ def _pixal3d(name: str, pipeline: ModelFile, configs: Sequence[int | None], suff
             ),
         ),
         licence="MIT",
+        about_gb=24.1,
         note=f"{note} MIT since May 2026, before that for academic use outside the European Union only. Copies of its page "
         "still carry that exclusion beside the licence: check what applies to you.",
     )
@@ -202,6 +173,65 @@ MODELS: Mapping[str, Model] = {
             "sam_vit_h_4b8939.pth",
             2_564_550_879,
             "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+        Model(
+            name=SAM2_NAME,
+            kind="segment",
+            repo="facebook/sam2.1-hiera-large",
+            revision="665f8e2ad61cf5f53d65644ff27c8ee525124610",
+            files=(
+                ModelFile(
+                    "config.json", None, 5705, "00446988cf4d617118d2d347eabe2c46aebed744628facdd540508be30b69ec3"
+                ),
+                ModelFile(
+                    "model.safetensors",
+                    None,
+                    897_897_416,
+                    "dc407dce21301fd94abb395c5099b4f2c455fdc8a8f261ac3d0ea6d4cd197230",
+                ),
+            ),
+            licence="Apache-2.0",
+            note="SAM 2.1 (Ravi et al. 2024), the large network, trained on SA-V and SA-1B, whose photos are for research only.",
+        ),
+        Model(
+            name=SAM3_NAME,
+            kind="segment",
+            repo="facebook/sam3",
+            revision="3c879f39826c281e95690f02c7821c4de09afae7",
+            files=(ModelFile("config.json"), ModelFile("model.safetensors"), ModelFile("tokenizer.json")),
+            licence="SAM License",
+            note="SAM 3 (Carion et al. 2025). The SAM License allows commercial use, but no military, nuclear or espionage "
+            "use: read it. Meta grants access to accounts that ask for it.",
+            about_gb=3.45,
+            gated=True,
+        ),
+        Model(
+            name=MOGE_NAME,
+            kind="depth",
+            repo="Ruicheng/moge-2-vitl-normal",
+            revision="cb0e8bbd6b1e243589717c78e750b1ba4c093acf",
+            files=(
+                ModelFile(
+                    "model.pt",
+                    None,
+                    1_323_815_904,
+                    "280741fd09bc3f403ccff9967784c2a391b52d2c0742ae3efdb21d9f90cc1a01",
+                ),
+            ),
+            licence="MIT",
+            note="MoGe-2 (Wang et al. 2025), the large network with normals. MIT as its repository has it; its part of DINOv2 "
+            "is Apache-2.0.",
+        ),
+        Model(
+            name=DEPTH_PRO_NAME,
+            kind="depth",
+            repo="apple/DepthPro-hf",
+            revision="3a8b51229207764e5215b31f47fac0d1a049d563",
+            files=(ModelFile("config.json"), ModelFile("model.safetensors")),
+            licence="Apple AMLR",
+            note="Depth Pro (Bochkovskii et al. 2024). Apple's machine learning research model licence is for research only, "
+            "not for commercial use. Its page has later commits with the same files: depth-pro@COMMIT fetches one of them.",
+            about_gb=1.9,
         ),
         _depth_anything(
             "relative",
@@ -307,6 +337,8 @@ MODELS: Mapping[str, Model] = {
             licence="Apache-2.0",
             note="NAF, the feature up-sampler Pixal3D uses (Chambon et al. 2025).",
         ),
+        QWEN_EDIT,
+        SDXL_INPAINTING,
     )
 }
 """The models of scenegen's own back-ends, by name."""

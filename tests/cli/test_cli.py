@@ -101,6 +101,11 @@ def python(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[st
         (["a.jpg", "--point", "1,2", "--masks", "m.png"], "--masks and --box or --point contradict"),
         (["a.jpg", "b.jpg", "--point", "1,2"], "give one photo"),
         (["a.jpg", "--point", "1,2", "--preset", "training-free"], "--preset embedded or pixal3d"),
+        (["a.jpg", "--find", "mug,,book"], "give nouns with commas between them"),
+        (["a.jpg", "--find", "mug", "--point", "1,2"], "--find and --box or --point contradict"),
+        (["a.jpg", "--find", "mug", "--masks", "m.png"], "--masks and --find contradict"),
+        (["a.jpg", "--find", "mug", "--preset", "pixal3d"], "--find needs a segmenter that knows things by name"),
+        (["a.jpg", "--set", "segment.find=mug", "--set", "segment.points=[[1,2]]"], "contradict each other"),
         (["a.jpg", "--preset", ""], "an argument is empty"),
         (["a.jpg", "--preset="], "--preset= is empty"),
         ([""], "an argument is empty"),
@@ -233,6 +238,11 @@ def test_prompts_become_settings_of_the_segmenter(bench: Any, photo: Path, tmp_p
     segment = read_manifest(tmp_path / "out" / "photo").config.segment
     assert segment.boxes == ((1, 2, 30, 40), (0, 0, 9, 9))
     assert segment.points == (((5, 6, 1),), ((7, 8.5, 1), (9, 10, 0)))
+
+
+def test_names_become_settings_of_the_segmenter(bench: Any, photo: Path, tmp_path: Path) -> None:
+    assert command(photo, "-o", tmp_path / "out", "--find", "mug, wooden chair") == 0
+    assert read_manifest(tmp_path / "out" / "photo").config.segment.find == ("mug", "wooden chair")
 
 
 def test_mask_pictures_bring_the_names_of_their_objects(bench: Any, photo: Path, tmp_path: Path) -> None:

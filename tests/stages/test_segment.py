@@ -265,7 +265,7 @@ def test_prompts_outside_the_photo_or_beside_masks_are_refused(store: Store) -> 
     config = EmbeddedSegmentConfig(points=[(WIDTH + 1, 5)])
     with pytest.raises(UsageError, match=f"outside the photo of {WIDTH}x{HEIGHT} pixels"):
         run(store, photo(store), config)
-    with pytest.raises(UsageError, match="give either prompts or masks"):
+    with pytest.raises(UsageError, match="give either those or masks"):
         run(store, photo(store, masks=np.ones((HEIGHT, WIDTH), np.uint16), enlarged=2), config)
 
 

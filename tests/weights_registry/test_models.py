@@ -119,18 +119,22 @@ def state(name: str, runtime: Runtime, hashes: bool = False) -> tuple[str, str]:
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
+LICENCES = ("Apache-2.0", "CC-BY-NC-4.0", "MIT", "DINOv3", "SAM License", "Apple AMLR", "OpenRAIL++")
+
+
 def test_every_model_is_pinned_and_licensed() -> None:
-    assert len(MODELS) == 16
+    assert len(MODELS) == 22
     for name, model in MODELS.items():
         assert name == model.name
-        assert model.kind in ("segment", "depth", "generate")
-        assert model.licence in ("Apache-2.0", "CC-BY-NC-4.0", "MIT", "DINOv3")
+        assert model.kind in ("segment", "depth", "complete", "generate")
+        assert model.licence in LICENCES
+        assert model.gigabytes > 0
         if model.repo is None:
             assert all(file.url and file.url.endswith(f"/{file.name}") for file in model.files)
             assert all(file.bytes and file.sha256 for file in model.files)
         else:
             assert re.fullmatch(r"[0-9a-f]{40}", str(model.revision))
-        if model.kind == "depth":
+        if name.startswith("depth-anything"):
             assert [file.name for file in model.files] == [
                 "config.json",
                 "preprocessor_config.json",
@@ -138,22 +142,24 @@ def test_every_model_is_pinned_and_licensed() -> None:
             ]
         for file in model.files:
             assert file.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", file.sha256)
-            assert file.sha256 is not None or not file.name.endswith(".pth")  # a pickle is never read unchecked
+            assert file.sha256 is not None or not file.name.endswith(
+                (".pt", ".pth")
+            )  # a pickle is never read unchecked
     weights = {
         (file.name if "ckpts/" in file.name else (model.name, file.name)): file.sha256
         for model in MODELS.values()
         for file in model.files
-        if file.sha256 and file.name.endswith(("pth", "tensors"))
+        if file.sha256 and file.name.endswith((".pt", ".pth", "tensors"))
     }  # the two models of Pixal3D share their decoders
-    assert len(set(weights.values())) == len(weights) == 16
+    assert len(set(weights.values())) == len(weights) == 18
 
 
-def test_only_small_depth_models_sam_and_generators_are_free_for_commercial_use() -> None:
-    free = {name for name, model in MODELS.items() if model.licence != "CC-BY-NC-4.0"}
-    assert free == {
-        name for name, model in MODELS.items() if model.kind in ("segment", "generate") or name.endswith("-small")
+def test_what_is_not_free_for_commercial_use_says_so() -> None:
+    bound = {name for name, model in MODELS.items() if model.licence in ("CC-BY-NC-4.0", "Apple AMLR")}
+    assert bound == {"depth-pro"} | {
+        name for name in MODELS if name.startswith("depth-anything") and not name.endswith("-small")
     }
-    assert all("commercial" in model.note for name, model in MODELS.items() if name not in free)
+    assert all("commercial" in MODELS[name].note for name in bound)
 
 
 def test_pixal3d_has_a_config_and_weights_of_every_network_and_no_more() -> None:
@@ -189,8 +195,8 @@ def test_a_file_outside_its_models_folder_cannot_be_registered(name: str) -> Non
 
 def test_an_unknown_name_lists_the_known_ones(runtime: Runtime) -> None:
     for act in (fetch, locate):
-        with pytest.raises(UsageError, match=r"'sam2'.*sam-vit_b"):
-            act("sam2", runtime)
+        with pytest.raises(UsageError, match=r"'sam4'.*sam-vit_b"):
+            act("sam4", runtime)
 
 
 # --- fetching ---------------------------------------------------------------------------------------------------------
