@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from weakref import WeakSet
 
 import numpy as np
 from jaxtyping import Float64
@@ -34,6 +35,9 @@ NEAR_M = 0.01
 LARGEST = 2**63 - 1
 
 Fact = str | int | float | bool
+
+_CLEAN: WeakSet[TexturedMesh] = WeakSet()
+"""Every format prepares the scene; only the first has to clean its meshes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +168,8 @@ def _check_facts(facts: Mapping[str, Fact], name: str) -> None:
 
 
 def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
+    if mesh in _CLEAN:
+        return mesh
     try:
         check_mesh(mesh)
     except ValueError as error:
@@ -172,10 +178,12 @@ def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
     if is_watertight(mesh) and not is_watertight(replace(mesh, faces=faces)):
         faces = mesh.faces  # a sliver between larger faces: without it there would be a gap
     used, renumbered = np.unique(faces, return_inverse=True)
-    return replace(
+    clean = replace(
         mesh,
         vertices=mesh.vertices[used],
         faces=renumbered.reshape(faces.shape).astype(np.int32),
         uv=mesh.uv[used],
         base_color=mesh.base_color[..., :3] if alpha_mode(mesh.base_color) == "OPAQUE" else mesh.base_color,
     )
+    _CLEAN.add(clean)
+    return clean

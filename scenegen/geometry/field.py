@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 from scipy import ndimage
@@ -26,10 +29,15 @@ class Field:
     values: Float32[np.ndarray, "r r r"]
     """At the centres of the cells; axes x, y, z of the latent frame."""
 
-    def at(self, points: Float[np.ndarray, "*n 3"], order: int = 1) -> Float32[np.ndarray, "*n"]:
-        """The field at latent points, interpolated with splines of `order`, clamped at the cube's faces."""
-        place = (points + 0.5) * self.values.shape[0] - 0.5
-        return ndimage.map_coordinates(self.values, np.moveaxis(place, -1, 0), order=order, mode="nearest")
+    def resampled(self, resolution: int) -> Float32[np.ndarray, "q q q"]:
+        """The field on a grid of `resolution` cells along an edge, by cubic splines, clamped at the cube's faces."""
+        cells = len(self.values)
+        place = (np.arange(resolution) + 0.5) / resolution * cells - 0.5
+        # On a grid they are products of splines along the axes, on each of which a sample's share is the same everywhere.
+        share = np.stack(
+            [ndimage.map_coordinates(sample, [place], order=3, mode="nearest") for sample in np.eye(cells)]
+        )
+        return np.einsum("ijk,ia,jb,kc->abc", self.values, share, share, share, optimize=True).astype(np.float32)
 
 
 def cell_centres(resolution: int) -> Float32[np.ndarray, "r r r 3"]:
@@ -78,16 +86,28 @@ class SeenCells:
     """Pixels of the crop, centres at integers."""
     columns: Float[np.ndarray, "n"]
 
-    def at(self, picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "n"]:
-        """What `picture` has there, interpolated with splines of `order`, continued past its border."""
-        return ndimage.map_coordinates(
-            picture.astype(np.float32), [self.rows, self.columns], order=order, mode="nearest"
-        )
+    @cached_property
+    def _map(self) -> tuple[Float32[np.ndarray, "side side"], Float32[np.ndarray, "side side"]]:
+        """Columns and rows, repeated to fill a square: OpenCV limits the sides of what it makes, not its size."""
+        side = math.isqrt(len(self.rows) - 1) + 1
+        columns, rows = (np.resize(places.astype(np.float32), (side, side)) for places in (self.columns, self.rows))
+        return columns, rows
+
+    def at(self, picture: Float[np.ndarray, "s s"], interpolation: int = cv2.INTER_LINEAR) -> Float32[np.ndarray, "n"]:
+        """What `picture` has there, continued past its border."""
+        found = cv2.remap(picture.astype(np.float32), *self._map, interpolation, borderMode=cv2.BORDER_REPLICATE)
+        return found.ravel()[: len(self.rows)]
 
 
 def seen_cells(view: ObjectView, edge: float, resolution: int) -> SeenCells:
     """The cells of a grid of `resolution` cells along an edge of the cube of `edge` metres, in the crop of `view`."""
-    points = placed(cell_centres(resolution).reshape(-1, 3), metric_crop_from_latent(view, edge)).astype(np.float64)
+    matrix = metric_crop_from_latent(view, edge)
+    axis = (np.arange(resolution) + 0.5) / resolution - 0.5
+    steps = matrix[:3, :3, None] * axis  # along x, y and z, by coordinate of the crop camera
+    grid = np.empty((*3 * (resolution,), 3))
+    for coordinate, (x, y, z) in enumerate(steps):
+        grid[..., coordinate] = x[:, None, None] + y[:, None] + z + matrix[coordinate, 3]
+    points = grid.reshape(-1, 3)
     columns, rows = project(view.crop.intrinsics, points).T - 0.5
     return SeenCells(points, rows, columns)
 

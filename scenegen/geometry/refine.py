@@ -18,7 +18,6 @@ from scipy import ndimage
 from scenegen.camera import latent_distance, rays, resized
 from scenegen.geometry.field import (
     Field,
-    cell_centres,
     metric_crop_from_latent,
     placed,
     seen_cells,
@@ -61,12 +60,11 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         edge: of the cube, in metres (`cube_edge`).
         resolution: cells along an edge of the refined grid.
     """
-    latent = cell_centres(resolution)
     cells = seen_cells(view, edge, resolution)
-    z = cells.points[:, 2].reshape(latent.shape[:3]).astype(np.float32)
+    z = cells.points[:, 2].reshape(3 * (resolution,)).astype(np.float32)
 
-    def at(picture: Float[np.ndarray, "s s"], order: int = 1) -> Float32[np.ndarray, "r r r"]:
-        return cells.at(picture, order).reshape(z.shape)
+    def at(picture: Float[np.ndarray, "s s"], interpolation: int = cv2.INTER_LINEAR) -> Float32[np.ndarray, "r r r"]:
+        return cells.at(picture, interpolation).reshape(z.shape)
 
     inside = view.mask > 0.5
     seen_front = visible_front(view)
@@ -82,8 +80,8 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     front_there = at(front)
     behind = z - front_there
 
-    value = field.at(latent, order=3) * np.float32(edge)
-    limit = at(background, order=0)
+    value = field.resampled(resolution) * np.float32(edge)
+    limit = at(background, cv2.INTER_NEAREST)
     value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
@@ -92,14 +90,14 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
     value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
-    closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, order=0) - z)
+    closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, cv2.INTER_NEAREST) - z)
     closed = np.maximum(closed, -at(outline_distance(inside | hidden).astype(np.float32)) * pixel)
     value = np.maximum(value, closed)
     parts, _ = ndimage.label(inside, np.ones((3, 3)))
     return Field(
         whole(
             (value / edge).astype(np.float32),
-            part=np.where(skin < 0, at(parts.astype(np.float32), order=0), 0).astype(np.int32),
+            part=np.where(skin < 0, at(parts.astype(np.float32), cv2.INTER_NEAREST), 0).astype(np.int32),
             room=(closed < 0) & (z < limit),
             steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
         )

@@ -14,7 +14,7 @@ from scenegen.messages.remarks import note
 if TYPE_CHECKING:
     import manifold3d
 
-FINEST, COARSEST, STEP = 5e-4, 2e-2, 1.5
+FINEST, COARSEST, STEP = 1e-3, 2e-2, 1.5
 """Tolerances tried, as shares of the mesh's size, each `STEP` times the one before."""
 NEAR, TRIES = 0.95, 12
 """A step that ends below this share of the budget is made finer, with at most so many tolerances tried."""

@@ -17,11 +17,16 @@ HAIR = 0.01
 
 def welded(vertices: Float[np.ndarray, "v 3"]) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "v"]]:
     """The places where there are vertices, once each in their order, and which of them each vertex is at."""
-    _, first, place = np.unique(vertices, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order))
-    return vertices[first[order]], rank[place.reshape(-1)]
+    order = np.lexsort(vertices.T)  # three times as fast as `np.unique` of rows
+    ordered = vertices[order]
+    begins = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
+    first = order[begins]  # the sort is stable
+    by_index = np.argsort(first)
+    rank = np.empty(len(first), dtype=np.int32)
+    rank[by_index] = np.arange(len(first))
+    place = np.empty(len(order), dtype=np.int32)
+    place[order] = rank[np.cumsum(begins) - 1]
+    return vertices[first[by_index]], place
 
 
 def connected(faces: Int32[np.ndarray, "f 3"]) -> tuple[int, Int32[np.ndarray, "f"]]:

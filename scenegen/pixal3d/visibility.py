@@ -55,7 +55,7 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
     hidden = unseen(view, front)
     surface = np.where(inside, front, view.depth)
     known = at((surface > 0).astype(float)) > 0.99
-    lookup = at(surface, order=0)
+    lookup = at(surface, cv2.INTER_NEAREST)
     heights = (rays(view.crop.intrinsics, pixel_centres(*inside.shape[::-1])) * front[..., None])[inside] @ view.up
     pixel = z / view.crop.intrinsics.fx  # metres that a pixel covers there
     prior = thickness(view, PRIOR_CELLS)

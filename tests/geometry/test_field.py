@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from scenegen.camera import project
 from scenegen.errors import InputError
 from scenegen.geometry.field import (
     Field,
+    SeenCells,
     cell_centres,
     cube_edge,
     metric_crop_from_latent,
@@ -38,10 +41,18 @@ def test_a_body_that_leaves_the_cube_is_closed_at_its_faces() -> None:
     assert vertices[:, 0].max() <= 0.5 + 0.5 / 32
 
 
-def test_a_linear_field_is_looked_up_exactly_between_the_centres() -> None:
-    slope = np.array([0.3, -0.2, 0.5], np.float32)
-    points = np.random.default_rng(0).uniform(-0.4, 0.4, (50, 3))
-    np.testing.assert_allclose(Field(cell_centres(16) @ slope).at(points), points @ slope, atol=1e-6)
+def test_a_finer_grid_is_what_cubic_splines_give_at_its_centres() -> None:
+    values = np.random.default_rng(0).normal(size=(9, 9, 9)).astype(np.float32)
+    place = np.moveaxis((cell_centres(20) + 0.5) * 9 - 0.5, -1, 0)
+    expected = ndimage.map_coordinates(values, place, order=3, mode="nearest")
+    np.testing.assert_allclose(Field(values).resampled(20), expected, atol=1e-5)
+
+
+def test_the_cells_are_looked_up_between_pixels_and_past_the_border() -> None:
+    cells = SeenCells(np.zeros((5, 3)), np.array([1.25, -3, 2, 7, 3]), np.array([0.5, 2, 2.75, 9, 1]))
+    rows, columns = np.mgrid[:6, :6]
+    np.testing.assert_allclose(cells.at(rows + 10.0 * columns), [6.25, 20, 29.5, 55, 13], atol=0.02)
+    np.testing.assert_array_equal(cells.at(rows + 10.0 * columns, cv2.INTER_NEAREST)[1:], [20, 32, 55, 13])
 
 
 def test_nothing_inside_is_an_error_that_says_so() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from scenegen.geometry.field import Field, cell_centres, surface
-from scenegen.geometry.pieces import whole
+from scenegen.geometry.pieces import closing, whole
 from scenegen.geometry.solid import topology, volume
 from scenegen.records import Topology
 
@@ -30,6 +30,15 @@ def parts_of(*solids: np.ndarray) -> np.ndarray:
     return sum(
         ((solid < 0) * (number + 1) for number, solid in enumerate(solids)), np.zeros(CELLS.shape[:3], int)
     ).astype(np.int32)
+
+
+@given(seed=st.integers(0, 2**32 - 1), radius=st.integers(1, 3), share=st.floats(0.01, 0.6))
+@settings(max_examples=20, deadline=None)
+def test_the_closing_is_that_with_a_ball(seed: int, radius: int, share: float) -> None:
+    solid = np.random.default_rng(seed).random((10, 10, 10)) < share
+    element = (np.indices(3 * (2 * radius + 1,)) - radius) ** 2
+    expected = ndimage.binary_closing(np.pad(solid, radius), element.sum(axis=0) <= radius**2)
+    np.testing.assert_array_equal(closing(solid, radius), expected[3 * (slice(radius, -radius),)])
 
 
 def test_crumbs_and_unseen_pieces_become_outside() -> None:
