@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scenegen.compute.runtime import Runtime, check_device
 from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.faults import is_out_of_memory
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 NAMES_SHOWN = 6
 COMPACT_THREADS, RELEASED_THREADS = 1, 4
 """Threads of one operation on the CPU. Their number affects the last bits: the division of a range among threads decides which
 elements are left to scalar code, and with one thread torch convolves by another algorithm. So it is the same constant on every
 machine. The compact networks are faster with one, and objects are made in parallel; the released ones would take too long."""
+MOST_AT_ONCE = 4
+"""Pictures that a compact network looks at at once: each takes memory."""
 
 
 @contextlib.contextmanager
@@ -85,6 +92,13 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(function: Callable[[T], R], items: Sequence[T], device: Any) -> list[R]:
+    """`function` of every item, in their order: on the CPU as many at once as there are cores, each on `COMPACT_THREADS`."""
+    cores = min(len(items), MOST_AT_ONCE, os.cpu_count() or 1) if device.type == "cpu" else 1
+    with ThreadPoolExecutor(max(1, cores)) as threads:
+        return list(threads.map(torch_threads(COMPACT_THREADS)(function), items))
 
 
 def require_exact(path: Path, missing: Iterable[str], unexpected: Iterable[str], misshapen: Iterable[str]) -> None:

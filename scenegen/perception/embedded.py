@@ -24,7 +24,7 @@ from jaxtyping import Float32, Integer, UInt8, UInt16
 from scenegen.camera import intrinsics_from_fov
 from scenegen.compute.networks import loaded
 from scenegen.compute.runtime import Runtime
-from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
+from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, side_by_side, torch_device, torch_threads
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN, shows_object
@@ -97,7 +97,8 @@ def segment_embedded(
     perception = perceive(image, runtime)
     network = network_of(runtime)
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
-        looks = [Look(perception.prediction), *(look_at(network, image, window) for window in PARTS)]
+        parts = side_by_side(lambda window: look_at(network, image, window), PARTS, torch_device(runtime))
+        looks = [Look(perception.prediction), *parts]
         found = find_objects(network, looks, SURE)
     found = [each for each in found if not is_scenery(each.probability > 0.5)]
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)

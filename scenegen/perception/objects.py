@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.nn import functional
 
+from scenegen.compute.torch_env import side_by_side
 from scenegen.perception.network import INSIDE, PerceptionNetwork, Prediction, Prompts, places
 
 GRIDS = (4, 2)
@@ -68,7 +69,6 @@ class FoundObject:
     """How likely it is called by each of the network's nouns."""
 
 
-@torch.inference_mode()
 def find_objects(network: PerceptionNetwork, looks: Sequence[Look], least_score: float) -> list[FoundObject]:
     """The objects of one photo, the surest first.
 
@@ -80,8 +80,13 @@ def find_objects(network: PerceptionNetwork, looks: Sequence[Look], least_score:
     height, width = looks[0].prediction.object_logit.shape[1:]
     finer = FINER if len(looks) > 1 else 1
     cells = finer * height, finer * width
-    answers = [_placed(_clicked(network, look.prediction), look.window, cells) for look in looks]
-    return _separate([each for each in _merged(_joined(answers)) if each.score >= least_score])
+
+    @torch.inference_mode()
+    def answers(look: Look) -> _Answers:
+        return _placed(_clicked(network, look.prediction), look.window, cells)
+
+    found = side_by_side(answers, looks, looks[0].prediction.object_logit.device)
+    return _separate([each for each in _merged(_joined(found)) if each.score >= least_score])
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +154,7 @@ def _answered(network: PerceptionNetwork, prediction: Prediction, clicks: Float[
     return _joined(parts)
 
 
+@torch.inference_mode()
 def _merged(answers: _Answers) -> list[FoundObject]:
     """Around the surest answer left, those like it are one object; what many clicks agree on, and most inside it, is surer."""
     if not len(answers.score):

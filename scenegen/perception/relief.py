@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float32, Integer, UInt8
 
 from scenegen.camera import crop_camera, project, rays, warp_to_crop
+from scenegen.compute.torch_env import side_by_side
 from scenegen.errors import InputError
 from scenegen.ids import object_ids
 from scenegen.perception.network import RELIEF_UNITS, STRIDE, PerceptionNetwork
@@ -54,10 +55,9 @@ def look_again(
         some = crops[start : start + AT_ONCE]
         pictures = np.stack([_alone(image, ids == number, camera, crop) for number, crop in some])
         batch = torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 255
-        with torch.inference_mode():
-            straight, mirrored = network(batch), network(batch.flip(3))
-            relief = (straight.relief + mirrored.relief.flip(2)) / 2
-            log_error = (straight.relief_log_error + mirrored.relief_log_error.flip(2)) / 2
+        straight, mirrored = side_by_side(torch.inference_mode()(network), [batch, batch.flip(3)], device)
+        relief = (straight.relief + mirrored.relief.flip(2)) / 2
+        log_error = (straight.relief_log_error + mirrored.relief_log_error.flip(2)) / 2
         for (number, crop), cells, errors in zip(some, relief.cpu().numpy(), log_error.cpu().numpy(), strict=True):
             yield number, _in_photo(cells, errors, ids == number, camera, crop)
 
