@@ -327,9 +327,10 @@ def operations(twin: Twin) -> int:
     """Floating-point operations of the matrix products of one forward over one object, trunk included."""
     sizes = twin.settings
     shapes = ((sizes.tokens, "centres"), (sizes.tokens * sizes.colour_patch, "parts"))
-    places = {name: torch.zeros(1, side**3, 2) for side, name in shapes}
+    places = {name: torch.zeros(1, 1, side**3, 2) for side, name in shapes}
     known = Evidence(
-        image=torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE),
+        image=torch.zeros(1, 1, 3, IMAGE_SIZE, IMAGE_SIZE),
+        shares=torch.ones(1, 1, sizes.tokens**3),
         visibility=torch.zeros(1, *3 * (sizes.cells,), 7),
         scalars=torch.zeros(1, twin.scalars.in_features),
         **places,

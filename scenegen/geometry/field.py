@@ -8,18 +8,20 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from scenegen.camera import crop_from_latent, latent_distance, project, transform
 from scenegen.errors import InputError
-from scenegen.geometry.generator import ObjectView
+from scenegen.geometry.generator import ObjectView, OtherView
 
 NEAREST = 0.42
 """Share of the edge in front of the cube's centre at which the nearest visible part lies: most room is behind it."""
 SHORTEST = 0.05
 """Least distance from the camera to that part, in edges, however wide the crop's field of view."""
+NOT_AHEAD = 1e-6
+"""Metres in front of a camera up to which a point is not ahead of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +80,10 @@ def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, 
 
 @dataclass(frozen=True, eq=False)
 class SeenCells:
-    """The cells of a grid over the cube, and where the crop shows them."""
+    """The cells of a grid over the cube, and where a crop shows them."""
 
     points: Float[np.ndarray, "n 3"]
-    """Centres in the crop camera's frame, metres; axes x, y, z of the latent frame, z fastest."""
+    """Centres in that crop camera's frame, metres; axes x, y, z of the latent frame, z fastest."""
     rows: Float[np.ndarray, "n"]
     """Pixels of the crop, centres at integers."""
     columns: Float[np.ndarray, "n"]
@@ -98,6 +100,15 @@ class SeenCells:
         found = cv2.remap(picture.astype(np.float32), *self._map, interpolation, borderMode=cv2.BORDER_REPLICATE)
         return found.ravel()[: len(self.rows)]
 
+    def beyond(self, size: int) -> Float[np.ndarray, "n"]:
+        """Pixels by which they lie outside a crop of `size` pixels."""
+        return np.hypot(*(at - np.clip(at, 0, size - 1) for at in (self.rows, self.columns)))
+
+    @property
+    def ahead(self) -> Bool[np.ndarray, "n"]:
+        """Which are in front of the camera; where the others lie in the crop means nothing."""
+        return self.points[:, 2] > NOT_AHEAD
+
 
 def seen_cells(view: ObjectView, edge: float, resolution: int) -> SeenCells:
     """The cells of a grid of `resolution` cells along an edge of the cube of `edge` metres, in the crop of `view`."""
@@ -107,8 +118,17 @@ def seen_cells(view: ObjectView, edge: float, resolution: int) -> SeenCells:
     grid = np.empty((*3 * (resolution,), 3))
     for coordinate, (x, y, z) in enumerate(steps):
         grid[..., coordinate] = x[:, None, None] + y[:, None] + z + matrix[coordinate, 3]
-    points = grid.reshape(-1, 3)
-    columns, rows = project(view.crop.intrinsics, points).T - 0.5
+    return _shown(grid.reshape(-1, 3), view)
+
+
+def cells_from(cells: SeenCells, other: OtherView) -> SeenCells:
+    """The cells that the main view sees, in the crop of another view."""
+    return _shown(transform(other.crop_from_main, cells.points), other.view)
+
+
+def _shown(points: Float[np.ndarray, "n 3"], view: ObjectView) -> SeenCells:
+    ahead = np.where(points[:, 2:] > NOT_AHEAD, points, [0.0, 0.0, 1.0])
+    columns, rows = project(view.crop.intrinsics, ahead).T - 0.5
     return SeenCells(points, rows, columns)
 
 

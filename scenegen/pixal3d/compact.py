@@ -1,12 +1,14 @@
 """The compact generator: Pixal3D at a size that a laptop runs, conditioned on depth as well.
 
-Back-projection, the flow transformer and the sampler are those of the released model. Four things are smaller or different:
+Back-projection, the flow transformer and the sampler are those of the released model. Five things are smaller or different:
 
 - The latent is the field itself: a truncated signed distance and a colour on a grid over the cube, cut into patches, one per
   token (as Li and He 2025, arXiv 2511.13720, do with pixels), so that no decoder is needed.
 - The image network is an ImageNet-trained convolutional trunk.
 - Each token also gets what mask, depth and background say about its cells (`visibility`). Tokens that must be empty are left
   out, as the released model's later stages leave out empty voxels.
+- Of several views of an object, features and global tokens are averaged, as in the released model for several; the more a view
+  sees of a token, the more its features count. What the views say about a cell is fused before (`visibility.fused`).
 - The network predicts the clean latent, as a difference from a prior: the body that the thickness prior of `inflate` gives,
   and the mean colour. The velocity follows from it (Salimans and Ho 2022, arXiv 2202.00512).
 """
@@ -21,9 +23,9 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int32
 from torch import Tensor, nn
 
-from scenegen.camera import project
+from scenegen.camera import project, transform
 from scenegen.errors import InputError
-from scenegen.geometry.field import Field, cell_centres, metric_crop_from_latent, placed
+from scenegen.geometry.field import NOT_AHEAD, Field, cell_centres, metric_crop_from_latent, placed
 from scenegen.geometry.generator import ObjectView
 from scenegen.pixal3d.flow import LatentFlow
 from scenegen.pixal3d.sampler import TIME_SCALE, SamplerSettings, Step, sample, velocity_from_clean
@@ -35,7 +37,9 @@ from scenegen.pixal3d.visibility import (
     PRIOR,
     REACH,
     TRUNCATION,
-    visibility,
+    Seen,
+    fused,
+    seen_by_all,
 )
 
 IMAGE_SIZE = 128
@@ -52,6 +56,11 @@ MARGIN = 0.06
 be left out, since no mask is exact. The error of the depth across the object, as a share of its width, is added."""
 OUTSIDE = 0.25
 """Least distance, in truncations, in the cells that are left out."""
+FADING = 0.1
+"""Share of the cube's edge behind a view's visible surface, or outside its outline, by which its features count less by a factor
+of e."""
+FARTHEST = 4.0
+"""Beyond it, where a cell lies beside a picture makes no difference."""
 COLOUR_WEIGHT = 0.3
 """Weight of the colours in the loss."""
 
@@ -97,14 +106,22 @@ class CompactSettings:
 class Evidence:
     """What is known about `b` objects, as input to the network."""
 
-    image: Float[Tensor, "b 3 s s"]
+    image: Float[Tensor, "b v 3 s s"]
     """sRGB in [0, 1], on black."""
     visibility: Float[Tensor, "b r r r 7"]
-    centres: Float[Tensor, "b n 2"]
-    """Where the tokens' centres lie on the picture, in [-1, 1] across it; z fastest."""
-    parts: Float[Tensor, "b m 2"]
+    """Of all views together."""
+    centres: Float[Tensor, "b v n 2"]
+    """Where the tokens' centres lie on each picture, in [-1, 1] across it; z fastest."""
+    parts: Float[Tensor, "b v m 2"]
     """The same for the colour cells."""
+    shares: Float[Tensor, "b v n"]
+    """How much each picture counts for each token: together 1. All 0 for a picture that an item has less than others."""
     scalars: Float[Tensor, "b 6"]
+
+    @property
+    def present(self) -> Float[Tensor, "b v"]:
+        """1 for an item's pictures, 0 for those it has less than others."""
+        return (self.shares > 0).any(dim=2).float()
 
     def to(self, device: torch.device | str) -> Evidence:
         """On another device."""
@@ -112,28 +129,50 @@ class Evidence:
 
 
 def evidence(view: ObjectView, edge: float, settings: CompactSettings) -> Evidence:
-    """What `view` says about the cube of `edge` metres."""
-    size = view.image.shape[0]
-    masked = view.image.astype(np.float32) / 255 * view.mask[..., None]
-    image = torch.from_numpy(masked).permute(2, 0, 1)[None]
-    image = torch.nn.functional.interpolate(
-        image, (IMAGE_SIZE, IMAGE_SIZE), mode="area" if size > IMAGE_SIZE else "bilinear"
-    )
-    matrix = metric_crop_from_latent(view, edge)
-
-    def pixels(resolution: int) -> Float32[Tensor, "1 n 2"]:
-        points = placed(cell_centres(resolution).reshape(-1, 3), matrix)
-        return torch.from_numpy((project(view.crop.intrinsics, points) / size * 2 - 1).astype(np.float32))[None]
-
-    half_fov = size / 2 / view.crop.intrinsics.fx
-    scalars = np.array([*view.up, half_fov, view.relief_error, view.mask.mean()], dtype=np.float32)
+    """What `view` and its others say about the cube of `edge` metres."""
+    seen = seen_by_all(view, edge, settings.cells)
+    half_fov = view.image.shape[0] / 2 / view.crop.intrinsics.fx
+    error = max(each.view.relief_error for each in view.all)
+    covered = np.mean([each.view.mask.mean() for each in view.all])
+    scalars = np.array([*view.up, half_fov, error, covered], dtype=np.float32)
     return Evidence(
-        image=image,
-        visibility=torch.from_numpy(visibility(view, edge, settings.cells))[None],
-        centres=pixels(settings.tokens),
-        parts=pixels(settings.tokens * settings.colour_patch),
+        image=torch.cat([_small_picture(each.view) for each in view.all])[None],
+        visibility=torch.from_numpy(fused(seen).reshape(*3 * (settings.cells,), CHANNELS))[None],
+        centres=_places(view, edge, settings.tokens),
+        parts=_places(view, edge, settings.tokens * settings.colour_patch),
+        shares=_shares(seen, settings)[None],
         scalars=torch.from_numpy(scalars)[None],
     )
+
+
+def _small_picture(view: ObjectView) -> Float[Tensor, "1 3 s s"]:
+    """What the trunk sees of one view."""
+    masked = view.image.astype(np.float32) / 255 * view.mask[..., None]
+    return torch.nn.functional.interpolate(
+        torch.from_numpy(masked).permute(2, 0, 1)[None],
+        (IMAGE_SIZE, IMAGE_SIZE),
+        mode="area" if view.image.shape[0] > IMAGE_SIZE else "bilinear",
+    )
+
+
+def _places(view: ObjectView, edge: float, resolution: int) -> Float32[Tensor, "1 v n 2"]:
+    """Where the cells of a grid lie on each picture, in [-1, 1] across it."""
+    points = placed(cell_centres(resolution).reshape(-1, 3), metric_crop_from_latent(view, edge))
+    found = []
+    for each in view.all:
+        mine = transform(each.crop_from_main, points)
+        ahead = np.where(mine[:, 2:] > NOT_AHEAD, mine, [0.0, 0.0, 1.0]).astype(points.dtype)
+        across = project(each.view.crop.intrinsics, ahead) / each.view.image.shape[0] * 2 - 1
+        found.append(np.clip(across, -FARTHEST, FARTHEST).astype(np.float32))
+    return torch.from_numpy(np.stack(found))[None]
+
+
+def _shares(seen: Sequence[Seen], settings: CompactSettings) -> Float[Tensor, "v n"]:
+    """How much each view counts for each token: less, the farther behind its visible surface or outside its outline it is."""
+    depth = torch.stack([
+        torch.from_numpy(np.maximum(each.behind, 0) + np.maximum(-each.in_outline, 0)) for each in seen
+    ]).reshape(-1, 1, *3 * (settings.cells,))
+    return torch.softmax(-tokens_of(depth, settings.patch).mean(dim=1).flatten(1) / FADING, dim=0).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,10 +223,11 @@ class CompactGenerator(nn.Module):
         Raises:
             InputError: if no token is kept.
         """
-        with torch.no_grad():
-            maps = self.trunk(known.image)
-        pooled = nn.functional.adaptive_avg_pool2d(maps[-1], POOLED).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.pooled(pooled), self.scalars(known.scalars)[:, None]], dim=1)
+        there = known.present
+        maps = self._maps(known.image, there > 0)
+        pooled = nn.functional.adaptive_avg_pool2d(maps[-1].flatten(0, 1), POOLED).unflatten(0, there.shape)
+        whole = mean_of_views(self.pooled(pooled.flatten(3).transpose(2, 3)), there)
+        tokens = torch.cat([whole, self.scalars(known.scalars)[:, None]], dim=1)
         left_in = open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], self.settings.patch)
         if not left_in.flatten(1).any(dim=1).all():
             raise InputError(
@@ -206,7 +246,7 @@ class CompactGenerator(nn.Module):
             ],
             dim=1,
         )
-        mean = known.image.mean(dim=(2, 3)) / known.scalars[:, COVERED, None].clamp(min=1e-3)
+        mean = mean_of_views(known.image.mean(dim=(3, 4)), there) / known.scalars[:, COVERED, None].clamp(min=1e-3)
         colour = mean[:, :, None, None, None].expand(-1, -1, side, side, side)
         prior = packed(known.visibility[..., PRIOR][:, None] * TRUNCATION, colour.clamp(0, 1), self.settings)
         return Condition(
@@ -215,6 +255,18 @@ class CompactGenerator(nn.Module):
             lifted=self.lift(projected),
             prior=prior.flatten(2).transpose(1, 2)[rows],
         )
+
+    @torch.no_grad()
+    def _maps(
+        self, image: Float[Tensor, "b v 3 s s"], there: Bool[Tensor, "b v"]
+    ) -> list[Float[Tensor, "b v _c _h _w"]]:
+        """The trunk's features of the pictures that are there; 0 for the others."""
+        maps = []
+        for level in self.trunk(image[there]):
+            whole = level.new_zeros(there.numel(), *level.shape[1:])
+            whole[there.flatten()] = level
+            maps.append(whole.unflatten(0, there.shape))
+        return maps
 
     def clean(self, x: Float[Tensor, "n c"], t: Float[Tensor, "b"], given: Condition) -> Float[Tensor, "n c"]:
         """The network's estimate of the clean latent behind the noisy tokens `x` at the times `t` (0..1)."""
@@ -336,29 +388,38 @@ def unpacked(
 
 
 def looked_up(
-    maps: Sequence[Float[Tensor, "b _c _h _w"]],
-    image: Float[Tensor, "b 3 s s"],
+    maps: Sequence[Float[Tensor, "b v _c _h _w"]],
+    image: Float[Tensor, "b v 3 s s"],
     known: Evidence,
     settings: CompactSettings,
 ) -> Float[Tensor, "b n c"]:
     """Back-projection: the feature maps at every token's own pixel, then the image at those of its colour cells; z fastest.
 
     Args:
-        maps: features, of any sizes.
-        image: colours.
-        known: where the tokens and their cells lie on the picture.
+        maps: features of each picture, of any sizes.
+        image: colours of each picture.
+        known: where the tokens and their cells lie on the pictures, and how much each picture counts.
         settings: sizes.
     """
 
-    def bilinear(level: Float[Tensor, "b c h w"], at: Float[Tensor, "b m 2"]) -> Float[Tensor, "b m c"]:
-        found = nn.functional.grid_sample(level.float(), at[:, :, None], padding_mode="border", align_corners=False)
-        return found[..., 0].transpose(1, 2)
+    def bilinear(level: Float[Tensor, "b v c h w"], at: Float[Tensor, "b v m 2"]) -> Float[Tensor, "b v m c"]:
+        found = nn.functional.grid_sample(
+            level.flatten(0, 1).float(), at.flatten(0, 1)[:, :, None], padding_mode="border", align_corners=False
+        )
+        return found[..., 0].transpose(1, 2).unflatten(0, at.shape[:2])
 
-    features = torch.cat([bilinear(level, known.centres) for level in maps], dim=2)
+    features = torch.cat([bilinear(level, known.centres) for level in maps], dim=3)
     colours = bilinear(image, known.parts)
     side = settings.tokens * settings.colour_patch
-    cells = colours.transpose(1, 2).unflatten(2, (side, side, side))
-    return torch.cat([features, tokens_of(cells, settings.colour_patch).flatten(2).transpose(1, 2)], dim=2)
+    cells = colours.transpose(2, 3).unflatten(3, (side, side, side)).flatten(0, 1)
+    of_tokens = tokens_of(cells, settings.colour_patch).flatten(2).transpose(1, 2).unflatten(0, colours.shape[:2])
+    return (torch.cat([features, of_tokens], dim=3) * known.shares[..., None]).sum(dim=1)
+
+
+def mean_of_views(values: Float[Tensor, "b v *c"], there: Float[Tensor, "b v"]) -> Float[Tensor, "b *c"]:
+    """The mean over the pictures that each item has."""
+    share = there / there.sum(dim=1, keepdim=True)
+    return (values * share.reshape(*share.shape, *(1 for _ in values.shape[2:]))).sum(dim=1)
 
 
 def tokens_of(grid: Float[Tensor, "b c x y z"], patch: int) -> Float[Tensor, "b cp x2 y2 z2"]:

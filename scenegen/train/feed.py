@@ -52,7 +52,9 @@ class Order:
     """A folder for signed distances, shared by all."""
     settings: CompactSettings
     conditions: int
-    """Samples of each view to train on."""
+    """Samples of each object to train on."""
+    shown: int
+    """Largest number of views of a sample."""
     stretch: float
     """Stretch of the meshes to train on (`MeshFolder.stretch`); it differs between processes, and is drawn anew now and then."""
     judged: int
@@ -72,7 +74,7 @@ def views(order: Order, number: int, workers: int) -> Iterator[Made]:
     for index in range(number, order.judged, workers):
         for seed in count(index * SEEDS):
             try:
-                yield Made(samples_of(order.judging, order.solids, seed, order.settings), index)
+                yield Made(samples_of(order.judging, order.solids, seed, order.settings, views=order.shown), index)
                 break
             except InputError as error:
                 logger.debug("view %d for validation: %s", seed, error)
@@ -82,7 +84,7 @@ def views(order: Order, number: int, workers: int) -> Iterator[Made]:
             meshes = MeshFolder(order.learned.files, order.stretch, drawn)
         seed = int(np.random.SeedSequence([order.seed, number, workers, step]).generate_state(1)[0])
         try:
-            yield Made(samples_of(meshes, order.solids, seed, order.settings, order.conditions), None)
+            yield Made(samples_of(meshes, order.solids, seed, order.settings, order.conditions, order.shown), None)
         except InputError as error:
             logger.debug("view %d: %s", seed, error)
 

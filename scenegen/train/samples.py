@@ -22,12 +22,13 @@ from torch import Tensor
 from scenegen.errors import InputError
 from scenegen.geometry.field import cube_edge, metric_crop_from_latent, nearest_depth
 from scenegen.geometry.fill import nearest_known, outline_distance
-from scenegen.geometry.generator import ObjectView
+from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.pixal3d.compact import RELIEF_ERROR, CompactSettings, Evidence, evidence, open_tokens, packed
 from scenegen.pixal3d.visibility import CHANNELS, TRUNCATION
 from scenegen.train.meshes import MeshFolder
 from scenegen.train.solids import cached_solid, resampled, resampled_colors
-from scenegen.train.views import View, view
+from scenegen.train.views import View
+from scenegen.train.views import views as views_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,9 @@ ERRORS = ((0.35, 0.004, 0.07), (0.65, 0.07, 0.22))
 largest error of the depth across an object, as a share of its width."""
 FLAT = 0.17
 """An estimate with at least this error says little about an object's relief: a flat one has about as much."""
+ROTATION_ERROR_DEG, PLACE_ERROR = 1.5, 0.01
+"""Standard deviations of the errors of further views' cameras where depth is as weak as a flat one: about each axis, and along
+each as a share of the distance."""
 QUANTUM = 127.0
 
 
@@ -51,10 +55,12 @@ QUANTUM = 127.0
 class Samples:
     """Samples as small integers, in the memory of one device."""
 
-    image: UInt8[Tensor, "n 3 s s"]
+    image: UInt8[Tensor, "n v 3 s s"]
+    """Those of a sample with fewer views than others are followed by empty ones, with shares of 0."""
     visibility: Int8[Tensor, "n r r r 7"]
-    centres: Float[Tensor, "n t 2"]
-    parts: Float[Tensor, "n m 2"]
+    centres: Float[Tensor, "n v t 2"]
+    parts: Float[Tensor, "n v m 2"]
+    shares: Float[Tensor, "n v t"]
     scalars: Float[Tensor, "n 6"]
     distance: Int8[Tensor, "n r r r"]
     """Signed distance, `TRUNCATION` at 127."""
@@ -70,9 +76,11 @@ def stacked(samples: Sequence[Mapping[str, np.ndarray]]) -> Samples:
 
 
 def samples_of(
-    meshes: MeshFolder, solids: Path, seed: int, settings: CompactSettings, conditions: int = 1
+    meshes: MeshFolder, solids: Path, seed: int, settings: CompactSettings, conditions: int = 1, views: int = 1
 ) -> list[dict[str, np.ndarray]]:
-    """`conditions` samples of one random view of a random mesh, as rows of `Samples`, each with new estimates.
+    """`conditions` samples of one random object of `meshes`, as rows of `Samples`, each with new estimates.
+
+    Each sample is given one to `views` of the object's views, with any of them as the main one.
 
     Args:
         meshes: the meshes to show.
@@ -80,31 +88,73 @@ def samples_of(
         seed: random seed.
         settings: settings of the network that the samples are for.
         conditions: at least 1.
+        views: largest number of views of a sample.
 
     Raises:
         InputError: if the view or an estimate shows too little.
     """
     rng = np.random.default_rng(seed)
-    seen = view(meshes, seed)
+    seen = views_of(meshes, seed, views)
     # Exact at most once: a second time would be the same.
     exact = rng.random() < EXACT * conditions
-    shown = [seen.view] if exact else []
-    while len(shown) < conditions:
-        _, least, most = ERRORS[rng.choice(len(ERRORS), p=[share for share, _, _ in ERRORS])]
-        shown.append(degraded(seen.view, float(rng.uniform(least, most)), rng))
-    return [_sample(seen, one, meshes, solids, settings) for one in shown]
+    made = []
+    for number in range(conditions):
+        chosen = [seen[0]]
+        if len(seen) > 1:
+            chosen = [seen[k] for k in rng.permutation(len(seen))[: rng.integers(len(seen)) + 1]]
+        error = 0.0
+        if number or not exact:
+            _, least, most = ERRORS[rng.choice(len(ERRORS), p=[share for share, _, _ in ERRORS])]
+            error = float(rng.uniform(least, most))
+        made.append(_sample(chosen[0], estimated(chosen, error, rng), meshes, solids, settings, views))
+    return made
+
+
+def estimated(seen: Sequence[View], error: float, rng: np.random.Generator) -> ObjectView:
+    """The first view with the others, as estimators of depth, masks and cameras would give them.
+
+    Args:
+        seen: views of one object.
+        error: error of the depth across the object, as a share of its width; 0 for exact views.
+        rng: source of random numbers.
+    """
+    main, *others = seen
+    mesh_from_main = np.linalg.inv(main.crop_from_mesh)
+    shown = degraded(main.view, error, rng) if error else main.view
+    placed = []
+    for other in others:
+        pose = other.crop_from_mesh @ mesh_from_main
+        if error:
+            pose = _misplaced(pose, min(error / FLAT, 1.0), nearest_depth(other.view), rng)
+        placed.append(OtherView(degraded(other.view, error, rng) if error else other.view, pose))
+    return replace(shown, others=tuple(placed))
+
+
+def _misplaced(
+    pose: Float[np.ndarray, "4 4"], weak: float, distance: float, rng: np.random.Generator
+) -> Float[np.ndarray, "4 4"]:
+    """The pose of a camera at `distance` metres from its object, as it would be estimated; larger `weak` means larger errors."""
+    error = np.eye(4)
+    error[:3, :3] = cv2.Rodrigues(rng.normal(0, np.radians(ROTATION_ERROR_DEG) * weak, 3))[0]
+    error[:3, 3] = rng.normal(0, PLACE_ERROR * weak * distance, 3)
+    # About the object, or a slight turn would lose it.
+    about = np.eye(4)
+    about[2, 3] = distance
+    return about @ error @ np.linalg.inv(about) @ pose
 
 
 def _sample(
-    seen: View, shown: ObjectView, meshes: MeshFolder, solids: Path, settings: CompactSettings
+    seen: View, shown: ObjectView, meshes: MeshFolder, solids: Path, settings: CompactSettings, views: int
 ) -> dict[str, np.ndarray]:
-    """What `shown` shows of what is seen."""
+    """What `shown` shows of what is seen, with room for `views`."""
     edge = cube_edge(shown)
     known = evidence(shown, edge, settings)
     if not open_tokens(known.visibility, known.scalars[:, RELIEF_ERROR], settings.patch).any():
         raise InputError("mask, depth and background leave no room for the object.")
     # An estimate may be nearer or farther as a whole, so the truth is scaled until its nearest part is at the estimated depth.
-    moved = np.diag([*3 * (nearest_depth(shown) / nearest_depth(seen.view),), 1.0])
+    # The cameras of several views leave no such freedom.
+    nearer = 1.0 if shown.others else nearest_depth(shown) / nearest_depth(seen.view)
+    moved = np.diag([*3 * (nearer,), 1.0])
     latent_from_mesh = np.linalg.inv(metric_crop_from_latent(shown, edge)) @ moved @ seen.crop_from_mesh
     mesh = meshes[seen.mesh]
     if mesh.unstretched is not None:
@@ -113,11 +163,16 @@ def _sample(
     solid = cached_solid(mesh, solids)
     distance = resampled(solid, latent_from_mesh, settings.cells, TRUNCATION)
     colour = resampled_colors(solid, latent_from_mesh, settings.tokens * settings.colour_patch)
+
+    def with_room(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, views - len(values)), *((0, 0) for _ in values.shape[1:])))
+
     return {
-        "image": np.round(known.image[0].numpy() * 255).astype(np.uint8),
+        "image": with_room(np.round(known.image[0].numpy() * 255).astype(np.uint8)),
         "visibility": np.round(known.visibility[0].numpy() * QUANTUM).astype(np.int8),
-        "centres": known.centres[0].numpy().astype(np.float16),
-        "parts": known.parts[0].numpy().astype(np.float16),
+        "centres": with_room(known.centres[0].numpy().astype(np.float16)),
+        "parts": with_room(known.parts[0].numpy().astype(np.float16)),
+        "shares": with_room(known.shares[0].numpy().astype(np.float16)),
         "scalars": known.scalars[0].numpy(),
         "distance": np.round(distance / TRUNCATION * QUANTUM).astype(np.int8),
         "colour": colour,
@@ -291,18 +346,22 @@ def batch_of(samples: Samples, rows: Integer[Tensor, "b"], mirrored: bool, setti
         chosen = values[rows].float() / unit
         return chosen.flip(across) if mirrored and across is not None else chosen
 
+    def by_place(values: Tensor, resolution: int) -> Tensor:
+        grid = tensor(values, 1).unflatten(2, (resolution, -1))  # x is outermost
+        return (grid.flip(2) if mirrored else grid).flatten(2, 3)
+
     def places(values: Tensor, resolution: int) -> Tensor:
-        grid = tensor(values, 1).unflatten(1, (resolution, -1))  # x is outermost
-        return ((grid.flip(1) * grid.new_tensor([-1.0, 1.0])) if mirrored else grid).flatten(1, 2)
+        return by_place(values, resolution) * values.new_tensor([-1.0 if mirrored else 1.0, 1.0])
 
     scalars = tensor(samples.scalars, 1)
     if mirrored:
         scalars[:, 0] *= -1
     known = Evidence(
-        image=tensor(samples.image, 255, across=3),
+        image=tensor(samples.image, 255, across=4),
         visibility=tensor(samples.visibility, QUANTUM, across=1),
         centres=places(samples.centres, settings.tokens),
         parts=places(samples.parts, settings.tokens * settings.colour_patch),
+        shares=by_place(samples.shares, settings.tokens),
         scalars=scalars,
     )
     distance = tensor(samples.distance, QUANTUM, across=1)[:, None] * TRUNCATION

@@ -107,16 +107,16 @@ class Twin(nn.Module):
 
     def seen(self, maps: Sequence[Float[Tensor, "b _c _h _w"]], known: Evidence) -> Float[Tensor, "b n c"]:
         """What the picture shows for each voxel, z fastest. The twins differ in this alone."""
-        image = known.image
+        image = known.image[:, 0]
         if self.conditioning == "cross-attention":
             maps, image = [averaged(level) for level in maps], averaged(image)
-        return looked_up(maps, image, known, self.settings)
+        return looked_up([level[:, None] for level in maps], image[:, None], known, self.settings)
 
     def condition(self, known: Evidence) -> Condition:
         """The condition of the flow, from what is known."""
         with torch.no_grad():
-            maps = self.trunk(known.image)
-        shown = picture_tokens(maps, known.image)
+            maps = self.trunk(known.image[:, 0])
+        shown = picture_tokens(maps, known.image[:, 0])
         tokens = self.picture(torch.cat([shown, self.on_picture.expand(len(shown), -1, -1)], dim=2))
         return Condition(
             tokens=torch.cat([tokens, self.scalars(known.scalars)[:, None]], dim=1),

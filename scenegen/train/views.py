@@ -40,6 +40,8 @@ from scenegen.train.shading import (
 )
 
 ATTEMPTS = 30
+MORE_ATTEMPTS = 3
+"""Cameras tried for each further view."""
 LEAST_VISIBLE = 0.3
 LEAST_PIXELS = 200
 EXTENT = 110
@@ -102,23 +104,63 @@ def view(meshes: MeshFolder, seed: int, size: int = 128) -> View:
     Raises:
         InputError: if no draw shows enough of an object.
     """
+    return views(meshes, seed, 1, size)[0]
+
+
+def views(meshes: MeshFolder, seed: int, count: int, size: int = 128) -> list[View]:
+    """Up to `count` random views of one object where it stands, the first of them that of `view`.
+
+    Each has a camera of its own, anywhere around the object. There are fewer than `count` where walls and neighbours leave
+    little to see.
+
+    Args:
+        meshes: the object and what stands around it are taken from here.
+        seed: random seed.
+        count: at least 1.
+        size: side of the crops, pixels.
+
+    Raises:
+        InputError: if no draw shows enough of an object.
+    """
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([seed, attempt])
         number = int(rng.integers(len(meshes)))
         setting, camera = _random_setting(meshes, number, rng)
-        mask, visible = _photo_mask(setting, camera)
-        if visible < LEAST_VISIBLE or np.count_nonzero(mask) < LEAST_PIXELS:
+        first = _view(setting, camera, number, size, rng)
+        if first is None:
             continue
-        crop = crop_camera(camera.intrinsics, mask, size)
-        return View(
-            view=_crop_view(setting, camera, crop, rng),
-            crop_from_mesh=camera.turned(crop).camera_from_world @ setting.bodies[0].world_from_mesh,
-            mesh=number,
-            visible=visible,
-        )
+        found = [first]
+        for _ in range(MORE_ATTEMPTS * (count - 1)):
+            if len(found) == count:
+                break
+            camera = _random_camera(setting.bodies[0], rng)
+            clear = all(_clear_of(camera, other) for other in setting.bodies[1:])
+            further = _view(setting, camera, number, size, rng) if clear else None
+            if further is not None:
+                found.append(further)
+        return found
     raise InputError(
         f"`meshes`: {ATTEMPTS} random views of {len(meshes)} meshes showed too little; give larger meshes."
     )
+
+
+def _view(setting: Setting, camera: Camera, number: int, size: int, rng: np.random.Generator) -> View | None:
+    """What `camera` sees of the first body, mesh `number`; None if that is too little."""
+    mask, visible = _photo_mask(setting, camera)
+    if visible < LEAST_VISIBLE or np.count_nonzero(mask) < LEAST_PIXELS:
+        return None
+    crop = crop_camera(camera.intrinsics, mask, size)
+    return View(
+        view=_crop_view(setting, camera, crop, rng),
+        crop_from_mesh=camera.turned(crop).camera_from_world @ setting.bodies[0].world_from_mesh,
+        mesh=number,
+        visible=visible,
+    )
+
+
+def _clear_of(camera: Camera, body: Body) -> bool:
+    """Whether the camera is well outside the body."""
+    return bool(body.ball[1] < 0.8 * np.linalg.norm(camera.centre - body.ball[0]))
 
 
 def _random_setting(meshes: MeshFolder, number: int, rng: np.random.Generator) -> tuple[Setting, Camera]:
@@ -131,7 +173,7 @@ def _random_setting(meshes: MeshFolder, number: int, rng: np.random.Generator) -
     for _ in range(rng.integers(NEIGHBOURS + 1)):
         other = resting(meshes[int(rng.integers(len(meshes)))], size * rng.uniform(0.4, 1.6), random_rotation(rng), rng)
         placed = _beside(other, bodies, towards, rng)
-        if placed is not None and placed.ball[1] < 0.8 * np.linalg.norm(camera.centre - placed.ball[0]):
+        if placed is not None and _clear_of(camera, placed):
             bodies.append(placed)
     surfaces = _random_surfaces(bodies, camera, towards, size, rng)
     return Setting(bodies, surfaces, random_light(rng)), camera

@@ -133,7 +133,7 @@ def test_what_is_hidden_is_told_apart_from_what_is_empty() -> None:
 def test_tokens_and_places_on_the_picture_belong_together() -> None:
     view, _, known = seen_sphere()
     outline = tokens_of(known.visibility[..., IN_OUTLINE][:, None], SMALL.patch).mean(dim=1).flatten()
-    column, row = (((known.centres[0].T + 1) / 2 * SIDE).long()).clamp(0, SIDE - 1)
+    column, row = (((known.centres[0, 0].T + 1) / 2 * SIDE).long()).clamp(0, SIDE - 1)
     mask = torch.from_numpy(view.mask)[row, column] > 0.5
     clear = outline.abs() > 0.25
     assert clear.sum() > 100
@@ -201,7 +201,7 @@ def test_the_loss_is_the_error_of_the_prior_before_training() -> None:
     _, _, known = seen_sphere()
     generator = small_generator()
     colour = torch.full((1, 3, *3 * (SMALL.tokens * SMALL.colour_patch,)), 0.0)
-    colour += (known.image.mean(dim=(2, 3)) / known.scalars[:, -1:])[:, :, None, None, None]
+    colour += (known.image[:, 0].mean(dim=(2, 3)) / known.scalars[:, -1:])[:, :, None, None, None]
     truth = packed(known.visibility[..., PRIOR][:, None] * TRUNCATION, colour, SMALL)
     one, t = torch.ones(1), torch.full((1,), 0.7)
     assert generator.loss(known, truth, t, torch.randn(truth.shape), one).item() == pytest.approx(0, abs=1e-10)

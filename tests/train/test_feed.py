@@ -29,7 +29,7 @@ from tests.train.folders import small_folder
 def order(tmp_path_factory: pytest.TempPathFactory) -> Order:
     folder = tmp_path_factory.mktemp("feed")
     meshes = mesh_folder(small_folder(folder / "glb"))
-    return Order(meshes, meshes, folder / "solids", SMALL, conditions=2, stretch=0.2, judged=3, seed=5)
+    return Order(meshes, meshes, folder / "solids", SMALL, conditions=2, shown=1, stretch=0.2, judged=3, seed=5)
 
 
 @pytest.fixture(scope="module")

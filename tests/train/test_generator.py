@@ -88,6 +88,7 @@ def test_a_mirrored_sample_is_the_sample_of_a_mirrored_photo() -> None:
             visibility=(known.visibility * QUANTUM).round().to(torch.int8),
             centres=known.centres,
             parts=known.parts,
+            shares=known.shares,
             scalars=known.scalars,
             distance=torch.zeros((1, cells, cells, cells), dtype=torch.int8),
             colour=torch.zeros((1, side, side, side, 3), dtype=torch.uint8),

@@ -44,6 +44,7 @@ def samples(known: Evidence) -> Samples:
         visibility=torch.zeros(1, dtype=torch.int8).expand(6, cells, cells, cells, CHANNELS),
         centres=repeated(known.centres),
         parts=repeated(known.parts),
+        shares=repeated(known.shares),
         scalars=repeated(known.scalars),
         distance=torch.from_numpy(ramp).expand(6, cells, cells, cells),
         colour=torch.zeros((6, side, side, side, 3), dtype=torch.uint8),
@@ -59,11 +60,11 @@ def test_weights_are_the_same_in_number_and_at_the_start() -> None:
 
 def given_each_voxel(conditioning: Conditioning, known: Evidence) -> Tensor:
     one = twin(conditioning)
-    return one.seen(one.trunk(known.image), known)[0]
+    return one.seen(one.trunk(known.image[:, 0]), known)[0]
 
 
 def test_a_shifted_picture_changes_what_a_voxel_is_told_only_by_back_projection(known: Evidence) -> None:
-    shifted = replace(known, image=known.image.roll(16, dims=3))
+    shifted = replace(known, image=known.image.roll(16, dims=4))
     here, there = (given_each_voxel("back-projection", seen) for seen in (known, shifted))
     assert (here - there).abs().amax(dim=1).min() > 0.01
     assert here.std(dim=0).min() > 0.01
@@ -75,11 +76,11 @@ def test_a_shifted_picture_changes_what_a_voxel_is_told_only_by_back_projection(
 
 def test_both_see_the_whole_picture_by_attention(known: Evidence) -> None:
     """The tokens hold every pixel: what is looked up is a function of them."""
-    maps = TinyTrunk()(known.image)
-    tokens = picture_tokens(maps, known.image)
+    maps = TinyTrunk()(known.image[:, 0])
+    tokens = picture_tokens(maps, known.image[:, 0])
     assert tokens.shape == (1, 16 * 16, 4 * 4 + 6 + 64 * 3)
     row, column = 3, 10
-    patch = known.image[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+    patch = known.image[0, 0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
     assert torch.equal(tokens[0, 16 * row + column, -192:], patch.flatten())
     first, second = (twin(conditioning).condition(known) for conditioning in TWINS)
     assert torch.equal(first.tokens, second.tokens)
