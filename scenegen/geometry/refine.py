@@ -10,14 +10,18 @@ scene is composed, the object is moved as a whole.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int32
 from scipy import ndimage
 
 from scenegen.camera import latent_distance, rays, resized
 from scenegen.geometry.field import (
     Field,
+    SeenCells,
+    cells_from,
     metric_crop_from_latent,
     placed,
     seen_cells,
@@ -51,8 +55,27 @@ FRONT_RIM = 0.6
 """Cells of the generated field along its outline where its depth is not taken."""
 
 
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What the pixels of one view ask of `n` cells: signed distances in metres, negative where the object is or may be."""
+
+    z: Float[np.ndarray, "n"]
+    limit: Float32[np.ndarray, "n"]
+    """z-depth that nothing reaches beyond."""
+    skin: Float[np.ndarray, "n"]
+    """The object is at least here."""
+    closed: Float[np.ndarray, "n"]
+    """It is at most here."""
+    part: Int32[np.ndarray, "n"]
+    """Which part of the mask, from 1, shows a cell of the skin; elsewhere 0."""
+    steps: Bool[np.ndarray, "n"]
+    """Gaps in the visible surface where its depth jumps."""
+
+
 def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Field:
     """The field on a grid of its own, in agreement with mask, depth and limit.
+
+    With other views, what they see is drawn to their pixels first, within a cell, since cameras are not exact to the pixel.
 
     Args:
         field: generated, in the latent frame.
@@ -61,47 +84,76 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         resolution: cells along an edge of the refined grid.
     """
     cells = seen_cells(view, edge, resolution)
-    z = cells.points[:, 2].reshape(3 * (resolution,)).astype(np.float32)
-
-    def at(picture: Float[np.ndarray, "s s"], interpolation: int = cv2.INTER_LINEAR) -> Float32[np.ndarray, "r r r"]:
-        return cells.at(picture, interpolation).reshape(z.shape)
-
-    inside = view.mask > 0.5
-    seen_front = visible_front(view)
-    front = seen_front if view.relief_error <= TRUSTED else generated_front(field, view, edge)
     cell = edge / resolution
+    value = (field.resampled(resolution) * np.float32(edge)).ravel()
+    room = np.ones(value.shape, dtype=bool)
+    for other in view.others:
+        seen = cells_from(cells, other)
+        asked = _asked(other.view, seen, visible_front(other.view), cell)
+        outside = _outside(other.view, seen)
+        if other.view.relief_error <= TRUSTED:
+            value = np.maximum(value, asked.z - asked.limit)
+            value = np.where(seen.ahead & (outside <= 0), np.minimum(value, asked.skin), value)
+            outside = np.maximum(asked.closed, outside)
+        outside = np.where(seen.ahead, outside - cell, -FAR)
+        value = np.maximum(value, outside)
+        room &= outside < 0
+    front = visible_front(view) if view.relief_error <= TRUSTED else generated_front(field, view, edge)
     # Depth that reaches beyond the cube is drawn at its far side, so that no visible part is lost.
     front = np.minimum(front, (latent_distance(view.crop) + 0.5) * np.float32(edge) - (SKIN + 1) * np.float32(cell))
-    hidden = unseen(view, seen_front)
+    asked = _asked(view, cells, front, cell)
+    value = np.maximum(value, asked.z - asked.limit)
+    value = np.minimum(value, asked.skin)
+    value = np.maximum(value, asked.closed)
+    grid = 3 * (resolution,)
+    return Field(
+        whole(
+            (value / edge).astype(np.float32).reshape(grid),
+            part=asked.part.reshape(grid),
+            room=(room & (asked.closed < 0) & (asked.z < asked.limit)).reshape(grid),
+            steps=asked.steps.reshape(grid),
+        )
+    )
+
+
+def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"], cell: float) -> Asked:
+    """What the pixels of `view` ask of the cells, each `cell` metres wide, if the visible surface is at the z-depth `front`."""
+    z, at = cells.points[:, 2].astype(np.float32), cells.at
+    inside = view.mask > 0.5
+    hidden = unseen(view, visible_front(view))
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
     bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
     background = np.where(bounded, view.limit, FAR).astype(np.float32)
     longest_step = (STEP if view.relief_error <= TRUSTED else GENERATED_STEP) * cell
     front_there = at(front)
     behind = z - front_there
-
-    value = field.resampled(resolution) * np.float32(edge)
     limit = at(background, cv2.INTER_NEAREST)
-    value = np.maximum(value, z - limit)
     # What is seen is there, and as thick as the background allows: where it meets the ground it ends.
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
     thickness = np.clip(limit - front_there, THINNEST * cell, SKIN * cell)
     outline = -at(outline_distance(inside).astype(np.float32)) * pixel
     skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
-    value = np.minimum(value, skin)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, cv2.INTER_NEAREST) - z)
     closed = np.maximum(closed, -at(outline_distance(inside | hidden).astype(np.float32)) * pixel)
-    value = np.maximum(value, closed)
     parts, _ = ndimage.label(inside, np.ones((3, 3)))
-    return Field(
-        whole(
-            (value / edge).astype(np.float32),
-            part=np.where(skin < 0, at(parts.astype(np.float32), cv2.INTER_NEAREST), 0).astype(np.int32),
-            room=(closed < 0) & (z < limit),
-            steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
-        )
+    return Asked(
+        z=z,
+        limit=limit,
+        skin=skin,
+        closed=closed,
+        part=np.where(skin < 0, at(parts.astype(np.float32), cv2.INTER_NEAREST), 0).astype(np.int32),
+        steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
     )
+
+
+def _outside(view: ObjectView, cells: SeenCells) -> Float[np.ndarray, "n"]:
+    """Distance outside the outline of all places where `view` lets the object be, metres, however far beside its crop."""
+    hidden = unseen(view, visible_front(view))
+    inside = cells.at(outline_distance((view.mask > 0.5) | hidden).astype(np.float32))
+    # Where the crop ends in what is hidden, more of it may follow.
+    beside = np.where(cells.at(hidden.astype(float), cv2.INTER_NEAREST) > 0.5, 0, cells.beyond(len(hidden)))
+    return (beside - inside) * cells.points[:, 2] / view.crop.intrinsics.fx
 
 
 def _farthest_near(

@@ -169,9 +169,9 @@ def _places(view: ObjectView, edge: float, resolution: int) -> Float32[Tensor, "
 
 def _shares(seen: Sequence[Seen], settings: CompactSettings) -> Float[Tensor, "v n"]:
     """How much each view counts for each token: less, the farther behind its visible surface or outside its outline it is."""
-    depth = torch.stack([
-        torch.from_numpy(np.maximum(each.behind, 0) + np.maximum(-each.in_outline, 0)) for each in seen
-    ]).reshape(-1, 1, *3 * (settings.cells,))
+    depth = torch.stack(
+        [torch.from_numpy(np.maximum(each.behind, 0) + np.maximum(-each.in_outline, 0)) for each in seen]
+    ).reshape(-1, 1, *3 * (settings.cells,))
     return torch.softmax(-tokens_of(depth, settings.patch).mean(dim=1).flatten(1) / FADING, dim=0).float()
 
 

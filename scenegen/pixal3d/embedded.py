@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.geometry.bake import textured
-from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, placed, surface
-from scenegen.geometry.generator import MadeObject, ObjectView, Shape
+from scenegen.geometry.field import NOT_AHEAD, Field, cube_edge, metric_crop_from_latent, placed, surface
+from scenegen.geometry.generator import MadeObject, ObjectView, OtherView, Shape
 from scenegen.geometry.refine import refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
 from scenegen.messages.progress import tell_progress
@@ -62,7 +62,7 @@ def generate_embedded(
     """The object: its field generated, brought to agree with the photo, made a mesh and baked.
 
     Args:
-        view: what the photo shows of it.
+        view: what the photo shows of it, with any number of others.
         seed: seed of the noise. Another seed gives another hidden side.
         config: sampler, resolution, face budget.
         texture: settings of the atlas.
@@ -108,15 +108,21 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     """
     vertices, faces = surface(refine(smoothed(field), view, edge, config.resolution))
     points, faces, warnings = simplify(placed(vertices, metric_crop_from_latent(view, edge)), faces, config.max_faces)
-    columns, rows = project(view.crop.intrinsics, points.astype(np.float64)).T - 0.5
-    hidden = unseen(view, visible_front(view)).astype(np.float32)
-    share = float(ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest").mean())
+    hidden = np.minimum.reduce([_hidden(points.astype(np.float64), each) for each in view.all])
+    share = float(hidden.mean())
     if share > COMPLETED:
-        warnings = (
-            *warnings,
-            note(f"about {share:.0%} of the object lies outside what the photo shows and is invented."),
-        )
+        shown = "the photos show" if view.others else "the photo shows"
+        warnings = (*warnings, note(f"about {share:.0%} of the object lies outside what {shown} and is invented."))
     return Shape(points, faces, warnings)
+
+
+def _hidden(points: Float[np.ndarray, "n 3"], seen: OtherView) -> Float32[np.ndarray, "n"]:
+    """1 where the object may be without a view showing it, at points of the main crop's frame; 0 elsewhere."""
+    view, mine = seen.view, transform(seen.crop_from_main, points)
+    ahead = mine[:, 2] > NOT_AHEAD
+    columns, rows = project(view.crop.intrinsics, np.where(ahead[:, None], mine, [0.0, 0.0, 1.0])).T - 0.5
+    hidden = unseen(view, visible_front(view)).astype(np.float32)
+    return np.where(ahead, ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest"), np.float32(1))
 
 
 def smoothed(field: Field) -> Field:

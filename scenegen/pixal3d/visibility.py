@@ -80,8 +80,9 @@ def visibility(view: ObjectView, edge: float, resolution: int) -> Float32[np.nda
 def seen_by_all(view: ObjectView, edge: float, resolution: int) -> list[Seen]:
     """What the view and its others say about the cells."""
     cells = seen_cells(view, edge, resolution)
-    main, *others = view.all
-    return [_seen(main.view, cells, edge), *(_seen(other.view, cells_from(cells, other), edge, True) for other in others)]
+    if not view.others:
+        return [_seen(view, cells, edge)]
+    return [_seen(each.view, cells_from(cells, each), edge, several=True) for each in view.all]
 
 
 def fused(seen: Sequence[Seen]) -> Float32[np.ndarray, "n 7"]:
@@ -105,8 +106,8 @@ def fused(seen: Sequence[Seen]) -> Float32[np.ndarray, "n 7"]:
     return np.stack([np.clip(channel, -1, 1) for channel in channels], axis=-1).astype(np.float32)
 
 
-def _seen(view: ObjectView, cells: SeenCells, edge: float, further: bool = False) -> Seen:
-    """What one view says about cells in its crop; `further` if its crop need not show all of them."""
+def _seen(view: ObjectView, cells: SeenCells, edge: float, several: bool = False) -> Seen:
+    """What one view says about cells. One of several need not show all of them: they may lie beside its crop, or behind it."""
     z, at = cells.points[:, 2], cells.at
     inside = view.mask > 0.5
     front = visible_front(view)
@@ -114,7 +115,8 @@ def _seen(view: ObjectView, cells: SeenCells, edge: float, further: bool = False
     surface = np.where(inside, front, view.depth)
     heights = (rays(view.crop.intrinsics, pixel_centres(*inside.shape[::-1])) * front[..., None])[inside] @ view.up
     pixel = z / view.crop.intrinsics.fx  # metres that a pixel covers there
-    beyond = cells.beyond(len(inside)) if further else 0.0
+    # Where the crop ends in what is hidden, more of it may follow.
+    beyond = np.where(at(hidden.astype(float), cv2.INTER_NEAREST) > 0.5, 0.0, cells.beyond(len(inside))) if several else 0.0
     prior = thickness(view, PRIOR_CELLS)
     ends = nearest_known(prior.front + 2 * prior.half, prior.inside)[1:-1, 1:-1]
     end = at(cv2.resize(ends.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR))
@@ -122,7 +124,7 @@ def _seen(view: ObjectView, cells: SeenCells, edge: float, further: bool = False
     bounded = at((view.limit > 0).astype(float)) > 0.99
 
     def where_ahead(values: Float[np.ndarray, "n"], otherwise: float = 1.0) -> Float[np.ndarray, "n"]:
-        return np.where(cells.ahead, values, otherwise) if further else values
+        return np.where(cells.ahead, values, otherwise) if several else values
 
     return Seen(
         behind=where_ahead((z - at(surface, cv2.INTER_NEAREST)) / edge),

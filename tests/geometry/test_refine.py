@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenegen.camera import rays
+from scenegen.camera import rays, transform
 from scenegen.geometry.field import Field, cell_centres, cube_edge, metric_crop_from_latent, placed, surface
 from scenegen.geometry.fill import outline_distance
+from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.refine import (
     MEASURED,
     refine,
@@ -22,7 +23,7 @@ from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed, topology
 from scenegen.records import Topology
 from scenegen.scene.scoring import intersection_over_union
-from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_depth, sphere_view
+from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_depth, sphere_view, turned_view
 
 RESOLUTION = 72
 
@@ -203,3 +204,46 @@ def test_an_estimated_background_changes_nothing_of_an_object(seed: int, relief_
     edge = cube_edge(view)
     field = ball_field(edge, metric_crop_from_latent(view, edge), CENTRE, RADIUS)
     np.testing.assert_array_equal(refine(field, view, edge, 32).values, refine(field, other, edge, 32).values)
+
+
+@pytest.mark.parametrize("degrees", [60, 90, -120])
+def test_what_another_view_shows_bounds_what_the_first_does_not(degrees: float) -> None:
+    """A ball drawn out along the line of sight keeps its length in one view, but not in two."""
+    view = sphere_view()
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    points = placed(cell_centres(32).reshape(-1, 3), matrix)
+    long = (np.linalg.norm((points - CENTRE) * [1, 1, 0.6], axis=1) - RADIUS) / edge
+    field = Field(long.reshape(32, 32, 32).astype(np.float32))
+
+    def agreement(view: ObjectView) -> float:
+        """Silhouette IoU in the other camera."""
+        vertices, faces = surface(refine(field, view, edge, RESOLUTION))
+        other = turned_view(degrees)
+        caster = RayCaster(transform(other.crop_from_main, placed(vertices, matrix)).astype(np.float32), faces)
+        directions = rays(other.view.crop.intrinsics).reshape(-1, 3)
+        seen = caster.cast(np.zeros_like(directions), directions).triangle.reshape(SIDE, SIDE) >= 0
+        return intersection_over_union(seen, other.view.mask > 0.5)
+
+    both = agreement(replace(view, others=(turned_view(degrees),)))
+    assert both > 0.93
+    assert both > agreement(view) + 0.02
+
+
+def test_what_only_another_view_shows_is_drawn_to_its_depth() -> None:
+    view = unbounded(sphere_view())
+    edge = cube_edge(view)
+    matrix = metric_crop_from_latent(view, edge)
+    small = ball_field(edge, matrix, CENTRE, RADIUS - 0.07)
+
+    def farthest(view: ObjectView) -> float:
+        return float(placed(surface(refine(small, view, edge, RESOLUTION))[0], matrix)[:, 2].max())
+
+    behind = turned_view(180)
+    both = replace(view, others=(replace(behind, view=unbounded(behind.view)),))
+    assert farthest(view) < CENTRE[2] + RADIUS - 0.06
+    assert abs(farthest(both) - (CENTRE[2] + RADIUS)) < edge / RESOLUTION
+
+
+def unbounded(view: ObjectView) -> ObjectView:
+    return replace(view, limit=np.zeros_like(view.limit))

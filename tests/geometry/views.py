@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 
 from scenegen.camera import matrix3, rays
-from scenegen.geometry.generator import ObjectView
+from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.records import CropCamera, Intrinsics
 
 CENTRE, RADIUS, WALL = np.array([0.0, 0.0, 2.0]), 0.7, 3.0
@@ -32,6 +33,15 @@ def sphere_view(occluded: bool = False) -> ObjectView:
         up=np.array([0, -1, 0], np.float32),
         crop=CropCamera(crop_from_camera=matrix3(np.eye(3)), intrinsics=camera),
     )
+
+
+def turned_view(degrees: float) -> OtherView:
+    """The sphere of `sphere_view` from a camera that goes so far around it to the right, at the same distance."""
+    turn = cv2.Rodrigues(np.array([0.0, np.radians(degrees), 0.0]))[0]
+    pose = np.eye(4)
+    pose[:3, :3] = turn
+    pose[:3, 3] = CENTRE - turn @ CENTRE
+    return OtherView(sphere_view(), pose)
 
 
 def sphere_depth(directions: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w"]:

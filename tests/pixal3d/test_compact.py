@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scenegen.errors import InputError
 from scenegen.geometry.field import cell_centres, cube_edge, metric_crop_from_latent, placed
-from scenegen.geometry.generator import ObjectView
+from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.pixal3d.compact import (
     OUTSIDE,
     RELIEF_ERROR,
@@ -35,7 +35,7 @@ from scenegen.pixal3d.visibility import (
     TRUNCATION,
     visibility,
 )
-from tests.geometry.views import CENTRE, RADIUS, SIDE, sphere_view
+from tests.geometry.views import CENTRE, RADIUS, SIDE, sphere_view, turned_view
 
 SMALL = CompactSettings(
     tokens=8, model_channels=32, num_blocks=2, num_heads=2, cond_channels=16, lifted_channels=32, trunk_channels=(4, 6)
@@ -229,3 +229,67 @@ def test_a_picture_that_leaves_no_room_is_refused() -> None:
 
 def test_reach_holds_what_is_clipped() -> None:
     assert REACH >= TRUNCATION
+
+
+def test_the_same_view_again_changes_nothing() -> None:
+    view, edge, _ = seen_sphere(occluded=True)
+    generator = small_generator(trained=True)
+    known = [evidence(replace(view, others=(OtherView(view, np.eye(4)),) * count), edge, SMALL) for count in (1, 2)]
+    assert known[1].image.shape[1] == 3
+    np.testing.assert_allclose(known[1].shares, 1 / 3, atol=1e-6)
+    twice, thrice = (generator.condition(each) for each in known)
+    for name in ("coords", "tokens", "lifted", "prior"):
+        torch.testing.assert_close(getattr(thrice, name), getattr(twice, name), atol=1e-5, rtol=1e-5)
+
+
+def test_the_order_of_the_other_views_does_not_matter() -> None:
+    view, edge, _ = seen_sphere()
+    generator = small_generator(trained=True)
+    side, back = turned_view(80), turned_view(170)
+    one, two = (
+        generator.condition(evidence(replace(view, others=others), edge, SMALL))
+        for others in ((side, back), (back, side))
+    )
+    torch.testing.assert_close(one.lifted, two.lifted)
+    torch.testing.assert_close(one.tokens, two.tokens)
+    assert torch.equal(one.prior, two.prior)
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_what_any_view_sees_empty_is_empty(degrees: float) -> None:
+    view, edge, _ = seen_sphere()
+    distance = sphere_distances(view, edge, 24)
+    both = visibility(replace(view, others=(turned_view(degrees),)), edge, 24)
+    empty = (both[..., BEHIND_FRONT] < -0.1) | (both[..., IN_OUTLINE] < -0.1)
+    assert not empty[distance < -0.01].any()
+    alone = visibility(view, edge, 24)
+    assert empty.mean() > ((alone[..., BEHIND_FRONT] < -0.1) | (alone[..., IN_OUTLINE] < -0.1)).mean() + 0.1
+    clear = np.abs(distance) > 0.06
+    assert ((both[..., PRIOR] < 0) == (distance < 0))[clear].mean() > 0.97
+
+
+def test_a_token_listens_most_to_the_view_that_sees_it() -> None:
+    view, edge, _ = seen_sphere()
+    known = evidence(replace(view, others=(turned_view(180),)), edge, SMALL)
+    nearer = torch.from_numpy(placed(cell_centres(SMALL.tokens).reshape(-1, 3), metric_crop_from_latent(view, edge)))
+    front = (nearer[:, :2].norm(dim=1) < 0.3) & (nearer[:, 2] < CENTRE[2] - 0.2)
+    back = (nearer[:, :2].norm(dim=1) < 0.3) & (nearer[:, 2] > CENTRE[2] + 0.2)
+    assert (known.shares[0, 0][front] > 0.6).all()
+    assert (known.shares[0, 0][back] < 0.4).all()
+    torch.testing.assert_close(known.shares.sum(dim=1), torch.ones_like(known.shares[:, 0]))
+
+
+def test_an_item_with_fewer_views_than_others_is_the_same_beside_them() -> None:
+    _, _, known = seen_sphere()
+    generator = small_generator(trained=True)
+    empty = replace(
+        known,
+        **{
+            name: torch.cat([getattr(known, name), torch.zeros_like(getattr(known, name))], dim=1)
+            for name in ("image", "centres", "parts", "shares")
+        },
+    )
+    alone, beside = generator.condition(known), generator.condition(empty)
+    torch.testing.assert_close(beside.lifted, alone.lifted)
+    torch.testing.assert_close(beside.tokens, alone.tokens)
+    torch.testing.assert_close(beside.prior, alone.prior)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from scenegen.camera import project, transform, unproject
 from scenegen.errors import InputError
 from scenegen.geometry.field import cube_edge
 from scenegen.geometry.generator import ObjectView
@@ -23,6 +24,7 @@ from scenegen.train.samples import (
     Samples,
     batch_of,
     degraded,
+    estimated,
     load_samples,
     parted,
     prepare,
@@ -30,7 +32,7 @@ from scenegen.train.samples import (
     samples_of,
     stacked,
 )
-from scenegen.train.views import view
+from scenegen.train.views import view, views
 from tests.geometry.views import sphere_view
 from tests.pixal3d.test_compact import SMALL, small_generator
 from tests.train.folders import small_folder
@@ -207,3 +209,35 @@ def test_a_resumed_training_is_the_one_that_was_not_interrupted(samples: Samples
     for name, value in whole.learned.items():
         torch.testing.assert_close(second.learned[name], value)
         torch.testing.assert_close(second.averaged[name], whole.averaged[name])
+
+
+def test_a_sample_has_one_view_to_as_many_as_asked(meshes: MeshFolder, solids: Path) -> None:
+    made = stacked(samples_of(meshes, solids, 1, SMALL, conditions=6, views=3))
+    assert made.image.shape[:2] == (6, 3)
+    there = (made.shares > 0).any(dim=2)
+    counts = there.sum(dim=1)
+    assert 1 <= counts.min() < counts.max() <= 3
+    for mine, count in zip(there, counts, strict=True):
+        assert mine[:count].all()
+    total = made.shares.float().sum(dim=1)
+    torch.testing.assert_close(total, torch.ones_like(total), atol=2e-3, rtol=0)
+    batch = batch_of(made, torch.arange(6), True, SMALL)
+    rng = torch.Generator().manual_seed(0)
+    assert torch.isfinite(training.batch_loss(small_generator(trained=True), batch, rng)).all()
+
+
+def test_views_of_one_object_lie_on_each_other_s_pixels(meshes: MeshFolder) -> None:
+    first, *others = views(meshes, 2, 4, 64)
+    assert np.array_equal(first.view.image, view(meshes, 2, 64).view.image)
+    assert others
+    inside = (first.view.mask > 0.9) & (first.view.depth > 0)
+    points = unproject(first.view.crop.intrinsics, first.view.depth)[inside]
+    for other in estimated([first, *others], 0.0, np.random.default_rng(0)).others:
+        assert np.allclose(other.crop_from_main[:3, :3] @ other.crop_from_main[:3, :3].T, np.eye(3), atol=1e-6)
+        mine = transform(other.crop_from_main, points)
+        at = np.floor(project(other.view.crop.intrinsics, mine)).astype(int)
+        shown = (mine[:, 2] > 0) & ((at >= 0) & (at < 64)).all(axis=1)
+        column, row = at[shown].T
+        # Nothing that one view sees is in front of what another sees there.
+        seen = other.view.depth[row, column]
+        assert (mine[shown, 2] > 0.97 * seen).mean() > 0.9
