@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Shaped
 from scipy import ndimage
 
 RIDGE = 0.1
@@ -97,25 +97,17 @@ def averaged(
     return np.where(known, mean, 0.0)
 
 
-def spread(picture: UInt8[np.ndarray, "h w c"], known: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w c"]:
-    """`picture` where `known`, elsewhere its colours spread smoothly from there (pull-push, Gortler and others 1996).
+def pull_push(colors: Float32[np.ndarray, "h w c"], weight: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w c"]:
+    """`colors` where their `weight` (0..1) is 1, elsewhere spread smoothly from there (Gortler and others 1996).
 
     Each level is half as large, and its pixels are the means of what is known below; what is not, is taken from the level above.
-    With nothing known, the picture itself.
     """
-    if known.all() or not known.any():
-        return picture
-    filled = _spread(picture.astype(np.float32), known.astype(np.float32))
-    return np.where(known[..., None], picture, np.clip(np.round(filled), 0, 255).astype(np.uint8))
-
-
-def _spread(colors: Float32[np.ndarray, "h w c"], weight: Float32[np.ndarray, "h w"]) -> Float32[np.ndarray, "h w c"]:
     height, width = weight.shape
     if max(height, width) == 1 or weight.min() >= 1:
         return colors
     size = (width + 1) // 2, (height + 1) // 2
     share = cv2.resize(weight, size, interpolation=cv2.INTER_AREA)
     mean = cv2.resize(colors * weight[..., None], size, interpolation=cv2.INTER_AREA).reshape(*share.shape, -1)
-    above = _spread(mean / np.maximum(share, 1e-6)[..., None], np.minimum(1, 4 * share))
+    above = pull_push(mean / np.maximum(share, 1e-6)[..., None], np.minimum(1, 4 * share))
     coarse = cv2.resize(above, (width, height), interpolation=cv2.INTER_LINEAR).reshape(colors.shape)
     return weight[..., None] * colors + (1 - weight[..., None]) * coarse

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Float32, Integer, UInt8
 from scipy import ndimage
 
 from scenegen.camera import rays
-from scenegen.geometry.fill import spread
+from scenegen.geometry.exemplar import continued_texture
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.partition import grid_triangles, pieces_of
 from scenegen.geometry.planes import along
@@ -99,7 +99,9 @@ def background_surfaces(
         at = pieces.at(wide.reshape(-1, 2))
         # Inverse depth is linear in the picture on every plane.
         depth = 1 / np.maximum(pieces.at(inverse.ravel()), FARTHEST * pieces.at(sphere.ravel()))
-        texture, uv = _texture(image, seen & _at_pixels(margins[index], cell, image.shape), at)
+        known = seen & _at_pixels(margins[index], cell, image.shape)
+        made = ndimage.binary_dilation(part.hidden | part.shown | (labels == index))
+        texture, uv = _texture(image, known, _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape), at)
         surfaces[name] = TexturedMesh(
             vertices=(rays(camera, at) * depth[:, None]).astype(np.float32),
             faces=pieces.faces.astype(np.int32),
@@ -127,7 +129,7 @@ def _margin(scores: Float[np.ndarray, "l r c"], index: int) -> Float32[np.ndarra
 
 
 def _at_pixels(
-    margin: Float32[np.ndarray, "r c"], cell: Float[np.ndarray, "2"], shape: tuple[int, ...]
+    margin: Float[np.ndarray, "r c"], cell: Float[np.ndarray, "2"], shape: tuple[int, ...]
 ) -> Bool[np.ndarray, "h w"]:
     """The pixels that show a surface, and few around."""
     (x, y), (height, width) = cell, shape[:2]
@@ -138,15 +140,17 @@ def _at_pixels(
 
 
 def _texture(
-    image: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"], at: Float[np.ndarray, "n 2"]
+    image: UInt8[np.ndarray, "h w 3"],
+    known: Bool[np.ndarray, "h w"],
+    wanted: Bool[np.ndarray, "h w"],
+    at: Float[np.ndarray, "n 2"],
 ) -> tuple[UInt8[np.ndarray, "k l 3"], Float32[np.ndarray, "n 2"]]:
-    """The part of the picture that the points `at` lie in, continued where it is not `known`; and their places in it."""
+    """The part of the picture that the points `at` lie in, continued where it is `wanted` but not `known`; and their places."""
     size = np.array(image.shape[1::-1])
     low = np.clip(np.floor(at.min(axis=0)).astype(int), 0, size - 1)
     high = np.clip(np.ceil(at.max(axis=0)).astype(int), low + 1, size)
     window = np.s_[low[1] : high[1], low[0] : high[0]]
-    here = known[window]
-    texture = spread(image[window], here) if here.any() else spread(image, known)[window]
+    texture = continued_texture(image, known, wanted)[window]
     # Beyond the picture its mirror image: the colours of the border alone would be drawn out into rays.
     mirrored = size - np.abs(size - np.abs(at))
     return np.ascontiguousarray(texture), np.clip((mirrored - low) / (high - low), 0, 1).astype(np.float32)
