@@ -31,15 +31,14 @@ from scenegen.evaluate.record import (
     Truth,
 )
 from scenegen.evaluate.summary import summarise
+from scenegen.export.bodies import with_bodies
 from scenegen.export.manifest import Given, environment
-from scenegen.geometry.mesh import TexturedMesh, load_mesh
 from scenegen.inputs.photos import folder_names
-from scenegen.physics.rigid import placed, rigid
-from scenegen.physics.settle import Placed
-from scenegen.records import BACKGROUND_SUPPORT, Depth, Instances, PlacedObject, Scene, Source
+from scenegen.records import Depth, Instances, Scene, Source
 from scenegen.store.png import read_png
 from scenegen.store.store import Store
 from stages.depth import DEPTH
+from stages.export import part_scene
 from stages.graph import image_to_scene
 from stages.layers import Submit
 from stages.read import READ
@@ -149,17 +148,17 @@ def perception(
 
 def objects(truth: Truth, instances: Instances, scene: Scene, *, config: EvaluateSettings, work: Work) -> SceneScores:
     """The made objects against the true ones."""
-    camera_from_world = np.linalg.inv(np.array(scene.world_from_camera))
-    own = {item.id: load_mesh(work.read(item.mesh)) for item in scene.objects}
+    parts = part_scene(scene, work, {})
+    camera_from_world = np.linalg.inv(parts.world_from_camera)
     made = MadeScene(
         meshes={
-            item.id: own[item.id].transformed(camera_from_world @ np.array(item.world_from_object))
-            for item in scene.objects
+            item.id: part.mesh.transformed(camera_from_world @ part.world_from_part)
+            for item, part in zip(scene.objects, parts.objects, strict=True)
         },
         supports={item.id: item.support for item in scene.objects if isinstance(item.support, int)},
         ids=read_png(work.read(instances.masks)),
         camera=scene.intrinsics,
-        bodies={item.id: _body(item, own[item.id], config) for item in scene.objects} if config.settle else {},
+        bodies=with_bodies(parts, config.density_kg_m3, config.hulls) if config.settle else None,
     )
     scores = measure_scene(made, load_scene(truth, work.read), config)
     if scores.alignment is None:
@@ -168,12 +167,6 @@ def objects(truth: Truth, instances: Instances, scene: Scene, *, config: Evaluat
         named = ", ".join(map(str, scores.penetration.left_out))
         logger.warning("%s: object(s) %s are not closed and left out of penetration.", truth.name, named)
     return scores
-
-
-def _body(item: PlacedObject, mesh: TexturedMesh, config: EvaluateSettings) -> Placed:
-    held = item.support == BACKGROUND_SUPPORT
-    found = rigid(mesh.vertices, mesh.faces, item.label, held, config.density_kg_m3, config.hulls)
-    return placed(found, np.array(item.world_from_object))
 
 
 PERCEPTION = Stage(name="evaluate-perception", record=PerceptionScores, run=perception)

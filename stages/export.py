@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from scenegen.export.parts import Fact, Part, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
 from scenegen.records import Export, Photo, PlacedObject, Scene, Settled, Surface
 from scenegen.registry import EXPORTERS
+from scenegen.scene.backdrop import kind_of
 from stages.stage import Stage, Work
 
 
@@ -26,10 +28,11 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     """
     from scenegen.export.usd import validate_stage, write_usd, write_usdz  # pxr is slow to import
 
-    parts = with_bodies(part_scene(photo, scene, work), config.density_kg_m3, config.hulls)
+    named = {"photo": photo.name, "decoded_photo_sha256": photo.image.sha256}
+    parts = with_bodies(part_scene(scene, work, named), config.density_kg_m3, config.hulls)
     found: dict[int, Settled] = {}
     if config.settle:
-        found = {placed.id: result for placed, result in zip(scene.objects, settled(parts.objects), strict=True)}
+        found = {placed.id: result for placed, result in zip(scene.objects, settled(parts), strict=True)}
         parts = replace(
             parts,
             objects=tuple(
@@ -59,8 +62,14 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     )
 
 
-def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
-    """The scene's meshes and numbers in the form of the writers. Surfaces are moved from the camera to the world frame."""
+def part_scene(scene: Scene, work: Work, facts: Mapping[str, Fact]) -> PartScene:
+    """The scene's meshes and numbers in the form of the writers. Surfaces are moved from the camera to the world frame.
+
+    Args:
+        scene: whose files `work` can read.
+        work: of a stage.
+        facts: of the scene, besides its own.
+    """
     world_from_camera = np.array(scene.world_from_camera)
     return PartScene(
         objects=tuple(
@@ -77,8 +86,7 @@ def part_scene(photo: Photo, scene: Scene, work: Work) -> PartScene:
         intrinsics=scene.intrinsics,
         world_from_camera=world_from_camera,
         facts={
-            "photo": photo.name,
-            "decoded_photo_sha256": photo.image.sha256,
+            **facts,
             "metres": scene.metres.source,
             "metres_factor": scene.metres.factor,
         },
@@ -117,7 +125,13 @@ def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
 
 def _surface_part(surface: Surface, world_from_camera: np.ndarray, work: Work) -> Part:
     mesh = load_mesh(work.read(surface.mesh)).transformed(world_from_camera)
-    return Part(name=surface.name, label=surface.name, mesh=mesh, world_from_part=np.eye(4), facts={})
+    return Part(
+        name=surface.name,
+        label=surface.name,
+        mesh=mesh,
+        world_from_part=np.eye(4),
+        facts={"kind": kind_of(surface.name)},
+    )
 
 
 EXPORT = Stage(

@@ -456,8 +456,8 @@ def settle(
 
     log_options.apply()
     config = read_manifest(folder).config.export
-    parts = with_bodies(read_glb(folder / "scene.glb"), config.density_kg_m3, config.hulls).objects
-    found = dict(zip([part.name for part in parts], settled(parts), strict=True))
+    scene = with_bodies(read_glb(folder / "scene.glb"), config.density_kg_m3, config.hulls)
+    found = dict(zip([part.name for part in scene.objects], settled(scene), strict=True))
     if json_:
         _say(json.dumps({name: result.model_dump() for name, result in found.items()}, indent=1))
         return EXIT_DONE

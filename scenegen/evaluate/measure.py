@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -41,10 +41,10 @@ from scenegen.evaluate.record import (
 )
 from scenegen.evaluate.sampling import Samples, Triangles, sample_outside, visible
 from scenegen.evaluate.settling import settle_scores
+from scenegen.export.parts import PartScene
 from scenegen.geometry.mesh import TexturedMesh, joined
 from scenegen.geometry.render import RayCaster, render
 from scenegen.ids import object_ids
-from scenegen.physics.settle import Placed
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.untrusted.resample import nearest
@@ -67,8 +67,8 @@ class MadeScene:
     """Masks the objects were made from."""
     camera: Intrinsics
     """Camera of a picture of that size."""
-    bodies: Mapping[int, Placed] = field(default_factory=dict)
-    """In the made world, by object id."""
+    bodies: PartScene | None = None
+    """The objects of `meshes`, in their order, with rigid bodies, among obstacles; None if nothing is to settle."""
 
 
 def nothing_made(camera: Intrinsics) -> MadeScene:
@@ -226,7 +226,7 @@ def measure_scene(made: MadeScene, true: TrueScene, settings: EvaluateSettings) 
         supports_between_objects=precision_recall(
             [edge for edge in edges if edge[1] != FLOOR], [edge for edge in true_edges if edge[1] != FLOOR]
         ),
-        settle=settle_scores(made.bodies, true, made_of, settings.density_kg_m3, settings.hulls)
+        settle=settle_scores(made.bodies, list(made.meshes), true, made_of, settings.density_kg_m3, settings.hulls)
         if settings.settle
         else None,
     )

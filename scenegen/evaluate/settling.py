@@ -9,18 +9,21 @@ import numpy as np
 from scenegen.camera import transform
 from scenegen.evaluate.ground_truth import FLOOR, TrueScene
 from scenegen.evaluate.record import SettleScores
+from scenegen.export.bodies import body_of, settled
+from scenegen.export.parts import PartScene
 from scenegen.physics.rigid import placed, rigid
 from scenegen.physics.settle import Placed, settle
 from scenegen.records import Settled
 
 
 def settle_scores(
-    made: Mapping[int, Placed], true: TrueScene, made_of: Mapping[int, int], density: float, hulls: int
+    made: PartScene | None, ids: Sequence[int], true: TrueScene, made_of: Mapping[int, int], density: float, hulls: int
 ) -> SettleScores:
     """Shares of objects that stay, among the made ones and among the true ones.
 
     Args:
-        made: bodies by the ids of their objects.
+        made: the made scene, from `scenegen.export.bodies.with_bodies`; None if nothing was made.
+        ids: of its objects, in their order.
         true: what is true.
         made_of: the made object of each true one that has one, by id.
         density: of the true objects of which no density is known by their category.
@@ -29,14 +32,15 @@ def settle_scores(
     Raises:
         UsageError: if MuJoCo is not installed.
     """
-    found = _settled(made)
+    objects = () if made is None else made.objects
+    found = {} if made is None else dict(zip(ids, settled(made), strict=True))
     wanted = _settled(_true_bodies(true, density, hulls))
-    free = {number for number, item in made.items() if not item.fixed}
+    free = {number for number, part in zip(ids, objects, strict=True) if not body_of(part).held}
     stays = {number for number in free if found[number].stays}
     steady = [number for number, item in wanted.items() if item.stays]
     return SettleScores(
-        made=len(stays) / len(made) if made else 0.0,
-        held=1 - len(free) / len(made) if made else 0.0,
+        made=len(stays) / len(objects) if objects else 0.0,
+        held=1 - len(free) / len(objects) if objects else 0.0,
         true=len(steady) / len(wanted) if wanted else None,
         of_true=sum(made_of.get(number) in stays for number in steady) / len(steady) if steady else None,
         penetration_m=max((item.penetration_m for item in found.values()), default=0.0),

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from scenegen.camera import transform
 from scenegen.errors import ExportError
 from scenegen.export.parts import Part, PartScene, about_part, prepared
+from scenegen.geometry.distance import surface_points
 from scenegen.messages.remarks import note
+from scenegen.physics.body import Hull
+from scenegen.physics.clearance import Colliders, cleared
+from scenegen.physics.obstacle import obstacles
 from scenegen.physics.rigid import Rigid, placed, rigid
-from scenegen.physics.settle import settle
+from scenegen.physics.settle import Fixed, settle
 from scenegen.records import BACKGROUND_SUPPORT, Settled
+
+WITHOUT_OBSTACLES = ("floor", "sky")
+"""Kinds of surfaces that nothing collides with: below everything there is an endless floor, and the sky is far away."""
 
 
 def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
-    """The scene, prepared, with a rigid body for each object and what is assumed of it among its facts.
+    """The scene, prepared, with a rigid body for each object, what is assumed of it among its facts, and obstacles for surfaces.
 
     Args:
-        scene: its objects' facts say in `support` what carries them.
+        scene: its objects' facts say in `support` what carries them, those of surfaces in `kind` what they are.
         density: kilograms per cubic metre, of objects whose label says nothing.
         hulls: most convex parts that an object collides with.
 
@@ -33,13 +42,35 @@ def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
         'mesh'
     """
     scene = prepared(scene)
-    objects = []
+    objects, surfaces = [], []
     for part in scene.objects:
         with about_part(part):
             held = part.facts.get("support") == BACKGROUND_SUPPORT
-            made = rigid(part.mesh.vertices, part.mesh.faces, part.label, held, density, hulls)
-            objects.append(replace(part, rigid=made, facts={**part.facts, **made.facts}))
-    return replace(scene, objects=tuple(objects))
+            objects.append(
+                replace(part, rigid=rigid(part.mesh.vertices, part.mesh.faces, part.label, held, density, hulls))
+            )
+    for part in scene.background:
+        seen = transform(np.linalg.inv(part.world_from_part), scene.world_from_camera[:3, 3])
+        solid = part.facts.get("kind") not in WITHOUT_OBSTACLES
+        surfaces.append(replace(part, obstacles=obstacles(part.mesh.vertices, part.mesh.faces, seen) if solid else ()))
+    parts = (*objects, *surfaces)
+    kept = [
+        replace(part, obstacles=clear) if part.rigid is None else _bodied(part, clear)
+        for part, clear in zip(parts, cleared([_colliders(part) for part in parts]), strict=True)
+    ]
+    return replace(scene, objects=tuple(kept[: len(objects)]), background=tuple(kept[len(objects) :]))
+
+
+def _colliders(part: Part) -> Colliders:
+    fixed = part.rigid is None or part.rigid.held
+    surface = np.zeros((0, 3)) if part.rigid is None else surface_points(part.mesh.vertices, part.mesh.faces)
+    return Colliders(part.hulls, part.world_from_part, surface, fixed)
+
+
+def _bodied(part: Part, hulls: tuple[Hull, ...]) -> Part:
+    made = body_of(part)
+    made = replace(made, body=replace(made.body, hulls=hulls))
+    return replace(part, rigid=made, facts={**part.facts, **made.facts})
 
 
 def body_of(part: Part) -> Rigid:
@@ -64,10 +95,14 @@ def body_remarks(scene: PartScene) -> tuple[str, ...]:
     )
 
 
-def settled(parts: Sequence[Part]) -> tuple[Settled, ...]:
-    """What becomes of objects under gravity, on a floor at height 0, in their order.
+def settled(scene: PartScene) -> tuple[Settled, ...]:
+    """What becomes of the objects of a scene under gravity, in their order.
+
+    Args:
+        scene: from `with_bodies`.
 
     Raises:
         UsageError: if MuJoCo is not installed.
     """
-    return settle([placed(body_of(part), part.world_from_part) for part in parts])
+    bodies = [placed(body_of(part), part.world_from_part) for part in scene.objects]
+    return settle(bodies, [Fixed(part.obstacles, part.world_from_part) for part in scene.background])

@@ -16,6 +16,7 @@ from scenegen import __version__
 from scenegen.errors import ExportError
 from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
+from scenegen.physics.body import Hull
 from scenegen.physics.rigid import Rigid
 from scenegen.records import Intrinsics
 
@@ -56,6 +57,13 @@ class Part:
     """Provenance and scores, written with the part."""
     rigid: Rigid | None = None
     """Part frame; see `scenegen.export.bodies.with_bodies`. Surfaces of the background have none."""
+    obstacles: tuple[Hull, ...] = ()
+    """What collides with a surface of the background, part frame; likewise. Objects have a body instead."""
+
+    @property
+    def hulls(self) -> tuple[Hull, ...]:
+        """What others collide with, part frame."""
+        return self.obstacles if self.rigid is None else self.rigid.body.hulls
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Formats of simulators: MJCF for MuJoCo, URDF for most others. Metres, kilograms, Z up, an endless floor at height 0.
+"""Formats of simulators: MJCF for MuJoCo, URDF for most others. Metres, kilograms, Z up, a floor at height 0 below everything.
 
 Meshes are OBJ files in each object's own frame, one to be seen and one for each convex part to collide with. The same scene gives
 the same bytes.
@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from scenegen.camera import USD_FROM_WORLD
 from scenegen.export.bodies import body_of
 from scenegen.export.parts import GENERATOR, Part, PartScene, about_part, pose, prepared
+from scenegen.physics.body import Box, Hull
 from scenegen.physics.rigid import Rigid
 from scenegen.physics.settle import GRAVITY, ROLL, SPIN
 from scenegen.store.png import write_png
@@ -24,6 +25,8 @@ from scenegen.store.png import write_png
 TURN = USD_FROM_WORLD[:3, :3]
 SEEN, COLLIDES = "2", "3"
 """MuJoCo's groups: by default its viewer shows the first and hides the second."""
+GROUND_M = (1000.0, 1000.0, 1.0)
+"""Size of the floor where a format has no endless one."""
 
 
 def write_mjcf(scene: PartScene, folder: Path) -> list[Path]:
@@ -55,7 +58,7 @@ def write_mjcf(scene: PartScene, folder: Path) -> list[Path]:
     Xml.SubElement(root, "compiler", meshdir="meshes", texturedir="meshes", angle="radian")
     Xml.SubElement(root, "option", gravity=f"0 0 {-GRAVITY}", timestep="0.001")
     assets, world = Xml.SubElement(root, "asset"), Xml.SubElement(root, "worldbody")
-    Xml.SubElement(world, "geom", name="ground", type="plane", size="0 0 1", rgba="0 0 0 0")
+    Xml.SubElement(world, "geom", name="ground", type="plane", size="0 0 1", rgba="0 0 0 0", priority="-1")
     Xml.SubElement(world, "light", pos="0 0 5", dir="0 0 -1", diffuse="0.9 0.9 0.9", castshadow="false")
     for part in (*scene.objects, *scene.background):
         Xml.SubElement(assets, "mesh", name=part.name, file=f"{part.name}.obj", inertia="shell")
@@ -68,7 +71,8 @@ def write_mjcf(scene: PartScene, folder: Path) -> list[Path]:
         seen = {"contype": "0", "conaffinity": "0", "group": SEEN, "mass": "0"}
         Xml.SubElement(owner, "geom", name=part.name, type="mesh", mesh=part.name, material=part.name, attrib=seen)
         if part.rigid is not None:
-            _add_mjcf_body(owner, assets, part.name, part.rigid)
+            _add_mjcf_inertia(owner, part.name, part.rigid)
+        _add_mjcf_colliders(owner, assets, part)
     return [_written(root, home / "scene.xml"), *files]
 
 
@@ -97,15 +101,16 @@ def write_urdf(scene: PartScene, folder: Path) -> list[Path]:
     home = folder / "urdf"
     files = _write_meshes(scene, home)
     root = Xml.Element("robot", name="scene")
-    root.append(Xml.Comment(f" {GENERATOR}; density is assumed; the floor is the plane z = 0 "))
+    root.append(Xml.Comment(f" {GENERATOR}; density is assumed "))
     Xml.SubElement(root, "link", name="world")
+    _add_urdf_ground(root)
     for part in (*scene.objects, *scene.background):
         link = Xml.SubElement(root, "link", name=part.name)
         if part.rigid is not None:
             _add_urdf_inertial(link, part.rigid)
         _add_urdf_mesh(Xml.SubElement(link, "visual"), part.name)
-        for name in _collider_names(part):
-            _add_urdf_mesh(Xml.SubElement(link, "collision"), name)
+        for name, shape in zip(_collider_names(part), part.hulls, strict=True):
+            _add_urdf_collider(Xml.SubElement(link, "collision"), name, shape)
         moves = part.rigid is not None and not part.rigid.held
         joint = Xml.SubElement(root, "joint", name=f"place_{part.name}", type="floating" if moves else "fixed")
         place, turn = _pose(part)
@@ -115,17 +120,31 @@ def write_urdf(scene: PartScene, folder: Path) -> list[Path]:
     return [_written(root, home / "scene.urdf"), *files]
 
 
-def _add_mjcf_body(owner: Xml.Element, assets: Xml.Element, name: str, found: Rigid) -> None:
+def _add_mjcf_inertia(owner: Xml.Element, name: str, found: Rigid) -> None:
     if not found.held:
         Xml.SubElement(owner, "freejoint", name=name)
     centre, inertia = _inertia(found)
     full = inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]]
     Xml.SubElement(owner, "inertial", pos=_numbers(centre), mass=_numbers([found.mass]), fullinertia=_numbers(full))
-    for number in range(len(found.body.hulls)):
-        hull = f"{name}.hull_{number:02d}"
-        Xml.SubElement(assets, "mesh", name=hull, file=f"{hull}.obj", inertia="shell")
-        touched = {"friction": _numbers([found.substance.friction, SPIN, ROLL]), "group": COLLIDES, "mass": "0"}
-        Xml.SubElement(owner, "geom", name=hull, type="mesh", mesh=hull, attrib=touched)
+
+
+def _add_mjcf_colliders(owner: Xml.Element, assets: Xml.Element, part: Part) -> None:
+    """Friction is that of the object that touches something, whatever it touches of the background."""
+    touched = (
+        {"priority": "-1"}
+        if part.rigid is None
+        else {"friction": _numbers([part.rigid.substance.friction, SPIN, ROLL])}
+    )
+    touched |= {"group": COLLIDES, "mass": "0"}
+    for name, shape in zip(_collider_names(part), part.hulls, strict=True):
+        if shape.box is None:
+            Xml.SubElement(assets, "mesh", name=name, file=f"{name}.obj", inertia="shell")
+            Xml.SubElement(owner, "geom", name=name, type="mesh", mesh=name, attrib=touched)
+        else:
+            place, turn, size = _box(shape.box)
+            quaternion = turn.as_quat(scalar_first=True)
+            numbers = {"pos": _numbers(place), "quat": _numbers(quaternion), "size": _numbers(size / 2)}
+            Xml.SubElement(owner, "geom", name=name, type="box", attrib={**numbers, **touched})
 
 
 def _add_urdf_inertial(link: Xml.Element, found: Rigid) -> None:
@@ -137,6 +156,25 @@ def _add_urdf_inertial(link: Xml.Element, found: Rigid) -> None:
     Xml.SubElement(inertial, "inertia", attrib=axes)
 
 
+def _add_urdf_collider(element: Xml.Element, name: str, shape: Hull) -> None:
+    if shape.box is None:
+        _add_urdf_mesh(element, name)
+        return
+    place, turn, size = _box(shape.box)
+    Xml.SubElement(element, "origin", xyz=_numbers(place), rpy=_numbers(turn.as_euler("xyz")))
+    Xml.SubElement(Xml.SubElement(element, "geometry"), "box", size=_numbers(size))
+
+
+def _add_urdf_ground(root: Xml.Element) -> None:
+    """URDF has no planes."""
+    collision = Xml.SubElement(Xml.SubElement(root, "link", name="ground"), "collision")
+    Xml.SubElement(collision, "origin", xyz=_numbers([0, 0, -GROUND_M[2] / 2]), rpy="0 0 0")
+    Xml.SubElement(Xml.SubElement(collision, "geometry"), "box", size=_numbers(GROUND_M))
+    joint = Xml.SubElement(root, "joint", name="place_ground", type="fixed")
+    Xml.SubElement(joint, "parent", link="world")
+    Xml.SubElement(joint, "child", link="ground")
+
+
 def _add_urdf_mesh(element: Xml.Element, name: str) -> None:
     Xml.SubElement(Xml.SubElement(element, "geometry"), "mesh", filename=f"meshes/{name}.obj")
 
@@ -146,13 +184,18 @@ def _inertia(found: Rigid) -> tuple[Float64[np.ndarray, "3"], Float64[np.ndarray
     return TURN @ found.body.centre_of_mass, TURN @ found.body.inertia @ TURN.T * found.density
 
 
+def _box(box: Box) -> tuple[Float64[np.ndarray, "3"], Rotation, Float64[np.ndarray, "3"]]:
+    """Centre, rotation and size, Z up."""
+    return TURN @ box.centre, Rotation.from_matrix(TURN @ box.turn @ TURN.T), np.abs(TURN @ box.size)
+
+
 def _pose(part: Part) -> tuple[Float64[np.ndarray, "3"], Rotation]:
     place, turn = pose(USD_FROM_WORLD @ part.world_from_part @ USD_FROM_WORLD.T, part.name)
     return np.array(place), Rotation.from_quat(turn)
 
 
 def _collider_names(part: Part) -> list[str]:
-    return [] if part.rigid is None else [f"{part.name}.hull_{i:02d}" for i in range(len(part.rigid.body.hulls))]
+    return [f"{part.name}.hull_{index:02d}" for index in range(len(part.hulls))]
 
 
 def _write_meshes(scene: PartScene, home: Path) -> list[Path]:
@@ -170,9 +213,9 @@ def _write_meshes(scene: PartScene, home: Path) -> list[Path]:
             uv = part.mesh.uv * [1, -1] + [0, 1]  # OBJ counts the rows of a picture from the bottom
             _write_obj(meshes / f"{part.name}.obj", part.mesh.vertices, part.mesh.faces, uv)
             files += [meshes / f"{part.name}.{kind}" for kind in ("obj", "mtl", "png")]
-            if part.rigid is not None:
-                for name, hull in zip(_collider_names(part), part.rigid.body.hulls, strict=True):
-                    _write_obj(meshes / f"{name}.obj", hull.vertices, hull.faces)
+            for name, shape in zip(_collider_names(part), part.hulls, strict=True):
+                if shape.box is None:
+                    _write_obj(meshes / f"{name}.obj", shape.vertices, shape.faces)
                     files.append(meshes / f"{name}.obj")
     return files
 

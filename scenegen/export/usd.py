@@ -30,8 +30,8 @@ from scenegen.export.bodies import body_of
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
+from scenegen.physics.body import Hull
 from scenegen.physics.material import Substance
-from scenegen.physics.rigid import Rigid
 from scenegen.store.png import write_png
 
 GROUND_M = 5.0
@@ -70,9 +70,10 @@ def write_usd(folder: Path, scene: PartScene) -> list[str]:
     names = ["scene.usd"]
     for part in scene.objects:
         with about_part(part):
-            names += _write_component(folder, "objects", part, body_of(part))
+            body_of(part)
+            names += _write_component(folder, "objects", part)
     for part in scene.background:
-        names += _write_component(folder, "background", part, None)
+        names += _write_component(folder, "background", part)
     stage = _new_stage(Sdf.Layer.CreateNew(str(folder / "scene.usd"), args={"format": "usda"}))
     _assemble(stage, scene, ".")
     stage.GetRootLayer().Save()
@@ -221,8 +222,9 @@ def _place(prim: Any, matrix: Float64[np.ndarray, "4 4"], name: str) -> None:
     prim.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(w, i, j, k))
 
 
-def _write_component(folder: Path, group: str, part: Part, solid: Rigid | None) -> list[str]:
+def _write_component(folder: Path, group: str, part: Part) -> list[str]:
     """Writes one component and returns its files. With a body it is one that moves, unless it is held."""
+    solid = part.rigid
     home = folder / group / part.name
     home.mkdir(parents=True, exist_ok=True)
     pictures = {BASE_COLOR: part.mesh.base_color}
@@ -231,7 +233,7 @@ def _write_component(folder: Path, group: str, part: Part, solid: Rigid | None) 
     for file, picture in pictures.items():
         write_png(home / file, picture)
     mesh = part.mesh.transformed(USD_FROM_WORLD)
-    _write_payload(home / "payload.usdc", part, mesh, solid)
+    _write_payload(home / "payload.usdc", part, mesh)
 
     stage = _new_stage(Sdf.Layer.CreateNew(str(home / f"{part.name}.usd"), args={"format": "usda"}))
     class_path = f"/__class__/{part.name}"
@@ -265,7 +267,7 @@ def _write_component(folder: Path, group: str, part: Part, solid: Rigid | None) 
     return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", *pictures)]
 
 
-def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Rigid | None) -> None:
+def _write_payload(path: Path, part: Part, mesh: TexturedMesh) -> None:
     stage = _new_stage(Sdf.Layer.CreateNew(str(path)))
     root = UsdGeom.Xform.Define(stage, f"/{part.name}").GetPath()
     stage.SetDefaultPrim(stage.GetPrimAtPath(root))
@@ -280,20 +282,32 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh, solid: Rigid | No
     )
     material = _define_material(stage, f"{root}/mtl/{part.name}", mesh)
     UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
-    if solid is None or not solid.body.closed or alpha_mode(mesh.base_color) != "OPAQUE":
+    if part.rigid is None or not part.rigid.body.closed or alpha_mode(mesh.base_color) != "OPAQUE":
         shown.CreateDoubleSidedAttr(True)
-    if solid is not None:
-        touched = _define_physics_material(stage, f"{root}/mtl/physics", solid.substance)
-        for number, shape in enumerate(solid.body.hulls):
-            name = "collider" if len(solid.body.hulls) == 1 else f"collider_{number:02d}"
-            turned = np.ascontiguousarray(shape.vertices @ USD_FROM_WORLD[:3, :3].T.astype(np.float32))
-            hull = _define_mesh(stage, f"{root}/geo/{name}", turned, shape.faces)
-            hull.CreatePurposeAttr(UsdGeom.Tokens.guide)
-            hull.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
-            _collide(hull, UsdPhysics.Tokens.convexHull)
-            binding = UsdShade.MaterialBindingAPI.Apply(hull.GetPrim())
+    touched = part.rigid and _define_physics_material(stage, f"{root}/mtl/physics", part.rigid.substance)
+    for number, shape in enumerate(part.hulls):
+        name = "collider" if len(part.hulls) == 1 else f"collider_{number:02d}"
+        collider = _define_collider(stage, f"{root}/geo/{name}", shape)
+        if touched:
+            binding = UsdShade.MaterialBindingAPI.Apply(collider.GetPrim())
             binding.Bind(touched, UsdShade.Tokens.weakerThanDescendants, "physics")
     stage.GetRootLayer().Save()
+
+
+def _define_collider(stage: Any, path: str, shape: Hull) -> Any:
+    """A mesh, also for a box: that lies along the axes of its own frame, so that whatever box is fitted to it is the same."""
+    turn = USD_FROM_WORLD[:3, :3]
+    box = shape.box
+    points = shape.vertices if box is None else (shape.vertices - box.centre) @ box.turn
+    mesh = _define_mesh(stage, path, (points @ turn.T).astype(np.float32), shape.faces)
+    if box is not None:
+        place = np.eye(4)
+        place[:3, :3], place[:3, 3] = turn @ box.turn @ turn.T, turn @ box.centre
+        _place(mesh, place, path)
+    mesh.CreatePurposeAttr(UsdGeom.Tokens.guide)
+    mesh.CreateVisibilityAttr(UsdGeom.Tokens.invisible)
+    _collide(mesh, UsdPhysics.Tokens.convexHull if box is None else UsdPhysics.Tokens.boundingCube)
+    return mesh
 
 
 def _define_mesh(stage: Any, path: str, vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Any:

@@ -48,15 +48,18 @@ def distances(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"
     for side in SIDES:
         met = caster.cast(points, np.broadcast_to(side, points.shape)).triangle
         votes += (met >= 0) & (normals[met] @ side > 0)
-    nearest, _ = cKDTree(_surface(corners)).query(points, workers=1)
+    nearest, _ = cKDTree(surface_points(vertices, faces)).query(points, workers=1)
     signed = np.where(votes >= 2, -nearest, nearest)
     return Distances(signed.reshape(tuple(counts)).astype(np.float32), corner, cell)
 
 
-def _surface(corners: Float[np.ndarray, "f 3 3"]) -> Float[np.ndarray, "n 3"]:
-    """Points spread evenly over triangles: each gives as many as its area asks for, in the same places every time."""
+def surface_points(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], count: int = SURFACE_SAMPLES
+) -> Float[np.ndarray, "n 3"]:
+    """About `count` points spread evenly over triangles: each gives as many as its area asks for, the same every time."""
+    corners = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    counts = np.maximum(1, np.round(SURFACE_SAMPLES * area / max(float(area.sum()), 1e-30))).astype(int)
+    counts = np.maximum(1, np.round(count * area / max(float(area.sum()), 1e-30))).astype(int)
     which = np.repeat(np.arange(len(corners)), counts)
     rank = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
     # The R2 sequence (Roberts 2018) fills the unit square evenly; folded, it fills a triangle.

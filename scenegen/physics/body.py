@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import trimesh
 from jaxtyping import Float32, Float64, Int32
@@ -20,6 +21,24 @@ BASE_CORNERS = 12
 
 THINNEST_M = 0.001
 """Thickness given to the hull of a sheet, which has no volume."""
+A_BOX = 0.97
+"""A hull that fills this share of an upright box is taken for the box: engines handle those best."""
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """An upright box."""
+
+    centre: Float64[np.ndarray, "3"]
+    size: Float64[np.ndarray, "3"]
+    yaw: float
+    """Radians about Y."""
+
+    @property
+    def turn(self) -> Float64[np.ndarray, "3 3"]:
+        """From its own axes to those of the hull."""
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        return np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +48,8 @@ class Hull:
     vertices: Float32[np.ndarray, "h 3"]
     faces: Int32[np.ndarray, "g 3"]
     """Triangles, counter-clockwise seen from outside."""
+    box: Box | None = None
+    """The box that it is, if it is one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +57,7 @@ class Body:
     """A solid, in the frame of the mesh it was made from (metres)."""
 
     hulls: tuple[Hull, ...]
-    """What it collides with: one hull, or the convex parts it is divided into."""
+    """What it collides with: one hull or box, or the convex parts it is divided into."""
     volume: float
     """Cubic metres."""
     centre_of_mass: Float64[np.ndarray, "3"]
@@ -63,7 +84,9 @@ def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
     closed = is_closed(place[faces]) and bool(mesh.volume > 0)
     solid = mesh if closed else trimesh.Trimesh(outer.vertices, outer.faces, process=False)
     hulls = tuple(hull(part) for part in convex_parts(points, place[faces], parts)) if closed and parts > 1 else ()
-    return Body(hulls or (outer,), float(solid.volume), solid.center_mass, solid.moment_inertia, closed)
+    return Body(
+        hulls or (as_box(outer) or outer,), float(solid.volume), solid.center_mass, solid.moment_inertia, closed
+    )
 
 
 def hull(vertices: Float32[np.ndarray, "v 3"]) -> Hull:
@@ -72,6 +95,19 @@ def hull(vertices: Float32[np.ndarray, "v 3"]) -> Hull:
     corners = few_corners(points[ConvexHull(points).vertices], MAX_HULL_VERTICES)
     solid = trimesh.convex.convex_hull(corners)
     return Hull(solid.vertices.astype(np.float32), solid.faces.astype(np.int32))
+
+
+def as_box(solid: Hull) -> Hull | None:
+    """The smallest upright box around a convex solid, if that is hardly larger; else None."""
+    low, high = float(solid.vertices[:, 1].min()), float(solid.vertices[:, 1].max())
+    (x, z), (width, depth), angle = cv2.minAreaRect(np.ascontiguousarray(solid.vertices[:, [0, 2]]))
+    box = Box(np.array([x, (low + high) / 2, z]), np.array([width, high - low, depth]), -float(np.radians(angle)))
+    volume = trimesh.Trimesh(solid.vertices, solid.faces, process=False).volume
+    if volume < A_BOX * box.size.prod() or box.size.min() < THINNEST_M:
+        return None
+    made = trimesh.creation.box(box.size)
+    corners = made.vertices @ box.turn.T + box.centre
+    return Hull(corners.astype(np.float32), made.faces.astype(np.int32), box)
 
 
 def few_corners(corners: Float64[np.ndarray, "n 3"], limit: int) -> Float64[np.ndarray, "m 3"]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
+from scipy.spatial.transform import Rotation
 
-from scenegen.camera import USD_FROM_WORLD
+from scenegen.camera import USD_FROM_WORLD, transform
 from scenegen.errors import UsageError
-from scenegen.physics.body import Body
+from scenegen.physics.body import Body, Hull
 from scenegen.records import Settled
 
 SECONDS = 2.0
@@ -36,8 +37,22 @@ class Placed:
     """Whether it is held where it is, by something that is not in the scene."""
 
 
-def settle(bodies: Sequence[Placed], seconds: float = SECONDS) -> tuple[Settled, ...]:
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """Something that never moves."""
+
+    hulls: tuple[Hull, ...]
+    world_from_part: Float64[np.ndarray, "4 4"]
+    """Rigid, as that of a body."""
+
+
+def settle(bodies: Sequence[Placed], around: Sequence[Fixed] = (), seconds: float = SECONDS) -> tuple[Settled, ...]:
     """What becomes of bodies on an endless floor when they are let go, in their order.
+
+    Args:
+        bodies: at their places.
+        around: what else they collide with.
+        seconds: until they are looked at.
 
     Raises:
         UsageError: if MuJoCo is not installed.
@@ -59,6 +74,10 @@ def settle(bodies: Sequence[Placed], seconds: float = SECONDS) -> tuple[Settled,
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 1], friction=[1.0, SPIN, ROLL], priority=-1)
     for number, placed in enumerate(bodies):
         _add(mujoco, spec, placed, number)
+    for number, fixed in enumerate(around):
+        matrix = USD_FROM_WORLD @ fixed.world_from_part
+        for index, part in enumerate(fixed.hulls):
+            _add_geom(mujoco, spec, spec.worldbody, part, f"around.{number}.{index}", matrix, 1.0, priority=-1)
     model = spec.compile()
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
@@ -115,14 +134,33 @@ def _add(mujoco: Any, spec: Any, placed: Placed, number: int) -> None:
     added.mass = placed.mass
     added.ipos = [0, 0, 0]
     added.fullinertia = inertia[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]].tolist()
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, -turn @ placed.body.centre_of_mass
     for index, part in enumerate(placed.body.hulls):
-        points = (part.vertices - placed.body.centre_of_mass) @ turn.T
-        name = f"{number}.{index}"
-        # The shell's inertia is never used, and unlike the volume's it exists for the thinnest parts.
-        spec.add_mesh(
-            name=name,
-            uservert=points.ravel().tolist(),
-            userface=part.faces.ravel().tolist(),
-            inertia=mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL,
+        _add_geom(mujoco, spec, added, part, f"{number}.{index}", matrix, placed.friction)
+
+
+def _add_geom(
+    mujoco: Any,
+    spec: Any,
+    owner: Any,
+    part: Hull,
+    name: str,
+    owner_from_part: Float64[np.ndarray, "4 4"],
+    friction: float,
+    priority: int = 0,
+) -> None:
+    touched = {"mass": 0.0, "friction": [friction, SPIN, ROLL], "priority": priority}
+    if part.box is not None:
+        turn = Rotation.from_matrix(owner_from_part[:3, :3] @ part.box.turn).as_quat(scalar_first=True)
+        place = transform(owner_from_part, part.box.centre)
+        half = part.box.size / 2
+        owner.add_geom(
+            type=mujoco.mjtGeom.mjGEOM_BOX, pos=place.tolist(), quat=turn.tolist(), size=half.tolist(), **touched
         )
-        added.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, mass=0.0, friction=[placed.friction, SPIN, ROLL])
+        return
+    points = transform(owner_from_part, part.vertices.astype(np.float64))
+    # The shell's inertia is never used, and unlike the volume's it exists for the thinnest parts.
+    inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
+    spec.add_mesh(name=name, uservert=points.ravel().tolist(), userface=part.faces.ravel().tolist(), inertia=inertia)
+    owner.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, **touched)

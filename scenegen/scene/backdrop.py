@@ -122,6 +122,16 @@ def _names(parts: Sequence[Part]) -> list[str]:
     return names
 
 
+def kind_of(name: str) -> str:
+    """What a surface of this name is: `floor`, `wall`, `ceiling`, `level`, `relief` or `sky`.
+
+    Examples:
+        >>> kind_of("wall_2")
+        'wall'
+    """
+    return name.partition("_")[0]
+
+
 def _margin(scores: Float[np.ndarray, "l r c"], index: int) -> Float32[np.ndarray, "r c"]:
     """How far the score of a surface is above all others'."""
     others = np.delete(scores, index, axis=0).max(axis=0, initial=0)

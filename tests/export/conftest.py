@@ -34,7 +34,7 @@ def placement(seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.random(rng=generator).as_matrix()
-    matrix[:3, 3] = generator.uniform(-1, 1, 3)
+    matrix[:3, 3] = generator.uniform((-1, 0.5, -1), (1, 2.5, 1))  # above the floor
     return matrix
 
 
@@ -65,8 +65,8 @@ def part_scene() -> PartScene:
     return PartScene(
         objects=objects,
         background=tuple(
-            Part(name, name, textured(solid, side, seed=9), np.eye(4), {})
-            for name, solid, side in (("floor", floor, 16), ("backdrop", backdrop, 8))
+            Part(name, name, textured(solid, side, seed=9), np.eye(4), {"kind": kind})
+            for name, kind, solid, side in (("floor", "floor", floor, 16), ("backdrop", "wall", backdrop, 8))
         ),
         intrinsics=OFF_CENTRE,
         world_from_camera=world_from_camera,

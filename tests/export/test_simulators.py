@@ -8,11 +8,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import trimesh
+from export.conftest import textured
+from physics.bowls import RADIUS, WALL, bowl
 
 from scenegen.camera import USD_FROM_WORLD, transform
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_of, settled, with_bodies
-from scenegen.export.parts import PartScene
+from scenegen.export.parts import Part, PartScene
 from scenegen.export.simulators import write_mjcf, write_urdf
 from scenegen.registry import EXPORTERS
 
@@ -49,7 +52,7 @@ def test_what_stays_in_the_simulation_stays_in_the_file(bodied: PartScene, tmp_p
     start = data.xipos.copy()
     for _ in range(2000):
         mujoco.mj_step(model, data)
-    for part, result in zip(bodied.objects, settled(bodied.objects), strict=True):
+    for part, result in zip(bodied.objects, settled(bodied), strict=True):
         number = model.body(part.name).id
         moved = float(np.linalg.norm(data.xipos[number] - start[number]))
         assert moved == pytest.approx(result.displacement_m, abs=0.01 + 0.2 * result.displacement_m)
@@ -61,9 +64,14 @@ def test_the_urdf_has_a_link_for_each_part_and_all_of_its_files(bodied: PartScen
     paths = write_urdf(scene, tmp_path)
     robot = ElementTree.parse(paths[0]).getroot()
     links = {link.get("name"): link for link in robot.findall("link")}
-    assert set(links) == {"world", *(part.name for part in (*scene.objects, *scene.background))}
+    assert set(links) == {"world", "ground", *(part.name for part in (*scene.objects, *scene.background))}
     for mesh in robot.iter("mesh"):
         assert (paths[0].parent / mesh.attrib["filename"]).is_file()
+    wall, ground = links["backdrop"].findall("collision"), links["ground"].find("collision/geometry/box")
+    assert [
+        collision.find("geometry/mesh") is not None or collision.find("geometry/box") is not None for collision in wall
+    ]
+    assert ground is not None
     kinds = {joint.get("name"): joint.get("type") for joint in robot.findall("joint")}
     assert kinds[f"place_{held.name}"] == "fixed"
     for part in scene.objects[1:]:
@@ -86,3 +94,32 @@ def test_the_same_scene_gives_the_same_bytes(bodied: PartScene, tmp_path: Path, 
 def test_a_scene_without_bodies_is_refused(part_scene: PartScene, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="with_bodies"):
         write_mjcf(part_scene, tmp_path)
+
+
+def test_a_ball_bounces_off_the_wall_and_comes_to_rest_in_the_bowl(part_scene: PartScene, tmp_path: Path) -> None:
+    """As the file says, and as the simulation of the scene itself does."""
+    dish, ball = bowl(), trimesh.creation.icosphere(3, radius=0.03)
+    pose = np.eye(4)
+    pose[:3, 3] = [0.02, 0.12, -3.8 + 0.01]
+    table = np.eye(4)
+    table[2, 3] = -3.8
+    parts = [
+        Part("dish", "bowl", textured(dish, 16, 1), table, {"id": 1, "support": 0}),
+        Part("ball", "", textured(ball, 16, 2), pose, {"id": 2, "support": "nothing"}),
+    ]
+    scene = with_bodies(replace(part_scene, objects=tuple(parts)), 500.0, 24)
+    model = mujoco.MjModel.from_xml_path(str(write_mjcf(scene, tmp_path)[0]))
+    data = mujoco.MjData(model)
+    for _ in range(2000):
+        mujoco.mj_step(model, data)
+    inside = data.body("ball").xpos - data.body("dish").xpos
+    assert np.linalg.norm(inside[:2]) < RADIUS - WALL
+    assert 0 < inside[2] < 0.06
+    assert settled(scene)[0].stays
+    data = mujoco.MjData(model)
+    free = model.body("ball").jntadr[0]
+    data.qpos[model.jnt_qposadr[free] : model.jnt_qposadr[free] + 3] = [1.0, 3.5, 1.5]
+    data.qvel[model.jnt_dofadr[free] : model.jnt_dofadr[free] + 3] = [0.0, 3.0, 0.0]
+    for _ in range(400):
+        mujoco.mj_step(model, data)
+    assert data.body("ball").xpos[1] < 4

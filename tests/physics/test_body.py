@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from scenegen.geometry.mesh import joined
 from scenegen.physics.body import MAX_HULL_VERTICES, THINNEST_M, body
@@ -88,3 +91,24 @@ def test_a_sheet_is_given_a_thickness() -> None:
     assert not solid.closed
     assert solid.volume == pytest.approx(2 * THINNEST_M, rel=1e-3)
     assert trimesh.Trimesh(solid.hulls[0].vertices, solid.hulls[0].faces).is_volume
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(-3.1, 3.1), st.tuples(*(st.floats(0.05, 0.4),) * 3))
+def test_a_box_is_found_however_it_is_turned(yaw: float, size: tuple[float, float, float]) -> None:
+    solid = trimesh.creation.box(size)
+    solid.apply_transform(trimesh.transformations.rotation_matrix(yaw, [0, 1, 0]))
+    solid.apply_translation([0.3, 0.2, -0.4])
+    (found,) = body(solid.vertices.astype(np.float32), solid.faces.astype(np.int32)).hulls
+    assert found.box is not None
+    assert found.box.size.prod() == pytest.approx(solid.volume, rel=1e-3)
+    corners = trimesh.creation.box(found.box.size).vertices @ found.box.turn.T + found.box.centre
+    distance, _ = cKDTree(corners).query(solid.vertices)
+    assert distance.max() < 1e-3
+    assert trimesh.Trimesh(found.vertices, found.faces).volume == pytest.approx(solid.volume, rel=1e-3)
+
+
+def test_what_is_round_is_no_box() -> None:
+    for solid in (trimesh.creation.icosphere(3), trimesh.creation.cylinder(0.1, 0.2)):
+        (found,) = body(solid.vertices.astype(np.float32), solid.faces.astype(np.int32)).hulls
+        assert found.box is None

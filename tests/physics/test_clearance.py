@@ -1,0 +1,95 @@
+"""Colliders that keep clear of one another."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from physics.bowls import bowl
+
+from scenegen.camera import transform
+from scenegen.physics.body import Body, Hull, body
+from scenegen.physics.clearance import CLEAR_M, Colliders, cleared
+
+
+@functools.cache
+def dish() -> tuple[trimesh.Trimesh, Body]:
+    solid = bowl()
+    return solid, body(solid.vertices.astype(np.float32), solid.faces.astype(np.int32), 8)
+
+
+def colliders(
+    solid: trimesh.Trimesh,
+    at: tuple[float, float, float],
+    parts: int = 1,
+    solid_there: bool = True,
+    fixed: bool = False,
+) -> Colliders:
+    made = body(solid.vertices.astype(np.float32), solid.faces.astype(np.int32))
+    pose = np.eye(4)
+    pose[:3, 3] = at
+    points = np.concatenate([solid.vertices, solid.triangles_center]) if solid_there else np.zeros((0, 3))
+    return Colliders(made.hulls, pose, points, fixed)
+
+
+def in_world(hulls: tuple[Hull, ...], item: Colliders) -> list[trimesh.Trimesh]:
+    return [trimesh.Trimesh(transform(item.world_from_body, each.vertices.astype(float)), each.faces) for each in hulls]
+
+
+def overlap(first: list[trimesh.Trimesh], second: list[trimesh.Trimesh]) -> float:
+    """Volume that the parts of two bodies share."""
+    common = [trimesh.boolean.intersection([a, b], engine="manifold") for a in first for b in second]
+    return sum(abs(each.volume) for each in common if not each.is_empty)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    st.tuples(st.floats(-0.15, 0.15), st.floats(0.0, 0.2), st.floats(-0.15, 0.15)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_nothing_reaches_into_anything_else(at: tuple[float, float, float], one_there: bool, other_there: bool) -> None:
+    ball = trimesh.creation.icosphere(2, radius=0.1)
+    items = [
+        Colliders(dish()[1].hulls, np.eye(4), dish()[0].vertices if one_there else np.zeros((0, 3))),
+        colliders(ball, (at[0], 0.1 + at[1], at[2]), other_there),
+    ]
+    one, other = (in_world(hulls, item) for hulls, item in zip(cleared(items), items, strict=True))
+    assert overlap(one, other) < 0.02**2 * 4 * CLEAR_M * len(one)
+    assert all(part.is_volume for part in (*one, *other))
+
+
+def test_what_is_empty_gives_way_and_what_is_there_stays() -> None:
+    """A ball in a bowl that collides with its hull: the hull is empty where the ball is."""
+    radius = 0.04
+    items = [
+        colliders(bowl(), (0, 0, 0)),
+        colliders(trimesh.creation.icosphere(2, radius=radius), (0, 0.05, 0)),
+    ]
+    around, ball = cleared(items)
+    assert ball == items[1].hulls
+    assert overlap(in_world(around, items[0]), in_world(ball, items[1])) < 0.02 * 4 / 3 * np.pi * radius**3
+
+
+def test_two_solids_that_overlap_give_way_by_half() -> None:
+    cube = trimesh.creation.box((0.2, 0.2, 0.2))
+    left, right = cleared([colliders(cube, (0, 0.1, 0)), colliders(cube, (0.18, 0.1, 0))])
+    assert left[0].vertices[:, 0].max() == pytest.approx(0.09, abs=1e-5)
+    assert right[0].vertices[:, 0].min() == pytest.approx(-0.09, abs=1e-5)
+
+
+def test_nothing_reaches_below_the_floor_but_what_lies_below_it() -> None:
+    cube = trimesh.creation.box((0.2, 0.2, 0.2))
+    sunk, below = cleared([colliders(cube, (0, 0.05, 0)), colliders(cube, (1, -0.5, 0))])
+    assert sunk[0].vertices[:, 1].min() == pytest.approx(-0.05, abs=1e-6)
+    assert below[0].vertices[:, 1].min() == pytest.approx(-0.1, abs=1e-6)
+
+
+def test_what_is_fixed_may_overlap_what_is_fixed() -> None:
+    cube = trimesh.creation.box((0.2, 0.2, 0.2))
+    items = [colliders(cube, (0, 0.1, 0), fixed=True), colliders(cube, (0.1, 0.1, 0), fixed=True)]
+    assert cleared(items) == [items[0].hulls, items[1].hulls]
