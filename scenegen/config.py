@@ -258,6 +258,36 @@ class DepthAnythingConfig(BackendConfig):
         return self
 
 
+class MogeSettings(BackendConfig):
+    """Which weights of MoGe-2 are used, and how closely they look."""
+
+    checkpoint: LocalPath | None = None
+    """A local `model.pt`; without it, the registered checkpoint is used."""
+    sha256: Digest | None = None
+    """Digest that the local checkpoint must have."""
+    detail: int = Field(9, ge=0, le=9)
+    """9 looks with as many tokens as the network was trained for, 0 with as few."""
+
+
+class MogeDepthConfig(MogeSettings):
+    """MoGe-2: metres."""
+
+    method: Literal["moge"] = "moge"
+
+
+class DepthProSettings(BackendConfig):
+    """Which weights of Depth Pro are used."""
+
+    checkpoint: LocalPath | None = None
+    """A local folder in the hub's layout; without it, the pinned revision of the registered repository is used."""
+
+
+class DepthProDepthConfig(DepthProSettings):
+    """Depth Pro through transformers: metres."""
+
+    method: Literal["depth-pro"] = "depth-pro"
+
+
 class EmbeddedDepthConfig(BackendConfig):
     """The perception network whose weights are part of the package."""
 
@@ -281,6 +311,18 @@ class EmbeddedCameraConfig(BackendConfig):
     """The perception network whose weights are part of the package. It estimates gravity as well."""
 
     method: Literal["embedded"] = "embedded"
+
+
+class MogeCameraConfig(MogeSettings):
+    """MoGe-2: field of view, and gravity where the photo shows enough level surfaces."""
+
+    method: Literal["moge"] = "moge"
+
+
+class DepthProCameraConfig(DepthProSettings):
+    """Depth Pro through transformers: field of view."""
+
+    method: Literal["depth-pro"] = "depth-pro"
 
 
 CameraEstimatorConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(CAMERA_ESTIMATORS.settings)]

@@ -93,7 +93,10 @@ def test_the_page_is_true(photo: Path, capsys: pytest.CaptureFixture[str], monke
     assert commands.main(["config", "show", "--set", "depth=slope", "--set", "depth.far_m=-1"]) == 2
     assert "`depth.far_m`: Input should be greater than" in capsys.readouterr().err
     assert commands.main(["config", "show", "--set", "depth=slop"]) == 2
-    assert "Did you mean slope? Installed: depth-anything, embedded, ground, slope" in capsys.readouterr().err
+    assert (
+        "Did you mean slope? Installed: depth-anything, depth-pro, embedded, ground, moge, slope"
+        in capsys.readouterr().err
+    )
     assert commands.main(["config", "backends"]) == 0
     assert re.search(r"depth estimator +slope +depth +none: no weights +scenegen-slope 0\.1", capsys.readouterr().out)
 

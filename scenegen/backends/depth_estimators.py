@@ -1,4 +1,4 @@
-"""Depth estimators: the embedded network, a ground plane, Depth Anything V2."""
+"""Depth estimators: the embedded network, a ground plane, Depth Anything V2, MoGe-2, Depth Pro."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from scenegen.compute.runtime import Runtime
-from scenegen.config import DepthAnythingConfig, EmbeddedDepthConfig, GroundConfig
+from scenegen.config import DepthAnythingConfig, DepthProDepthConfig, EmbeddedDepthConfig, GroundConfig, MogeDepthConfig
 from scenegen.records import Intrinsics
 from scenegen.registry import DepthEstimator
 from scenegen.weights import perception_weights
-from scenegen.weights_registry.models import depth_anything_name
+from scenegen.weights_registry.models import DEPTH_PRO_NAME, MOGE_NAME, depth_anything_name
 from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
@@ -66,6 +66,43 @@ def _depth_anything_needs(config: DepthAnythingConfig) -> Sequence[str]:
     return unless_given([depth_anything_name(config.variant, config.size)], config.checkpoint)
 
 
+def _moge(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: MogeDepthConfig,
+    runtime: Runtime,
+) -> DepthEstimate:
+    from scenegen.perception.moge import estimate_depth_moge
+
+    return estimate_depth_moge(image, camera, config, runtime)
+
+
+def _moge_weights(config: MogeDepthConfig) -> Mapping[str, str]:
+    from scenegen.perception.moge import moge_weights
+
+    return moge_weights(config)
+
+
+def _depth_pro(
+    image: UInt8[np.ndarray, "h w 3"],
+    ids: Integer[np.ndarray, "h w"],
+    camera: Intrinsics,
+    config: DepthProDepthConfig,
+    runtime: Runtime,
+) -> DepthEstimate:
+    from scenegen.perception.depth_pro import estimate_depth_pro
+
+    return estimate_depth_pro(image, camera, config, runtime)
+
+
+def _depth_pro_weights(config: DepthProDepthConfig) -> Mapping[str, str]:
+    from scenegen.perception.depth_pro import FILES
+    from scenegen.perception.released import released_weights
+
+    return released_weights(DEPTH_PRO_NAME, FILES, config.checkpoint)
+
+
 EMBEDDED = DepthEstimator(
     config=EmbeddedDepthConfig,
     run=_embedded,
@@ -81,6 +118,24 @@ DEPTH_ANYTHING = DepthEstimator(
     weights=_depth_anything_weights,
     licence="Apache-2.0 (small), CC-BY-NC-4.0 (base, large)",
     needs=_depth_anything_needs,
+    packages=("transformers>=5.3",),
+    extra="full",
+)
+MOGE = DepthEstimator(
+    config=MogeDepthConfig,
+    run=_moge,
+    gives=("depth", "metres"),
+    weights=_moge_weights,
+    licence="MIT",
+    needs=lambda config: unless_given([MOGE_NAME], config.checkpoint),
+)
+DEPTH_PRO = DepthEstimator(
+    config=DepthProDepthConfig,
+    run=_depth_pro,
+    gives=("depth", "metres"),
+    weights=_depth_pro_weights,
+    licence="Apple AMLR",
+    needs=lambda config: unless_given([DEPTH_PRO_NAME], config.checkpoint),
     packages=("transformers>=5.3",),
     extra="full",
 )

@@ -568,31 +568,41 @@ def list_() -> int:
 
 @models_app.command
 def fetch(
-    names: list[str],
+    names: list[str] | None = None,
     /,
     *,
+    preset: str | None = None,
     source: Path | None = None,
     offline: bool = False,
     log_options: LogOptions = LogOptions(),
 ) -> int:
-    """Fetch models to this machine and check them.
+    """Fetch models to this machine and check them. Says first what they are, how large, and under which licence.
 
     Args:
         names: Names from `scenegen models list`.
-        source: Folder to copy the files from, instead of downloading them.
+        preset: All models that a preset needs.
+        source: Folder to copy the files from, instead of downloading them; of several models, a folder with one for each.
         offline: Never use the network.
     """
     from scenegen.compute.runtime import Runtime
+    from scenegen.config import load_config
     from scenegen.messages.progress import transfers
     from scenegen.weights_registry import fetch as bring
     from scenegen.weights_registry import registered
+    from scenegen.weights_registry.needed import models_needed
 
     log_options.apply()
-    for name in names:
-        registered(name)
+    if bool(names) == (preset is not None):
+        raise UsageError("give either names of models or --preset.")
+    wanted = tuple(names or ()) if preset is None else models_needed(load_config(preset))
+    models = [registered(name) for name in wanted]
+    for model in models:
+        _say(f"{model.name}: {model.gigabytes:.2g} GB, {model.licence}. {model.note}")
+    _say(f"together {sum(model.gigabytes for model in models):.3g} GB" if models else f"{preset} needs no models")
     with transfers() as progress:
-        for name in names:
-            _say(f"{name}: {bring(name, Runtime(offline=offline), progress, source)}")
+        for name in wanted:
+            own = source if source is None or not (source / name).is_dir() else source / name
+            _say(f"{name}: {bring(name, Runtime(offline=offline), progress, own)}")
     return EXIT_DONE
 
 

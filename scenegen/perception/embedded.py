@@ -8,10 +8,7 @@ Depth has no scale of its own: the objects are put as far away as the configurat
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +20,7 @@ from jaxtyping import Float32, Integer, UInt8, UInt16
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.compute.networks import loaded
+from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, side_by_side, torch_device, torch_threads
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
@@ -65,6 +63,9 @@ SMOOTHING = 2.0
 """Standard deviation in cells of what an object's depth is averaged over."""
 RELIEF_ERROR = 0.17
 """Of the depth across an object that no crop shows whole, as a share of its width: the relief itself has 0.16."""
+
+
+_recent: Recent[Perception] = Recent(KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,16 +186,12 @@ def perceive(image: UInt8[np.ndarray, "h w 3"], runtime: Runtime) -> Perception:
         WeightsError: if the package's weights are missing or damaged.
         ResourceError: if the device is absent or its memory full.
     """
-    key = (hashlib.sha256(image.tobytes()).hexdigest(), image.shape, WEIGHTS, runtime.device)
-    with _lock:
-        if key not in _kept:
-            device = torch_device(runtime)
-            with device_memory(device):
-                _kept[key] = observe(network_of(runtime), image, WORKING_SIDE)
-        _kept.move_to_end(key)
-        while len(_kept) > KEPT:
-            _kept.popitem(last=False)
-        return _kept[key]
+
+    def look() -> Perception:
+        with device_memory(torch_device(runtime)):
+            return observe(network_of(runtime), image, WORKING_SIDE)
+
+    return _recent.of((digest_of_image(image), WEIGHTS, runtime.device), look)
 
 
 def network_of(runtime: Runtime) -> PerceptionNetwork:
@@ -303,10 +300,6 @@ def enlarged_by_object(
         share = cv2.resize(known, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask]
         enlarged[mask] = cv2.resize(known * mean, ids.shape[::-1], interpolation=cv2.INTER_LINEAR)[mask] / share
     return enlarged
-
-
-_lock = threading.Lock()
-_kept: OrderedDict[tuple[str, tuple[int, ...], Path, str], Perception] = OrderedDict()
 
 
 def _network(path: Path, device: str) -> PerceptionNetwork:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scenegen.compute.runtime import Runtime
-from scenegen.config import Config
 from scenegen.errors import WeightsError
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS, Chosen
 from scenegen.weights_registry.local import locate_all
+
+if TYPE_CHECKING:
+    from scenegen.config import Config
 
 
 def require_models(config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True) -> None:
@@ -31,7 +33,18 @@ def require_models(config: Config, runtime: Runtime, segments: bool, measures: b
     for chosen in _chosen(config, segments, measures, generates):
         _require(chosen)
         needed += chosen.needs()
-    locate_all(needed, runtime)
+    locate_all(tuple(dict.fromkeys(needed)), runtime)
+
+
+def models_needed(config: Config) -> tuple[str, ...]:
+    """Names of all models that scenes of a configuration need, each once.
+
+    Examples:
+        >>> from scenegen.config import load_config
+        >>> models_needed(load_config("embedded"))
+        ()
+    """
+    return tuple(dict.fromkeys(name for chosen in _chosen(config, True, True, True) for name in chosen.needs()))
 
 
 def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]:

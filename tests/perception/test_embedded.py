@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from scenegen.compute.recent import Recent
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedDepthConfig, EmbeddedSegmentConfig
 from scenegen.errors import InputError, WeightsError
@@ -137,7 +137,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "WEIGHTS", weights)
-    monkeypatch.setattr(embedded, "_kept", OrderedDict())
+    monkeypatch.setattr(embedded, "_recent", Recent(embedded.KEPT))
 
 
 def photo(height: int = 90, width: int = 130) -> np.ndarray:
@@ -199,14 +199,14 @@ def test_the_same_photo_gives_the_same_bytes_and_is_seen_once(monkeypatch: pytes
     config = EmbeddedSegmentConfig()
     ids = segment_embedded(photo(), config, runtime).ids
     depth = estimate_depth_embedded(photo(), ids, EmbeddedDepthConfig(), runtime).depth
-    assert len(embedded._kept) == 1
-    embedded._kept.clear()
+    assert len(embedded._recent) == 1
+    embedded._recent.forget()
     again = segment_embedded(photo(), config, runtime).ids
     assert again.tobytes() == ids.tobytes()
     assert estimate_depth_embedded(photo(), ids, EmbeddedDepthConfig(), runtime).depth.tobytes() == depth.tobytes()
     for index in range(embedded.KEPT + 2):
         perceive(photo(90 + index), runtime)
-    assert len(embedded._kept) == embedded.KEPT
+    assert len(embedded._recent) == embedded.KEPT
 
 
 @pytest.mark.usefixtures("installed")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from scenegen.compute.recent import Recent
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig
 from scenegen.perception import embedded, prompted
@@ -53,7 +52,7 @@ def by_place(shape: tuple[int, int], prompts: Prompts) -> Answers:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Gives grey photos of a size, about which the network answers by place; the network is `scripted.network`."""
-    monkeypatch.setattr(embedded, "_kept", OrderedDict())
+    monkeypatch.setattr(embedded, "_recent", Recent(embedded.KEPT))
 
     def photo(size: tuple[int, int]) -> np.ndarray:
         shapes: list[tuple[int, int]] = []
@@ -64,7 +63,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
             return prediction
 
         photo.network = Scripted(seen=noted, answer=lambda prompts: by_place(shapes[-1], prompts))  # type: ignore[attr-defined]
-        embedded._kept.clear()
+        embedded._recent.forget()
         monkeypatch.setattr(embedded, "network_of", lambda runtime: photo.network)  # type: ignore[attr-defined]
         monkeypatch.setattr(prompted, "network_of", lambda runtime: photo.network)  # type: ignore[attr-defined]
         return np.full((*size, 3), 128, np.uint8)

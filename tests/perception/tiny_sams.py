@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.perception.tiny_geometry import lively
+
 SIDE = 112
 
 
@@ -40,7 +42,7 @@ def write_sam2(folder: Path) -> Path:
         **_memory(),
     )
     network = Sam2VideoModel(config)
-    _lively(network)
+    lively(network)
     network.save_pretrained(folder)
     return folder
 
@@ -102,7 +104,7 @@ def write_sam3(folder: Path) -> Path:
         },
     )
     network = Sam3VideoModel(config)
-    _lively(network)
+    lively(network)
     network.save_pretrained(folder)
     # transformers 5.24 writes the tracker's prefix twice; the released file has it once.
     tensors = load_file(folder / "model.safetensors")
@@ -140,11 +142,3 @@ def _memory() -> dict:
         "memory_fuser_num_layers": 1,
         "mask_downsampler_embed_dim": 32,
     }
-
-
-def _lively(network: torch.nn.Module) -> None:
-    """Weights of unit gain: the library's own initial values see next to nothing."""
-    with torch.no_grad():
-        for weights in network.parameters():
-            if weights.dim() >= 2:
-                weights.copy_(torch.randn_like(weights) / weights[0].numel() ** 0.5)

@@ -22,9 +22,9 @@ from scenegen.config import (
     MAX_SEED,
     Config,
     DefaultCameraConfig,
-    DepthAnythingConfig,
     EmbeddedCameraConfig,
     GroundConfig,
+    MogeDepthConfig,
     ObjectConfig,
     Pixal3DConfig,
     RegionsConfig,
@@ -70,9 +70,9 @@ def test_precedence(tmp_path: Path) -> None:
 
 
 def test_a_section_whose_method_changes_starts_afresh() -> None:
-    config = load_config("pixal3d", overrides=["depth.near_m=1.5"])
-    assert isinstance(config.depth, DepthAnythingConfig)
-    config = load_config("pixal3d", overrides=["depth.near_m=1.5", "depth.method=ground"])
+    config = load_config("pixal3d", overrides=["depth.detail=3"])
+    assert isinstance(config.depth, MogeDepthConfig)
+    config = load_config("pixal3d", overrides=["depth.detail=3", "depth.method=ground"])
     assert config.depth == GroundConfig()
     config = load_config("pixal3d", overrides=["segment.method=sam", "segment.points_per_side=8"])
     assert isinstance(config.segment, SamConfig)
@@ -102,10 +102,13 @@ def test_values_are_yaml() -> None:
         ("depth.near_m=1", "near_m`: Extra inputs"),  # a setting of another method
         (
             "depth.method=nope",
-            "`depth`: no depth estimator is called 'nope'. Installed: depth-anything, embedded, ground",
+            "`depth`: no depth estimator is called 'nope'. Installed: depth-anything, depth-pro, embedded, ground, moge",
         ),
         ("depth=grund", "called 'grund'. Did you mean ground?"),
-        ("depth={method: null}", "`depth`: it must name its `method`, one of: depth-anything, embedded, ground"),
+        (
+            "depth={method: null}",
+            "`depth`: it must name its `method`, one of: depth-anything, depth-pro, embedded, ground, moge",
+        ),
         ("camera.estimator=nope", r"`camera\.estimator`: no camera estimator is called 'nope'"),
         ("texture.unwrap_timeout_s=-1", r"greater than 0 \(received -1\)"),
         ("generate.guidance=thick", r"valid number.*\(received 'thick'\)"),

@@ -200,7 +200,7 @@ def test_missing_weights_end_the_photo_with_the_one_command_that_brings_them(
     Image.open(photo).convert("RGB").save(opaque)
     assert main([str(opaque), *words]) == WeightsError.exit_code
     said = capsys.readouterr().err
-    assert "models fetch sam-vit_b depth-anything-v2-metric-indoor-small pixal3d dinov3-vitl16 naf" in said
+    assert "models fetch sam-vit_b moge-2-vitl-normal pixal3d dinov3-vitl16 naf" in said
     assert {"pixal3d", "dinov3-vitl16", "naf", "sam-vit_b"} < set(MODELS)
 
 
