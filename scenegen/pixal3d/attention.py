@@ -1,26 +1,60 @@
 """Scaled dot-product attention: the one dispatcher, and its plain twins.
 
-Every call ends in torch's `scaled_dot_product_attention`, which picks the kernel for the device. On some devices every
-kernel stores the matrix of scores; `score_bytes` bounds that matrix by taking the queries in chunks, which changes nothing but
-rounding.
+Every call ends in torch's `scaled_dot_product_attention`. On CUDA it takes the first kernel of a stated order that can do the
+job (`preferred_kernels`). On some devices every kernel stores the matrix of scores; `score_bytes` bounds that matrix by taking
+the queries in chunks, which changes nothing but rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scenegen.errors import LimitError, UsageError
 
 FEW = 4
 """Up to this many items of different lengths are computed one by one; more are padded to one length, which saves calls."""
+KERNELS: Mapping[int, tuple[SDPBackend, ...]] = MappingProxyType(
+    {
+        9: (
+            SDPBackend.CUDNN_ATTENTION,
+            SDPBackend.FLASH_ATTENTION,
+            SDPBackend.EFFICIENT_ATTENTION,
+            SDPBackend.MATH,
+        ),
+        0: (
+            SDPBackend.FLASH_ATTENTION,
+            SDPBackend.CUDNN_ATTENTION,
+            SDPBackend.EFFICIENT_ATTENTION,
+            SDPBackend.MATH,
+        ),
+    }
+)
+"""From which major compute capability on which kernels are preferred, first to last. The order is fixed, not timed on the
+machine: else two runs could differ in their last bits. `benchmarks/gpu.py` times every kernel and says if another order is
+faster; the first entry is torch's own preference on Hopper, and **neither has been timed here yet**."""
 SCORE_SIZE = 4
 """Bytes of one score: kernels that store scores store them in float32."""
+
+
+@contextlib.contextmanager
+def preferred_kernels(device: torch.device) -> Iterator[None]:
+    """Attention on `device` takes the first of `KERNELS` that can do the job; other devices than CUDA have no choice."""
+    if device.type != "cuda":
+        yield
+        return
+    major, _ = torch.cuda.get_device_capability(device)
+    order = KERNELS[max(since for since in KERNELS if since <= major)]
+    with sdpa_kernel(list(order), set_priority=True):
+        yield
 
 
 def attend(
@@ -47,18 +81,19 @@ def attend(
             f"`score_bytes` is {score_bytes}; the scores of one query against {k.shape[1]} keys take {row} bytes. "
             f"Give at least that, or None."
         )
-    rows = max(queries, 1) if score_bytes is None else score_bytes // max(row, 1)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    chunks = [functional.scaled_dot_product_attention(chunk, k, v) for chunk in q.split(rows, dim=2)]
-    return (chunks[0] if len(chunks) == 1 else torch.cat(chunks, dim=2)).transpose(1, 2)
+    if score_bytes is None or batch * heads * k.shape[2] * SCORE_SIZE * queries <= score_bytes:
+        return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+    chunks = q.split(score_bytes // row, dim=2)
+    return torch.cat([functional.scaled_dot_product_attention(chunk, k, v) for chunk in chunks], dim=2).transpose(1, 2)
 
 
 def attend_ragged(
     q: Float[Tensor, "n h d"],
     k: Float[Tensor, "m h d"],
     v: Float[Tensor, "m h dv"],
-    q_lengths: Sequence[int],
-    k_lengths: Sequence[int],
+    q_lengths: Sequence[int] | None,
+    k_lengths: Sequence[int] | None,
     score_bytes: int | None = None,
 ) -> Float[Tensor, "n h dv"]:
     """`attend` within each item of a batch whose items differ in length; the tokens of all items are concatenated.
@@ -67,14 +102,16 @@ def attend_ragged(
         q: queries of all items.
         k: keys of all items.
         v: values of all items.
-        q_lengths: number of queries of each item.
-        k_lengths: number of keys of each item.
+        q_lengths: number of queries of each item; None for a single item.
+        k_lengths: number of keys of each item; None for a single item.
         score_bytes: as in `attend`.
 
     Raises:
         UsageError: if the lengths do not add up to the number of tokens, or an item has queries but no keys.
         LimitError: as in `attend`.
     """
+    if q_lengths is None or k_lengths is None:
+        return attend(q[None], k[None], v[None], score_bytes)[0]
     _check_lengths(q, k, q_lengths, k_lengths)
     if len(set(q_lengths)) == 1 and len(set(k_lengths)) == 1:
         batch = len(q_lengths)

@@ -8,32 +8,61 @@ and rotary embedding in float32.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import repeat
 from math import sqrt
 
 import torch
-from jaxtyping import Complex64, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scenegen.pixal3d.attention import attend_ragged
-from scenegen.pixal3d.rotary import rotate
+from scenegen.pixal3d.rotary import Rotation, rotate
 
 NORM_EPS = 1e-6
+ROWS = 8
+"""Rows with which a matrix product is not that of a vector."""
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Which tokens of a batch belong to which of its items."""
+    """Which tokens of a batch belong to which of its items.
 
-    lengths: tuple[int, ...]
-    """Tokens of each item."""
-    owner: Int64[Tensor, "n"]
-    """Item of each token."""
+    A single item has neither lengths nor owners: what is compiled for it holds for any number of tokens.
+    """
+
+    lengths: tuple[int, ...] | None = None
+    """Tokens of each item; None for a single one."""
+    owner: Int64[Tensor, "n"] | None = None
+    """Item of each token; None for a single one."""
 
     def per_token(self, values: Float[Tensor, "b c"]) -> Float[Tensor, "_ c"]:
         """One row per token from one row per item; a single item's row broadcasts as it is."""
-        return values if len(self.lengths) == 1 else values[self.owner]
+        return values if self.owner is None else values[self.owner]
+
+    def each(self, count: int) -> tuple[int, ...] | None:
+        """Lengths of items that have `count` of something each; None for a single one."""
+        return None if self.lengths is None else (count,) * len(self.lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What the photo shows. Without it, a velocity is unconditional."""
+
+    tokens: Float[Tensor, "b g cg"]
+    """Global tokens of each item."""
+    voxels: Float[Tensor, "n p"]
+    """Back-projected feature of each token."""
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """What a block makes of `Shown`, the same at every step of a sampler."""
+
+    keys: Float[Tensor, "m h d"] | None
+    """Of the global tokens; None without them."""
+    values: Float[Tensor, "m h d"] | None
+    added: Float[Tensor, "n c"] | Float[Tensor, "c"]
+    """What is added to the attention's answer, or, without global tokens, to every token."""
 
 
 class Float32LayerNorm(nn.LayerNorm):
@@ -70,13 +99,13 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "n c"],
-        phases: Complex64[Tensor, "n pairs"],
+        rotation: Rotation,
         items: Items,
         score_bytes: int | None,
     ) -> Float[Tensor, "n c"]:
         """Attends within each item."""
         q, k, v = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(1)
-        q, k = rotate(self.q_rms_norm(q), phases), rotate(self.k_rms_norm(k), phases)
+        q, k = rotate(self.q_rms_norm(q), rotation), rotate(self.k_rms_norm(k), rotation)
         return self.to_out(attend_ragged(q, k, v, items.lengths, items.lengths, score_bytes).flatten(1))
 
 
@@ -92,20 +121,37 @@ class CrossAttention(nn.Module):
         self.k_rms_norm = HeadRMSNorm(heads, channels // heads)
         self.to_out = nn.Linear(channels, channels)
 
+    def keys_and_values(
+        self, context: Float[Tensor, "b g cg"]
+    ) -> tuple[Float[Tensor, "m h d"], Float[Tensor, "m h d"]]:
+        """Of the global tokens of all items."""
+        k, v = self.to_kv(context).flatten(0, 1).unflatten(-1, (2, self.heads, -1)).unbind(1)
+        return self.k_rms_norm(k), v
+
+    def blind(self) -> Float[Tensor, "c"]:
+        """What every voxel gets if the global tokens are zeros: they are alike, so no attention is needed."""
+        values = self.to_kv.bias.chunk(2)[1]
+        # On a CPU the product of a single row depends on where the weights lie in memory.
+        return self.to_out(values.expand(ROWS, -1))[0]
+
     def forward(
-        self, x: Float[Tensor, "n c"], context: Float[Tensor, "b g cg"], items: Items, score_bytes: int | None
+        self,
+        x: Float[Tensor, "n c"],
+        keys: Float[Tensor, "m h d"],
+        values: Float[Tensor, "m h d"],
+        items: Items,
+        score_bytes: int | None,
     ) -> Float[Tensor, "n c"]:
         """Attends from each item's voxels to its global tokens."""
         q = self.q_rms_norm(self.to_q(x).unflatten(-1, (self.heads, -1)))
-        k, v = self.to_kv(context).flatten(0, 1).unflatten(-1, (2, self.heads, -1)).unbind(1)
-        tokens = tuple(repeat(context.shape[1], context.shape[0]))
-        return self.to_out(attend_ragged(q, self.k_rms_norm(k), v, items.lengths, tokens, score_bytes).flatten(1))
+        tokens = None if items.lengths is None else items.each(len(keys) // len(items.lengths))
+        return self.to_out(attend_ragged(q, keys, values, items.lengths, tokens, score_bytes).flatten(1))
 
 
 class ProjectAttention(nn.Module):
     """What ties voxels to pixels: each voxel gets its own back-projected feature in addition to the cross-attention.
 
-    The linear map keeps its bias when the features are zero, in the unconditional branch of guidance.
+    Without a photo both leave their biases: what they give for zeros.
     """
 
     def __init__(self, channels: int, context_channels: int, projected_channels: int, heads: int) -> None:
@@ -113,16 +159,19 @@ class ProjectAttention(nn.Module):
         self.cross_attn_block = CrossAttention(channels, context_channels, heads)
         self.proj_linear = nn.Linear(projected_channels, channels)
 
+    def products(self, shown: Shown | None) -> Products:
+        """What does not change while the photo does not."""
+        if shown is None:
+            return Products(None, None, self.cross_attn_block.blind() + self.proj_linear.bias)
+        return Products(*self.cross_attn_block.keys_and_values(shown.tokens), self.proj_linear(shown.voxels))
+
     def forward(
-        self,
-        x: Float[Tensor, "n c"],
-        context: Float[Tensor, "b g cg"],
-        projected: Float[Tensor, "n p"],
-        items: Items,
-        score_bytes: int | None,
+        self, x: Float[Tensor, "n c"], products: Products, items: Items, score_bytes: int | None
     ) -> Float[Tensor, "n c"]:
         """Sum of the cross-attention and the mapped feature of each voxel."""
-        return self.cross_attn_block(x, context, items, score_bytes) + self.proj_linear(projected)
+        if products.keys is None or products.values is None:
+            return products.added.expand_as(x)
+        return self.cross_attn_block(x, products.keys, products.values, items, score_bytes) + products.added
 
 
 class FeedForward(nn.Module):
@@ -156,25 +205,29 @@ class Block(nn.Module):
         self,
         h: Float[Tensor, "n c"],
         mod: Float[Tensor, "b c6"],
-        context: Float[Tensor, "b g cg"],
-        projected: Float[Tensor, "n p"],
-        phases: Complex64[Tensor, "n pairs"],
+        condition: Shown | Products | None,
+        rotation: Rotation,
         items: Items,
         score_bytes: int | None,
-    ) -> Float[Tensor, "n c"]:
+    ) -> tuple[Float[Tensor, "n c"], Products]:
         """One step of the residual stream.
 
         Args:
             h: tokens.
             mod: shared modulation of each item; shift, scale and gate of the attention, then of the feed-forward.
-            context: global tokens of each item.
-            projected: back-projected features of each token.
-            phases: `rotary_phases` of each token.
+            condition: what the photo shows, or what this block has made of it at an earlier step; None for the unconditional
+                velocity.
+            rotation: of each token.
             items: which token belongs to which item.
             score_bytes: as in `attend`.
+
+        Returns:
+            - the tokens.
+            - **products**: for later steps.
         """
+        products = condition if isinstance(condition, Products) else self.cross_attn.products(condition)
         own = (self.modulation + mod).to(mod.dtype)
         shift1, scale1, gate1, shift3, scale3, gate3 = (items.per_token(part) for part in own.chunk(6, dim=1))
-        h = h + self.self_attn(self.norm1(h) * (1 + scale1) + shift1, phases, items, score_bytes) * gate1
-        h = h + self.cross_attn(self.norm2(h), context, projected, items, score_bytes)
-        return h + self.mlp(self.norm3(h) * (1 + scale3) + shift3) * gate3
+        h = h + self.self_attn(self.norm1(h) * (1 + scale1) + shift1, rotation, items, score_bytes) * gate1
+        h = h + self.cross_attn(self.norm2(h), products, items, score_bytes)
+        return h + self.mlp(self.norm3(h) * (1 + scale3) + shift3) * gate3, products

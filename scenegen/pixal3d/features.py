@@ -130,7 +130,8 @@ class FeatureExtractor(nn.Module):
         objects = range(len(features.images))
         if coords is None:
             dense = dense_coords(settings.grid_resolution, features.lr.device)
-            return torch.stack([self._average(features, cameras, settings, item, dense, budget) for item in objects])
+            volumes = [self._average(features, cameras, settings, item, dense, budget) for item in objects]
+            return volumes[0][None] if len(volumes) == 1 else torch.stack(volumes)
         voxels = [(coords[:, 0] == item).nonzero()[:, 0] for item in objects]
         rows = [
             self._average(features, cameras, settings, item, coords[mine, 1:], budget)
@@ -152,13 +153,15 @@ class FeatureExtractor(nn.Module):
         points = lattice_points(coords.to(device), settings.grid_resolution)
         world = world_from_latent(points, cameras.mesh_scale[item].to(device))
         views = features.images.shape[1]
-        total = torch.zeros((), dtype=features.lr.dtype, device=device)
+        total: Tensor | None = None
         for view in range(views):
             pose, fov = cameras.world_from_camera[item, view].to(device), cameras.fov[item, view].to(device)
             uv, _ = project(world, pose, fov, settings.image_size)
             at = sampling_points(uv, settings.image_size)
-            total = total + self._sample(features, settings, item, view, at, budget)
-        return total / views
+            seen = self._sample(features, settings, item, view, at, budget)
+            total = seen if total is None else total + seen
+        assert total is not None
+        return total if views == 1 else total / views
 
     def _sample(
         self,

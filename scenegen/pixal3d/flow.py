@@ -8,7 +8,7 @@ the blocks (`to_dtype`); inputs, time, modulation, norms and head stay float32.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scenegen.errors import UsageError
-from scenegen.pixal3d.block import Block, Items
-from scenegen.pixal3d.rotary import rotary_phases
+from scenegen.pixal3d.attention import preferred_kernels
+from scenegen.pixal3d.block import Block, Items, Products, Shown
+from scenegen.pixal3d.rotary import Rotation
+from scenegen.pixal3d.sampler import Velocity
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TIME_CHANNELS = 256
@@ -129,28 +131,41 @@ class FlowTransformer(nn.Module):
             if isinstance(module, nn.Linear):
                 module.to(dtype)
 
-    def velocity(
-        self,
-        x: Float[Tensor, "n ci"],
-        t: Float[Tensor, "b"],
-        cond_global: Float[Tensor, "b g cg"],
-        cond_proj: Float[Tensor, "n p"],
-        phases: Complex64[Tensor, "n pairs"],
-        items: Items,
-        score_bytes: int | None,
-    ) -> Float[Tensor, "n co"]:
-        """The velocity of noisy tokens; `phases` encodes their places, `items` says which item they belong to."""
-        self._check_condition(t, cond_global, cond_proj)
-        dtype = self.blocks[0].self_attn.to_qkv.weight.dtype
-        h = self.input_layer(x).to(dtype)
-        mod = self.adaLN_modulation(self.t_embedder(t)).to(dtype)
-        cond_global, cond_proj = cond_global.to(dtype), cond_proj.to(dtype)
+    def compile_blocks(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Has torch compile the blocks when they first run: once for all of them. Results differ by rounding."""
         for block in self.blocks:
-            h = block(h, mod, cond_global, cond_proj, phases, items, score_bytes)
-        h = h.to(x.dtype)
-        return self.out_layer(functional.layer_norm(h, h.shape[-1:]))
+            # Not the module's call: hooks that bring its weights stay outside.
+            block.forward = torch.compile(block.forward, dynamic=True, backend=backend)
 
-    def _check_condition(self, t: Tensor, cond_global: Tensor, cond_proj: Tensor) -> None:
+    def among(
+        self, shown: Shown, rotation: Rotation, items: Items, score_bytes: int | None, product_bytes: int | None
+    ) -> Velocity:
+        """The velocity of noisy tokens [n, ci] at fixed places under a fixed condition.
+
+        What the blocks make of the condition is kept from the first call on if all of it fits into `product_bytes`; None keeps
+        nothing. The little that the unconditional velocity needs is kept in any case, unless gradients are wanted.
+        """
+        dtype = self.blocks[0].self_attn.to_qkv.weight.dtype
+        shown = Shown(shown.tokens.to(dtype), shown.voxels.to(dtype))
+        size = len(self.blocks) * len(shown.voxels) * self.input_layer.out_features * dtype.itemsize
+        keeps = {True: product_bytes is not None and size <= product_bytes, False: product_bytes is not None}
+        kept: dict[bool, list[Products | None]] = {each: [None] * len(self.blocks) for each in (True, False)}
+
+        def velocity(x: Float[Tensor, "n ci"], t: Float[Tensor, "b"], conditional: bool) -> Float[Tensor, "n co"]:
+            h = self.input_layer(x).to(dtype)
+            mod = self.adaLN_modulation(self.t_embedder(t)).to(dtype)
+            with preferred_kernels(h.device):
+                for index, block in enumerate(self.blocks):
+                    condition = kept[conditional][index] or (shown if conditional else None)
+                    h, products = block(h, mod, condition, rotation, items, score_bytes)
+                    if keeps[conditional]:
+                        kept[conditional][index] = products
+            h = h.to(x.dtype)
+            return self.out_layer(functional.layer_norm(h, h.shape[-1:]))
+
+        return velocity
+
+    def _check_condition(self, cond_global: Tensor, cond_proj: Tensor) -> None:
         if cond_global.shape[-1] != self.cond_channels:
             raise UsageError(
                 f"`cond_global` has {cond_global.shape[-1]} channels; this network takes {self.cond_channels}. "
@@ -161,10 +176,6 @@ class FlowTransformer(nn.Module):
                 f"`cond_proj` has {cond_proj.shape[-1]} channels; this network takes {self.proj_in_channels}. "
                 f"Give low-resolution features alone, or with the up-sampled ones, as its config says."
             )
-        if len(t) != len(cond_global):
-            raise UsageError(
-                f"`t` names {len(t)} items and `cond_global` {len(cond_global)}; give one of each per item."
-            )
 
 
 class StructureFlow(FlowTransformer):
@@ -173,13 +184,61 @@ class StructureFlow(FlowTransformer):
     @property
     def rope_phases(self) -> Complex64[Tensor, "n pairs"]:
         """Rotary phases of the grid, x outermost. Released files store them beside the weights; here they are computed."""
-        return self.rope_phases_on(self.input_layer.weight.device)
+        return self.rotation_on(self.input_layer.weight.device).phases
 
-    def rope_phases_on(self, device: torch.device) -> Complex64[Tensor, "n pairs"]:
-        """`rope_phases` on `device`, which need not be that of the weights."""
+    def rotation_on(self, device: torch.device) -> Rotation:
+        """Rotation of the grid, x outermost, on `device`, which need not be that of the weights."""
         axis = torch.arange(self.resolution, device=device)
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
-        return rotary_phases(grid.flatten(0, 2), self.head_dim)
+        return Rotation.at(grid.flatten(0, 2), self.head_dim)
+
+    def at(
+        self,
+        cond_global: Float[Tensor, "b g cg"],
+        cond_proj: Float[Tensor, "b n p"],
+        *,
+        score_bytes: int | None = None,
+        product_bytes: int | None = None,
+    ) -> Velocity:
+        """The velocity under a fixed condition, for the steps of a sampler.
+
+        Args:
+            cond_global: global tokens of the photo.
+            cond_proj: back-projected feature of each voxel, z fastest.
+            score_bytes: as in `attend`.
+            product_bytes: as in `among`.
+
+        Returns:
+            (x [b ci r r r], 1000 t [b], conditional) -> velocity [b co r r r].
+
+        Raises:
+            UsageError: if channels or sizes are not those of the config.
+        """
+        batch, voxels = len(cond_global), self.resolution**3
+        self._check_condition(cond_global, cond_proj)
+        if cond_proj.shape[:2] != (batch, voxels):
+            raise UsageError(
+                f"`cond_proj` is {tuple(cond_proj.shape)}; give [{batch}, {voxels}, {self.proj_in_channels}], one feature "
+                "per voxel."
+            )
+        device = cond_proj.device
+        rotation = self.rotation_on(device)
+        items = Items()
+        if batch > 1:
+            rotation = Rotation(rotation.cos.repeat(batch, 1, 1), rotation.sin.repeat(batch, 1, 1))
+            items = Items(batch * (voxels,), torch.arange(batch, device=device).repeat_interleave(voxels))
+        among = self.among(Shown(cond_global, cond_proj.flatten(0, 1)), rotation, items, score_bytes, product_bytes)
+
+        def velocity(x: Tensor, t: Tensor, conditional: bool) -> Tensor:
+            if x.shape != (batch, self.in_channels, *3 * (self.resolution,)) or len(t) != batch:
+                raise UsageError(
+                    f"`x` is {tuple(x.shape)} and `t` {tuple(t.shape)}; this network takes [{batch}, {self.in_channels}, "
+                    f"{self.resolution}, {self.resolution}, {self.resolution}] and [{batch}]."
+                )
+            tokens = among(x.flatten(2).transpose(1, 2).flatten(0, 1), t, conditional)
+            return tokens.unflatten(0, (batch, voxels)).transpose(1, 2).unflatten(2, x.shape[2:])
+
+        return velocity
 
     def forward(
         self,
@@ -190,44 +249,79 @@ class StructureFlow(FlowTransformer):
         *,
         score_bytes: int | None = None,
     ) -> Float[Tensor, "b co r r r"]:
-        """The velocity at `x`.
+        """The velocity at `x`, once.
 
         Args:
             x: noisy latent; the axes of the grid are x, y, z of the latent frame.
             t: 1000 times the time of each item; 1000 is pure noise.
-            cond_global: global tokens of the photo; zeros for the unconditional velocity.
-            cond_proj: back-projected feature of each voxel, z fastest; zeros for the unconditional velocity.
+            cond_global: as in `at`; zeros for the unconditional velocity.
+            cond_proj: likewise.
             score_bytes: as in `attend`.
 
         Raises:
             UsageError: if channels or sizes are not those of the config.
         """
-        batch, voxels = len(x), self.resolution**3
-        if x.shape[1:] != (self.in_channels, *3 * (self.resolution,)):
-            raise UsageError(
-                f"`x` is {tuple(x.shape)}; this network takes [b, {self.in_channels}, "
-                f"{self.resolution}, {self.resolution}, {self.resolution}]."
-            )
-        if cond_proj.shape[:2] != (batch, voxels) or len(t) != batch:
-            raise UsageError(
-                f"`cond_proj` is {tuple(cond_proj.shape)} and `t` {tuple(t.shape)}; "
-                f"give [{batch}, {voxels}, {self.proj_in_channels}] and [{batch}], one feature per voxel."
-            )
-        owner = torch.arange(batch, device=x.device).repeat_interleave(voxels, output_size=batch * voxels)
-        tokens = self.velocity(
-            x.flatten(2).transpose(1, 2).flatten(0, 1),
-            t,
-            cond_global,
-            cond_proj.flatten(0, 1),
-            self.rope_phases.repeat(batch, 1),
-            Items(batch * (voxels,), owner),
-            score_bytes,
-        )
-        return tokens.unflatten(0, (batch, voxels)).transpose(1, 2).unflatten(2, x.shape[2:])
+        return self.at(cond_global, cond_proj, score_bytes=score_bytes)(x, t, True)
 
 
 class LatentFlow(FlowTransformer):
     """Velocity of latents at occupied voxels (released as `ElasticSLatFlowModel` and `SLatFlowModel`)."""
+
+    def at(
+        self,
+        coords: Int32[Tensor, "n 4"],
+        cond_global: Float[Tensor, "b g cg"],
+        cond_proj: Float[Tensor, "n p"],
+        concat: Float[Tensor, "n cc"] | None = None,
+        *,
+        score_bytes: int | None = None,
+        product_bytes: int | None = None,
+    ) -> Velocity:
+        """The velocity at fixed voxels under a fixed condition, for the steps of a sampler.
+
+        Args:
+            coords: (item, x, y, z) of each voxel; voxels of one item are contiguous, and items are in order.
+            cond_global: global tokens of the photo.
+            cond_proj: back-projected feature of each voxel.
+            concat: further channels after those of the state: the normalised shape latent, for texture.
+            score_bytes: as in `attend`.
+            product_bytes: as in `among`.
+
+        Returns:
+            (x [n c], 1000 t [b], conditional) -> velocity [n co].
+
+        Raises:
+            UsageError: if channels or sizes are not those of the config, or an item is empty or not contiguous.
+        """
+        batch = len(cond_global)
+        self._check_condition(cond_global, cond_proj)
+        present, lengths = torch.unique_consecutive(coords[:, 0], return_counts=True)
+        if present.tolist() != list(range(batch)):
+            raise UsageError(
+                f"`coords` names items in the order {present.tolist()[:8]}; give {batch} items as `cond_global` has them, "
+                f"0 to {batch - 1}, each with its voxels together and at least one."
+            )
+        items = Items() if batch == 1 else Items(tuple(lengths.tolist()), coords[:, 0].long())
+        among = self.among(
+            Shown(cond_global, cond_proj),
+            Rotation.at(coords[:, 1:], self.head_dim),
+            items,
+            score_bytes,
+            product_bytes,
+        )
+        extra = 0 if concat is None else concat.shape[1]
+
+        def velocity(x: Tensor, t: Tensor, conditional: bool) -> Tensor:
+            if x.shape[1] + extra != self.in_channels:
+                raise UsageError(
+                    f"`x` has {x.shape[1]} channels and `concat` {extra}; this network takes {self.in_channels} together. "
+                    f"Texture needs the shape latent as `concat`, shape needs none."
+                )
+            if len(t) != batch:
+                raise UsageError(f"`t` names {len(t)} items and `cond_global` {batch}; give one of each per item.")
+            return among(x if concat is None else torch.cat([x, concat], dim=1), t, conditional)
+
+        return velocity
 
     def forward(
         self,
@@ -240,41 +334,21 @@ class LatentFlow(FlowTransformer):
         *,
         score_bytes: int | None = None,
     ) -> Float[Tensor, "n co"]:
-        """The velocity at `x`.
+        """The velocity at `x`, once.
 
         Args:
             x: noisy latents.
-            coords: (item, x, y, z) of each voxel; voxels of one item are contiguous, and items are in order.
+            coords: as in `at`.
             t: 1000 times the time of each item; 1000 is pure noise.
-            cond_global: global tokens of the photo; zeros for the unconditional velocity.
-            cond_proj: back-projected feature of each voxel; zeros for the unconditional velocity.
-            concat: further channels after those of `x`: the normalised shape latent, for texture.
+            cond_global: as in `at`; zeros for the unconditional velocity.
+            cond_proj: likewise.
+            concat: as in `at`.
             score_bytes: as in `attend`.
 
         Raises:
             UsageError: if channels or sizes are not those of the config, or an item is empty or not contiguous.
         """
-        extra = 0 if concat is None else concat.shape[1]
-        if x.shape[1] + extra != self.in_channels:
-            raise UsageError(
-                f"`x` has {x.shape[1]} channels and `concat` {extra}; this network takes {self.in_channels} together. "
-                f"Texture needs the shape latent as `concat`, shape needs none."
-            )
-        present, lengths = torch.unique_consecutive(coords[:, 0], return_counts=True)
-        if present.tolist() != list(range(len(t))):
-            raise UsageError(
-                f"`coords` names items in the order {present.tolist()[:8]}; give {len(t)} items as `t` has them, "
-                f"0 to {len(t) - 1}, each with its voxels together and at least one."
-            )
-        return self.velocity(
-            x if concat is None else torch.cat([x, concat], dim=1),
-            t,
-            cond_global,
-            cond_proj,
-            rotary_phases(coords[:, 1:], self.head_dim),
-            Items(tuple(lengths.tolist()), coords[:, 0].long()),
-            score_bytes,
-        )
+        return self.at(coords, cond_global, cond_proj, concat, score_bytes=score_bytes)(x, t, True)
 
 
 def count_flops(config: Mapping[str, Any], tokens: int, global_tokens: int = 5) -> int:

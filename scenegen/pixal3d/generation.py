@@ -63,10 +63,6 @@ class Condition:
     tokens: Float[Tensor, "1 g c"]
     voxels: Float[Tensor, "*n p"]
 
-    def of(self, conditional: bool) -> tuple[Tensor, Tensor]:
-        """Global tokens and voxel features; zeros for the unconditional velocity."""
-        return (self.tokens, self.voxels) if conditional else (self.tokens * 0, self.voxels * 0)
-
 
 def one_picture(rgba: UInt8[np.ndarray, "h w 4"]) -> Images:
     """The object that the alpha of `rgba` cuts out, cropped and centred.
@@ -154,15 +150,15 @@ def generate(
         with networks(name) as flow:
             channels = flow.in_channels - (0 if extra is None else extra.shape[1])
             drawn = torch.randn((len(coords), channels), generator=noise).to(device)
-            return sample(
-                lambda x, t, conditional: flow(
-                    x, coords, t, *known.of(conditional), concat=extra, score_bytes=working.scores
-                ),
-                drawn,
-                sampler,
-                lengths=[len(coords)],
-                on_step=_in(stage, on_step),
+            velocity = flow.at(
+                coords,
+                known.tokens,
+                known.voxels,
+                extra,
+                score_bytes=working.scores,
+                product_bytes=working.products,
             )
+            return sample(velocity, drawn, sampler, lengths=[len(coords)], on_step=_in(stage, on_step))
 
     def tell(stage: str, **results: Tensor) -> None:
         if observe is not None:
@@ -173,12 +169,8 @@ def generate(
         with networks("sparse_structure_flow_model") as flow:
             grid = settings.structure_view.grid_resolution
             drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
-            latent = sample(
-                lambda x, t, conditional: flow(x, t, *known.of(conditional), score_bytes=working.scores),
-                drawn,
-                settings.structure_sampler,
-                on_step=_in("structure", on_step),
-            )
+            velocity = flow.at(known.tokens, known.voxels, score_bytes=working.scores, product_bytes=working.products)
+            latent = sample(velocity, drawn, settings.structure_sampler, on_step=_in("structure", on_step))
         with networks("sparse_structure_decoder") as decoder:
             coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
     tell("structure", latent=latent, coords=coords, tokens=known.tokens, features=known.voxels)
@@ -214,7 +206,7 @@ def generate(
             decoded = decoder(shape, fine.coords, budget=working.rows)
             vertices, faces = dual_grid_to_mesh(decoder.dual_grid(decoded), fine.resolution)
         with networks("tex_slat_decoder") as decoder:
-            painted = decoder(texture, fine.coords, decoded.subdivisions, budget=working.rows)
+            painted = decoder(texture, fine.coords, decoded.subdivisions, levels=decoded.levels, budget=working.rows)
         attributes = material(painted.feats)
     masks = {f"subdivision {level}": logits > 0 for level, logits in enumerate(decoded.subdivisions)}
     tell(

@@ -79,13 +79,17 @@ class SparseResBlockC2S3d(nn.Module):
             self.to_subdiv = nn.Linear(channels, CHILDREN)
 
     def forward(
-        self, feats: Float[Tensor, "n c"], neighbours: NeighbourMap, mask: Bool[Tensor, "n 8"], budget: int
-    ) -> tuple[Float[Tensor, "m d"], NeighbourMap]:
-        """Features and neighbours of the children in `mask`."""
-        children = NeighbourMap.of(child_coords(neighbours.coords, mask))
+        self,
+        feats: Float[Tensor, "n c"],
+        neighbours: NeighbourMap,
+        mask: Bool[Tensor, "n 8"],
+        children: NeighbourMap,
+        budget: int,
+    ) -> Float[Tensor, "m d"]:
+        """Features of the `children`, those in `mask`."""
         h = channel_to_space(self.conv1(functional.silu(self.norm1(feats)), neighbours, budget), mask)
         h = self.conv2(functional.silu(self.norm2(h)), children, budget)
-        return h + channel_to_space(feats, mask).repeat_interleave(self.repeats, dim=1), children
+        return h + channel_to_space(feats, mask).repeat_interleave(self.repeats, dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +98,15 @@ class Decoded:
 
     feats: Float[Tensor, "m c"]
     """Raw output of the last layer."""
-    coords: Int32[Tensor, "m 4"]
+    levels: tuple[NeighbourMap, ...]
+    """The voxels of each level, coarse to fine, and which are neighbours."""
     subdivisions: tuple[Shaped[Tensor, "_ 8"], ...]
     """For each level, which children its voxels have: logits (positive is yes), or what the decoder was given."""
+
+    @property
+    def coords(self) -> Int32[Tensor, "m 4"]:
+        """Voxels of the finest level, those of `feats`."""
+        return self.levels[-1].coords
 
 
 class SparseUnetVaeDecoder(nn.Module):
@@ -164,6 +174,7 @@ class SparseUnetVaeDecoder(nn.Module):
         coords: Int32[Tensor, "n 4"],
         guide_subs: Sequence[Shaped[Tensor, "_ 8"]] | None = None,
         *,
+        levels: Sequence[NeighbourMap] = (),
         budget: int = WORKING_BYTES,
     ) -> Decoded:
         """Decodes to the finest level.
@@ -173,6 +184,7 @@ class SparseUnetVaeDecoder(nn.Module):
             coords: (item, x, y, z) of each.
             guide_subs: for each level which children its voxels have, logits or masks, with rows in the order of the voxels
                 of the decoder that predicted them. A decoder that predicts uses them too, and returns its own logits.
+            levels: the voxels of every level as that decoder returned them, which saves looking their neighbours up again.
             budget: bytes to work in, in addition to features and neighbours of a level.
 
         Raises:
@@ -185,22 +197,29 @@ class SparseUnetVaeDecoder(nn.Module):
             )
         if guide_subs is not None and len(guide_subs) != len(growing):
             raise UsageError(f"`guide_subs` has {len(guide_subs)} levels; this decoder has {len(growing)}.")
-        h, neighbours = self._enter(feats, coords)
+        if levels and (guide_subs is None or len(levels) != len(self.blocks)):
+            raise UsageError(
+                f"`levels` has {len(levels)} levels; give the {len(self.blocks)} that came with `guide_subs`, or none."
+            )
+        h = self._enter(feats, coords)
+        maps = list(levels) or [NeighbourMap.of(coords)]
         subdivisions: list[Tensor] = []
         for level, (plain, grow) in enumerate(growing):
             for block in plain:
-                h = block(h, neighbours, budget)
+                h = block(h, maps[level], budget)
             own, mask = self._subdivision(level, h, guide_subs)
             subdivisions.append(own)
-            h, neighbours = grow(h, neighbours, mask, budget)
+            if not levels:
+                maps.append(NeighbourMap.of(child_coords(maps[level].coords, mask)))
+            h = grow(h, maps[level], mask, maps[level + 1], budget)
         for block in finest:
-            h = block(h, neighbours, budget)
+            h = block(h, maps[-1], budget)
 
         def head(rows: Float[Tensor, "k c"]) -> Float[Tensor, "k d"]:
             return self.output_layer(functional.layer_norm(rows.float(), rows.shape[-1:]))
 
         row_bytes = 3 * h.shape[1] * torch.float32.itemsize
-        return Decoded(map_rows(head, h, row_bytes, budget), neighbours.coords, tuple(subdivisions))
+        return Decoded(map_rows(head, h, row_bytes, budget), tuple(maps), tuple(subdivisions))
 
     def upsample(
         self,
@@ -220,14 +239,16 @@ class SparseUnetVaeDecoder(nn.Module):
             raise UsageError("this decoder does not predict subdivisions; call `upsample` of the shape decoder.")
         if not 1 <= upsample_times <= len(growing):
             raise UsageError(f"`upsample_times` is {upsample_times}; allowed: 1 to {len(growing)}.")
-        h, neighbours = self._enter(feats, coords)
+        h, neighbours = self._enter(feats, coords), NeighbourMap.of(coords)
         for level, (plain, grow) in enumerate(growing[:upsample_times], start=1):
             for block in plain:
                 h = block(h, neighbours, budget)
             mask = grow.to_subdiv(h) > 0
+            places = child_coords(neighbours.coords, mask)
             if level < upsample_times:
-                h, neighbours = grow(h, neighbours, mask, budget)
-        return child_coords(neighbours.coords, mask)
+                children = NeighbourMap.of(places)
+                h, neighbours = grow(h, neighbours, mask, children, budget), children
+        return places
 
     def _subdivision(
         self, level: int, h: Float[Tensor, "n c"], guide_subs: Sequence[Shaped[Tensor, "_ 8"]] | None
@@ -249,9 +270,7 @@ class SparseUnetVaeDecoder(nn.Module):
         """The levels that end in a subdivision: their ConvNeXt blocks, and the block that subdivides."""
         return [(list(blocks[:-1]), blocks[-1]) for blocks in self.blocks[:-1]]
 
-    def _enter(
-        self, feats: Float[Tensor, "n c"], coords: Int32[Tensor, "n 4"]
-    ) -> tuple[Float[Tensor, "n d"], NeighbourMap]:
+    def _enter(self, feats: Float[Tensor, "n c"], coords: Int32[Tensor, "n 4"]) -> Float[Tensor, "n d"]:
         if feats.shape[1] != self.latent_channels or len(feats) != len(coords):
             raise UsageError(
                 f"`feats` is {tuple(feats.shape)} for {len(coords)} voxels; give [{len(coords)}, {self.latent_channels}]."
@@ -259,7 +278,7 @@ class SparseUnetVaeDecoder(nn.Module):
         inside = next(
             (m.weight.dtype for m in self.blocks.modules() if isinstance(m, SubmanifoldConv3d)), torch.float32
         )
-        return self.from_latent(feats.float()).to(inside), NeighbourMap.of(coords)
+        return self.from_latent(feats.float()).to(inside)
 
 
 class FlexiDualGridVaeDecoder(SparseUnetVaeDecoder):

@@ -24,11 +24,16 @@ class WorkingMemory:
     the up-sampler."""
     scores: int | None
     """Attention scores of the flows at a time; None for a device whose kernel never stores them."""
+    products: int
+    """What the blocks of a flow make of the photo, if it fits, kept for all steps of a stage; 0 for next to nothing. It saves
+    3 to 7 % of the operations."""
 
     def __post_init__(self) -> None:
         for name, value in (("rows", self.rows), ("scores", self.scores)):
             if value is not None and value < 1:
                 raise UsageError(f"`{name}` is {value} bytes; it must be above 0.")
+        if self.products < 0:
+            raise UsageError(f"`products` is {self.products} bytes; it must be 0 or more.")
 
     @classmethod
     def of(cls, device: torch.device) -> WorkingMemory:
@@ -37,7 +42,7 @@ class WorkingMemory:
         On `mps`, attention over more than about 18,000 tokens at once is known to come out wrong: it goes in parts.
         """
         return {
-            "cpu": cls(32 * MIB, None),
-            "cuda": cls(512 * MIB, None),
-            "mps": cls(128 * MIB, 1024 * MIB),
+            "cpu": cls(32 * MIB, None, 1024 * MIB),
+            "cuda": cls(512 * MIB, None, 2048 * MIB),
+            "mps": cls(128 * MIB, 1024 * MIB, 0),
         }[device.type]

@@ -1,4 +1,4 @@
-"""What stays in memory between uses: every network, one at a time, or one block of one at a time.
+"""What stays on the device between uses: every network, one at a time, or one block of one at a time.
 
 The arithmetic is the same in all three: results are equal bit for bit.
 """
@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,43 +21,81 @@ from torch import Tensor, nn
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import FeatureExtractor
 from scenegen.pixal3d.flow import FlowTransformer
+from scenegen.pixal3d.host import HostWeights
 from scenegen.pixal3d.naf import NafUpsampler
-from scenegen.pixal3d.weights import NAF_RELEASED, Precision, build_network, image_config, load_weights, tensor_file
+from scenegen.pixal3d.weights import (
+    NAF_RELEASED,
+    Precision,
+    build_network,
+    fill,
+    image_config,
+    load_weights,
+    tensor_file,
+)
 
 Residency = Literal["resident", "staged", "streamed"]
-"""`resident`: every network stays on the device. `staged`: one at a time, read from its file when it is used. `streamed`: of
-the flow transformers, one block at a time, while the next one is copied."""
+"""`resident`: every network stays on the device. `staged`: one at a time, copied to it when it is used. `streamed`: of the flow
+transformers, one block at a time, while the next one is copied. `HostWeights` says what a graphics card copies from; elsewhere
+networks are read from their files."""
+
+BLOCKS = "blocks"
+"""Name of the list of blocks of a flow transformer."""
 
 Networks = Callable[[str], AbstractContextManager[Any]]
 """Gives the network of a name in `pipeline.json`, ready on its device, for as long as it is used."""
 
+ReadTensor = Callable[[int, str], Tensor]
+"""Reads a tensor of a block, by the block's index and the name within it."""
+
 
 def open_networks(
-    stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision
+    stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision, compiled: bool = False
 ) -> Networks:
     """The networks whose files are `stems` with their suffixes. Each is checked against its file at once.
+
+    Args:
+        stems: by name.
+        device: where they compute.
+        residency: what stays there.
+        precision: of the blocks.
+        compiled: whether torch compiles the blocks of flow transformers: once for all of them and for any number of tokens.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    networks = {name: build_network(stem, precision) for name, stem in stems.items()}
+
+    def build(name: str) -> nn.Module:
+        network = build_network(stems[name], precision)
+        if compiled and isinstance(network, FlowTransformer):
+            network.compile_blocks()
+        return network
+
+    networks = {name: build(name) for name in stems}
     if residency == "resident":
         for name, stem in stems.items():
             load_weights(networks[name], tensor_file(stem), device)
         return lambda name: contextlib.nullcontext(networks[name])
+    host = HostWeights(stems, precision) if device.type == "cuda" else None
 
     @contextlib.contextmanager
-    def read(name: str) -> Iterator[nn.Module]:
-        network, path = build_network(stems[name], precision), tensor_file(stems[name])
-        try:
-            if residency == "streamed" and isinstance(network, FlowTransformer):
-                yield stream_blocks(network, "blocks", path, device)
+    def use(name: str) -> Iterator[nn.Module]:
+        network, path = build(name), tensor_file(stems[name])
+        streamed = residency == "streamed" and isinstance(network, FlowTransformer)
+        kept_out = BLOCKS if streamed else ""
+        with contextlib.ExitStack() as held:
+            held.callback(network.to, "meta")  # frees it even if a traceback still holds the network
+            if host is None:
+                load_weights(network, path, device, without=kept_out)
+                tensor: Callable[[str], Tensor] = held.enter_context(safe_open(path, "pt")).get_tensor
             else:
-                yield load_weights(network, path, device)
-        finally:
-            network.to("meta")  # frees it even if a traceback still holds the network
+                tensor = host.take(name).__getitem__
+                fill(network, tensor, device, without=kept_out)
+            if streamed:
+                read = partial(_block_tensor, tensor, BLOCKS)
+                held.enter_context(streaming(network.get_submodule(BLOCKS), read, device))
+            yield network
 
-    return read
+    return use
 
 
 def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Residency) -> FeatureExtractor:
@@ -80,69 +119,69 @@ def open_extractor(dino: Path, naf: Path, device: torch.device, residency: Resid
     if residency == "resident":
         load_weights(image_network, dino, device)
     else:
-        stream_blocks(image_network, "layer", dino, device)
+        load_weights(image_network, dino, device, without="layer")
+        stream_each_pass(image_network, "layer", dino, device)
     image_network.rope_embeddings.to(device)
     upsampler = NafUpsampler(**image_config(naf, NAF_RELEASED))
     return FeatureExtractor(image_network, load_weights(upsampler, naf, device).to(device))
 
 
-def stream_blocks(network: nn.Module, name: str, path: Path, device: torch.device) -> nn.Module:
-    """Fills `network` except for its list of blocks; from now on each block has its weights only while it runs.
+def stream_each_pass(network: nn.Module, name: str, path: Path, device: torch.device) -> None:
+    """From now on each of a network's blocks has its weights, read from a file, only while it runs.
 
     Args:
-        network: a network on the meta device, with blocks of one size that run in order.
+        network: filled except for its blocks, which are of one size and run in order.
         name: name of the list of blocks.
-        path: the safetensors file of the network.
+        path: the safetensors file of the network, checked against it.
         device: where it runs.
-
-    Returns:
-        The network, in evaluation mode, without gradients.
-
-    Raises:
-        WeightsError: if the file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    load_weights(network, path, device, without=name)
-    blocks = list(network.get_submodule(name))
     running = contextlib.ExitStack()
-    feed: list[BlockFeed] = []
 
     def start(*_: object) -> None:
-        file = running.enter_context(safe_open(path, "pt"))
-        feed[:] = [
-            running.enter_context(block_feed(blocks[0], lambda i, key: file.get_tensor(f"{name}.{i}.{key}"), device))
-        ]
-
-    def fill(index: int) -> None:
-        blocks[index].load_state_dict(feed[0].take(index), assign=True)
-
-    def empty(index: int) -> None:
-        feed[0].give_back(index + 1 if index + 1 < len(blocks) else None)
-        blocks[index].to("meta")
-
-    def end(*_: object) -> None:
-        feed.clear()
-        running.close()
+        read = partial(_block_tensor, running.enter_context(safe_open(path, "pt")).get_tensor, name)
+        running.enter_context(streaming(network.get_submodule(name), read, device))
 
     network.register_forward_pre_hook(start)
-    network.register_forward_hook(end, always_call=True)
-    for index, block in enumerate(blocks):
-        block.register_forward_pre_hook(lambda *_, index=index: fill(index))
-        block.register_forward_hook(lambda *_, index=index: empty(index), always_call=True)
-    return network
+    network.register_forward_hook(lambda *_: running.close(), always_call=True)
 
 
-ReadTensor = Callable[[int, str], Tensor]
-"""Reads a tensor of a block as it is stored, by the block's index and the name within it."""
+@contextlib.contextmanager
+def streaming(blocks: Any, read: ReadTensor, device: torch.device) -> Iterator[None]:
+    """Until it ends, each of `blocks` has its weights only while it runs. They may run in order any number of times.
+
+    Args:
+        blocks: a list of modules of one size, on the meta device.
+        read: reads a tensor of a block.
+        device: where they run.
+    """
+    with contextlib.ExitStack() as held:
+        feed = held.enter_context(block_feed(blocks[0], read, device))
+
+        def fill_block(index: int) -> None:
+            blocks[index].load_state_dict(feed.take(index), assign=True)
+            blocks[index].eval().requires_grad_(False)
+
+        def empty_block(index: int) -> None:
+            feed.give_back((index + 1) % len(blocks))
+            blocks[index].to("meta")
+
+        for index, block in enumerate(blocks):
+            before = block.register_forward_pre_hook(lambda *_, index=index: fill_block(index), prepend=True)
+            after = block.register_forward_hook(lambda *_, index=index: empty_block(index), always_call=True)
+            held.callback(before.remove)
+            held.callback(after.remove)
+        yield
+
+
+def _block_tensor(tensor: Callable[[str], Tensor], name: str, index: int, key: str) -> Tensor:
+    return tensor(f"{name}.{index}.{key}")
 
 
 @dataclass(frozen=True, eq=False)
 class _Slot:
-    """Room for the weights of one block."""
+    """Room for the weights of one block, on the device."""
 
     tensors: Mapping[str, Tensor]
-    """Tensors on the device."""
-    host: Mapping[str, Tensor]
-    """Pinned memory that the device copies from, or `tensors` themselves if there is none."""
     copied: Any = field(compare=False)
     """Event: the weights have arrived on the device."""
     used: Any = field(compare=False)
@@ -150,10 +189,10 @@ class _Slot:
 
 
 class BlockFeed:
-    """Weights of blocks that run one after the other: while one runs, the next is read, converted and copied.
+    """Weights of blocks that run one after the other: while one runs, the next is copied, and converted if need be.
 
-    Two slots hold them. On CUDA the copy goes from pinned memory on a stream of its own, and events order the two streams;
-    elsewhere the same calls do nothing, because everything happens in turn.
+    Two slots hold them. On CUDA the copy is on a stream of its own, and events order the two streams; from pinned memory it
+    takes no time of this thread. Elsewhere the same calls do nothing, because everything happens in turn.
     """
 
     def __init__(self, slots: tuple[_Slot, _Slot], read: ReadTensor, streams: Any, copying: Any) -> None:
@@ -161,7 +200,7 @@ class BlockFeed:
 
         Args:
             slots: both slots.
-            read: reads a tensor from the file.
+            read: reads a tensor of a block.
             streams: `torch.cuda`, or `torch.cpu`, whose streams and events do nothing.
             copying: the stream that copies.
         """
@@ -180,25 +219,20 @@ class BlockFeed:
         self._streams.current_stream().wait_event(self._current.copied)
         return self._current.tensors
 
-    def give_back(self, following: int | None) -> None:
-        """Says that the block has been started, and reads the `following` one in the meantime."""
+    def give_back(self, following: int) -> None:
+        """Says that the block has been started, and copies the `following` one in the meantime."""
         if self._current is not None:
             self._current.used.record(self._streams.current_stream())
             self._current = None
-        if following is not None:
-            self._next = (following, self._fetch(following))
+        self._next = (following, self._fetch(following))
 
     def _fetch(self, index: int) -> _Slot:
         slot = self._slots[0]
         self._slots.rotate()
-        slot.copied.synchronize()  # else the earlier copy might still read the pinned memory
-        for name, tensor in slot.host.items():
-            tensor.copy_(self._read(index, name))
         with self._streams.stream(self._copying):
             self._copying.wait_event(slot.used)
             for name, tensor in slot.tensors.items():
-                if tensor is not slot.host[name]:
-                    tensor.copy_(slot.host[name], non_blocking=True)
+                tensor.copy_(self._read(index, name), non_blocking=True)
             slot.copied.record(self._copying)
         return slot
 
@@ -211,13 +245,7 @@ def block_feed(like: nn.Module, read: ReadTensor, device: torch.device) -> Itera
 
     def slot() -> _Slot:
         tensors = {name: torch.empty_like(tensor, device=device) for name, tensor in like.state_dict().items()}
-        if device.type == "cpu":
-            host = tensors
-        else:
-            host = {
-                name: torch.empty_like(tensor, device="cpu", pin_memory=on_cuda) for name, tensor in tensors.items()
-            }
-        return _Slot(tensors, host, streams.Event(), streams.Event())
+        return _Slot(tensors, streams.Event(), streams.Event())
 
     with torch.cuda.device(device) if on_cuda else contextlib.nullcontext():
         copying = streams.Stream()

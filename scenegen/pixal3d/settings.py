@@ -25,7 +25,9 @@ NETWORKS = (
     "shape_slat_decoder",
     "tex_slat_decoder",
 )
-"""Names of the networks in `pipeline.json`, in the order they are used; the decoders are used again later."""
+"""Names of the networks in `pipeline.json`."""
+USES = (*NETWORKS[:3], "shape_slat_decoder", *NETWORKS[3:])
+"""The order in which an object uses them: the shape decoder also gives the fine stages their voxels."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Int32, Int64
@@ -74,24 +73,33 @@ class CoordinateIndex:
 
 @dataclass(frozen=True, eq=False)
 class NeighbourMap:
-    """The rows of the neighbours of each voxel."""
+    """Which voxels are neighbours. It is computed once for a set of voxels, and serves every convolution over it."""
 
     coords: Int32[Tensor, "n 4"]
-    rows: Int32[Tensor, "n 27"]
-    """Row of the neighbour at each of `TAPS`; -1 if it is not a voxel of the set or belongs to another item."""
+    pairs: tuple[tuple[Int32[Tensor, "_"], Int32[Tensor, "_"]], ...]
+    """For each of `TAPS` before the centre: rows of voxels, each once, and the rows of their neighbours at that tap, each once.
+    By the opposite tap the former are the neighbours of the latter."""
 
     @classmethod
     def of(cls, coords: Int32[Tensor, "n 4"]) -> NeighbourMap:
-        """Finds the neighbours. Only half the taps are searched: if b is a's neighbour at tap v, a is b's at tap 26 - v."""
+        """Finds the neighbours of each voxel among those of its item.
+
+        Raises:
+            InputError: as in `CoordinateIndex.of`.
+        """
         index = CoordinateIndex.of(coords)
-        rows = torch.full((len(coords), len(TAPS)), -1, dtype=torch.int32, device=coords.device)
-        rows[:, CENTRE] = torch.arange(len(coords), device=coords.device)
-        for tap, step in enumerate(TAPS[:CENTRE]):
-            found = index.find(coords.long() + torch.tensor((0, *step), device=coords.device)).int()
-            rows[:, tap] = found
+        pairs = []
+        for step in TAPS[:CENTRE]:
+            found = index.find(coords.long() + torch.tensor((0, *step), device=coords.device))
             here = torch.nonzero(found >= 0).squeeze(1)
-            rows[found[here], -1 - tap] = here.int()
-        return cls(coords, rows)
+            pairs.append((here.int(), found[here].int()))
+        return cls(coords, tuple(pairs))
+
+    def taps(self) -> Iterator[tuple[int, Int32[Tensor, "_"], Int32[Tensor, "_"]]]:
+        """Every tap but the centre: its place in `TAPS`, rows of voxels, and rows of their neighbours there."""
+        for tap, (rows, neighbours) in enumerate(self.pairs):
+            yield tap, rows, neighbours
+            yield len(TAPS) - 1 - tap, neighbours, rows
 
 
 def row_slices(count: int, row_bytes: int, budget: int) -> Iterator[slice]:
@@ -120,61 +128,40 @@ def submanifold_conv(
 ) -> Float[Tensor, "n co"]:
     """3x3x3 cross-correlation at the voxels only (Graham et al. 2018, arXiv 1711.10275).
 
-    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. The neighbours of a group of
-    voxels are gathered side by side, so that each group takes one matrix product. Gradients keep no gathered features, and
-    stay within the budget too.
+    out[p] = bias + sum over steps o of weight[:, o] x[p + o], absent voxels counting as zeros. Each tap multiplies the
+    neighbours that there are and adds them to their voxels, each voxel at most once, so that the order of the sum is fixed.
+    Half-precision products are summed in float32.
 
     Args:
         feats: features of the voxels of `neighbours`, in the dtype of `weight`.
         neighbours: the neighbours of the same voxels.
         weight: (out, x, y, z, in).
         bias: one number per output channel.
-        budget: bytes to work in, in addition to a copy of `feats` and the result.
+        budget: bytes to work in, in addition to the weights and the result.
     """
-    return _SubmanifoldConv.apply(feats, neighbours.rows, weight.flatten(1), bias, budget)
+    precise = torch.promote_types(feats.dtype, torch.float32)
+    if precise == feats.dtype:
+        return _summed(feats, neighbours, weight, bias, budget)
+    columns = row_slices(len(weight), max(len(feats), 1) * precise.itemsize, budget)
+    return torch.cat([_summed(feats, neighbours, weight[c], bias[c], budget).to(feats.dtype) for c in columns], dim=1)
 
 
-class _SubmanifoldConv(torch.autograd.Function):
-    """The convolution with its gradient. Weights are matrices [co, 27 ci] here."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        feats: Float[Tensor, "n ci"],
-        neighbours: Int32[Tensor, "n 27"],
-        weight: Float[Tensor, "co k"],
-        bias: Float[Tensor, "co"],
-        budget: int,
-    ) -> Float[Tensor, "n co"]:
-        ctx.save_for_backward(feats, neighbours, weight)
-        ctx.budget = budget
-        result = feats.new_empty(len(feats), len(weight))
-        for rows, gathered in _gathered(feats, neighbours, budget):
-            torch.addmm(bias, gathered, weight.T, out=result[rows])
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, grad: Float[Tensor, "n co"]) -> tuple[Tensor | None, ...]:
-        feats, neighbours, weight = ctx.saved_tensors
-        grad_weight = torch.zeros_like(weight)
-        for rows, gathered in _gathered(feats, neighbours, ctx.budget):
-            grad_weight.addmm_(grad[rows].T, gathered)
-        # A voxel and its neighbour see each other through opposite taps: the same convolution, mirrored and transposed.
-        mirrored = weight.unflatten(1, (len(TAPS), -1)).flip(1).transpose(0, 2).flatten(1)
-        grad_feats = torch.empty_like(feats)
-        for rows, gathered in _gathered(grad, neighbours, ctx.budget):
-            torch.mm(gathered, mirrored.T, out=grad_feats[rows])
-        return grad_feats, None, grad_weight, grad.sum(dim=0), None
-
-
-def _gathered(
-    feats: Float[Tensor, "n c"], neighbours: Int32[Tensor, "n 27"], budget: int
-) -> Iterator[tuple[slice, Float[Tensor, "m k"]]]:
-    """The features of the neighbours of a group of voxels at a time, side by side: [m, 27 c]."""
-    padded = torch.cat([feats, feats.new_zeros(1, feats.shape[1])])  # what -1 points to
-    row_bytes = len(TAPS) * (feats.shape[1] * feats.element_size() + torch.int64.itemsize)
-    for rows in row_slices(len(feats), row_bytes, budget):
-        yield rows, padded[neighbours[rows]].flatten(1)
+def _summed(
+    feats: Float[Tensor, "n ci"],
+    neighbours: NeighbourMap,
+    weight: Float[Tensor, "co 3 3 3 ci"],
+    bias: Float[Tensor, "co"],
+    budget: int,
+) -> Float[Tensor, "n co"]:
+    """The convolution, in float32 or better."""
+    by_tap = weight.flatten(1, 3).permute(1, 2, 0).contiguous()
+    total = torch.addmm(bias, feats, by_tap[CENTRE]).to(torch.promote_types(feats.dtype, torch.float32))
+    row_bytes = sum(weight.shape[::4]) * total.element_size()
+    for tap, rows, sources in neighbours.taps():
+        for part in row_slices(len(rows), row_bytes, budget):
+            product = feats.index_select(0, sources[part]) @ by_tap[tap]
+            total = total.index_add_(0, rows[part], product.to(total.dtype))
+    return total
 
 
 def submanifold_conv_dense(

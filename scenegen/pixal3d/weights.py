@@ -6,7 +6,8 @@ by one while they are read, so that a checkpoint is never in memory twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -101,29 +102,48 @@ def load_network(stem: Path, device: torch.device | str = "cpu", precision: Prec
 
 
 def load_weights(network: nn.Module, path: Path, device: torch.device | str = "cpu", *, without: str = "") -> nn.Module:
-    """Fills a network with the tensors of `path`, each in the type the network has it in.
-
-    Args:
-        network: its tensors are replaced, wherever they are; best built on the meta device.
-        path: a safetensors file.
-        device: where the tensors go.
-        without: a module of the network that keeps its tensors; none by default.
-
-    Returns:
-        The network, in evaluation mode, without gradients.
+    """`fill` with the tensors of `path`.
 
     Raises:
         WeightsError: if the file is missing or damaged, or its tensors are not exactly those of the network.
     """
     check_tensors(network, path)
-    state = network.state_dict()
+    with tensors_of(path) as tensor:
+        return fill(network, tensor, device, without=without)
+
+
+@contextlib.contextmanager
+def tensors_of(path: Path) -> Iterator[Callable[[str], torch.Tensor]]:
+    """Gives the tensor of a name in `path`, until the block ends.
+
+    Raises:
+        WeightsError: if the file is missing or damaged.
+    """
     try:
         with safe_open(path, "pt") as file:
-            for name, tensor in state.items():
-                if not (without and name.startswith(f"{without}.")):
-                    state[name] = file.get_tensor(name).to(device=device, dtype=tensor.dtype)
+            yield file.get_tensor
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be read ({error}); fetch it again.") from error
+
+
+def fill(
+    network: nn.Module, tensor: Callable[[str], torch.Tensor], device: torch.device | str, *, without: str = ""
+) -> nn.Module:
+    """Fills a network, each tensor in the type that the network has it in.
+
+    Args:
+        network: its tensors are replaced, wherever they are; best built on the meta device.
+        tensor: gives the tensor of a name. One in pinned memory is copied to a graphics card while the caller goes on.
+        device: where the tensors go.
+        without: a module of the network that keeps its tensors; none by default.
+
+    Returns:
+        The network, in evaluation mode, without gradients.
+    """
+    state = network.state_dict()
+    for name, own in state.items():
+        if not (without and name.startswith(f"{without}.")):
+            state[name] = tensor(name).to(device=device, dtype=own.dtype, non_blocking=True)
     network.load_state_dict(state, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -184,6 +204,6 @@ def check_names(stored: set[str], wanted: set[str], path: Path) -> None:
 
 
 def _check_phases(network: StructureFlow, stored: torch.Tensor, path: Path) -> None:
-    ours = network.rope_phases_on(stored.device)
+    ours = network.rotation_on(stored.device).phases
     if stored.shape != ours.shape or not torch.allclose(stored, ours, atol=1e-4):
         raise WeightsError(f"{path}: `{DERIVED}` is not that of a grid of {network.resolution}; fetch the file again.")

@@ -4,9 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention import _cur_sdpa_kernel_backends
 
 from scenegen.errors import ResourceError, UsageError
-from scenegen.pixal3d.attention import attend, attend_plainly, attend_ragged, attend_ragged_plainly
+from scenegen.pixal3d.attention import (
+    attend,
+    attend_plainly,
+    attend_ragged,
+    attend_ragged_plainly,
+    preferred_kernels,
+)
 
 
 def drawn(seed: int, *shape: int) -> torch.Tensor:
@@ -112,3 +119,18 @@ def test_lengths_that_do_not_fit_are_refused(
     q = drawn(0, 6, 2, 4)
     with pytest.raises(UsageError, match=message):
         attend_ragged(q, q, q, q_lengths, k_lengths)
+
+
+@pytest.mark.parametrize(
+    ("capability", "first"), [((8, 6), "FLASH_ATTENTION"), ((9, 0), "CUDNN_ATTENTION"), ((12, 0), "CUDNN_ATTENTION")]
+)
+def test_the_order_of_kernels_follows_the_card(
+    capability: tuple[int, int], first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    q, k, v = (drawn(seed, 1, 5, 2, 8) for seed in range(3))
+    with preferred_kernels(torch.device("cuda")):
+        order = [backend.name for backend in _cur_sdpa_kernel_backends(with_priority=True)]
+        torch.testing.assert_close(attend(q, k, v), attend_plainly(q, k, v))
+    assert order[0] == first
+    assert set(order) == {"FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION", "MATH"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -224,6 +226,64 @@ def test_closed_gates_leave_the_ends_and_the_projected_feature() -> None:
     assert (nothing - unbiased).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("product_bytes", [None, 0, 2**20])
+@pytest.mark.parametrize("lengths", [(9,), (7, 12)])
+def test_the_steps_of_a_sampler_are_single_calls(lengths: tuple[int, ...], product_bytes: int | None) -> None:
+    """What is kept from step to step changes nothing, and the unconditional velocity is that of zeros."""
+    flow = randomised(LatentFlow(**TINY))
+    x, coords, t, cond_global, cond_proj = sparse_inputs(*lengths)
+    velocity = flow.at(coords, cond_global, cond_proj, product_bytes=product_bytes)
+    for step in range(3):
+        state = x + step
+        expected = flow(state, coords, t, cond_global, cond_proj)
+        nothing = flow(state, coords, t, torch.zeros_like(cond_global), torch.zeros_like(cond_proj))
+        assert torch.equal(velocity(state, t, True), expected)
+        torch.testing.assert_close(velocity(state, t, False), nothing, atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_kept_is_not_computed_again() -> None:
+    flow = randomised(LatentFlow(**TINY))
+    x, coords, t, cond_global, cond_proj = sparse_inputs(9)
+    calls = []
+    flow.blocks[1].cross_attn.proj_linear.register_forward_hook(lambda *_: calls.append(1))
+    for room, expected in ((0, 3), (2**20, 1)):
+        calls.clear()
+        velocity = flow.at(coords, cond_global, cond_proj, product_bytes=room)
+        for _ in range(3):
+            velocity(x, t, True)
+            velocity(x, t, False)
+        assert len(calls) == expected
+
+
+COMPILED = """
+import torch
+from torch._dynamo.testing import CompileCounter
+from scenegen.pixal3d.flow import LatentFlow
+
+torch.manual_seed(0)
+config = dict(resolution=3, in_channels=4, out_channels=4, model_channels=32, cond_channels=12, num_blocks=2, num_heads=2)
+flow, compiled, counter = LatentFlow(**config), LatentFlow(**config), CompileCounter()
+compiled.load_state_dict(flow.state_dict())
+compiled.compile_blocks(backend=counter)
+with torch.inference_mode():
+    for n in (11, 50):
+        coords = torch.cat([torch.zeros(n, 1), torch.arange(n)[:, None] // torch.tensor([25, 5, 1]) % 5], dim=1).int()
+        fixed = coords, torch.randn(1, 5, 12), torch.randn(n, 12)
+        velocity, expected = compiled.at(*fixed, product_bytes=2**20), flow.at(*fixed)
+        for conditional in (True, False, True, False):
+            given = torch.randn(n, 4), torch.tensor([500.0]), conditional
+            torch.testing.assert_close(velocity(*given), expected(*given), atol=1e-5, rtol=1e-4)
+print(counter.frame_count)
+"""
+
+
+@pytest.mark.slow  # a process of its own: shapes that are checked at run time cannot be compiled
+def test_blocks_are_compiled_once_for_all_blocks_and_numbers_of_tokens() -> None:
+    """Four graphs: with and without the photo, at a first step and at a later one."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["4"]
+
+
 def test_texture_takes_the_shape_latent_after_the_noise() -> None:
     flow = randomised(LatentFlow(**TINY | {"in_channels": 7}))
     x, coords, t, cond_global, cond_proj = sparse_inputs(6)
@@ -385,7 +445,7 @@ def test_items_torn_apart_are_refused() -> None:
 @pytest.mark.parametrize(
     ("position", "value", "message"),
     [
-        (0, torch.zeros(2, 4, 5, 5, 5), r"`x` is \(2, 4, 5, 5, 5\); this network takes \[b, 4, 3, 3, 3\]"),
+        (0, torch.zeros(2, 4, 5, 5, 5), r"`x` is \(2, 4, 5, 5, 5\).*this network takes \[2, 4, 3, 3, 3\]"),
         (3, torch.zeros(2, 26, 10), r"`cond_proj` is \(2, 26, 10\).*give \[2, 27, 10\]"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from scenegen.errors import UsageError
 from scenegen.pixal3d.latent_decoder import Decoded, FlexiDualGridVaeDecoder, SparseUnetVaeDecoder
-from scenegen.pixal3d.sparse import child_coords
+from scenegen.pixal3d.sparse import NeighbourMap, child_coords
 
 CONFIG: dict[str, Any] = {
     "model_channels": [32, 16, 8],
@@ -124,7 +124,7 @@ def test_half_precision_is_inside_only(latent: tuple[torch.Tensor, torch.Tensor]
 
 def test_the_head_has_the_stated_ranges() -> None:
     raw = torch.tensor([[-50.0, 0, 50, -1, 0, 1, 0]])
-    grid = shape_decoder(voxel_margin=0.25).dual_grid(Decoded(raw, torch.zeros(1, 4).int(), ()))
+    grid = shape_decoder(voxel_margin=0.25).dual_grid(Decoded(raw, (NeighbourMap.of(torch.zeros(1, 4).int()),), ()))
     torch.testing.assert_close(grid.dual_vertices, torch.tensor([[-0.25, 0.5, 1.25]]))
     assert grid.intersected.tolist() == [[False, False, True]]
     torch.testing.assert_close(grid.split_weight, torch.tensor([[2.0]]).log())

@@ -129,14 +129,18 @@ def test_on_a_graphics_card_it_computes_the_same(residency: Residency, tree: Pat
 
 def test_little_memory_to_work_in_changes_rounding_alone(tree: Path, expected: Generated) -> None:
     little = Pixal3DPipeline.from_pretrained(
-        tree, device="cpu", precision="float32", offline=True, memory=WorkingMemory(rows=2**16, scores=2**20)
+        tree,
+        device="cpu",
+        precision="float32",
+        offline=True,
+        memory=WorkingMemory(rows=2**16, scores=2**20, products=0),
     )
     made = run(little)
     assert torch.equal(made.coords, expected.coords)
     torch.testing.assert_close(made.attributes, expected.attributes, rtol=0, atol=1e-3)
     torch.testing.assert_close(made.vertices, expected.vertices, rtol=0, atol=1e-5)
     with pytest.raises(UsageError, match="`scores`"):
-        WorkingMemory(rows=1, scores=0)
+        WorkingMemory(rows=1, scores=0, products=0)
 
 
 def test_what_is_saved_is_what_was_read(tree: Path, expected: Generated, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from scenegen.errors import InputError, UsageError
 from scenegen.pixal3d.sparse import (
+    CENTRE,
     TAPS,
     CoordinateIndex,
     NeighbourMap,
@@ -48,7 +49,8 @@ def test_large_grids_and_batches_do_not_overflow() -> None:
     index = CoordinateIndex.of(coords)
     assert index.find(coords).tolist() == [0, 1, 2, 3]
     assert index.find(coords + 1).tolist() == [-1] * 4
-    assert NeighbourMap.of(coords).rows[1].tolist().count(2) == 1
+    beside = [(tap, rows.tolist(), found.tolist()) for tap, rows, found in NeighbourMap.of(coords).taps() if len(rows)]
+    assert beside == [(12, [1], [2]), (14, [2], [1])]
 
 
 def test_a_box_beyond_64_bits_is_refused() -> None:
@@ -67,8 +69,18 @@ def test_a_voxel_given_twice_is_refused() -> None:
 def test_neighbours_are_those_of_the_same_item(seed: int) -> None:
     coords = some_voxels(torch.Generator().manual_seed(seed), 4)
     rows = {tuple(c): i for i, c in enumerate(coords.tolist())}
-    expected = [[rows.get((b, x + i, y + j, z + k), -1) for i, j, k in TAPS] for b, x, y, z in coords.tolist()]
-    assert NeighbourMap.of(coords).rows.tolist() == expected
+    neighbours = NeighbourMap.of(coords)
+    for tap, here, found in neighbours.taps():
+        i, j, k = TAPS[tap]
+        wanted = {
+            (row, rows[b, x + i, y + j, z + k])
+            for row, (b, x, y, z) in enumerate(coords.tolist())
+            if (b, x + i, y + j, z + k) in rows
+        }
+        pairs = list(zip(here.tolist(), found.tolist(), strict=True))
+        assert len(pairs) == len(wanted)
+        assert set(pairs) == wanted
+    assert sorted(tap for tap, *_ in neighbours.taps()) == [tap for tap in range(len(TAPS)) if tap != CENTRE]
 
 
 @settings(max_examples=20, deadline=None)
@@ -109,7 +121,9 @@ def test_half_precision_is_near_the_full_one(dtype: torch.dtype) -> None:
     feats = torch.randn(len(coords), 16, generator=generator)
     full = conv(feats, NeighbourMap.of(coords), 2**20)
     half = conv.to(dtype)(feats.to(dtype), NeighbourMap.of(coords), 2**20)
+    narrow = conv(feats.to(dtype), NeighbourMap.of(coords), 100)
     assert half.dtype == dtype
+    assert torch.equal(half, narrow)
     assert torch.nn.functional.cosine_similarity(half.float().flatten(), full.flatten(), dim=0) > 0.999
 
 

@@ -105,11 +105,8 @@ def _watched(parts: Mapping[str, nn.Module], run: Callable[[], Any]) -> tuple[An
     """The result of `run`, and the features that come out of the parts meanwhile."""
     seen: dict[str, Tensor] = {}
 
-    def note(name: str, output: Tensor | tuple[Tensor, object]) -> None:
-        seen[name] = output if isinstance(output, Tensor) else output[0]
-
     handles = [
-        part.register_forward_hook(lambda _module, _args, output, name=name: note(name, output))
+        part.register_forward_hook(lambda _module, _args, output, name=name: seen.update({name: output}))
         for name, part in parts.items()
     ]
     try:

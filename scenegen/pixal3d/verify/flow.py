@@ -27,7 +27,7 @@ def check_structure_flow(case: Case) -> list[Measured]:
     }
     ours |= {"v": v, "rope_phases_real": torch.view_as_real(flow.rope_phases)}
     if "v_uncond" in case.tensors:
-        ours["v_uncond"] = flow(x, t, torch.zeros_like(cond_global), torch.zeros_like(cond_proj))
+        ours["v_uncond"] = flow.at(cond_global, cond_proj)(x, t, False)
     return compare_stored(case, STRUCTURE_INPUTS, ours, lambda _: TOLERANCE)
 
 
@@ -42,8 +42,7 @@ def check_latent_flow(case: Case) -> list[Measured]:
     v, ours = _watched(flow, lambda: flow(x, coords, t, cond_global, cond_proj, concat))
     ours["v_feats"] = v
     if "v_uncond_feats" in case.tensors:
-        nothing = torch.zeros_like(cond_global), torch.zeros_like(cond_proj)
-        ours["v_uncond_feats"] = flow(x, coords, t, *nothing, concat)
+        ours["v_uncond_feats"] = flow.at(coords, cond_global, cond_proj, concat)(x, t, False)
     return compare_stored(case, LATENT_INPUTS, ours, lambda _: TOLERANCE)
 
 
@@ -67,7 +66,9 @@ def _watched(flow: FlowTransformer, run: Callable[[], Tensor]) -> tuple[Tensor, 
     seen: dict[str, Tensor] = {}
 
     def watch(name: str, part: nn.Module) -> torch.utils.hooks.RemovableHandle:
-        return part.register_forward_hook(lambda _module, _args, output: seen.update({name: output}))
+        return part.register_forward_hook(
+            lambda _module, _args, output: seen.update({name: output if isinstance(output, Tensor) else output[0]})
+        )
 
     handles = [watch(name, part) for name, part in parts.items()]
     try:
