@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from scenegen.compute.runtime import Runtime
@@ -15,6 +16,7 @@ from scenegen.weights_registry.pixal3d import PARTS
 
 if TYPE_CHECKING:
     from scenegen.geometry.generator import MadeObject, ObjectView
+    from scenegen.pixal3d.settings import Pictures
 
 
 def _embedded(
@@ -50,17 +52,28 @@ def _pixal3d(
     return generate_pixal3d(view, seed, config, texture, runtime)
 
 
-def _pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
+def _pixal3d_views(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    from scenegen.compute.torch_env import full_packages
+
+    with full_packages():
+        from scenegen.pixal3d.backend import generate_pixal3d_views
+
+    return generate_pixal3d_views(view, seed, config, texture, runtime)
+
+
+def _pixal3d_weights(pictures: Pictures, config: Pixal3DConfig) -> Mapping[str, str]:
     from scenegen.compute.torch_env import full_packages
 
     with full_packages():
         from scenegen.pixal3d.backend import pixal3d_weights
 
-    return pixal3d_weights(config)
+    return pixal3d_weights(config, pictures)
 
 
-def _pixal3d_needs(config: Pixal3DConfig) -> Sequence[str]:
-    return unless_given(PARTS, config.checkpoint)
+def _pixal3d_needs(pictures: Pictures, config: Pixal3DConfig) -> Sequence[str]:
+    return unless_given(PARTS[pictures], config.checkpoint)
 
 
 EMBEDDED_VIEWS = ObjectGenerator(
@@ -72,12 +85,19 @@ EMBEDDED_VIEWS = ObjectGenerator(
 )
 EMBEDDED = replace(EMBEDDED_VIEWS, several=EMBEDDED_VIEWS)
 INFLATE = ObjectGenerator(config=InflateConfig, run=_inflate, gives=("mesh", "material"))
-PIXAL3D = ObjectGenerator(
+PIXAL3D_VIEWS = ObjectGenerator(
     config=Pixal3DConfig,
-    run=_pixal3d,
+    run=_pixal3d_views,
     gives=("mesh", "material"),
-    weights=_pixal3d_weights,
+    weights=partial(_pixal3d_weights, "several"),
     licence="MIT (Pixal3D), DINOv3, Apache-2.0 (NAF)",
-    needs=_pixal3d_needs,
+    needs=partial(_pixal3d_needs, "several"),
     largest_crop=1024,
+)
+PIXAL3D = replace(
+    PIXAL3D_VIEWS,
+    run=_pixal3d,
+    weights=partial(_pixal3d_weights, "one"),
+    needs=partial(_pixal3d_needs, "one"),
+    several=PIXAL3D_VIEWS,
 )

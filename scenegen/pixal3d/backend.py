@@ -1,4 +1,4 @@
-"""`generate: pixal3d`: one object as its crop camera sees it, generated, checked, cleaned, unwrapped and baked."""
+"""`generate: pixal3d`: one object as one crop camera or several see it, generated, checked, cleaned, unwrapped and baked."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, fov_x_deg
 from scenegen.compute import networks
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, torch_device, torch_threads
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
-from scenegen.geometry.generator import MadeObject, ObjectView
+from scenegen.geometry.generator import MadeObject, ObjectView, OtherView
 from scenegen.geometry.refine import unseen, visible_front
 from scenegen.messages.progress import tell_progress
 from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
+from scenegen.pixal3d.projection import fov_from_focal
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
-from scenegen.pixal3d.settings import read_pipeline
+from scenegen.pixal3d.settings import PIPELINE, Pictures, read_pipeline
+from scenegen.pixal3d.views import View
 from scenegen.pixal3d.weights import Precision, config_file, tensor_file
 from scenegen.records import SelfCheck, digest_json
 from scenegen.system.memory import total_memory
 from scenegen.weights_registry import digest_of, locate_pixal3d
 from scenegen.weights_registry.models import registered
-from scenegen.weights_registry.pixal3d import DINOV3, NAF, PARTS, PIXAL3D
+from scenegen.weights_registry.pixal3d import DINOV3, NAF, PARTS
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Opening:
     """Which pipeline to open, and how it is kept in memory."""
 
     folder: Path
+    pictures: Pictures
     dino: Path | None
     naf: Path | None
     device: str
@@ -107,11 +111,10 @@ def generate_pixal3d(
             on_step=_tell_step,
         )
     mesh, warnings = made.textured(config, texture)
-    local = config.checkpoint is not None
     return MadeObject(
         mesh=mesh,
-        backend=f"pixal3d from {config.checkpoint.name}" if config.checkpoint is not None else "pixal3d",
-        licence="unknown (local checkpoint)" if local else licences(),
+        backend=_maker(config),
+        licence=licences(config),
         seed=made.seed,
         warnings=(*planned.warnings, *made.warnings, *warnings),
         check=SelfCheck(
@@ -124,7 +127,64 @@ def generate_pixal3d(
     )
 
 
-def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
+@torch_threads(RELEASED_THREADS)
+def generate_pixal3d_views(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    """The object that several views show, with its material, in the crop camera's frame of `view`, in metres.
+
+    Args:
+        view: picture, mask and crop camera of it and of its others are used, and where the object may be hidden.
+        seed: seed of the noise.
+        config: which weights, resolution and surface; `attempts` is not used, since the cameras are given.
+        texture: size of the textures, and how long unwrapping may take.
+        runtime: device, models folder, and how much memory to save. The network is never used.
+
+    Raises:
+        InputError: if the views do not belong together, or give no surface.
+        UsageError: if the device name is not valid.
+        WeightsError: if weights are missing, damaged or of another network.
+        ResourceError: if the device is absent or its memory full.
+    """
+    planned = plan(config, runtime, "several")
+    with loaded(planned.opening) as pipeline:
+        made = pipeline.generate_views(
+            [_as_view(each) for each in view.all],
+            seed=seed,
+            resolution=config.resolution,
+            max_tokens=planned.max_tokens,
+            on_step=_tell_step,
+        )
+    mesh, warnings = made.textured(config, texture)
+    worst = min(made.qualities, key=lambda quality: quality.rank)
+    return MadeObject(
+        mesh=mesh,
+        backend=f"{_maker(config)}, {len(view.all)} views",
+        licence=licences(config, "several"),
+        seed=seed,
+        warnings=(*planned.warnings, *made.warnings, *warnings),
+        check=SelfCheck(
+            silhouette_iou=worst.silhouette_iou,
+            size_ratio=worst.size_ratio,
+            passed=worst.good,
+            fov_deg=round(fov_x_deg(view.crop.intrinsics), 4),
+        ),
+        economy=runtime.economy,
+    )
+
+
+def _as_view(seen: OtherView) -> View:
+    """A view in the world of the main view's crop camera."""
+    view, alpha = seen.view, np.rint(np.clip(seen.view.mask, 0, 1) * 255).astype(np.uint8)
+    return View(
+        picture=np.dstack([view.image, alpha]),
+        world_from_camera=np.linalg.inv(seen.crop_from_main) @ GLTF_CAMERA_FROM_CAMERA,
+        fov=fov_from_focal(view.crop.intrinsics.fx / view.crop.intrinsics.width),
+        hidden=unseen(view, visible_front(view)) if (view.mask * view.depth).any() else None,
+    )
+
+
+def pixal3d_weights(config: Pixal3DConfig, pictures: Pictures = "one") -> Mapping[str, str]:
     """What the result depends on: registered revisions and digests, or the digest of a local folder's files.
 
     Files are read once, unless they change.
@@ -133,10 +193,13 @@ def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
         WeightsError: if a file of the local folder cannot be read.
     """
     if config.checkpoint is None:
-        return {name: _revision(name) for name in PARTS}
+        return {name: _revision(name) for name in PARTS[pictures]}
     folder = config.checkpoint
-    _, stems = read_pipeline(folder)
-    paths = [folder / "pipeline.json", *(file(stem) for stem in stems.values() for file in (config_file, tensor_file))]
+    _, stems = read_pipeline(folder, pictures)
+    paths = [
+        folder / PIPELINE[pictures],
+        *(file(stem) for stem in stems.values() for file in (config_file, tensor_file)),
+    ]
     weights = {}
     for name, part in ((DINOV3, folder / DINOV3_FOLDER), (NAF, folder / NAF_FOLDER)):
         if (part / IMAGE_WEIGHTS).is_file():
@@ -145,15 +208,17 @@ def pixal3d_weights(config: Pixal3DConfig) -> Mapping[str, str]:
             weights[name] = _revision(name)
     root = folder.resolve()
     digests = {path.resolve().relative_to(root).as_posix(): digest_of(path) for path in paths}
-    return {PIXAL3D: digest_json(digests), **weights}
+    return {PARTS[pictures][0]: digest_json(digests), **weights}
 
 
-def licences() -> str:
-    """Licences of the registered weights."""
-    return "; ".join(f"{name}: {registered(name).licence}" for name in PARTS)
+def licences(config: Pixal3DConfig, pictures: Pictures = "one") -> str:
+    """Licences of the weights."""
+    if config.checkpoint is not None:
+        return "unknown (local checkpoint)"
+    return "; ".join(f"{name}: {registered(name).licence}" for name in PARTS[pictures])
 
 
-def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
+def plan(config: Pixal3DConfig, runtime: Runtime, pictures: Pictures = "one") -> Plan:
     """What `config` and `runtime.economy` amount to on this machine.
 
     Raises:
@@ -161,7 +226,9 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
         WeightsError: if registered weights are absent or damaged, or the local folder does not exist.
         ResourceError: if the device does not exist.
     """
-    folder, dino, naf = locate_pixal3d(runtime) if config.checkpoint is None else (config.checkpoint, None, None)
+    folder, dino, naf = (
+        locate_pixal3d(runtime, pictures) if config.checkpoint is None else (config.checkpoint, None, None)
+    )
     if not folder.is_dir():
         raise WeightsError(f"`generate.checkpoint` is {folder}, which is not a folder; give one with a pipeline.json.")
     device = torch_device(runtime)
@@ -178,7 +245,7 @@ def plan(config: Pixal3DConfig, runtime: Runtime) -> Plan:
     precision: Precision = "released"
     if config.precision == "float32" or (config.precision == "auto" and device.type == "cpu"):
         precision = "float32"
-    return Plan(Opening(folder, dino, naf, str(device), residency, precision), max_tokens, tuple(warnings))
+    return Plan(Opening(folder, pictures, dino, naf, str(device), residency, precision), max_tokens, tuple(warnings))
 
 
 def residency_for(device: torch.device) -> Residency:
@@ -203,6 +270,7 @@ def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
             release()
             _loaded[opening] = Pixal3DPipeline.from_pretrained(
                 opening.folder,
+                pictures=opening.pictures,
                 dino=opening.dino,
                 naf=opening.naf,
                 device=opening.device,
@@ -231,6 +299,10 @@ def release() -> None:
 
 def _tell_step(stage: str, step: Step) -> None:
     tell_progress(f"{stage}, step {step.done} of {step.steps}")
+
+
+def _maker(config: Pixal3DConfig) -> str:
+    return "pixal3d" if config.checkpoint is None else f"pixal3d from {config.checkpoint.name}"
 
 
 def _revision(name: str) -> str:

@@ -84,7 +84,7 @@ def framed_picture(image: UInt8[np.ndarray, "s s 3"], mask: Float[np.ndarray, "s
     return lambda size: image_tensor(picture, size)[None, None]
 
 
-def several_pictures(rgbas: Sequence[UInt8[np.ndarray, "h w 4"]]) -> Images:
+def several_pictures(rgbas: Sequence[UInt8[np.ndarray, "_h _w 4"]]) -> Images:
     """Several pictures of one object as they are framed; the first is the front."""
     return lambda size: torch.stack([view_tensor(rgba, size) for rgba in rgbas])[None]
 

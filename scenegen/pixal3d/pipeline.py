@@ -22,6 +22,7 @@ from scenegen.geometry.mesh import TexturedMesh
 from scenegen.messages.remarks import note
 from scenegen.pixal3d.features import FeatureExtractor
 from scenegen.pixal3d.finish import finished
+from scenegen.pixal3d.framing import Framed, framed
 from scenegen.pixal3d.generation import (
     Generated,
     Images,
@@ -47,7 +48,7 @@ from scenegen.pixal3d.selfcheck import (
 )
 from scenegen.pixal3d.settings import Pictures, PipelineSettings, read_pipeline
 from scenegen.pixal3d.usage import StageUsage
-from scenegen.pixal3d.views import View, cameras_of_views
+from scenegen.pixal3d.views import SOLID_ALPHA, View, cameras_of_views, check_cut_out
 from scenegen.pixal3d.weights import Precision
 from scenegen.records import Intrinsics
 from scenegen.store.store import disk_errors
@@ -154,6 +155,19 @@ class GeneratedFromViews:
     """How well it agrees with each picture."""
     warnings: tuple[str, ...]
 
+    def textured(
+        self, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
+    ) -> tuple[TexturedMesh, tuple[str, ...]]:
+        """The object as a simplified mesh with its material, in the world that the cameras were given in, and the warnings and
+        notes from making it; see `scenegen.pixal3d.finish.finished`.
+
+        Examples:
+            >>> made = Pixal3DPipeline.from_pretrained(pictures="several").generate_views(views)  # doctest: +SKIP
+            >>> mesh, warnings = made.textured(texture=TextureConfig(size=2048))  # doctest: +SKIP
+        """
+        mesh, warnings = finished(self.generated, config, texture)
+        return mesh.transformed(self.world_from_latent), warnings
+
     def save(
         self, path: Path | str, config: Pixal3DConfig = Pixal3DConfig(), texture: TextureConfig = TextureConfig()
     ) -> None:
@@ -162,10 +176,11 @@ class GeneratedFromViews:
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained(pictures="several")  # doctest: +SKIP
-            >>> pipeline.generate_views(read_views(Path("transforms.json"))).save("mug.glb")  # doctest: +SKIP
+            >>> views, scale = read_views(Path("transforms.json"))  # doctest: +SKIP
+            >>> pipeline.generate_views(views, mesh_scale=scale).save("mug.glb")  # doctest: +SKIP
         """
-        mesh, _ = finished(self.generated, config, texture)
-        _save(mesh.transformed(self.world_from_latent), path)
+        mesh, _ = self.textured(config, texture)
+        _save(mesh, path)
 
 
 def _save(mesh: TexturedMesh, path: Path | str) -> None:
@@ -425,7 +440,7 @@ class Pixal3DPipeline:
         self,
         views: Sequence[View],
         *,
-        mesh_scale: float = 1.0,
+        mesh_scale: float | None = None,
         seed: int = 42,
         resolution: int = 1024,
         max_tokens: int | None = None,
@@ -435,11 +450,13 @@ class Pixal3DPipeline:
         """Generates an object from several pictures of known cameras, and measures how well it agrees with each.
 
         Features are sampled in every picture and averaged. The weights must be those for several pictures
-        (`from_pretrained(..., pictures="several")`). Nothing is tried again: the cameras are given, not guessed.
+        (`from_pretrained(..., pictures="several")`). Nothing is tried again: the cameras are given, not guessed. The object's
+        place and size are found, and the pictures framed about it (`scenegen.pixal3d.framing`), unless `mesh_scale` is given.
 
         Args:
-            views: the first is the front. `scenegen.pixal3d.views.read_views` reads them from a `transforms.json`.
-            mesh_scale: one over the edge of the cube that holds the object, in units of the cameras' world.
+            views: at least two; the first is the front. `scenegen.pixal3d.views.read_views` reads them from a `transforms.json`.
+            mesh_scale: for pictures that are already framed about an object at the origin of the cameras' world: one over the
+                edge of the cube that holds it, in that world's units.
             seed: seed of the noise.
             resolution: resolution of the surface, 1024 or a multiple of 128 above it; lowered to stay below `max_tokens`.
             max_tokens: replaces the settings' `max_tokens`.
@@ -454,11 +471,14 @@ class Pixal3DPipeline:
 
         Examples:
             >>> pipeline = Pixal3DPipeline.from_pretrained(pictures="several")  # doctest: +SKIP
-            >>> pipeline.generate_views(read_views(Path("transforms.json"))).save("mug.glb")  # doctest: +SKIP
+            >>> views, scale = read_views(Path("transforms.json"))  # doctest: +SKIP
+            >>> pipeline.generate_views(views, mesh_scale=scale).save("mug.glb")  # doctest: +SKIP
         """
-        cameras = cameras_of_views(views, mesh_scale)
+        check_cut_out(views)
+        shown = framed(views) if mesh_scale is None else Framed(tuple(views), mesh_scale, np.eye(4))
+        cameras = cameras_of_views(shown.views, shown.mesh_scale)
         made = self(
-            several_pictures([view.picture for view in views]),
+            several_pictures([view.picture for view in shown.views]),
             cameras,
             seed=seed,
             resolution=resolution,
@@ -468,16 +488,17 @@ class Pixal3DPipeline:
         )
         # From the reference's world, seen from its front camera, to the world that the cameras were given in.
         reference_from_latent = np.eye(4)
-        reference_from_latent[:3, :3] = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) / mesh_scale
+        reference_from_latent[:3, :3] = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]]) / shown.mesh_scale
         poses = cameras.world_from_camera[0].double().numpy()
         qualities = tuple(
             measure_through(
                 _surface(made),
-                view.picture[..., 3] >= SOLID * 255,
+                view.picture[..., 3] >= SOLID_ALPHA,
                 view.fov,
                 GLTF_CAMERA_FROM_CAMERA @ np.linalg.inv(pose) @ reference_from_latent,
+                view.hidden,
             )
-            for view, pose in zip(views, poses, strict=True)
+            for view, pose in zip(shown.views, poses, strict=True)
         )
         warnings = tuple(
             f"view {number}: silhouette IoU {quality.silhouette_iou:.3f} (at least {LEAST_IOU}), size ratio "
@@ -487,7 +508,7 @@ class Pixal3DPipeline:
         )
         for warning in warnings:
             logger.warning("%s", warning)
-        world_from_reference = views[0].world_from_camera @ np.linalg.inv(poses[0])
+        world_from_reference = shown.world_from_framed @ shown.views[0].world_from_camera @ np.linalg.inv(poses[0])
         return GeneratedFromViews(
             made, world_from_reference @ reference_from_latent, qualities, (*made.warnings, *warnings)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from scenegen.errors import InputError
@@ -19,6 +19,8 @@ from scenegen.untrusted.documents import read_json
 RIGID = 1e-3
 """How far a camera's axes may be from orthonormal."""
 LARGEST_SIDE = 8192
+SOLID_ALPHA, OPAQUE = 128, 255
+"""Alpha from which on a pixel belongs to the silhouette, and that of a picture without transparency."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +28,36 @@ class View:
     """One of several pictures of an object. The first of them is the front: the object comes out upright in it."""
 
     picture: UInt8[np.ndarray, "h w 4"]
-    """sRGB, square, the object cut out by alpha. Its framing is kept."""
+    """sRGB, square, the object cut out by alpha."""
     world_from_camera: Float[np.ndarray, "4 4"]
-    """Rigid. Camera: OpenGL's, x right, y up, looking down -z. World: Z up, the object's middle at its origin."""
+    """Rigid. Camera: OpenGL's, x right, y up, looking down -z. World: any that the views share."""
     fov: float
     """Horizontal field of view in radians."""
+    hidden: Bool[np.ndarray, "h w"] | None = None
+    """Where the object may be without being seen, behind something or beyond the photo's border."""
+
+
+def check_cut_out(views: Sequence[View]) -> None:
+    """Raises `InputError` for a picture whose alpha shows nothing, or cuts nothing out."""
+    for number, view in enumerate(views):
+        alpha = view.picture[..., 3]
+        if not (alpha >= SOLID_ALPHA).any():
+            raise InputError(
+                f"`views`[{number}] shows nothing: no pixel has an alpha of {SOLID_ALPHA} or more. Cut the object out, or "
+                "leave the view out."
+            )
+        if alpha.min() == OPAQUE:
+            raise InputError(
+                f"`views`[{number}] is opaque: its alpha cuts nothing out, so its background would become part of the object. "
+                "Cut the object out: transparent where it is not."
+            )
 
 
 def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
     """The cameras of one object's pictures, the first in front of it.
 
     Args:
-        views: at least one.
+        views: at least one, the object's middle at the origin of their world.
         mesh_scale: one over the edge of the cube that holds the object, in world units.
 
     Raises:
@@ -69,11 +89,12 @@ def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
     return relative_cameras(poses[None], fov, distance, torch.tensor([mesh_scale]))
 
 
-def read_views(path: Path) -> tuple[tuple[View, ...], float]:
+def read_views(path: Path) -> tuple[tuple[View, ...], float | None]:
     """Views and their `mesh_scale` from a `transforms.json` as NeRF's datasets and Pixal3D's examples have it.
 
-    It holds `camera_angle_x` in radians (once, or in each frame), `mesh_scale` (1 by default), and `frames`, each with
-    `file_path`, relative to the file, and `transform_matrix`, world from camera.
+    It holds `camera_angle_x` in radians (once, or in each frame), and `frames`, each with `file_path`, relative to the file, and
+    `transform_matrix`, world from camera. Pictures that are framed about an object at the origin, as Pixal3D's examples are, have
+    a `mesh_scale`, too; without one it is None.
 
     Raises:
         InputError: if the file or a picture cannot be read, or lacks what it must have.
@@ -88,7 +109,8 @@ def read_views(path: Path) -> tuple[tuple[View, ...], float]:
             )
             for frame in document["frames"]
         )
-        return views, float(document.get("mesh_scale", 1.0))
+        scale = document.get("mesh_scale")
+        return views, None if scale is None else float(scale)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, Image.DecompressionBombError) as error:
         raise InputError(
             f"{path} gives no views ({type(error).__name__}: {error}); it must hold `camera_angle_x` and `frames` with "

@@ -116,7 +116,9 @@ def _seen(view: ObjectView, cells: SeenCells, edge: float, several: bool = False
     heights = (rays(view.crop.intrinsics, pixel_centres(*inside.shape[::-1])) * front[..., None])[inside] @ view.up
     pixel = z / view.crop.intrinsics.fx  # metres that a pixel covers there
     # Where the crop ends in what is hidden, more of it may follow.
-    beyond = np.where(at(hidden.astype(float), cv2.INTER_NEAREST) > 0.5, 0.0, cells.beyond(len(inside))) if several else 0.0
+    beyond = (
+        np.where(at(hidden.astype(float), cv2.INTER_NEAREST) > 0.5, 0.0, cells.beyond(len(inside))) if several else 0.0
+    )
     prior = thickness(view, PRIOR_CELLS)
     ends = nearest_known(prior.front + 2 * prior.half, prior.inside)[1:-1, 1:-1]
     end = at(cv2.resize(ends.astype(np.float32), inside.shape[::-1], interpolation=cv2.INTER_LINEAR))

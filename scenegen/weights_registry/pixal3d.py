@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from scenegen.compute.runtime import Runtime
 from scenegen.errors import WeightsError
@@ -16,20 +17,24 @@ from scenegen.weights_registry.models import registered
 logger = logging.getLogger(__name__)
 
 PIXAL3D, PIXAL3D_MV, DINOV3, NAF = "pixal3d", "pixal3d-mv", "dinov3-vitl16", "naf"
-PARTS = (PIXAL3D, DINOV3, NAF)
+PARTS: Mapping[Literal["one", "several"], Sequence[str]] = {
+    "one": (PIXAL3D, DINOV3, NAF),
+    "several": (PIXAL3D_MV, DINOV3, NAF),
+}
+"""Models for one picture of an object, and for several."""
 
 
-def locate_pixal3d(runtime: Runtime) -> tuple[Path, Path, Path]:
+def locate_pixal3d(runtime: Runtime, pictures: Literal["one", "several"] = "one") -> tuple[Path, Path, Path]:
     """Pixal3D's fetched weights; the first call converts NAF's checkpoint.
 
     Returns:
-        The folder with `pipeline.json`, DINOv3's safetensors file, and NAF's.
+        The folder with the pipeline's file, DINOv3's safetensors file, and NAF's.
 
     Raises:
         WeightsError: if a model is absent or damaged.
         ResourceError: if the converted checkpoint cannot be written.
     """
-    folder, dino_folder, naf_folder = locate_all(PARTS, runtime)
+    folder, dino_folder, naf_folder = locate_all(PARTS[pictures], runtime)
     return folder, dinov3_weights(dino_folder), naf_weights(naf_folder)
 
 

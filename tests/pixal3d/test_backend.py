@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,15 +22,23 @@ from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
-from scenegen.geometry.generator import ObjectView
+from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.solid import is_closed, volume
 from scenegen.pixal3d import backend
-from scenegen.pixal3d.backend import Opening, generate_pixal3d, loaded, pixal3d_weights, plan, residency_for
-from scenegen.pixal3d.generation import Generated
+from scenegen.pixal3d.backend import (
+    Opening,
+    generate_pixal3d,
+    generate_pixal3d_views,
+    loaded,
+    pixal3d_weights,
+    plan,
+    residency_for,
+)
+from scenegen.pixal3d.generation import Generated, Images
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
-from scenegen.pixal3d.projection import fov_from_focal
+from scenegen.pixal3d.projection import Cameras, fov_from_focal
 from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.selfcheck import Quality
 from scenegen.records import CropCamera, Intrinsics
@@ -209,6 +219,39 @@ def test_the_object_is_made_and_how_is_recorded(tree: Path) -> None:
     assert object_.check.fov_deg == pytest.approx(np.degrees(FOV), abs=1e-3)
 
 
+def test_an_object_of_several_views_is_made_in_metres_in_the_first_one_s_frame(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ball is in the middle of the cube that is framed about it, and as large in it as that cube's edge says."""
+
+    def call(self: Pixal3DPipeline, images: Images, cameras: Cameras, **_: object) -> Generated:
+        return generated_ball(np.zeros(3), RADIUS * float(cameras.mesh_scale[0]), gradient, 96)
+
+    monkeypatch.setattr(Pixal3DPipeline, "__call__", call)
+    several = tmp_path / "several"
+    shutil.copytree(tree, several)
+    (several / "pipeline.json").rename(several / "pipeline_mv.json")
+    turns = [np.radians(degrees) * np.array([0.0, 1.0, 0.0]) for degrees in (75, 150, 230)]
+    others = []
+    for turn in turns:
+        pose = np.eye(4)
+        pose[:3, :3] = cv2.Rodrigues(turn)[0]
+        pose[:3, 3] = centre() - pose[:3, :3] @ centre()
+        others.append(OtherView(view(), pose))
+    shown = replace(view(), others=tuple(others))
+    object_ = generate_pixal3d_views(shown, 5, config(checkpoint=several), TEXTURE, CPU)
+    assert object_.backend == "pixal3d from several, 4 views"
+    middle = (object_.mesh.vertices.min(axis=0) + object_.mesh.vertices.max(axis=0)) / 2
+    np.testing.assert_allclose(middle, centre(), atol=0.03)
+    np.testing.assert_allclose(np.ptp(object_.mesh.vertices, axis=0), 2 * RADIUS, rtol=0.03)
+    assert intersection_over_union(seen(object_.mesh), silhouette()) > 0.93
+    assert object_.check is not None
+    assert object_.check.silhouette_iou > 0.85
+    assert pixal3d_weights(config(checkpoint=several), "several").keys() >= {"pixal3d-mv"}
+    with pytest.raises(WeightsError, match=r"pipeline_mv\.json"):
+        generate_pixal3d_views(shown, 5, config(checkpoint=tree), TEXTURE, CPU)
+
+
 def test_the_networks_have_a_fixed_number_of_threads(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = set()
 
@@ -368,6 +411,6 @@ def test_a_small_card_is_cleared_of_other_networks(
     monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: None)
     networks.release()
     network = networks.loaded("sam", list)
-    with loaded(Opening(Path("x"), None, None, device, residency, "released")):
+    with loaded(Opening(Path("x"), "one", None, None, device, residency, "released")):
         pass
     assert (networks.loaded("sam", list) is network) == kept

@@ -194,7 +194,7 @@ def test_several_views_go_through_the_networks(tree: Path, tree_for_several: Pat
     many = Pixal3DPipeline.from_pretrained(
         tree_for_several, pictures="several", device="cpu", precision="float32", offline=True
     )
-    made = many.generate_views(views, seed=1)
+    made = many.generate_views(views, mesh_scale=1.0, seed=1)
     assert len(made.generated.vertices) == len(made.generated.attributes) > 0
     assert len(made.qualities) == 3
     assert [warning[:6] for warning in made.warnings] == ["view 0", "view 1", "view 2"]  # random weights
@@ -203,7 +203,7 @@ def test_several_views_go_through_the_networks(tree: Path, tree_for_several: Pat
     with pytest.raises(UsageError, match="pictures='one'"):
         many(one_picture(cut_out()), cameras())
     with pytest.raises(UsageError, match="pictures='several'"):
-        pipeline(tree).generate_views(views)
+        pipeline(tree).generate_views(views, mesh_scale=1.0)
     with pytest.raises(WeightsError, match=r"pipeline_mv\.json"):
         Pixal3DPipeline.from_pretrained(tree, pictures="several", device="cpu", offline=True)
 
