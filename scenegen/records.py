@@ -300,12 +300,15 @@ class SeenView(Record):
 class Perceived(Record):
     """Photos of one scene, each as if it were alone: every pose is the identity."""
 
+    scene: str
+    """Name of the scene's folder."""
     items: tuple[SeenView, ...]
 
 
 class Registered(Record):
     """The photos whose cameras are known, in one frame and one metre."""
 
+    scene: str
     items: tuple[SeenView, ...]
     """The first is the main view: its camera's frame is that of the scene."""
     left_out: tuple[Failure, ...]
@@ -319,15 +322,22 @@ class Registered(Record):
 class Views(Record):
     """Photos of one scene, in which one object has one id."""
 
+    scene: str = ""
+    """Name of the scene's folder."""
     items: tuple[SeenView, ...] = ()
     """The first is the main view. Empty where there is one photo only."""
     made_from: tuple[tuple[int, int], ...] = ()
     """The id of every object, and the number of the view that shows it best."""
     warnings: tuple[Shown, ...] = ()
 
-    def best(self, object_id: int) -> SeenView:
-        """The view that object `object_id` is made from."""
-        return self.items[dict(self.made_from)[object_id]]
+    @property
+    def others(self) -> tuple[SeenView, ...]:
+        """All but the main view."""
+        return self.items[1:]
+
+    def best(self, object_id: int) -> int:
+        """Number of the view that an object is made from; the main view where there is one photo only."""
+        return dict(self.made_from).get(object_id, 0)
 
 
 class Plane(Record):
@@ -446,6 +456,14 @@ class Scores(Record):
     """Decibels, over the pixels in both the rendered object and its mask."""
 
 
+class ViewScores(Record):
+    """How well one placed object agrees with one of several photos."""
+
+    photo: str
+    """Its name."""
+    scores: Scores
+
+
 class Topology(Record):
     """The topology of a mesh, with vertices at the same place taken as one."""
 
@@ -488,8 +506,20 @@ class PlacedObject(Record):
     seed: int
     score: float
     scores: Scores
+    """In the main view; in the view that it was made from where the main one does not show it."""
+    views: tuple[ViewScores, ...] = ()
+    """In every view that shows it, if there are several photos."""
     topology: Topology | None = None
     """None in scenes made before it was measured."""
+
+
+class PlacedCamera(Record):
+    """The camera of one of several photos, in the scene."""
+
+    photo: str
+    """Its name."""
+    intrinsics: Intrinsics
+    world_from_camera: Matrix4
 
 
 class Scene(Record):
@@ -504,6 +534,8 @@ class Scene(Record):
     surfaces: tuple[Surface, ...]
     """Background meshes in the camera frame."""
     failures: tuple[Failure, ...]
+    cameras: tuple[PlacedCamera, ...] = ()
+    """Those of the other photos, if there are several."""
     warnings: tuple[Shown, ...] = ()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, UInt8
 
 from scenegen.camera import camera_from_crop, matrix4
 from scenegen.config import ComposeConfig
@@ -18,6 +19,7 @@ from scenegen.faults import about_object, ends_photo
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH
 from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
 from scenegen.geometry.solid import topology
+from scenegen.ids import BACKGROUND, object_ids
 from scenegen.messages.remarks import note, of_object
 from scenegen.records import (
     BACKGROUND_SUPPORT,
@@ -30,9 +32,13 @@ from scenegen.records import (
     ObjectMesh,
     Objects,
     Photo,
+    PlacedCamera,
     PlacedObject,
     Scene,
     Scores,
+    SeenView,
+    Views,
+    ViewScores,
 )
 from scenegen.scene.arrange import STEADY_DEG, Arranged, Unplaced, View, arrange
 from scenegen.scene.graph import (
@@ -46,7 +52,7 @@ from scenegen.scene.graph import (
     to_json,
 )
 from scenegen.scene.layout import FLOOR, Floor
-from scenegen.scene.placement import fit_scale, surface_depth
+from scenegen.scene.placement import Sighting, fit_scale, fit_scale_in_views, surface_depth
 from scenegen.scene.scoring import score_objects
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -63,26 +69,28 @@ def compose(
     layout: Layout,
     objects: Objects,
     kept: Kept,
+    views: Views = Views(),
     *,
     config: ComposeConfig,
     work: Work,
 ) -> Scene:
     """The scene: see `Scene` for what comes back, `scenegen.scene.placement` for how.
 
-    Those in `kept` keep the place they have there.
+    Those in `kept` keep the place they have there. Where there are several photos, `views` has them all, this one first; its
+    camera's frame is that of the scene.
 
     Raises:
         ObjectError: if one of the objects cannot be placed, scored, moved or related to the others.
     """
-    image = read_png(work.read(photo.image))
-    ids = read_png(work.read(instances.masks))
-    z = np.load(work.read(depth.depth))
+    main = SeenView(photo=photo, instances=instances, depth=depth, main_from_camera=matrix4(np.eye(4)))
+    looks = [_look(seen, work) for seen in (main, *views.others)]
+    ids, z = looks[0].ids, looks[0].z
     warnings = [of_object(item.id, remark) for item in objects.items for remark in item.warnings]
     failures: list[Failure] = list(objects.failures)
     found: dict[int, Unplaced] = {}
     for item in objects.items:
         with about_object(item.id):
-            unplaced = _unplaced(item, load_mesh(work.read(item.mesh)), ids, z, layout)
+            unplaced = _unplaced(item, load_mesh(work.read(item.mesh)), looks, views.best(item.id))
         if unplaced is None:
             error = "no depth is known where the object is visible; give a depth map that covers it"
             failures.append(Failure(stage="compose", object=item.id, error=error))
@@ -102,12 +110,13 @@ def compose(
     reach = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
     placed = arrange(found, view, {place.id: place for place in kept.places if place.id in found}, reach)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
-    scores = score_objects({i: p.mesh for i, p in placed.items()}, image, ids, z, layout.intrinsics)
+    in_views = [_scores(placed, look) for look in looks]
+    scores = {i: in_views[0 if i in in_views[0] else views.best(i)][i] for i in placed}
     made_by = {item.id: item.backend for item in objects.items}
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
             poor = f"object {object_id} covers its mask poorly: its silhouette IoU is {score.silhouette_iou:.2f}"
-            again = f"; another seed may do better: scenegen regenerate OUT/{photo.name} --object {object_id}"
+            again = f"; another seed may do better: scenegen regenerate OUT/{views.scene or photo.name} --object {object_id}"
             warnings.append(poor + ("." if made_by[object_id] in (USER_MESH, THIN_SOLID) else f"{again}."))
     world_from_camera = np.array(layout.world_from_camera)
     in_world: dict[int, TexturedMesh] = {}
@@ -116,8 +125,20 @@ def compose(
         if item.id in placed:
             with about_object(item.id):
                 in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
-                members.append(_member(item, placed[item.id], in_world[item.id], instances, scores[item.id], work))
+                seen = looks[views.best(item.id)].seen.instances
+                members.append(_member(item, placed[item.id], in_world[item.id], seen, scores[item.id], work))
+    if views.others:
+        members = [member.model_copy(update={"views": _view_scores(member.id, looks, in_views)}) for member in members]
+    cameras = tuple(
+        PlacedCamera(
+            photo=seen.photo.name,
+            intrinsics=seen.depth.intrinsics,
+            world_from_camera=matrix4(world_from_camera @ np.array(seen.main_from_camera)),
+        )
+        for seen in views.others
+    )
     graph = _graph(members, placed, in_world, ids, z, layout, depth.metres)
+    _relate_cameras(graph, members, cameras, photo.name)
     work.write("scene_graph.json").write_text(to_json(graph), encoding="utf-8")
     return Scene(
         graph=work.artifact("scene_graph.json"),
@@ -127,19 +148,84 @@ def compose(
         objects=tuple(members),
         surfaces=layout.surfaces,
         failures=tuple(failures),
+        cameras=cameras,
         warnings=tuple(warnings),
     )
 
 
-def _unplaced(
-    item: ObjectMesh, mesh: TexturedMesh, ids: Integer[np.ndarray, "h w"], z: Float[np.ndarray, "h w"], layout: Layout
-) -> Unplaced | None:
-    """The object before it is scaled; None if no depth says where it is."""
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """A photo of the scene, with what was found in it."""
+
+    seen: SeenView
+    image: UInt8[np.ndarray, "h w 3"]
+    ids: Integer[np.ndarray, "h w"]
+    z: Float[np.ndarray, "h w"]
+
+    @property
+    def camera_from_main(self) -> Float[np.ndarray, "4 4"]:
+        return np.linalg.inv(np.array(self.seen.main_from_camera))
+
+
+def _look(seen: SeenView, work: Work) -> _Look:
+    image, ids = (read_png(work.read(file)) for file in (seen.photo.image, seen.instances.masks))
+    return _Look(seen, image, ids, np.load(work.read(seen.depth.depth)))
+
+
+def _unplaced(item: ObjectMesh, mesh: TexturedMesh, looks: Sequence[_Look], best: int) -> Unplaced | None:
+    """The object before it is scaled; None if no depth says where it is.
+
+    Args:
+        item: the object.
+        mesh: its mesh, in the frame of its crop camera.
+        looks: all photos, the main one first.
+        best: number of the photo that it was made from.
+    """
     unit = mesh.transformed(camera_from_crop(item.crop, 1.0))
-    mask = ids == item.id
-    own = surface_depth(unit.vertices, unit.faces, layout.intrinsics, mask)
-    fit = fit_scale(own, z, mask)
-    return None if fit is None else Unplaced(unit, own, fit, item.label, item.label_confidence)
+    own = _own_depth(unit, item.id, looks[best])
+    fit = fit_scale(own, looks[best].z, looks[best].ids == item.id)
+    if fit is None:
+        return None
+    showing = [looks[best], *(look for look in looks if look is not looks[best] and (look.ids == item.id).any())]
+    if len(showing) > 1:
+        fit = fit_scale_in_views(unit, fit, [_sighting(item.id, look, looks[best]) for look in showing])
+    if best == 0:
+        return Unplaced(unit, own, fit, item.label, item.label_confidence)
+    moved = unit.transformed(np.diag([fit.scale] * 3 + [1.0])).transformed(np.array(looks[best].seen.main_from_camera))
+    found = _own_depth(moved, item.id, looks[0])
+    return Unplaced(moved, found, replace(fit, scale=1.0), item.label, item.label_confidence)
+
+
+def _own_depth(mesh: TexturedMesh, object_id: int, look: _Look) -> Float[np.ndarray, "h w"]:
+    return surface_depth(mesh.vertices, mesh.faces, look.seen.depth.intrinsics, look.ids == object_id)
+
+
+def _sighting(object_id: int, look: _Look, made_in: _Look) -> Sighting:
+    return Sighting(
+        camera=look.seen.depth.intrinsics,
+        camera_from_main=look.camera_from_main @ np.array(made_in.seen.main_from_camera),
+        mask=look.ids == object_id,
+        empty=look.ids == BACKGROUND,
+        depth=look.z,
+        uncertainty=look.seen.depth.uncertainty,
+    )
+
+
+def _scores(placed: Mapping[int, Arranged], look: _Look) -> dict[int, Scores]:
+    """Scores, in one photo, of the objects that it shows."""
+    meshes = {number: item.mesh.transformed(look.camera_from_main) for number, item in placed.items()}
+    found = score_objects(meshes, look.image, look.ids, look.z, look.seen.depth.intrinsics)
+    return {number: found[number] for number in object_ids(look.ids) if number in found}
+
+
+def _view_scores(
+    object_id: int, looks: Sequence[_Look], in_views: Sequence[Mapping[int, Scores]]
+) -> tuple[ViewScores, ...]:
+    return tuple(
+        ViewScores(photo=look.seen.photo.name, scores=scores[object_id])
+        for look, scores in zip(looks, in_views, strict=True)
+        if object_id in scores
+    )
 
 
 def _doubts(object_id: int, item: Arranged) -> list[str]:
@@ -223,6 +309,28 @@ def _graph(
             relate(graph, names[front], names[behind], "occludes", evidence)
     _relate_pairs(graph, members, in_world)
     return graph
+
+
+def _relate_cameras(
+    graph: nx.DiGraph, members: Sequence[PlacedObject], cameras: Sequence[PlacedCamera], main: str
+) -> None:
+    """Adds the cameras of several photos, and which of them show which object."""
+    if not cameras:
+        return
+    graph.nodes[CAMERA]["photo"] = main
+    nodes = {main: CAMERA}
+    for camera in cameras:
+        nodes[camera.photo] = f"{CAMERA}_{len(nodes) + 1}"
+        graph.add_node(
+            nodes[camera.photo],
+            kind="camera",
+            photo=camera.photo,
+            intrinsics=camera.intrinsics.model_dump(),
+            world_from_camera=camera.world_from_camera,
+        )
+    for member in members:
+        for view in member.views:
+            relate(graph, nodes[view.photo], member.name, "shows", {"silhouette_iou": view.scores.silhouette_iou})
 
 
 def _carrier(member: PlacedObject, names: Mapping[int, str]) -> str:

@@ -198,7 +198,7 @@ def _scene(
         masks=("masks.png",) if masks else (),
         depth=None if depth is None else f"depth{Path(depth.path).suffix}",
     )
-    publish_scene(run, files, store.root.parent / truth.name, store, runtime)
+    publish_scene(run, [files], store.root.parent / truth.name, store, runtime)
     seen = run.instances.record
     entry = SceneEntry(
         name=truth.name,

@@ -12,7 +12,7 @@ from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_remarks, settled, with_bodies
 from scenegen.export.glb import read_glb, write_glb
-from scenegen.export.parts import Fact, Part, PartScene, prepared
+from scenegen.export.parts import Fact, Part, PartCamera, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
 from scenegen.records import Export, Photo, PlacedObject, Scene, Settled, Surface
 from scenegen.registry import EXPORTERS
@@ -85,6 +85,10 @@ def part_scene(scene: Scene, work: Work, facts: Mapping[str, Fact]) -> PartScene
         background=tuple(_surface_part(surface, world_from_camera, work) for surface in scene.surfaces),
         intrinsics=scene.intrinsics,
         world_from_camera=world_from_camera,
+        cameras=tuple(
+            PartCamera(f"camera_{number}", camera.photo, camera.intrinsics, np.array(camera.world_from_camera))
+            for number, camera in enumerate(scene.cameras, start=2)
+        ),
         facts={
             **facts,
             "metres": scene.metres.source,
@@ -103,6 +107,7 @@ def object_facts(placed: PlacedObject) -> dict[str, Fact]:
         "seed": placed.seed,
         "score": placed.score,
         "support": "nothing" if placed.support is None else placed.support,
+        "views": ", ".join(view.photo for view in placed.views) or None,
         **placed.scores.model_dump(),
         **(placed.topology.model_dump() if placed.topology else {}),
     }
@@ -118,8 +123,11 @@ def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
         received = [(part.name, len(part.mesh.faces)) for part in getattr(found, group)]
         if expected != received:
             findings.append(f"scene.glb: {group} (name, triangles) are {received}, not {expected}.")
-    if found.intrinsics != wanted.intrinsics:
-        findings.append(f"scene.glb: the camera is {found.intrinsics}, not {wanted.intrinsics}.")
+    expected_cameras, cameras = (
+        [scene.intrinsics, *(camera.intrinsics for camera in scene.cameras)] for scene in (wanted, found)
+    )
+    if cameras != expected_cameras:
+        findings.append(f"scene.glb: the cameras are {cameras}, not {expected_cameras}.")
     return findings
 
 

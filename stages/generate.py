@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from scenegen.camera import crop_camera, warp_depth_to_crop, warp_to_crop
+from scenegen.camera import camera_from_crop, crop_camera, warp_depth_to_crop, warp_to_crop
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
 from scenegen.errors import UsageError
 from scenegen.geometry.bake import textured
-from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView
+from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
 from scenegen.geometry.thin import is_thin, thin_solid
-from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo
-from scenegen.registry import OBJECT_GENERATORS
+from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo, SeenView, Views
+from scenegen.registry import OBJECT_GENERATORS, Chosen, ObjectGenerator
 from scenegen.scene.layout import FLOOR, Floor, support_depth
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -40,11 +41,14 @@ def generate(
     depth: Depth,
     layout: Layout,
     object_id: int,
+    views: Views = Views(),
     *,
     config: ObjectSettings,
     work: Work,
 ) -> ObjectMesh:
     """Object `object_id`: cropped, generated, unwrapped, baked; or the user's mesh of it, put in its place.
+
+    Where several photos show it, `views` are those that do, this one first; then its mesh is in metres.
 
     Raises:
         InputError: if too little of the object is visible.
@@ -72,6 +76,7 @@ def generate(
         largest,
         THIN_ENLARGED if thin else 1,
     )
+    view = replace(view, others=tuple(other_view(each, object_id, floor.normal, view, work) for each in views.others))
     given = next((given for given in photo.meshes if given.id == object_id), None)
     if given is not None:
         made = given_object(load_mesh(work.read(given.mesh)), view, config)
@@ -123,6 +128,32 @@ def object_view(
     )
 
 
+def other_view(seen: SeenView, object_id: int, up: Float[np.ndarray, "3"], main: ObjectView, work: Work) -> OtherView:
+    """The object as another photo shows it.
+
+    Args:
+        seen: the photo; its pose is relative to the camera of the main view.
+        object_id: the object.
+        up: against gravity, in the frame of the main view's camera.
+        main: the main view.
+        work: to read from.
+    """
+    z = np.load(work.read(seen.depth.depth))
+    main_from_camera = np.array(seen.main_from_camera)
+    view = object_view(
+        read_png(work.read(seen.photo.image)),
+        read_png(work.read(seen.instances.masks)) == object_id,
+        z,
+        np.zeros_like(z),
+        main_from_camera[:3, :3].T @ up,
+        seen.depth.intrinsics,
+        seen.depth.relief_error,
+        main.crop.intrinsics.width,
+    )
+    camera_from_main_crop = np.linalg.inv(main_from_camera) @ camera_from_crop(main.crop, 1.0)
+    return OtherView(view, np.linalg.inv(camera_from_crop(view.crop, 1.0)) @ camera_from_main_crop)
+
+
 def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
     """The object, by the configured generator.
 
@@ -161,6 +192,14 @@ def given_object(mesh: TexturedMesh, view: ObjectView, config: ObjectSettings) -
     )
 
 
+def _backends_for_several(config: ObjectSettings) -> tuple[Chosen[ObjectGenerator[Any]], ...]:
+    """The generator, and what it makes objects of several views with."""
+    chosen = OBJECT_GENERATORS.chosen(config.generate)
+    several = chosen.backend.several
+    return (chosen,) if several is None else (chosen, Chosen(several, chosen.settings))
+
+
+GENERATE_FROM_VIEWS = Stage(name="generate", record=ObjectMesh, run=generate, backends=_backends_for_several)
 GENERATE = Stage(
     name="generate",
     record=ObjectMesh,

@@ -1,16 +1,22 @@
 """The graph of stages, written once: read -> segment -> depth -> layout -> generate -> compose -> export -> report.
 
-It is a function over `submit`, so that the command line runs it with plain calls and `flows/` with Prefect tasks.
+It is a function over `submit`, so that the command line runs it with plain calls and `flows/` with Prefect tasks. Several photos
+of one scene are read, segmented and measured each alone; then register -> match makes views of one scene of them, and every
+object is generated from all that show it, in the layout of the one that shows it best.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from scenegen.camera import matrix4
 from scenegen.config import Config, DepthSettings, Settings
-from scenegen.errors import ObjectError, ScenegenError
+from scenegen.errors import InputError, ObjectError, ScenegenError, UsageError
 from scenegen.faults import described, ends_photo, shared_limit
 from scenegen.records import (
     Depth,
@@ -21,20 +27,26 @@ from scenegen.records import (
     Layout,
     ObjectMesh,
     Objects,
+    Perceived,
     Photo,
     Report,
     Scene,
+    SeenView,
     Source,
     StageTiming,
     Timings,
+    Views,
 )
+from scenegen.registry import OBJECT_GENERATORS
 from stages.compose import COMPOSE
 from stages.depth import DEPTH
 from stages.export import EXPORT
-from stages.generate import GENERATE
-from stages.layers import Submit
+from stages.generate import GENERATE, GENERATE_FROM_VIEWS
+from stages.layers import Pending, Submit
 from stages.layout import LAYOUT
+from stages.match import MATCH
 from stages.read import READ
+from stages.register import REGISTER
 from stages.report import REPORT
 from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage
@@ -43,11 +55,43 @@ from stages.telling import Remarks
 logger = logging.getLogger(__name__)
 
 
+IDENTITY = matrix4(np.eye(4))
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What one photo shows, seen alone."""
+
+    photo: Outcome[Photo]
+    instances: Outcome[Instances]
+    depth: Outcome[Depth]
+
+    @property
+    def outcomes(self) -> tuple[Outcome[Any], ...]:
+        """In the order of the graph."""
+        return self.photo, self.instances, self.depth
+
+    @property
+    def alone(self) -> SeenView:
+        """The photo as the only view of its scene. No other stage needs its meshes."""
+        return SeenView(
+            photo=self.photo.record.with_meshes_of(None),
+            instances=self.instances.record,
+            depth=self.depth.record,
+            main_from_camera=IDENTITY,
+        )
+
+
 @dataclass(frozen=True)
 class SceneRun:
-    """Every outcome of one photo."""
+    """Every outcome of one scene."""
 
     source: Source
+    """Of the first photo."""
+    others: tuple[Source, ...]
+    """Of further photos of the scene."""
+    name: str
+    """Of the scene's folder, if there are several photos."""
     config: Config
     photo: Outcome[Photo]
     instances: Outcome[Instances]
@@ -57,16 +101,25 @@ class SceneRun:
     scene: Outcome[Scene]
     export: Outcome[Export]
     report: Outcome[Report]
+    further: tuple[Outcome[Any], ...] = ()
+    """Of the other photos, and of what makes views of one scene of all."""
 
     @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
-        head = (self.photo, self.instances, self.depth, self.layout)
-        return (*head, *self.objects, self.scene, self.export, self.report)
+        perceived = (self.photo, self.instances, self.depth)
+        return (*perceived, *self.further, self.layout, *self.objects, self.scene, self.export, self.report)
 
 
-def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | None = None) -> SceneRun:
-    """Runs every stage for one photo.
+def image_to_scene(
+    source: Source,
+    config: Config,
+    submit: Submit,
+    kept: Kept | None = None,
+    others: Sequence[Source] = (),
+    name: str = "",
+) -> SceneRun:
+    """Runs every stage for one photo, or for several of one scene.
 
     An object that fails is left out and named in `Scene.failures`; `scenegen.faults` decides which failures are an object's
     and which end the photo, as those of all other stages do.
@@ -76,34 +129,41 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
         config: the resolved configuration.
         submit: starts a stage.
         kept: objects that must stay where an earlier run placed them.
+        others: further photos of the same scene. One that cannot be used is left out and named in `Scene.failures`.
+        name: of the scene, if there are several photos.
 
     Raises:
+        UsageError: if there are several photos, and the generator makes use of one only.
         ScenegenError: from the stage that failed.
     """
     said = Remarks()
-    photo = said.result(submit(READ, source, config=config.read))
-    instances = said.result(submit(SEGMENT, photo.record, config=config.segment))
-    depth_settings = DepthSettings(depth=config.depth, camera=config.camera)
-    depth = said.result(submit(DEPTH, photo.record, instances.record, config=depth_settings))
-    perceived = (photo.record.with_meshes_of(None), instances.record, depth.record)
-    layout = said.result(submit(LAYOUT, *perceived, config=config.layout))
+    failures: list[Failure] = []
+    further: list[Outcome[Any]] = []
+    if others:
+        alone = _perceive_all((source, *others), config, submit, said, failures)
+        first = alone[0]
+        for each in alone[1:]:
+            further += each.outcomes
+        perceived = Perceived(scene=name, items=tuple(each.alone for each in alone))
+        registered = said.result(submit(REGISTER, perceived, config=config.views))
+        failures += _views_left_out(registered.record.left_out)
+        matched = said.result(submit(MATCH, registered.record, config=config.views))
+        further += [registered, matched]
+        views = matched.record
+    else:
+        first = _perceive(source, config, submit, said)
+        views = Views(items=(first.alone,))
+    layouts: dict[int, Outcome[Layout]] = {}
+    for index in sorted({0, *(index for _, index in views.made_from)}):
+        seen = views.items[index]
+        layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=config.layout))
+    further += [layouts[index] for index in layouts if index > 0]
+    shown = {item.id for seen in views.items for item in seen.instances.items}
     pending = [
-        (
-            item.id,
-            submit(
-                GENERATE,
-                photo.record.with_meshes_of(item.id),
-                *perceived[1:],
-                layout.record,
-                item.id,
-                config=config.object_settings(item.id),
-                object_id=item.id,
-            ),
-        )
-        for item in instances.record.items
+        (number, _generated(number, views, layouts[views.best(number)].record, first.photo.record, config, submit))
+        for number in (sorted(shown) if others else [item.id for item in first.instances.record.items])
     ]
     objects: list[Outcome[ObjectMesh]] = []
-    failures: list[Failure] = []
     errors: list[Exception] = []
     for object_id, future in pending:
         try:
@@ -116,22 +176,115 @@ def image_to_scene(source: Source, config: Config, submit: Submit, kept: Kept | 
     if errors and not objects and (limit := shared_limit(errors)) is not None:
         raise limit from errors[0].__cause__
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
+    main, layout = views.items[0], layouts[0]
+    perceived_main = (main.photo, main.instances, main.depth)
+    several = (views,) if others else ()
 
     while True:
         reached: Stage[Any] = COMPOSE
         try:
-            given = (*perceived, layout.record, made, kept or Kept())
+            given = (*perceived_main, layout.record, made, kept or Kept(), *several)
             scene = said.result(submit(COMPOSE, *given, config=config.compose))
             reached = EXPORT
-            export = said.result(submit(EXPORT, photo.record, scene.record, config=config.export))
+            export = said.result(submit(EXPORT, main.photo, scene.record, config=config.export))
             reached = REPORT
-            times = timings((photo, instances, depth, layout, *objects, scene, export))
-            shown = (*perceived, layout.record, scene.record, export.record, times)
-            report = said.result(submit(REPORT, *shown, config=config.report))
+            times = timings((*first.outcomes, *further, layout, *objects, scene, export))
+            known = (*perceived_main, layout.record, scene.record, export.record, times, *several)
+            report = said.result(submit(REPORT, *known, config=config.report))
         except ObjectError as error:
             made = _without(made, reached, error)
         else:
-            return SceneRun(source, config, photo, instances, depth, layout, tuple(objects), scene, export, report)
+            return SceneRun(
+                source=source,
+                others=tuple(others),
+                name=name,
+                config=config,
+                photo=first.photo,
+                instances=first.instances,
+                depth=first.depth,
+                layout=layout,
+                objects=tuple(objects),
+                scene=scene,
+                export=export,
+                report=report,
+                further=tuple(further),
+            )
+
+
+def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> Perception:
+    """What the photo shows, seen alone."""
+    photo = said.result(submit(READ, source, config=config.read))
+    instances = said.result(submit(SEGMENT, photo.record, config=config.segment))
+    settings = DepthSettings(depth=config.depth, camera=config.camera)
+    depth = said.result(submit(DEPTH, photo.record, instances.record, config=settings))
+    return Perception(photo, instances, depth)
+
+
+def _perceive_all(
+    sources: Sequence[Source], config: Config, submit: Submit, said: Remarks, failures: list[Failure]
+) -> list[Perception]:
+    """What each photo of a scene shows; those that cannot be read go to `failures`.
+
+    Raises:
+        UsageError: if the generator makes use of one view only.
+        InputError: if no photo can be read.
+    """
+    generator = OBJECT_GENERATORS.of(config.generate)
+    if generator.several is None:
+        raise UsageError(
+            f"`generate` is {generator.name}, which makes an object from one view; choose a generator for several: --set "
+            "generate=embedded."
+        )
+    found = []
+    errors = []
+    for source in sources:
+        try:
+            found.append(_perceive(source, config, submit, said))
+        except InputError as error:
+            errors.append(error)
+            failures += _views_left_out([Failure(stage=READ.name, object=None, error=str(error))])
+    if not found:
+        raise errors[0]
+    return found
+
+
+def _views_left_out(left_out: Sequence[Failure]) -> list[Failure]:
+    """Logs the photos that cannot be used."""
+    for failure in left_out:
+        logger.error("left out: %s", failure.error)
+    return list(left_out)
+
+
+def _generated(
+    object_id: int, views: Views, layout: Layout, photo: Photo, config: Config, submit: Submit
+) -> Pending[Outcome[ObjectMesh]]:
+    """Starts an object: from the view that shows it best, and from the others that show it too."""
+    index = views.best(object_id)
+    seen = views.items[index]
+    others = [
+        each
+        for number, each in enumerate(views.items)
+        if number != index and any(item.id == object_id for item in each.instances.items)
+    ]
+    beside: tuple[Views, ...] = ()
+    if others:
+        here_from_main = np.linalg.inv(np.array(seen.main_from_camera))
+        moved = [
+            each.model_copy(update={"main_from_camera": matrix4(here_from_main @ np.array(each.main_from_camera))})
+            for each in (seen, *others)
+        ]
+        beside = (Views(items=tuple(moved)),)
+    return submit(
+        GENERATE_FROM_VIEWS if others else GENERATE,
+        photo.with_meshes_of(object_id) if len(views.items) == 1 else seen.photo,
+        seen.instances,
+        seen.depth,
+        layout,
+        object_id,
+        *beside,
+        config=config.object_settings(object_id),
+        object_id=object_id,
+    )
 
 
 def _left_out(stage: str, object_id: int, error: BaseException) -> Failure:

@@ -143,7 +143,7 @@ class PhotoScene:
     @property
     def name(self) -> str:
         """The name of its folder, after the photo."""
-        return self.manifest.source.name
+        return self.manifest.name
 
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
@@ -434,6 +434,7 @@ def _copied(scene: PhotoScene, out: Path) -> Path:
     with target.in_use():
         for path in sorted(
             {artifact.path for artifact in artifacts(manifest.source)}
+            | {artifact.path for photo in manifest.others for artifact in artifacts(photo.source)}
             | origin.reached((entry.stage, entry.key) for entry in manifest.stages)
         ):
             target.take(origin, path)

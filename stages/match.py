@@ -56,6 +56,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
         for number in best
     }
     return Views(
+        scene=registered.scene,
         items=tuple(items),
         made_from=tuple(best.items()),
         warnings=tuple(

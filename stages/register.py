@@ -81,6 +81,7 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         f"the photos share {shared} points."
     )
     return Registered(
+        scene=perceived.scene,
         items=tuple(items),
         left_out=tuple(
             Failure(stage=NAME, object=None, error=f"photo {photos[index].photo.name} {reasons[index]}")

@@ -12,12 +12,24 @@ from scenegen.config import ReportConfig
 from scenegen.errors import ExportError
 from scenegen.export.figures import paint_outlines
 from scenegen.export.glb import read_glb
-from scenegen.export.parts import Part
-from scenegen.export.report import Findings, report_page
+from scenegen.export.parts import Part, PartScene
+from scenegen.export.report import Findings, ShownView, report_page
 from scenegen.export.side_view import side_view
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import render
-from scenegen.records import Depth, Export, Instances, Layout, Photo, PlacedObject, Report, Scene, Scores, Timings
+from scenegen.records import (
+    Depth,
+    Export,
+    Instances,
+    Layout,
+    Photo,
+    PlacedObject,
+    Report,
+    Scene,
+    Scores,
+    Timings,
+    Views,
+)
 from scenegen.scene.scoring import score_objects
 from scenegen.store.png import read_png, write_png
 from stages.stage import Stage, Work
@@ -35,11 +47,14 @@ def report(
     scene: Scene,
     export: Export,
     timings: Timings,
+    views: Views = Views(),
     *,
     config: ReportConfig,
     work: Work,
 ) -> Report:
     """`report.html`, and next to it `masks.png`, `depth.npy`, `overlay.png` and `side.png`.
+
+    The page shows all `views` if there are several photos.
 
     Overlay, comparison and side view are rendered from `scene.glb` as it was exported, through the camera it holds. The
     silhouettes are measured there again; if they differ from the scene's scores, page and log say so.
@@ -65,7 +80,10 @@ def report(
     objects = {id_of[part.name]: _moved(part, camera_from_world) for part in exported.objects}
     background = [_moved(part, camera_from_world) for part in exported.background]
     picture = render([*objects.values(), *background], exported.intrinsics)
-    warnings = disagreements(scene.objects, score_objects(objects, image, ids, z, exported.intrinsics))
+    warnings = disagreements(
+        [item for item in scene.objects if (ids == item.id).any()],
+        score_objects(objects, image, ids, z, exported.intrinsics),
+    )
 
     overlay = paint_outlines(np.where((picture.ids >= 0)[..., None], picture.color, image), ids)
     from_the_side = side_view(
@@ -82,6 +100,7 @@ def report(
     beside = tuple((name, work.artifact(name)) for name in ("masks.png", "depth.npy", "overlay.png", "side.png"))
 
     findings = Findings(
+        name=views.scene or photo.name,
         photo=photo,
         instances=instances,
         depth=depth,
@@ -99,9 +118,27 @@ def report(
         warnings=_distinct(photo, instances, depth, layout, scene, export) + warnings,
         settled=dict(export.settled),
         side=config.picture_side,
+        views=_shown(views, exported, work) if views.others else (),
     )
     work.write("report.html").write_text(report_page(findings), encoding="utf-8", newline="\n")
     return Report(files=(("report.html", work.artifact("report.html")), *beside), warnings=warnings)
+
+
+def _shown(views: Views, exported: PartScene, work: Work) -> tuple[ShownView, ...]:
+    """The exported scene through the cameras that it holds, on their photos."""
+    cameras = (
+        (exported.intrinsics, exported.world_from_camera),
+        *((camera.intrinsics, camera.world_from_camera) for camera in exported.cameras),
+    )
+    shown = []
+    for seen, (intrinsics, world_from_camera) in zip(views.items, cameras, strict=True):
+        camera_from_world = np.linalg.inv(world_from_camera)
+        parts = (*exported.objects, *exported.background)
+        picture = render([_moved(part, camera_from_world) for part in parts], intrinsics)
+        image, ids = read_png(work.read(seen.photo.image)), read_png(work.read(seen.instances.masks))
+        overlay = paint_outlines(np.where((picture.ids >= 0)[..., None], picture.color, image), ids)
+        shown.append(ShownView(seen.photo.name, image, ids, overlay))
+    return tuple(shown)
 
 
 def disagreements(placed: Sequence[PlacedObject], exported: Mapping[int, Scores]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -16,6 +16,7 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_SEED, Config, ObjectConfig
 from scenegen.errors import InputError, UsageError, WeightsError, one_line
 from scenegen.export.manifest import (
+    FurtherPhoto,
     Given,
     Manifest,
     StageEntry,
@@ -67,25 +68,31 @@ def open_store(out: Path) -> Store:
 
 
 def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtime, submit: Submit) -> Result:
-    """Makes and publishes the scene of one photo, in the folder `inputs.name` beside the store.
+    """Makes and publishes the scene of one photo, or of several, in the folder `inputs.folder` beside the store.
 
     Raises:
         ScenegenError: from the ingest, the stage or the publication that failed.
     """
     with store.in_use():
-        source = Source(
-            name=inputs.name,
-            photo=store.ingest(inputs.photo),
-            masks=tuple(store.ingest(path) for path in inputs.masks),
-            mask_names=tuple(_file_name(path) for path in inputs.masks),
-            mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
-            depth=None if inputs.depth is None else store.ingest(inputs.depth),
-            camera=tuple(store.ingest(path) for path in inputs.camera),
-            meshes=tuple(GivenMesh(id=mesh_number(path), mesh=store.ingest(path)) for path in inputs.meshes),
-        )
-        with _naming_all_missing(source, config, runtime):
-            run = image_to_scene(source, config, submit)
-        return publish_scene(run, _given(inputs), store.root.parent / inputs.name, store, runtime)
+        source, *others = (_ingested(each, store) for each in (inputs, *inputs.others))
+        with _naming_all_missing((source, *others), config, runtime):
+            run = image_to_scene(source, config, submit, others=others, name=inputs.scene)
+        given = [_given(each) for each in (inputs, *inputs.others)]
+        return publish_scene(run, given, store.root.parent / inputs.folder, store, runtime)
+
+
+def _ingested(inputs: Inputs, store: Store) -> Source:
+    """The files of one photo, copied into the store."""
+    return Source(
+        name=inputs.name,
+        photo=store.ingest(inputs.photo),
+        masks=tuple(store.ingest(path) for path in inputs.masks),
+        mask_names=tuple(_file_name(path) for path in inputs.masks),
+        mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
+        depth=None if inputs.depth is None else store.ingest(inputs.depth),
+        camera=tuple(store.ingest(path) for path in inputs.camera),
+        meshes=tuple(GivenMesh(id=mesh_number(path), mesh=store.ingest(path)) for path in inputs.meshes),
+    )
 
 
 def _given(inputs: Inputs) -> Given:
@@ -139,23 +146,33 @@ def regenerate(
         listed = ", ".join(str(other) for other in sorted(above))
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)
     with store.in_use():
-        with _naming_all_missing(manifest.source, config, runtime):
-            run = image_to_scene(manifest.source, config, submit, kept)
-        return publish_scene(run, manifest.given, folder, store, runtime)
+        others = [photo.source for photo in manifest.others]
+        with _naming_all_missing((manifest.source, *others), config, runtime):
+            run = image_to_scene(manifest.source, config, submit, kept, others, manifest.scene)
+        given = [manifest.given, *(photo.given for photo in manifest.others)]
+        return publish_scene(run, given, folder, store, runtime)
 
 
 @contextlib.contextmanager
-def _naming_all_missing(source: Source, config: Config, runtime: Runtime) -> Iterator[None]:
+def _naming_all_missing(sources: Sequence[Source], config: Config, runtime: Runtime) -> Iterator[None]:
     """Where weights are missing, the message names all that are, and not only those that were needed first."""
     try:
         yield
     except WeightsError:
-        require_models(config, runtime, segments=not source.masks, measures=source.depth is None)
+        require_models(
+            config,
+            runtime,
+            segments=not all(source.masks for source in sources),
+            measures=any(source.depth is None for source in sources),
+            several=len(sources) > 1,
+        )
         raise
 
 
-def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runtime: Runtime) -> Result:
+def publish_scene(run: SceneRun, given: Sequence[Given], target: Path, store: Store, runtime: Runtime) -> Result:
     """Makes folder `target` hold the scene of `run`, whose files are in `store`, and its manifest.
+
+    `given` names the files of each photo.
 
     Raises:
         ResourceError: if the disk cannot be written, or a file lies at `target`.
@@ -166,8 +183,12 @@ def publish_scene(run: SceneRun, given: Given, target: Path, store: Store, runti
         state="complete" if scene.objects and not scene.failures else "partial",
         environment=environment(runtime.device),
         config=run.config,
-        given=given,
+        given=given[0],
         source=run.source,
+        others=tuple(
+            FurtherPhoto(given=names, source=source) for names, source in zip(given[1:], run.others, strict=True)
+        ),
+        scene=run.name,
         stages=_stage_entries(run),
         metres=scene.metres,
         objects=scene.objects,
@@ -219,9 +240,14 @@ def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
     Raises:
         InputError: if the name is none, or a file is gone or changed.
     """
-    if not is_safe_name(manifest.source.name):
+    if not is_safe_name(manifest.name):
         raise InputError(f"{folder / MANIFEST} is damaged at `source.name`; make the scene again.")
-    given, source = manifest.given, manifest.source
+    _check_stored(manifest.given, manifest.source, store)
+    for photo in manifest.others:
+        _check_stored(photo.given, photo.source, store)
+
+
+def _check_stored(given: Given, source: Source, store: Store) -> None:
     stored = [("IMAGE", given.photo, source.photo)]
     stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]
     if source.depth is not None:

@@ -126,6 +126,43 @@ def scene(
     return overall(codes)
 
 
+@app.command
+def views(
+    photos: list[str],
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    name: str | None = None,
+    config_options: ConfigOptions = ConfigOptions(),
+    input_options: InputOptions = InputOptions(),
+    fov: float | None = None,
+    seed: int | None = None,
+    run_options: SceneRunOptions = SceneRunOptions(),
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Make one scene of several photos of it.
+
+    Args:
+        photos: Photos of the scene, or their folder. The first one is the main view: the scene is laid out in its camera.
+        out: Folder that gets the folder of the scene.
+        name: Name of that folder; by default that of the photos' folder, or of the first photo.
+        fov: Horizontal field of view of all cameras in degrees.
+        seed: Random seed.
+    """
+    from scenegen.inputs.listing import find_photos, log_skipped
+    from scenegen.inputs.photos import views_of
+    from scenegen.store.destination import check_path
+
+    log_options.apply()
+    run_options.check()
+    check_path(out)
+    config = scene_config(config_options, input_options, PromptOptions(), single=False, fov=fov, seed=seed)
+    found = find_photos(photos)
+    log_skipped(found.skipped)
+    inputs = views_of(found.photos, name or (Path(photos[0]).name if len(photos) == 1 else ""), input_options)
+    return overall(_make_scenes([inputs], out, config, run_options, log_options.log_json))
+
+
 def _refuse_command(words: list[str]) -> None:
     """Refuses a mistyped command, which would otherwise be taken for a missing photo."""
     word = words[0]
@@ -153,14 +190,16 @@ def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: Sce
 
     start = time.monotonic()
     runtime = run_options.runtime()
-    segments = any(needs_segmenter(inputs, config) for inputs in todo)
-    measures = any(inputs.depth is None for inputs in todo)
-    require_models(config, runtime, segments, measures, generates=run_options.ray is None)
+    photos = [photo for inputs in todo for photo in (inputs, *inputs.others)]
+    segments = any(needs_segmenter(photo, config) for photo in photos)
+    measures = any(photo.depth is None for photo in photos)
+    several = any(inputs.others for inputs in todo)
+    require_models(config, runtime, segments, measures, generates=run_options.ray is None, several=several)
     check_folder(out)
     codes = []
     with _photo_runner(out, config, run_options) as run:
         for place, inputs in enumerate(todo, start=1):
-            log_photo(inputs.name if named else "")
+            log_photo(inputs.folder if named else "")
             count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
             try:
                 result = run(inputs, f"{inputs.photo}{count}")

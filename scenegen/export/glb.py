@@ -1,6 +1,7 @@
 """GLB (glTF 2.0, binary): a writer for scenes of textured parts, and a reader of what it wrote.
 
-Nodes: `scene` holds the groups `objects` and `background`, which hold one node per part, and `camera`. A part's node
+Nodes: `scene` holds the groups `objects` and `background`, which hold one node per part, and `camera`, with
+`camera_2` and so on where there are further photos. A part's node
 carries its placement and, as extras, its label and facts. glTF has no principal point, so the camera's extras carry
 its whole matrix.
 """
@@ -11,17 +12,18 @@ import json
 import math
 import struct
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float64, Shaped, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, camera_matrix
 from scenegen.errors import ExportError
-from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, from_pose, pose, prepared
+from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartCamera, PartScene, about_part, from_pose, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, is_watertight, vertex_normals
 from scenegen.records import Intrinsics
 
@@ -67,8 +69,10 @@ def write_glb(path: Path, scene: PartScene) -> None:
         document.group("objects", scene.objects, double_sided=False),
         document.group("background", scene.background, double_sided=True),
     ]
-    camera = document.camera(scene)
-    document.json["nodes"][root]["children"] = [node for node in (*groups, camera) if node is not None]
+    cameras = [document.camera("camera", scene.intrinsics, scene.world_from_camera, {})]
+    for other in scene.cameras:
+        cameras.append(document.camera(other.name, other.intrinsics, other.world_from_camera, {"photo": other.photo}))
+    document.json["nodes"][root]["children"] = [node for node in (*groups, *cameras) if node is not None]
     document.add("scenes", {"name": "scene", "nodes": [root], "extras": dict(scene.facts)})
     path.write_bytes(document.packed())
 
@@ -127,19 +131,22 @@ class _Document:
                 children.append(self.part(part, double_sided))
         return self.add("nodes", {"name": name, "children": children})
 
-    def camera(self, scene: PartScene) -> int:
-        """The node of the photo's camera."""
-        camera = scene.intrinsics
-        translation, rotation = pose(scene.world_from_camera @ GLTF_CAMERA_FROM_CAMERA, "camera")
+    def camera(
+        self,
+        name: str,
+        camera: Intrinsics,
+        world_from_camera: Float64[np.ndarray, "4 4"],
+        facts: Mapping[str, str],
+    ) -> int:
+        """The node of a photo's camera."""
+        translation, rotation = pose(world_from_camera @ GLTF_CAMERA_FROM_CAMERA, name)
         # glTF cameras look through the middle of what they show: the smallest such view that holds the whole photo.
         right = max(camera.cx, camera.width - camera.cx) / camera.fx
         down = max(camera.cy, camera.height - camera.cy) / camera.fy
         perspective = {"yfov": 2 * math.atan(down), "aspectRatio": right / down, "znear": NEAR_M}
-        extras = {"width": camera.width, "height": camera.height, "K": camera_matrix(camera).tolist()}
-        index = self.add(
-            "cameras", {"name": "camera", "type": "perspective", "perspective": perspective, "extras": extras}
-        )
-        return self.add("nodes", {"name": "camera", "camera": index, "translation": translation, "rotation": rotation})
+        extras = {"width": camera.width, "height": camera.height, "K": camera_matrix(camera).tolist(), **facts}
+        index = self.add("cameras", {"name": name, "type": "perspective", "perspective": perspective, "extras": extras})
+        return self.add("nodes", {"name": name, "camera": index, "translation": translation, "rotation": rotation})
 
     def packed(self) -> bytes:
         """The finished file."""
@@ -292,8 +299,18 @@ class _File:
             objects=self._parts(members.get("objects", {})),
             background=self._parts(members.get("background", {})),
             intrinsics=self._intrinsics(camera["camera"]),
-            world_from_camera=from_pose(camera["translation"], camera["rotation"]) @ GLTF_CAMERA_FROM_CAMERA,
+            world_from_camera=_pose_of(camera),
             facts=dict(scene["extras"]),
+            cameras=tuple(
+                PartCamera(
+                    name,
+                    self._item("cameras", node["camera"])["extras"]["photo"],
+                    self._intrinsics(node["camera"]),
+                    _pose_of(node),
+                )
+                for name, node in members.items()
+                if "camera" in node and name != "camera"
+            ),
         )
 
     def _item(self, kind: str, index: int) -> Any:
@@ -369,3 +386,8 @@ class _File:
         if picture.dtype != np.uint8 or picture.shape[2:] != (4,):
             raise ValueError(f"a texture with alpha is {picture.dtype} {picture.shape}, not 8-bit RGBA")
         return cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA)
+
+
+def _pose_of(camera: Any) -> Float64[np.ndarray, "4 4"]:
+    """The place of a camera's node, with OpenCV axes."""
+    return from_pose(camera["translation"], camera["rotation"]) @ GLTF_CAMERA_FROM_CAMERA

@@ -67,6 +67,13 @@ class Given(Record):
     meshes: tuple[str, ...] = ()
 
 
+class FurtherPhoto(Record):
+    """A further photo of the scene."""
+
+    given: Given
+    source: Source
+
+
 class StageEntry(Record):
     """How one stage's result was made."""
 
@@ -110,6 +117,10 @@ class Manifest(Record):
     config: Config
     given: Given
     source: Source
+    others: tuple[FurtherPhoto, ...] = ()
+    """If there are several photos of the scene."""
+    scene: str = ""
+    """Name of the folder, if there are several photos."""
     stages: tuple[StageEntry, ...]
     metres: Metres | None = None
     """None in scenes made before it was stated."""
@@ -119,6 +130,11 @@ class Manifest(Record):
     failures: tuple[Failure, ...]
     outputs: tuple[OutputFile, ...]
     """Every file of the folder except this one and those that the user added."""
+
+    @property
+    def name(self) -> str:
+        """Of the scene's folder."""
+        return self.scene or self.source.name
 
     def text(self) -> str:
         """The manifest as it is written."""

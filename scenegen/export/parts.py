@@ -67,6 +67,19 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class PartCamera:
+    """The camera of a further photo of the scene."""
+
+    name: str
+    """Of its node: `camera_2`."""
+    photo: str
+    """Name of the photo."""
+    intrinsics: Intrinsics
+    world_from_camera: Float64[np.ndarray, "4 4"]
+    """Rigid."""
+
+
+@dataclass(frozen=True, eq=False)
 class PartScene:
     """A scene ready to be written. The world frame is `scenegen.camera`'s: metres, Y up."""
 
@@ -78,6 +91,8 @@ class PartScene:
     """Rigid."""
     facts: Mapping[str, Fact]
     """Provenance of the scene."""
+    cameras: tuple[PartCamera, ...] = ()
+    """Those of further photos."""
 
 
 def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
@@ -126,6 +141,8 @@ def prepared(scene: PartScene) -> PartScene:
         pose(part.world_from_part, part.name)
         _check_facts(part.facts, part.name)
     pose(scene.world_from_camera, "camera")
+    for camera in scene.cameras:
+        pose(camera.world_from_camera, camera.name)
     _check_facts(scene.facts, "scene")
     return replace(
         scene,

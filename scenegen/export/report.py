@@ -55,8 +55,23 @@ FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was 
 
 
 @dataclass(frozen=True, eq=False)
+class ShownView:
+    """One of several photos of the scene."""
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    ids: Integer[np.ndarray, "h w"]
+    """The masks."""
+    overlay: UInt8[np.ndarray, "h w 3"]
+    """The exported scene through the photo's camera, with the outlines of the masks."""
+
+
+@dataclass(frozen=True, eq=False)
 class Findings:
     """The content of the page."""
+
+    name: str
+    """Of the scene's folder."""
 
     photo: Photo
     instances: Instances
@@ -81,6 +96,8 @@ class Findings:
     """What becomes of objects under gravity, by id; empty unless it was simulated."""
     side: int
     """Longer side of the page's pictures in pixels."""
+    views: tuple[ShownView, ...] = ()
+    """All photos, the main one first, if there are several."""
 
     @cached_property
     def small_ids(self) -> Int32[np.ndarray, "h2 w2"]:
@@ -149,7 +166,7 @@ def report_page(findings: Findings) -> str:
     script = (folder / "viewer.js").read_text(encoding="utf-8")
     template = Template((folder / "report.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=f"{escape(findings.photo.name)} - scenegen report",
+        title=f"{escape(findings.name)} - scenegen report",
         style=style,
         style_hash=_digest_source(style),
         script=script,
@@ -160,6 +177,7 @@ def report_page(findings: Findings) -> str:
         view=view(findings),
         compare=compare(findings),
         pictures=pictures(findings),
+        views=views(findings),
         objects=objects(findings),
         facts=facts(findings),
         timings=timings(findings),
@@ -186,7 +204,7 @@ def header(findings: Findings) -> str:
         for name, size in findings.files
     )
     return (
-        f'<header><p class="eyebrow">Scene report</p><h1>{escape(findings.photo.name)}</h1>'
+        f'<header><p class="eyebrow">Scene report</p><h1>{escape(findings.name)}</h1>'
         f'<p class="verdict"><span class="chip {tier}">{state}</span><span>{escape(" · ".join(parts))}</span></p>'
         f'<ul class="files" aria-label="Files of this scene">{links}</ul></header>'
     )
@@ -297,6 +315,36 @@ def pictures(findings: Findings) -> str:
     return _card("pictures", "What was seen", "", f'<div class="gallery">{"".join(shown)}</div>')
 
 
+def views(findings: Findings) -> str:
+    """Every photo with the scene drawn over it through its own camera; nothing if there is one photo only."""
+    if not findings.views:
+        return ""
+    shown = []
+    for each in findings.views:
+        scores = [
+            f"{item.id} {view.scores.silhouette_iou:.2f}"
+            for item in findings.scene.objects
+            for view in item.views
+            if view.photo == each.name
+        ]
+        note = f"Silhouette IoU by object: {', '.join(scores)}." if scores else "It shows none of the objects."
+        shown.append(
+            _figure(
+                each.name,
+                note,
+                findings.jpeg(each.overlay),
+                f"The scene through the camera of {each.name}.",
+                under=f'<div class="frame"><img src="{findings.jpeg(each.image)}" alt="The photo {escape(each.name)}."></div>',
+            )
+        )
+    return _card(
+        "views",
+        "Views",
+        "The scene through the camera of each photo, with the outlines of its masks; below it the photo",
+        f'<div class="gallery">{"".join(shown)}</div>',
+    )
+
+
 def objects(findings: Findings) -> str:
     """The table of objects."""
     placed = sorted(findings.scene.objects, key=lambda item: item.id)
@@ -398,12 +446,15 @@ def versions() -> str:
 def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings) -> str:
     names = {other.id: other.label or other.name for other in placed}
     red, green, blue = figures.object_color(item.id)
-    mask = findings.ids == item.id
-    thumbnail = (
-        f'<img src="{figures.data_uri(figures.cut_out(findings.image, mask, THUMBNAIL_SIDE), "png")}" '
-        f'alt="{escape(names[item.id])}, cut out of the photo">'
-        if mask.any()
-        else ""
+    pictured = ((findings.image, findings.ids), *((view.image, view.ids) for view in findings.views))
+    thumbnail = next(
+        (
+            f'<img src="{figures.data_uri(figures.cut_out(image, ids == item.id, THUMBNAIL_SIDE), "png")}" '
+            f'alt="{escape(names[item.id])}, cut out of the photo">'
+            for image, ids in pictured
+            if (ids == item.id).any()
+        ),
+        "",
     )
     if item.support is None:
         support = "nothing known"
@@ -422,7 +473,7 @@ def _row(item: PlacedObject, placed: Sequence[PlacedObject], findings: Findings)
         f'<td role="cell" data-label="Stands on">{escape(support)}{_falls(findings.settled.get(item.id))}</td>'
         f'<td role="cell" data-label="Made by"><span>{escape(item.backend)}, '
         f'<span class="seed">seed {item.seed}</span></span></td>'
-        f'<td role="cell" class="command"><div>{_command(findings.photo, item)}<button type="button" class="copy" '
+        f'<td role="cell" class="command"><div>{_command(findings.name, item)}<button type="button" class="copy" '
         f'aria-label="Copy the command for object {item.id}">Copy</button></div></td></tr>'
     )
 
@@ -502,17 +553,17 @@ def _pairs(rows: Iterable[tuple[str, str]]) -> str:
 
 def _failed(failure: Failure, instances: Instances) -> str:
     if failure.object is None:
-        return failure.stage
+        return "a photo" if failure.stage in ("read", "register") else failure.stage
     label = next((item.label for item in instances.items if item.id == failure.object), "")
     return f"object {failure.object} ({label})" if label else f"object {failure.object}"
 
 
-def _command(photo: Photo, item: PlacedObject) -> str:
+def _command(name: str, item: PlacedObject) -> str:
     """The command that makes `item` again, with the seed after its last one.
 
     The page's script replaces OUT by the actual folder, which is not an input of the page.
     """
-    folder = escape(shlex.quote(f"OUT/{photo.name}"))
+    folder = escape(shlex.quote(f"OUT/{name}"))
     return f'<code>python -m scenegen regenerate <span class="folder">{folder}</span> <span>--object {item.id}</span></code>'
 
 

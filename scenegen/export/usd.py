@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, verte
 from scenegen.geometry.solid import welded
 from scenegen.physics.body import Hull
 from scenegen.physics.material import Substance
+from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
 
 GROUND_M = 5.0
@@ -156,7 +158,9 @@ def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
             place = UsdGeom.Xform.Define(stage, f"{ROOT}/{group}/{part.name}")
             place.GetPrim().GetReferences().AddReference(f"{folder}/{group}/{part.name}/{part.name}.usd")
             _place(place, USD_FROM_WORLD @ part.world_from_part @ USD_FROM_WORLD.T, part.name)
-    _define_camera(stage, scene)
+    _define_camera(stage, "camera", scene.intrinsics, scene.world_from_camera, {})
+    for other in scene.cameras:
+        _define_camera(stage, other.name, other.intrinsics, other.world_from_camera, {"photo": other.photo})
     if UsdGeom.GetStageUpAxis(stage) == UsdGeom.Tokens.z:  # phones have a light and a ground of their own
         _define_light(stage)
         _define_ground(stage, scene)
@@ -174,11 +178,16 @@ def _assemble(stage: Any, scene: PartScene, folder: str) -> None:
     }
 
 
-def _define_camera(stage: Any, scene: PartScene) -> None:
-    """The photo's camera. Its aperture is shifted if the principal point is off centre."""
-    intrinsics = scene.intrinsics
-    camera = UsdGeom.Camera.Define(stage, f"{ROOT}/camera")
-    _place(camera, USD_FROM_WORLD @ scene.world_from_camera @ GLTF_CAMERA_FROM_CAMERA, "camera")
+def _define_camera(
+    stage: Any,
+    name: str,
+    intrinsics: Intrinsics,
+    world_from_camera: Float64[np.ndarray, "4 4"],
+    facts: Mapping[str, str],
+) -> None:
+    """A photo's camera. Its aperture is shifted if the principal point is off centre."""
+    camera = UsdGeom.Camera.Define(stage, f"{ROOT}/{name}")
+    _place(camera, USD_FROM_WORLD @ world_from_camera @ GLTF_CAMERA_FROM_CAMERA, name)
     focal = FRAME_WIDTH * intrinsics.fx / intrinsics.width
     frame_height = focal * intrinsics.height / intrinsics.fy
     camera.CreateProjectionAttr(UsdGeom.Tokens.perspective)
@@ -188,7 +197,7 @@ def _define_camera(stage: Any, scene: PartScene) -> None:
     camera.CreateHorizontalApertureOffsetAttr((0.5 - intrinsics.cx / intrinsics.width) * FRAME_WIDTH)
     camera.CreateVerticalApertureOffsetAttr((intrinsics.cy / intrinsics.height - 0.5) * frame_height)
     camera.CreateClippingRangeAttr(Gf.Vec2f(NEAR_M, FAR_M))
-    camera.GetPrim().SetCustomDataByKey("scenegen", intrinsics.model_dump())
+    camera.GetPrim().SetCustomDataByKey("scenegen", {**intrinsics.model_dump(), **facts})
 
 
 def _define_light(stage: Any) -> None:

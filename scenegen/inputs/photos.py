@@ -9,12 +9,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from scenegen.config import Config
-from scenegen.errors import InputError
+from scenegen.errors import InputError, UsageError
 from scenegen.ids import UNKNOWN
 from scenegen.inputs.listing import log_skipped, pictures
 from scenegen.untrusted.formats import (
@@ -51,7 +51,7 @@ class Inputs:
     """The files of one scene."""
 
     name: str
-    """Name of the output folder."""
+    """Of the photo; of the output folder too, unless `scene` is."""
     photo: Path
     masks: tuple[Path, ...] = ()
     """One file for all objects, or one picture per object, in the order that people count in."""
@@ -60,6 +60,15 @@ class Inputs:
     """The file of the camera, and with COLMAP's cameras that of its images."""
     meshes: tuple[Path, ...] = ()
     """One GLB for each of some objects, named after its id (`mesh_number`)."""
+    others: tuple[Inputs, ...] = ()
+    """Further photos of the same scene, each with its files."""
+    scene: str = ""
+    """Name of the output folder, if there are several photos."""
+
+    @property
+    def folder(self) -> str:
+        """Name of the output folder."""
+        return self.scene or self.name
 
 
 def needs_segmenter(inputs: Inputs, config: Config) -> bool:
@@ -155,6 +164,29 @@ def companions(photo: Path, name: str, options: InputOptions, single: bool) -> I
         camera=() if camera is None else _camera_files(_existing(camera, "camera"), photo),
         meshes=() if options.meshes is None else _mesh_files(options.meshes, photo, single),
     )
+
+
+def views_of(photos: Sequence[Path], name: str, options: InputOptions) -> Inputs:
+    """Several photos of one scene, each with the files that belong to it.
+
+    Args:
+        photos: the first one is the main view.
+        name: of the output folder; if it is empty, the stem of the first photo.
+        options: where the files are: folders with one entry per photo; the camera may also be one file for all.
+
+    Raises:
+        UsageError: if there is one photo only, or meshes are given.
+        InputError: as `companions`.
+    """
+    if len(photos) < 2:
+        found = photos[0] if photos else "no photo"
+        raise UsageError(f"`views` needs at least two photos of a scene, and got {found}; for one: scenegen PHOTO.")
+    if options.meshes is not None:
+        raise UsageError("`meshes` belong to the objects of one photo; drop --meshes.")
+    main, *others = (
+        companions(photo, stem, options, single=False) for photo, stem in zip(photos, unique_names(photos), strict=True)
+    )
+    return replace(main, others=tuple(others), scene=safe_name(name or photos[0].stem))
 
 
 def _existing(path: Path, argument: str) -> Path:

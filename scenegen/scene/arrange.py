@@ -47,6 +47,8 @@ FLAT_BAND = 0.25
 """Share of its height up to which an object may meet what it stands on."""
 SEAT_SHARE = 0.25
 """The same where it stands on a level surface of another object: there its underside is mostly made up."""
+SEVERAL_REACH = 0.03
+"""Largest relative change of a scale that several photos tell."""
 STEADY_DEG = 1.0
 """Gravity may turn by this much before what stands tips over."""
 FOOT_HIDDEN = 0.25
@@ -195,6 +197,8 @@ def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlac
     lowest = lowest_point(item.mesh, view)
     scale = item.fit.scale if kept is None else kept.scale
     slack = reach if kept is None else 0.0
+    if item.fit.views > 1:
+        slack = min(slack, SEVERAL_REACH)
     smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + slack) + 1e-9
     touching = -view.floor.offset / lowest if lowest < 0 else np.inf
     return Candidate(
@@ -233,6 +237,8 @@ def lowest_point(mesh: TexturedMesh, view: View) -> float:
     """
     vertices = mesh.vertices.astype(np.float64)
     heights = vertices @ view.floor.normal
+    if vertices[:, 2].min() <= 0:  # beside or behind the camera, where another photo shows it
+        return float(heights.min())
     outline = project(view.camera, vertices)
     low, high = outline.min(axis=0), outline.max(axis=0)
     steps = (np.arange(SILHOUETTE) + 0.5) / SILHOUETTE

@@ -5,6 +5,7 @@ X_camera = s R^T X_crop. Any s leaves the object's picture unchanged, so it cann
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,17 @@ from scenegen.records import Intrinsics
 from scenegen.scene.layout import Floor
 
 ITERATIONS = 20
+SEARCH, LEAST_SEARCH = 2.5, 0.02
+"""How far from the depth's own scale others are tried: in standard deviations of the depth, and at least."""
+CANDIDATES, REFINEMENTS = 9, 3
+RAYS = 64
+"""Rays along each side of what is looked at around an object in a photo."""
+SURE = 0.02
+"""Least relative error that is taken for a depth."""
+SILHOUETTE_ERROR = 0.1
+"""Share of its silhouette by which a made object is taken to be off where it is right."""
+FARTHEST_OFF = 9.0
+"""A depth that is off by more than its root in standard deviations is wrong, not the object."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,24 @@ class Fit:
     spread: float
     """Robust standard deviation of the residuals, relative to the depth."""
     pixels: int
+    views: int = 1
+    """Photos that it is from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sighting:
+    """What one of several photos shows of an object."""
+
+    camera: Intrinsics
+    camera_from_main: Float[np.ndarray, "4 4"]
+    """Rigid: from the frame of the camera that the object was made in."""
+    mask: Bool[np.ndarray, "h w"]
+    empty: Bool[np.ndarray, "h w"]
+    """Where the object cannot be: the background is seen there."""
+    depth: Float[np.ndarray, "h w"]
+    """z-depth, metres, 0 where unknown."""
+    uncertainty: float
+    """Of the depth, relative."""
 
 
 def surface_depth(
@@ -74,6 +104,80 @@ def fit_scale(
             break
         centre = updated
     return Fit(float(np.exp(centre)), sigma, int(np.count_nonzero(chosen)))
+
+
+def fit_scale_in_views(mesh: TexturedMesh, first: Fit, sightings: Sequence[Sighting]) -> Fit:
+    """The s at which all photos agree with the object: with its depth, and with where they see the background past it.
+
+    Seen from the side, an object that is nearer or farther lies elsewhere in the picture, which tells its distance better than
+    an estimated depth does.
+
+    Args:
+        mesh: in the frame of the camera that it was made in, at scale 1.
+        first: the scale by that camera's photo alone, in whose neighbourhood is searched.
+        sightings: of all photos that show it, that one first.
+    """
+    caster = RayCaster(mesh.vertices, mesh.faces)
+    looks = [_Look.at(sighting, mesh) for sighting in sightings]
+    scale, reach = first.scale, max(SEARCH * max(sightings[0].uncertainty, first.spread), LEAST_SEARCH)
+    for _ in range(REFINEMENTS):
+        candidates = scale * np.exp(np.linspace(-reach, reach, CANDIDATES))
+        costs = [sum(look.cost(caster, float(candidate)) for look in looks) for candidate in candidates]
+        scale = float(candidates[int(np.argmin(costs))])
+        reach *= 2 / (CANDIDATES - 1)
+    return Fit(scale, min(first.spread, max(reach, LEAST_SEARCH / 2)), first.pixels, len(sightings))
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """The rays of one photo around an object, and what they should meet."""
+
+    origin: Float[np.ndarray, "3"]
+    """Of the camera, in the frame of the one that the object was made in."""
+    directions: Float[np.ndarray, "n 3"]
+    """In the same frame, each of z-depth 1 in its own camera."""
+    mask: Bool[np.ndarray, "n"]
+    empty: Bool[np.ndarray, "n"]
+    depth: Float[np.ndarray, "n"]
+    tolerance: float
+
+    @staticmethod
+    def at(sighting: Sighting, mesh: TexturedMesh) -> _Look:
+        """The rays through a grid of pixels of the photo."""
+        height, width = sighting.mask.shape
+        rows, columns = np.nonzero(sighting.mask)
+        top, bottom, left, right = int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1
+        # The object may be seen to lie beside its mask, by as much as its own size.
+        margin = bottom - top if bottom - top > right - left else right - left
+        step = max(1, int(np.ceil(3 * margin / RAYS)))
+        grid = np.zeros(sighting.mask.shape, bool)
+        grid[
+            max(top - margin, 0) : min(bottom + margin, height) : step,
+            max(left - margin, 0) : min(right + margin, width) : step,
+        ] = True
+        main_from_camera = np.linalg.inv(sighting.camera_from_main)
+        return _Look(
+            main_from_camera[:3, 3],
+            rays(sighting.camera)[grid] @ main_from_camera[:3, :3].T,
+            sighting.mask[grid],
+            sighting.empty[grid],
+            sighting.depth[grid],
+            max(sighting.uncertainty, SURE),
+        )
+
+    def cost(self, caster: RayCaster, scale: float) -> float:
+        """How badly the object at `scale` agrees."""
+        # The camera moves and the object stays: X = s x is met where x is met from a camera at 1/s of its place.
+        origins = np.broadcast_to(self.origin / scale, self.directions.shape)
+        hits = caster.cast(origins, self.directions)
+        hit = hits.triangle >= 0
+        union = int(np.count_nonzero(self.mask | (hit & self.empty)))
+        missed = 1 - int(np.count_nonzero(hit & self.mask)) / max(union, 1)
+        known = hit & self.mask & (self.depth > 0)
+        if not known.any():
+            return (missed / SILHOUETTE_ERROR) ** 2 + FARTHEST_OFF
+        off = float(np.median(np.log(self.depth[known] / (scale * hits.distance[known])))) / self.tolerance
+        return (missed / SILHOUETTE_ERROR) ** 2 + min(off * off, FARTHEST_OFF)
 
 
 def gap_above(vertices: Float[np.ndarray, "v 3"], support: TexturedMesh, floor: Floor) -> float | None:

@@ -75,7 +75,8 @@ def cannot_be_found(found: Sequence[Matches], names: Sequence[str]) -> str:
     shared = "no two of them share features"
     if found:
         best = max(found, key=lambda each: len(each.pixels[0]))
-        shared = f"the most that two of them share are {len(best.pixels[0])} features ({names[best.first]} and {names[best.second]})"
+        pair = f"{names[best.first]} and {names[best.second]}"
+        shared = f"the most that two of them share are {len(best.pixels[0])} features ({pair})"
     return (
         f"the cameras of the {len(names)} photos cannot be found: {shared}. Add photos in between, at most 30 degrees apart, "
         "with something textured in view (a printed cloth or a newspaper under the objects is enough), or give the cameras "

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from scenegen.config import Config
 
 
-def require_models(config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True) -> None:
+def require_models(
+    config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True, several: bool = False
+) -> None:
     """Fails if weights or packages for a scene are missing; the message names all missing weights.
 
     Args:
@@ -25,12 +27,13 @@ def require_models(config: Config, runtime: Runtime, segments: bool, measures: b
         segments: whether masks must be found, which a photo with an alpha channel or given masks does not need.
         measures: whether depth must be estimated.
         generates: whether objects are made on this machine.
+        several: whether they are made from several photos.
 
     Raises:
         WeightsError: if any are missing; the message names the fix.
     """
     needed: list[str] = []
-    for chosen in _chosen(config, segments, measures, generates):
+    for chosen in _chosen(config, segments, measures, generates, several):
         _require(chosen)
         needed += chosen.needs()
     locate_all(tuple(dict.fromkeys(needed)), runtime)
@@ -60,14 +63,17 @@ def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]
     return ()
 
 
-def _chosen(config: Config, segments: bool, measures: bool, generates: bool) -> Iterator[Chosen[Any]]:
+def _chosen(config: Config, segments: bool, measures: bool, generates: bool, several: bool) -> Iterator[Chosen[Any]]:
     if segments:
         yield SEGMENTERS.chosen(config.segment)
     if measures:
         yield DEPTH_ESTIMATORS.chosen(config.depth)
     yield CAMERA_ESTIMATORS.chosen(config.camera.estimator)
     if generates:
-        yield OBJECT_GENERATORS.chosen(config.generate)
+        generator = OBJECT_GENERATORS.chosen(config.generate)
+        yield generator
+        if several and generator.backend.several is not None:
+            yield Chosen(generator.backend.several, generator.settings)
     for settings in config.export.formats:
         yield EXPORTERS.chosen(settings)
 

@@ -75,6 +75,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> report.Findings:
     toy = toy_scene(store)
     image, ids = read_png(store.path(toy.photo.image)), read_png(store.path(toy.instances.masks))
     return report.Findings(
+        name="photo",
         photo=toy.photo,
         instances=toy.instances,
         depth=toy.depth,
