@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32, UInt8
 from scipy import ndimage
 
-from scenegen.camera import project
+from scenegen.camera import project, transform
 from scenegen.config import TextureConfig
 from scenegen.geometry.fill import nearest_known
-from scenegen.geometry.generator import ObjectView, Shape
+from scenegen.geometry.generator import ObjectView, OtherView, Shape
 from scenegen.geometry.mesh import TexturedMesh, vertex_normals
 from scenegen.geometry.render import RayCaster, sample_texture
 from scenegen.geometry.unwrap import Atlas, unwrap
@@ -21,6 +22,12 @@ BEHIND = 0.01
 """A texel is seen if the camera's ray meets the surface no more than this share of its distance in front of it."""
 GRAZING = (0.05, 0.35)
 """Cosines between which the photo fades into its smoothed self: at a grazing angle its pixels smear."""
+CONTINUED = 0.05
+"""What a continued colour counts beside one that a photo shows."""
+SHARPNESS = 8
+"""Power of how well a photo sees a texel that its share of the texel's colour is: large takes the best one alone."""
+LIT = 50
+"""Texels that two photos must share to compare their light."""
 CLEAR = 0.5
 """How well a texel must be visible to be used for the photo's light."""
 
@@ -52,10 +59,13 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
     colours of the place they project to, so that hidden sides resemble the side in front of them without repeating its
     pattern.
 
+    Where the view has others, each texel is taken from the photo that sees it best, adjusted to the light of the first and
+    blended into the next best where they are nearly equal. What no photo sees is hidden.
+
     Args:
-        shape: in the crop camera's frame, any scale.
+        shape: in the crop camera's frame, any scale; in metres if the view has others.
         atlas: its seams and UVs.
-        view: picture and mask in the same crop camera.
+        view: picture and mask in the same crop camera, and other views of the object.
         texels: side of the square texture.
         hidden: colours of what the camera does not see, at points of the shape.
     """
@@ -66,10 +76,12 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
     corners = faces[texel_faces[filled]]
     points = np.einsum("nc,ncd->nd", weights[filled], vertices[corners].astype(np.float64))
     normals = np.einsum("nc,ncd->nd", weights[filled], vertex_normals(vertices, faces)[corners])
-    sharp, soft = object_colours(view.image, view.mask)
-    pixels = project(view.crop.intrinsics, points) / view.image.shape[0]
-    unhidden, weight = _seen(shape, points, normals)
-    shown, colours = sample_texture(sharp, pixels), sample_texture(soft, pixels).astype(np.float64)
+    caster = RayCaster(shape.vertices, shape.faces)
+    first, *others = (_sighted(other, caster, points, normals) for other in view.all)
+    shown, weight, unhidden = first.sharp, first.weight, first.unhidden
+    if others:
+        shown, weight, unhidden = _best(first, others)
+    colours = first.soft
     if hidden is not None:
         made, clear = hidden(points), weight > CLEAR
         light = np.median((shown - made)[clear], axis=0) if clear.any() else 0.0
@@ -125,15 +137,69 @@ def _smoothed(colours: UInt8[np.ndarray, "s s 3"], inner: Bool[np.ndarray, "s s"
     return np.clip(np.round(nearest_known(smooth, near)), 0, 255).astype(np.uint8)
 
 
-def _seen(
-    shape: Shape, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
-) -> tuple[Bool[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    """Whether nothing hides each surface point from the camera at the origin, and how well it sees it, 0..1."""
-    distance = np.linalg.norm(points, axis=1)
-    towards = -points / distance[:, None]
+@dataclass(frozen=True, eq=False)
+class _Sighted:
+    """Surface points as one view shows them."""
+
+    sharp: Float[np.ndarray, "n 3"]
+    soft: Float[np.ndarray, "n 3"]
+    """Colours there, sRGB, 0..255: as they are, and smoothed."""
+    unhidden: Bool[np.ndarray, "n"]
+    """Whether the object itself hides none of them from the camera."""
+    weight: Float[np.ndarray, "n"]
+    """How well the view sees them, 0..1."""
+    shows: Float[np.ndarray, "n"]
+    """Share of the object in the pixel: nothing else covers it, and it is in the picture."""
+    detail: Float[np.ndarray, "n"]
+    """Pixels per metre, as far as they face the camera."""
+
+
+def _sighted(
+    other: OtherView, caster: RayCaster, points: Float[np.ndarray, "n 3"], normals: Float[np.ndarray, "n 3"]
+) -> _Sighted:
+    view, centre = other.view, np.linalg.inv(other.crop_from_main)[:3, 3]
+    sharp, soft = object_colours(view.image, view.mask)
+    there = transform(other.crop_from_main, points)
+    ahead = np.where(there[:, 2:] > 0, there, [0.0, 0.0, 1.0])
+    pixels = project(view.crop.intrinsics, ahead) / view.image.shape[0]
+    away = points - centre
+    distance = np.linalg.norm(away, axis=1)
+    towards = -away / distance[:, None]
     cosine = np.einsum("nd,nd->n", normals, towards) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
-    hits = RayCaster(shape.vertices, shape.faces).cast(np.zeros_like(points), points)
+    hits = caster.cast(np.broadcast_to(centre, away.shape), away)
     unhidden = hits.distance > 1 - BEHIND
     low, high = GRAZING
     fade = np.clip((cosine - low) / (high - low), 0, 1)
-    return unhidden, np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0)
+    inside = (there[:, 2] > 0) & (pixels >= 0).all(axis=1) & (pixels <= 1).all(axis=1)
+    covered = np.round(255 * view.mask).astype(np.uint8)[..., None]
+    return _Sighted(
+        sample_texture(sharp, pixels).astype(np.float64),
+        sample_texture(soft, pixels).astype(np.float64),
+        unhidden,
+        np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0),
+        np.where(inside, sample_texture(covered, pixels)[:, 0] / 255, 0.0),
+        np.where(inside, np.clip(cosine, 0, 1) * view.crop.intrinsics.fx / distance, 0.0),
+    )
+
+
+def _best(
+    first: _Sighted, others: Sequence[_Sighted]
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+    """Colours of the views that see each point best, how well they do, and whether any does.
+
+    The first view counts a little where it is covered too: its colours are continued there.
+    """
+    every = (first, *others)
+    seen = [first.weight * np.maximum(first.shows, CONTINUED), *(other.weight * other.shows for other in others)]
+    lit = [first.sharp]
+    for other, weight in zip(others, seen[1:], strict=True):
+        both = (weight > CLEAR) & (seen[0] > CLEAR)
+        light = np.median((first.sharp - other.sharp)[both], axis=0) if np.count_nonzero(both) >= LIT else 0.0
+        lit.append(np.clip(other.sharp + light, 0, 255))
+    marks = np.stack([weight * view.detail for view, weight in zip(every, seen, strict=True)])
+    shares = (marks / np.maximum(marks.max(axis=0), 1e-12)) ** SHARPNESS
+    shares /= np.maximum(shares.sum(axis=0), 1e-12)
+    weight = np.max([first.weight, *seen[1:]], axis=0)
+    unhidden = first.unhidden | np.any([view.weight * view.shows > 0 for view in others], axis=0)
+    colours = np.einsum("vn,vnc->nc", shares, np.stack(lit))
+    return np.where(marks.max(axis=0)[:, None] > 0, colours, first.sharp), weight, unhidden

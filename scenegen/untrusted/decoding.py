@@ -126,7 +126,9 @@ def decode(request: Request) -> Decoded:
     if "system" in reply:
         raise OSError(*reply["system"])
     values = reply["decoded"]
-    camera = values["camera"] and DecodedCamera(**values["camera"])
+    camera = values["camera"] and DecodedCamera(
+        **{name: tuple(value) if isinstance(value, list) else value for name, value in values["camera"].items()}
+    )
     lists = {name: tuple(values[name]) for name in ("warnings", "mask_labels")}
     return Decoded(**{**values, **lists, "camera": camera})
 

@@ -24,7 +24,7 @@ from scipy.spatial.transform import Rotation
 from scenegen.camera import intrinsics_from_fov, project, transform
 from scenegen.errors import ExportError
 from scenegen.export.glb import JSON_CHUNK, encode_texture, read_glb, write_glb
-from scenegen.export.parts import Part, PartScene, prepared
+from scenegen.export.parts import Part, PartCamera, PartScene, prepared
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.records import Intrinsics
 
@@ -69,6 +69,22 @@ def assert_equal_scenes(read: PartScene, written: PartScene) -> None:
 def test_a_scene_comes_back_as_it_was(part_scene: PartScene, tmp_path: Path) -> None:
     write_glb(tmp_path / "scene.glb", part_scene)
     assert_equal_scenes(read_glb(tmp_path / "scene.glb"), part_scene)
+
+
+def test_the_cameras_of_further_photos_come_back(part_scene: PartScene, tmp_path: Path) -> None:
+    moved = part_scene.world_from_camera.copy()
+    moved[0, 3] += 1
+    cameras = (
+        PartCamera("camera_2", 'left "side"', intrinsics_from_fov(64, 48, 50), moved),
+        PartCamera("camera_3", "top", part_scene.intrinsics, part_scene.world_from_camera),
+    )
+    write_glb(tmp_path / "scene.glb", replace(part_scene, cameras=cameras))
+    read = read_glb(tmp_path / "scene.glb").cameras
+    assert [(each.name, each.photo, each.intrinsics) for each in read] == [
+        (each.name, each.photo, each.intrinsics) for each in cameras
+    ]
+    for mine, theirs in zip(read, cameras, strict=True):
+        np.testing.assert_allclose(mine.world_from_camera, theirs.world_from_camera, atol=1e-12)
 
 
 def test_varied_materials_come_back_as_they_were(part_scene: PartScene, tmp_path: Path) -> None:

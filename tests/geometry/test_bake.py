@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from scenegen.camera import intrinsics_from_fov
 from scenegen.geometry.bake import bake, object_colours, rasterised
-from scenegen.geometry.generator import ObjectView, Shape
+from scenegen.geometry.generator import ObjectView, OtherView, Shape
 from scenegen.geometry.render import render
 from scenegen.geometry.unwrap import face_atlas, unwrap
 from scenegen.records import CropCamera
@@ -95,3 +95,45 @@ def test_rasterised_texels_know_their_triangle() -> None:
     assert owners[row, column] == 0
     np.testing.assert_allclose(weights[row, column] @ uv, [(column + 0.5) / 64, (row + 0.5) / 64], atol=1e-5)
     assert owners[63, 63] == -1
+
+
+def sides(covered: bool = False) -> tuple[Shape, ObjectView]:
+    """A ball, red before and blue to its right, seen from before and from the right; a green thing before its lower half there.
+
+    The picture from the right is 40 darker.
+    """
+    ball = trimesh.creation.icosphere(4, radius=0.8)
+    shape = Shape((np.add(ball.vertices, [0, 0, 4])).astype(np.float32), np.asarray(ball.faces, dtype=np.int32))
+    # From the right: x of that camera is the depth of the first one.
+    from_first = np.array([[0.0, 0, 1, -4], [0, 1, 0, 0], [-1, 0, 0, 4], [0, 0, 0, 1]])
+    y, x = np.mgrid[0:SIZE, 0:SIZE]
+    mask = ((x - 128) ** 2 + (y - 128) ** 2 < 95**2).astype(np.float32)
+    first = np.where((x > 128)[..., None], [160, 60, 160], [200, 60, 60]).astype(np.uint8)
+    second = np.full((SIZE, SIZE, 3), [120, 20, 120], np.uint8)
+    second[x > 128] = [40, 20, 160]
+    lower = (y > 140) if covered else np.zeros_like(y, bool)
+    second[lower] = [0, 255, 0]
+    seen = replace(view(second, np.where(lower, 0, mask).astype(np.float32)))
+    return shape, replace(view(first, mask), others=(OtherView(seen, from_first),))
+
+
+def from_the_right(shape: Shape, seen: ObjectView, hidden: object = None) -> np.ndarray:
+    mesh = bake(shape, unwrap(shape.vertices, shape.faces, 256, 60), seen, 256, hidden)  # type: ignore[arg-type]
+    return render([mesh.transformed(seen.others[0].crop_from_main)], CROP.intrinsics).color
+
+
+def test_each_side_is_taken_from_the_view_that_sees_it_in_the_light_of_the_first() -> None:
+    shape, seen = sides()
+    picture = from_the_right(shape, seen)
+    # The side that faces away from the first camera, and the side that both see.
+    np.testing.assert_allclose(np.median(picture[100:156, 150:190].reshape(-1, 3), axis=0), [80, 60, 200], atol=6)
+    np.testing.assert_allclose(np.median(picture[100:156, 66:100].reshape(-1, 3), axis=0), [160, 60, 160], atol=6)
+
+
+def test_what_covers_an_object_in_another_view_does_not_get_onto_it() -> None:
+    shape, seen = sides(covered=True)
+    picture = from_the_right(shape, seen, lambda points: np.full((len(points), 3), 90.0))
+    assert picture[160:200, 100:190, 1].max() < 130
+    # No view shows the covered part behind: there the given colours stay, in the light of the photo.
+    behind = picture[175:195, 150:175].reshape(-1, 3)
+    assert np.abs(behind - np.median(behind, axis=0)).max() < 40

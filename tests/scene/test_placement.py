@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms import DESK, room
 
-from scenegen.scene.placement import fit_scale, surface_depth
+from scenegen.geometry.render import render
+from scenegen.scene.placement import Fit, Sighting, fit_scale, fit_scale_in_views, surface_depth
 from scenegen.scene.scoring import intersection_over_union, psnr, score_objects
 
 SCENE = room(DESK)
@@ -57,3 +58,20 @@ def test_closed_forms_of_the_scores() -> None:
     assert psnr(np.full(10, 255.0)) == pytest.approx(0)
     assert psnr(np.full(10, 25.5)) == pytest.approx(20)
     assert psnr(np.zeros(10)) == 100
+
+
+@pytest.mark.parametrize(("own", "other"), [(1.12, 0.9), (0.9, 0.9), (1.0, 1.15)])
+def test_silhouettes_from_the_side_tell_the_scale_that_depth_maps_do_not(own: float, other: float) -> None:
+    """A box in two views, whose depth maps are off by the given factors."""
+    made = SCENE.boxes[0].transformed(np.diag([0.5, 0.5, 0.5, 1.0]))
+    turn = np.eye(4)
+    turn[:3, :3] = [[np.cos(0.7), 0, -np.sin(0.7)], [0, 1, 0], [np.sin(0.7), 0, np.cos(0.7)]]
+    turn[:3, 3] = [2.0, 0, 0.6]
+    side = render([box.transformed(turn) for box in SCENE.boxes], SCENE.camera)
+    sightings = [
+        Sighting(SCENE.camera, np.eye(4), SCENE.ids == 1, SCENE.ids == 0, own * SCENE.depth, 0.1),
+        Sighting(SCENE.camera, turn, side.ids == 0, side.ids == -1, other * side.depth, 0.1),
+    ]
+    fit = fit_scale_in_views(made, Fit(2 * own, 0.02, 100), sightings)
+    assert fit.views == 2
+    assert fit.scale == pytest.approx(2, rel=0.03)

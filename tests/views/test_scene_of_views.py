@@ -1,0 +1,124 @@
+"""The whole way from several photos to one scene, by the command line."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pxr import Usd, UsdGeom
+
+from scenegen.cli.commands import main
+from scenegen.export.glb import read_glb
+from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.scene.graph import from_json
+from scenegen.store.png import write_png
+from tests.views.photographed import BOXES, Photographed, looking, photograph
+
+pytestmark = pytest.mark.slow  # each makes objects with the embedded networks
+FAST = ("generate.steps=2", "texture.size=64", "export.usdz=false", "report.picture_side=128")
+ANGLES = (0, 20, 40)
+
+
+def written(folder: Path, photos: list[Photographed]) -> None:
+    """Photos, masks with ids of their own, depth, and the cameras in decimetres."""
+    for name in ("shots", "masks", "depth"):
+        (folder / name).mkdir()
+    frames = []
+    for number, photo in enumerate(photos):
+        write_png(folder / "shots" / f"v{number}.png", photo.image)
+        write_png(folder / "masks" / f"v{number}.png", photo.ids)
+        np.save(folder / "depth" / f"v{number}.npy", photo.depth)
+        pose = photo.world_from_camera @ np.diag([1.0, -1, -1, 1])
+        pose[:3, 3] *= 10
+        frames.append({"file_path": f"v{number}.png", "transform_matrix": pose.tolist()})
+    camera = photos[0].camera
+    known = {
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.width,
+        "h": camera.height,
+    }
+    (folder / "transforms.json").write_text(json.dumps({**known, "frames": frames}))
+
+
+def views(folder: Path, photos: list[str], *words: str) -> int:
+    files = [str(folder / "shots" / name) for name in photos]
+    settings = [word for setting in FAST for word in ("--set", setting)]
+    given = ["--masks", str(folder / "masks"), "--depth", str(folder / "depth")]
+    return main(["views", *files, "-o", str(folder / "out"), "--name", "table", "-q", *given, *settings, *words])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, Manifest]:
+    """The scene of two photos, and that of a third and of a mirrored one too."""
+    folder = tmp_path_factory.mktemp("views")
+    photos = photograph([looking(angle) for angle in ANGLES], size=(320, 240), boxes=BOXES[:2])
+    mirrored = Photographed(
+        photos[0].camera, photos[0].camera_from_world, photos[0].image[:, ::-1], photos[0].ids[:, ::-1], photos[0].depth
+    )
+    written(folder, [*photos, mirrored])
+    cameras = ("--camera", str(folder / "transforms.json"))
+    assert views(folder, ["v0.png", "v1.png"], *cameras) == 0
+    two = read_manifest(folder / "out" / "table")
+    assert views(folder, ["v0.png", "v1.png", "v2.png", "v3.png"], *cameras) == 6
+    return folder, two, read_manifest(folder / "out" / "table")
+
+
+def test_objects_agree_with_every_photo_in_metres(made: tuple[Path, Manifest, Manifest]) -> None:
+    _, two, more = made
+    assert [photo.source.name for photo in two.others] == ["v1"]
+    assert [item.id for item in more.objects] == [1, 2]
+    for item in more.objects:
+        assert [view.photo for view in item.views] == ["v0", "v1", "v2"]
+        assert min(view.scores.silhouette_iou for view in item.views) > 0.8
+    cameras = read_glb(made[0] / "out" / "table" / "scene.glb")
+    apart = np.linalg.norm(cameras.cameras[0].world_from_camera[:3, 3] - cameras.world_from_camera[:3, 3])
+    true = [looking(angle) for angle in ANGLES]
+    assert apart == pytest.approx(np.linalg.norm((np.linalg.inv(true[0]) - np.linalg.inv(true[1]))[:3, 3]), rel=0.01)
+
+
+def test_a_photo_that_repeats_another_is_left_out_and_said(made: tuple[Path, Manifest, Manifest]) -> None:
+    folder, two, more = made
+    assert two.failures == ()
+    assert [failure.error for failure in more.failures] == ["photo v3 is v0, mirrored"]
+    assert more.state == "partial"
+    assert "v0, mirrored" in (folder / "out" / "table" / "report.html").read_text()
+
+
+def test_every_file_has_every_camera_and_says_who_shows_what(made: tuple[Path, Manifest, Manifest]) -> None:
+    folder, _, _ = made
+    out = folder / "out" / "table"
+    assert [camera.photo for camera in read_glb(out / "scene.glb").cameras] == ["v1", "v2"]
+    stage = Usd.Stage.Open(str(out / "scene.usd"))
+    assert [prim.GetName() for prim in stage.Traverse() if prim.IsA(UsdGeom.Camera)] == [
+        "camera",
+        "camera_2",
+        "camera_3",
+    ]
+    graph = from_json((out / "scene_graph.json").read_text())
+    shown = {(a, b) for a, b, data in graph.edges(data=True) if "shows" in data["relations"]}
+    assert shown == {(a, b) for a in ("camera", "camera_2", "camera_3") for b in graph if b.startswith("obj_")}
+
+
+def test_an_added_photo_leaves_what_was_perceived_as_it_is(made: tuple[Path, Manifest, Manifest]) -> None:
+    _, two, more = made
+    kept = {(entry.stage, entry.key) for entry in two.stages} & {(entry.stage, entry.key) for entry in more.stages}
+    assert Counter(stage for stage, _ in kept) >= Counter({"read": 2, "segment": 2, "depth": 2})
+
+
+def test_one_object_is_made_again_and_the_other_stays(made: tuple[Path, Manifest, Manifest]) -> None:
+    folder, _, more = made
+    assert main(["regenerate", str(folder / "out" / "table"), "--object", "1", "--seed", "5", "-q"]) == 6
+    again = read_manifest(folder / "out" / "table")
+    assert [item.seed for item in again.objects] == [5, 0]
+    assert again.objects[1].mesh.sha256 == more.objects[1].mesh.sha256
+
+
+def test_a_generator_for_one_view_is_refused(made: tuple[Path, Manifest, Manifest]) -> None:
+    assert views(made[0], ["v0.png", "v1.png"], "--set", "generate=inflate") == 2
+    assert views(made[0], ["v0.png"]) == 2
