@@ -126,9 +126,10 @@ def decode(request: Request) -> Decoded:
     if "system" in reply:
         raise OSError(*reply["system"])
     values = reply["decoded"]
-    camera = values["camera"] and DecodedCamera(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values["camera"].items()}
-    )
+    camera = values["camera"]
+    if camera is not None:
+        pose = camera["world_from_camera"]
+        camera = DecodedCamera(**{**camera, "world_from_camera": None if pose is None else tuple(pose)})
     lists = {name: tuple(values[name]) for name in ("warnings", "mask_labels")}
     return Decoded(**{**values, **lists, "camera": camera})
 
