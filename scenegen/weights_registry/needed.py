@@ -63,7 +63,9 @@ def unless_given(names: Sequence[str], checkpoint: Path | None) -> Sequence[str]
     return ()
 
 
-def _chosen(config: Config, segments: bool, measures: bool, generates: bool, several: bool) -> Iterator[Chosen[Any]]:
+def _chosen(
+    config: Config, segments: bool, measures: bool, generates: bool, several: bool = False
+) -> Iterator[Chosen[Any]]:
     if segments:
         yield SEGMENTERS.chosen(config.segment)
     if measures:
