@@ -31,6 +31,8 @@ answer(int(sys.argv[2]), int(sys.argv[3]))
 """`-P` and this path keep modules of the user's folder out, and find the package wherever it was imported from."""
 MOST_FACES = 200_000
 """Above it xatlas takes many minutes: its time grows faster than the number of faces."""
+LARGEST_CHART = 0.05
+"""Of a mesh's surface. To flatten larger charts takes several times as long, and they are seldom fewer."""
 REFUSED = 3
 """Exit code of a child in which xatlas has raised an error."""
 CRASHES = frozenset(
@@ -170,6 +172,9 @@ def run_xatlas(vertices: Float32[np.ndarray, "v 3"], faces: UInt32[np.ndarray, "
     packing.padding = 2
     packing.resolution = texels
     packing.bilinear = True
+    corners = vertices[faces.astype(np.int64)].astype(np.float64)
+    doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    charts.max_chart_area = LARGEST_CHART * float(doubled) / 2
     work = xatlas.Atlas()
     work.add_mesh(vertices, faces)
     work.generate(charts, packing)
