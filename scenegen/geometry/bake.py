@@ -16,6 +16,7 @@ from scenegen.geometry.fill import nearest_known
 from scenegen.geometry.generator import ObjectView, OtherView, Shape
 from scenegen.geometry.mesh import TexturedMesh, vertex_normals
 from scenegen.geometry.render import RayCaster, sample_texture
+from scenegen.geometry.unfold import unfolded
 from scenegen.geometry.unwrap import Atlas, unwrap
 
 BEHIND = 0.01
@@ -28,6 +29,10 @@ SHARPNESS = 8
 """Power of how well a photo sees a texel that its share of the texel's colour is: large takes the best one alone."""
 LIT = 50
 """Texels that two photos must share to compare their light."""
+GOES_ON = 0.08
+"""How far behind the visible surface its colours fade into those made for what is hidden: a share of the picture's side."""
+PATTERN = 0.5
+"""What is left of the visible side's pattern on the hidden one."""
 CLEAR = 0.5
 """How well a texel must be visible to be used for the photo's light."""
 
@@ -54,10 +59,9 @@ def textured(
 def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colours | None = None) -> TexturedMesh:
     """The shape with the photo baked into its atlas.
 
-    Visible surfaces get the photo's colours, smoothed at grazing angles. Hidden ones get those of `hidden`, adjusted to the
-    photo's light: shifted by the median difference of the two on visible surfaces. Without `hidden` they get the smoothed
-    colours of the place they project to, so that hidden sides resemble the side in front of them without repeating its
-    pattern.
+    Visible surfaces get the photo's colours, smoothed at grazing angles. Hidden ones go on from the outline with the smoothed
+    colours of the side in front of them (`unfolded`), and with its pattern, weakened. Deeper behind it they get the colours of
+    `hidden`, if there are any, adjusted to the photo's light: shifted by the median difference of the two on visible surfaces.
 
     Where the view has others, each texel is taken from the photo that sees it best, adjusted to the light of the first and
     blended into the next best where they are nearly equal. What no photo sees is hidden.
@@ -81,11 +85,11 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
     shown, weight, unhidden = first.sharp, first.weight, first.unhidden
     if others:
         shown, weight, unhidden = _best(first, others)
-    colours = first.soft
+    deep = first.soft
     if hidden is not None:
         made, clear = hidden(points), weight > CLEAR
-        light = np.median((shown - made)[clear], axis=0) if clear.any() else 0.0
-        colours[~unhidden] = np.clip(made + light, 0, 255)[~unhidden]
+        deep = made + (np.median((shown - made)[clear], axis=0) if clear.any() else 0.0)
+    colours = np.where(unhidden[:, None], first.soft, _going_on(first, deep, view.mask > 0.5))
     colours = weight[:, None] * shown + (1 - weight[:, None]) * colours
     texture = np.zeros((texels, texels, 3), dtype=np.uint8)
     texture[filled] = np.round(colours).astype(np.uint8)
@@ -144,14 +148,24 @@ class _Sighted:
     sharp: Float[np.ndarray, "n 3"]
     soft: Float[np.ndarray, "n 3"]
     """Colours there, sRGB, 0..255: as they are, and smoothed."""
-    unhidden: Bool[np.ndarray, "n"]
-    """Whether the object itself hides none of them from the camera."""
+    pictures: tuple[UInt8[np.ndarray, "s s 3"], UInt8[np.ndarray, "s s 3"]]
+    """Where they are from."""
+    pixels: Float[np.ndarray, "n 2"]
+    """In shares of the picture's side."""
+    behind: Float[np.ndarray, "n"]
+    """How far they lie behind the visible surface, in shares of the picture's side at their distance; 0 if it does not hide
+    them."""
     weight: Float[np.ndarray, "n"]
     """How well the view sees them, 0..1."""
     shows: Float[np.ndarray, "n"]
     """Share of the object in the pixel: nothing else covers it, and it is in the picture."""
     detail: Float[np.ndarray, "n"]
     """Pixels per metre, as far as they face the camera."""
+
+    @property
+    def unhidden(self) -> Bool[np.ndarray, "n"]:
+        """Whether the object itself hides none of them from the camera."""
+        return self.behind == 0
 
 
 def _sighted(
@@ -168,6 +182,7 @@ def _sighted(
     cosine = np.einsum("nd,nd->n", normals, towards) / np.maximum(np.linalg.norm(normals, axis=1), 1e-12)
     hits = caster.cast(np.broadcast_to(centre, away.shape), away)
     unhidden = hits.distance > 1 - BEHIND
+    behind = (1 - hits.distance) * distance * view.crop.intrinsics.fx / (ahead[:, 2] * view.image.shape[0])
     low, high = GRAZING
     fade = np.clip((cosine - low) / (high - low), 0, 1)
     inside = (there[:, 2] > 0) & (pixels >= 0).all(axis=1) & (pixels <= 1).all(axis=1)
@@ -175,11 +190,23 @@ def _sighted(
     return _Sighted(
         sample_texture(sharp, pixels).astype(np.float64),
         sample_texture(soft, pixels).astype(np.float64),
-        unhidden,
+        (sharp, soft),
+        pixels,
+        np.where(unhidden, 0.0, behind),
         np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0),
         np.where(inside, sample_texture(covered, pixels)[:, 0] / 255, 0.0),
         np.where(inside, np.clip(cosine, 0, 1) * view.crop.intrinsics.fx / distance, 0.0),
     )
+
+
+def _going_on(
+    first: _Sighted, deep: Float[np.ndarray, "n 3"], inside: Bool[np.ndarray, "s s"]
+) -> Float[np.ndarray, "n 3"]:
+    """Colours of hidden points: near the outline what goes on behind it, farther behind it `deep`, both with a pattern."""
+    on_front = unfolded(first.pixels, first.behind, inside)
+    sharp, soft = (sample_texture(picture, on_front).astype(np.float64) for picture in first.pictures)
+    near = np.exp(-first.behind / GOES_ON)[:, None]
+    return np.clip(near * soft + (1 - near) * deep + PATTERN * (sharp - soft), 0, 255)
 
 
 def _best(
