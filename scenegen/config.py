@@ -24,6 +24,7 @@ from pydantic import (
 
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
+from scenegen.records import MAX_PIXEL
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
 from scenegen.untrusted.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 
@@ -33,8 +34,6 @@ MAX_SEED = 2**53 - 1
 MAX_ID = 2**16 - 1
 """Largest id of an object: masks have 16 bits."""
 MAX_FACES = 1_000_000
-MAX_SIDE = 100_000
-"""Largest coordinate in pixels."""
 DAY_S = 24 * 3600.0
 PROBLEMS_SHOWN = 4
 
@@ -55,7 +54,7 @@ LocalPath = Annotated[Path, AfterValidator(_openable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Metres = Annotated[float, Field(ge=0.001, le=10_000)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Pixel = Annotated[float, Field(ge=-MAX_SIDE, le=MAX_SIDE)]
+Pixel = Annotated[float, Field(ge=-MAX_PIXEL, le=MAX_PIXEL)]
 Timeout = Annotated[float, Field(gt=0, le=DAY_S)]
 
 
@@ -328,6 +327,15 @@ class DepthProCameraConfig(DepthProSettings):
 CameraEstimatorConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(CAMERA_ESTIMATORS.settings)]
 
 
+class KnownLength(Settings):
+    """How far two things are apart that the photo shows."""
+
+    start: tuple[Pixel, Pixel]
+    """u and v in pixels of the photo as given, turned upright."""
+    end: tuple[Pixel, Pixel]
+    metres: Metres
+
+
 class CameraConfig(Settings):
     """The photo's camera."""
 
@@ -337,6 +345,8 @@ class CameraConfig(Settings):
     """A method with its settings, or the method alone."""
     default_fov_deg: float = Field(55.0, gt=1, lt=170)
     """Assumed if neither of them gives a field of view."""
+    known_length: KnownLength | None = None
+    """A length that is known gives the scene its metres, whatever else would."""
 
 
 class ViewsConfig(Settings):

@@ -31,6 +31,10 @@ class UsageError(ScenegenError):
     exit_code = 2
 
 
+class OutdatedError(UsageError):
+    """A change of something that has changed in the meantime."""
+
+
 class InputError(ScenegenError):
     """A photo, mask, depth map or mesh that cannot be used."""
 

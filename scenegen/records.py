@@ -19,6 +19,8 @@ from scenegen.messages.redaction import redacted
 Shown = Annotated[str, AfterValidator(redacted)]
 """A text without secrets: others can read stored records."""
 ARTIFACT_FIELDS = {"path", "sha256", "bytes"}
+MAX_PIXEL = 100_000
+"""Largest coordinate in pixels."""
 
 Scale = Annotated[float, Field(gt=0, le=1e6)]
 Vector = tuple[float, float, float]
@@ -134,6 +136,76 @@ class GivenMesh(Record):
     mesh: Artifact
 
 
+ObjectId = Annotated[int, Field(ge=1, le=2**16 - 2)]
+"""Masks have 16 bits, and the largest number is none (`scenegen.ids.UNKNOWN`)."""
+Pixel = Annotated[float, Field(ge=0, le=MAX_PIXEL)]
+Place = tuple[Pixel, Pixel]
+"""u and v in pixels of the photo as given, turned upright; the centre of its top-left pixel is (0.5, 0.5)."""
+
+
+class PromptEdit(Record):
+    """The object becomes what clicks or a box mean. What it no longer shows is unknown."""
+
+    kind: Literal["prompt"] = "prompt"
+    object: ObjectId
+    """A new id makes an object."""
+    inside: tuple[Place, ...] = ()
+    outside: tuple[Place, ...] = ()
+    box: tuple[Pixel, Pixel, Pixel, Pixel] | None = None
+    """u0, v0, u1, v1."""
+
+
+class PaintEdit(Record):
+    """The object becomes what was painted. What it no longer shows is unknown."""
+
+    kind: Literal["paint"] = "paint"
+    object: ObjectId
+    """A new id makes an object."""
+    mask: Artifact
+    """PNG, 8-bit grey: all of the object is white. It is as large as the photo at working size."""
+
+
+class MergeEdit(Record):
+    """The objects become one, which goes by the first."""
+
+    kind: Literal["merge"] = "merge"
+    objects: Annotated[tuple[ObjectId, ...], Field(min_length=2)]
+
+
+class SplitEdit(Record):
+    """What lies to the left of a line, as one goes along it, becomes an object of its own."""
+
+    kind: Literal["split"] = "split"
+    object: ObjectId
+    part: ObjectId
+    """The new object."""
+    start: Place
+    end: Place
+
+
+class RemoveEdit(Record):
+    """The object is none."""
+
+    kind: Literal["remove"] = "remove"
+    object: ObjectId
+    shows: Literal["background", "unknown"]
+    """What its pixels show: what is behind the objects, or something that is not to be in the scene, whose place is filled."""
+
+
+class RenameEdit(Record):
+    """The object gets a name."""
+
+    kind: Literal["rename"] = "rename"
+    object: ObjectId
+    label: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(.*\S)?$"), AfterValidator(redacted)]
+
+
+MaskEdit = Annotated[
+    PromptEdit | PaintEdit | MergeEdit | SplitEdit | RemoveEdit | RenameEdit, Field(discriminator="kind")
+]
+"""A change of which pixels show which object, or of what it is."""
+
+
 class Source(Record):
     """What the user gave for one scene, already copied into the store."""
 
@@ -151,6 +223,12 @@ class Source(Record):
     """The file of the camera, and with COLMAP's cameras that of its images."""
     meshes: tuple[GivenMesh, ...] = ()
     """GLB."""
+    edits: tuple[MaskEdit, ...] = ()
+    """What was put right in the objects that were found, in this order."""
+
+    def without_edits(self) -> Source:
+        """The files alone."""
+        return self.model_copy(update={"edits": ()})
 
 
 class Photo(Record):
@@ -240,7 +318,7 @@ class KnownSize(Record):
 class Metres(Record):
     """Where the metres of a scene come from, and how far they can be off."""
 
-    source: Literal["measured", "known sizes", "assumed"]
+    source: Literal["measured", "known length", "known sizes", "assumed"]
     factor: float
     """One standard deviation of the scale: two times of three, true lengths lie within this factor of those of the scene."""
     sizes: tuple[KnownSize, ...] = ()
@@ -249,6 +327,8 @@ class Metres(Record):
         """What they are."""
         if self.source == "measured":
             return "measured"
+        if self.source == "known length":
+            return "by a length that is known"
         if self.source == "assumed":
             return f"assumed, give or take a factor of {self.factor:.2g}"
         nouns = dict.fromkeys(size.noun for size in sorted(self.sizes, key=lambda size: -size.trust))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8, UInt16
 
-from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
-from scenegen.config import DepthSettings
+from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, unproject, vector
+from scenegen.config import DepthSettings, KnownLength
+from scenegen.errors import UsageError
 from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
 from scenegen.perception.given_depth import given_depth
@@ -22,6 +23,10 @@ from stages.stage import Stage, Work
 
 GIVEN_CONFIDENCE = 0.95
 """Taken for names that somebody gave."""
+
+
+LENGTH_FACTOR = 1.1
+"""How far off a length may be that was measured between two points of an estimated depth map, as a factor."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
     camera = _camera(photo, image, config, work)
     estimate = _estimate(photo, image, ids, camera.intrinsics, config, work)
     z, metres, said = _in_metres(estimate, instances, ids, camera)
+    if config.camera.known_length is not None:
+        z, metres, said = *_by_length(z, config.camera.known_length, photo, camera.intrinsics), ()
     warnings = (*camera.warnings, *estimate.warnings, *said)
     np.save(work.write("depth.npy"), z, allow_pickle=False)
     return Depth(
@@ -122,6 +129,31 @@ def _in_metres(
     metres = Metres(source="known sizes", factor=round(fit.spread, 4), sizes=sizes)
     said = f"metres are {metres.in_words()}; give --depth for true ones."
     return (estimate.depth * fit.scale).astype(np.float32), metres, (note(said),)
+
+
+def _by_length(
+    z: Float32[np.ndarray, "h w"], known: KnownLength, photo: Photo, camera: Intrinsics
+) -> tuple[Float32[np.ndarray, "h w"], Metres]:
+    """The depth at the scale that makes a known length right, and where that is from.
+
+    Raises:
+        UsageError: if no depth is known at one of its ends, or both are one point.
+    """
+    points = unproject(camera, z)
+    ends = []
+    for u, v in (known.start, known.end):
+        column, row = int(u * photo.width / photo.original_width), int(v * photo.height / photo.original_height)
+        inside = 0 <= column < photo.width and 0 <= row < photo.height
+        if not inside or z[row, column] <= 0:
+            raise UsageError(
+                f"`camera.known_length` ends at {u:g},{v:g}, where the photo shows no depth; choose a point on an object."
+            )
+        ends.append(points[row, column])
+    found = float(np.linalg.norm(ends[1] - ends[0]))
+    if found == 0:
+        raise UsageError("`camera.known_length` begins where it ends; give two points that are apart.")
+    scaled = (z * (known.metres / found)).astype(np.float32)
+    return scaled, Metres(source="known length", factor=LENGTH_FACTOR)
 
 
 def _guesses(instances: Instances) -> dict[int, tuple[tuple[str, float], ...]]:

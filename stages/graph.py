@@ -1,4 +1,4 @@
-"""The graph of stages, written once: read -> segment -> depth -> layout -> generate -> compose -> export -> report.
+"""The graph of stages, written once: read -> segment (-> edit) -> depth -> layout -> generate -> compose -> export -> report.
 
 It is a function over `submit`, so that the command line runs it with plain calls and `flows/` with Prefect tasks. Several photos
 of one scene are read, segmented and measured each alone; then register -> match makes views of one scene of them, and every
@@ -40,6 +40,7 @@ from scenegen.records import (
 from scenegen.registry import OBJECT_GENERATORS
 from stages.compose import COMPOSE
 from stages.depth import DEPTH
+from stages.edit import EDIT
 from stages.export import EXPORT
 from stages.generate import GENERATE, GENERATE_FROM_VIEWS
 from stages.layers import Pending, Submit
@@ -63,13 +64,19 @@ class Perception:
     """What one photo shows, seen alone."""
 
     photo: Outcome[Photo]
-    instances: Outcome[Instances]
+    found: tuple[Outcome[Instances], ...]
+    """Its objects as they were found, and after each edit."""
     depth: Outcome[Depth]
+
+    @property
+    def instances(self) -> Outcome[Instances]:
+        """Its objects."""
+        return self.found[-1]
 
     @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
-        return self.photo, self.instances, self.depth
+        return self.photo, *self.found, self.depth
 
     @property
     def alone(self) -> SeenView:
@@ -94,7 +101,8 @@ class SceneRun:
     """Of the scene's folder, if there are several photos."""
     config: Config
     photo: Outcome[Photo]
-    instances: Outcome[Instances]
+    found: tuple[Outcome[Instances], ...]
+    """The objects as they were found, and after each edit."""
     depth: Outcome[Depth]
     layout: Outcome[Layout]
     objects: tuple[Outcome[ObjectMesh], ...]
@@ -105,9 +113,14 @@ class SceneRun:
     """Of the other photos, and of what makes views of one scene of all."""
 
     @property
+    def instances(self) -> Outcome[Instances]:
+        """The objects."""
+        return self.found[-1]
+
+    @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
-        perceived = (self.photo, self.instances, self.depth)
+        perceived: tuple[Outcome[Any], ...] = (self.photo, *self.found, self.depth)
         return (*perceived, *self.further, self.layout, *self.objects, self.scene, self.export, self.report)
 
 
@@ -200,7 +213,7 @@ def image_to_scene(
                 name=name,
                 config=config,
                 photo=first.photo,
-                instances=first.instances,
+                found=first.found,
                 depth=first.depth,
                 layout=layout,
                 objects=tuple(objects),
@@ -213,11 +226,25 @@ def image_to_scene(
 
 def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> Perception:
     """What the photo shows, seen alone."""
-    photo = said.result(submit(READ, source, config=config.read))
-    instances = said.result(submit(SEGMENT, photo.record, config=config.segment))
+    photo, found = image_to_instances(source, config, submit, said)
     settings = DepthSettings(depth=config.depth, camera=config.camera)
-    depth = said.result(submit(DEPTH, photo.record, instances.record, config=settings))
-    return Perception(photo, instances, depth)
+    depth = said.result(submit(DEPTH, photo.record, found[-1].record, config=settings))
+    return Perception(photo, found, depth)
+
+
+def image_to_instances(
+    source: Source, config: Config, submit: Submit, said: Remarks
+) -> tuple[Outcome[Photo], tuple[Outcome[Instances], ...]]:
+    """The photo, and its objects: as they were found, and after each edit.
+
+    Raises:
+        ScenegenError: from the stage that failed.
+    """
+    photo = said.result(submit(READ, source.without_edits(), config=config.read))
+    found = [said.result(submit(SEGMENT, photo.record, config=config.segment))]
+    for change in source.edits:
+        found.append(said.result(submit(EDIT, photo.record, found[-1].record, change, config=config.segment)))
+    return photo, tuple(found)
 
 
 def _perceive_all(

@@ -28,7 +28,7 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name, mesh_number
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, GivenMesh, Kept, KeptPlace, ObjectMesh, Record, Source
+from scenegen.records import Artifact, GivenMesh, Kept, KeptPlace, ObjectMesh, PaintEdit, Record, Source
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -74,15 +74,20 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
         ScenegenError: from the ingest, the stage or the publication that failed.
     """
     with store.in_use():
-        source, *others = (_ingested(each, store) for each in (inputs, *inputs.others))
-        with _naming_all_missing((source, *others), config, runtime):
+        source, *others = (ingested(each, store) for each in (inputs, *inputs.others))
+        with naming_all_missing((source, *others), config, runtime):
             run = image_to_scene(source, config, submit, others=others, name=inputs.scene)
-        given = [_given(each) for each in (inputs, *inputs.others)]
+        given = [names_of(each) for each in (inputs, *inputs.others)]
         return publish_scene(run, given, store.root.parent / inputs.folder, store, runtime)
 
 
-def _ingested(inputs: Inputs, store: Store) -> Source:
-    """The files of one photo, copied into the store."""
+def ingested(inputs: Inputs, store: Store) -> Source:
+    """The files of one photo, copied into the store.
+
+    Raises:
+        InputError: if one cannot be read.
+        ResourceError: if the store cannot be written.
+    """
     return Source(
         name=inputs.name,
         photo=store.ingest(inputs.photo),
@@ -95,7 +100,7 @@ def _ingested(inputs: Inputs, store: Store) -> Source:
     )
 
 
-def _given(inputs: Inputs) -> Given:
+def names_of(inputs: Inputs) -> Given:
     """What the user gave, by the names of the files."""
     return Given(
         photo=_file_name(inputs.photo),
@@ -147,14 +152,14 @@ def regenerate(
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)
     with store.in_use():
         others = [photo.source for photo in manifest.others]
-        with _naming_all_missing((manifest.source, *others), config, runtime):
+        with naming_all_missing((manifest.source, *others), config, runtime):
             run = image_to_scene(manifest.source, config, submit, kept, others, manifest.scene)
         given = [manifest.given, *(photo.given for photo in manifest.others)]
         return publish_scene(run, given, folder, store, runtime)
 
 
 @contextlib.contextmanager
-def _naming_all_missing(sources: Sequence[Source], config: Config, runtime: Runtime) -> Iterator[None]:
+def naming_all_missing(sources: Sequence[Source], config: Config, runtime: Runtime) -> Iterator[None]:
     """Where weights are missing, the message names all that are, and not only those that were needed first."""
     try:
         yield
@@ -242,12 +247,13 @@ def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
     """
     if not is_safe_name(manifest.name):
         raise InputError(f"{folder / MANIFEST} is damaged at `source.name`; make the scene again.")
-    _check_stored(manifest.given, manifest.source, store)
+    check_stored(manifest.given, manifest.source, store)
     for photo in manifest.others:
-        _check_stored(photo.given, photo.source, store)
+        check_stored(photo.given, photo.source, store)
 
 
-def _check_stored(given: Given, source: Source, store: Store) -> None:
+def check_stored(given: Given, source: Source, store: Store) -> None:
+    """Fails unless the store has the files of one photo. Raises InputError."""
     stored = [("IMAGE", given.photo, source.photo)]
     stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]
     if source.depth is not None:
@@ -256,6 +262,7 @@ def _check_stored(given: Given, source: Source, store: Store) -> None:
     stored += [
         ("--meshes", name or "meshes", file.mesh) for name, file in zip_longest(given.meshes, source.meshes) if file
     ]
+    stored += [("--masks", "a painted mask", edit.mask) for edit in source.edits if isinstance(edit, PaintEdit)]
     for argument, name, artifact in stored:
         if not _is_stored(artifact, store):
             name = one_line(name, 200)

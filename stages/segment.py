@@ -13,6 +13,8 @@ from scenegen.ids import object_ids
 from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED, Guess, Segmentation
 from scenegen.perception.masks import (
+    MIN_DRAWN_AREA,
+    NOTHING_FOUND,
     alpha_components,
     boxes_and_areas,
     clean_masks,
@@ -26,16 +28,8 @@ from scenegen.registry import SEGMENTERS
 from scenegen.store.png import read_png, write_png
 from stages.stage import Stage, Work
 
-MIN_USER_AREA = 64
-"""Smallest object, in pixels, that the user can draw or point at: smaller ones have no shape."""
-
 NAMED_IDS = 10
 """How many dropped objects a warning names."""
-
-NOTHING_FOUND = (
-    "no object was found, so the scene has a background only; give --masks, or try another segmenter, "
-    "for example with --preset pixal3d."
-)
 
 
 def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
@@ -56,7 +50,7 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
     found = _find(photo, prompts, config, work)
     given = photo.masks is not None
     meant = given or bool(prompts)
-    min_area = MIN_USER_AREA if meant else round(config.min_area * photo.width * photo.height)
+    min_area = MIN_DRAWN_AREA if meant else round(config.min_area * photo.width * photo.height)
     drawn = given or (photo.alpha is not None and not config.says_what)
     clean = without_small(found.ids, min_area) if drawn else clean_masks(found.ids, min_area)
     warnings = list(found.warnings)

@@ -1,4 +1,4 @@
-"""Tiny stand-ins for the eight stages, so that the graph, the store, publishing and the command line can be tested.
+"""Tiny stand-ins for the stages, so that the graph, the store, publishing and the command line can be tested.
 
 They are functions of a module, so that other processes can run them too. Those have a `Bench` of their own; what they do
 is told from the ledger, a file that the environment variable names.
@@ -29,6 +29,7 @@ from scenegen.records import (
     Intrinsics,
     Kept,
     Layout,
+    MaskEdit,
     Matrix4,
     Metres,
     ObjectMesh,
@@ -36,6 +37,7 @@ from scenegen.records import (
     Photo,
     PlacedObject,
     Plane,
+    RemoveEdit,
     Report,
     Scene,
     Scores,
@@ -146,6 +148,13 @@ def read(source: Source, *, config: Any, work: Work) -> Photo:
 def segment(photo: Photo, *, config: Any, work: Work) -> Instances:
     items = tuple(Instance(id=i + 1, label="thing", score=1, box=(0, 0, 1, 1), area=1) for i in range(BENCH.objects))
     return Instances(masks=keyed(work, "masks.png", "m"), items=items, backend=config.method, licence="none")
+
+
+@recorded
+def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: Any, work: Work) -> Instances:
+    gone = change.object if isinstance(change, RemoveEdit) else None
+    items = tuple(item for item in instances.items if item.id != gone)
+    return instances.model_copy(update={"masks": keyed(work, "masks.png", "e"), "items": items})
 
 
 @recorded
@@ -275,6 +284,7 @@ def with_weights(revision: str) -> Callable[[Any], tuple[Chosen[Any], ...]]:
 STAGES: tuple[Stage[Any], ...] = (
     Stage("read", Photo, read),
     Stage("segment", Instances, segment, backends=with_weights("revision")),
+    Stage("edit", Instances, edit),
     Stage("depth", Depth, depth),
     Stage("layout", Layout, layout),
     Stage("generate", ObjectMesh, generate),

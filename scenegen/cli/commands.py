@@ -267,6 +267,39 @@ def regenerate(
 
 
 @app.command
+def replay(
+    folder: Path, /, *, run_options: SceneRunOptions = SceneRunOptions(), log_options: LogOptions = LogOptions()
+) -> int:
+    """Make the scene again that its edits say (edits.json), from the photo; what is unchanged is not computed again.
+
+    Args:
+        folder: Folder of the scene.
+    """
+    log_options.apply()
+    run_options.check()
+    start = time.monotonic()
+    folder = folder.resolve()
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give the folder of a scene, such as out/photo.")
+    from stages.replay import read_edits
+    from stages.replay import replay as run
+    from stages.run import open_store
+    from stages.workplace import workplace
+
+    runtime, store = run_options.runtime(), open_store(folder.parent)
+    _, config = read_edits(folder, store).resolved()
+    with (
+        workplace(
+            store, config, runtime, run_options.workers(), isolate=run_options.isolate, ray=run_options.ray
+        ) as place,
+        watching(folder.name) as watch,
+        place.submit(watch) as submit,
+    ):
+        result = run(folder, store, runtime, submit)
+    return _say_result(result, time.monotonic() - start)
+
+
+@app.command
 def batch(
     source: str,
     /,

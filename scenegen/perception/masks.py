@@ -15,6 +15,12 @@ from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 
 SPECK_SHARE = 0.01
 """A component below this share of its object is a stray speck; a hole below it is a tiny one."""
+MIN_DRAWN_AREA = 64
+"""Smallest object, in pixels, that somebody can draw or point at: smaller ones have no shape."""
+NOTHING_FOUND = (
+    "no object was found, so the scene has a background only; give --masks, or try another segmenter, "
+    "for example with --preset pixal3d."
+)
 HALF = 127
 """Alpha up to which a pixel counts as transparent."""
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from scenegen.records import artifacts
 from scenegen.store.digest import sha256_file
 from scenegen.store.entry import ENTRY, DamagedError, parse_entry
-from scenegen.store.store import INPUTS, MANIFEST, PRUNING, UNPUSHED, Store
+from scenegen.store.store import EDITS, INPUTS, MANIFEST, PRUNING, UNPUSHED, Store
 from scenegen.untrusted.documents import read_json
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,8 @@ def _is_sound(store: Store, item: Stored) -> bool:
 
 
 def _needed(store: Store) -> set[str]:
-    """Paths, relative to the store's root, of what published scenes were made from, and of what has not reached the mirror."""
+    """Paths, relative to the store's root, of what published scenes were made from, of the files that lists of edits name, and
+    of what has not reached the mirror."""
     keys = {(stage, key) for stage, _, key in (path.name.rpartition("-") for path in (store.root / UNPUSHED).glob("*"))}
     found: set[str] = set()
     for path in store.root.parent.glob(f"*/{MANIFEST}"):
@@ -140,6 +141,11 @@ def _needed(store: Store) -> set[str]:
             found |= {artifact.path for artifact in artifacts(manifest["source"])}
         except (OSError, ValueError, LookupError, TypeError) as error:
             logger.warning("%s cannot be read (%s): what its scene was made from counts as not needed", path, error)
+    for path in store.root.parent.glob(f"*/{EDITS}"):
+        try:
+            found |= {artifact.path for artifact in artifacts(read_json(path))}
+        except (OSError, ValueError) as error:
+            logger.warning("%s cannot be read (%s): what it names counts as not needed", path, error)
     return found | store.reached(keys)
 
 

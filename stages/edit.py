@@ -1,0 +1,215 @@
+"""Edit: the objects of the photo after a person has put one thing right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8, UInt16
+
+from scenegen.compute.runtime import Runtime
+from scenegen.config import EmbeddedSegmentConfig, PromptedSegmenterConfig, SegmentConfig
+from scenegen.edits.masks import redrawn, renumbered, split
+from scenegen.errors import UsageError
+from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
+from scenegen.perception import UNNAMED, Guess, Segmentation
+from scenegen.perception.masks import MIN_DRAWN_AREA, NOTHING_FOUND, boxes_and_areas, without_small
+from scenegen.perception.prompts import Prompt, check_prompt
+from scenegen.records import (
+    Instance,
+    Instances,
+    MaskEdit,
+    MergeEdit,
+    PaintEdit,
+    Photo,
+    Place,
+    PromptEdit,
+    RemoveEdit,
+    RenameEdit,
+    SplitEdit,
+)
+from scenegen.registry import SEGMENTERS, Chosen
+from scenegen.store.png import read_png, write_png
+from stages.stage import Stage, Work
+
+BY_HAND = "edited by hand"
+
+
+@dataclass(frozen=True, eq=False)
+class _Edited:
+    """Objects while they are edited."""
+
+    ids: UInt16[np.ndarray, "h w"]
+    items: dict[int, Instance]
+    """What is known of each. Boxes and areas are not up to date."""
+    backend: str
+    licence: str
+
+
+def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: SegmentConfig, work: Work) -> Instances:
+    """The objects after one change. Objects that are hardly seen any more are dropped; a warning names them.
+
+    Raises:
+        UsageError: if there is no such object, or the change leaves nothing of it.
+        ScenegenError: from the segmenter.
+    """
+    before = _Edited(
+        read_png(work.read(instances.masks)),
+        {item.id: item for item in instances.items},
+        instances.backend,
+        instances.licence,
+    )
+    after = _changed(before, change, photo, config, work)
+    clean = without_small(after.ids, MIN_DRAWN_AREA)
+    meant = {change.object} if not isinstance(change, MergeEdit | RemoveEdit) else set()
+    if isinstance(change, SplitEdit):
+        meant.add(change.part)
+    if lost := meant - set(object_ids(clean.ids)):
+        raise UsageError(
+            f"this leaves fewer than {MIN_DRAWN_AREA} pixels of object {min(lost)}, which is too little for a shape; choose more."
+        )
+    warnings = [warning for warning in instances.warnings if warning != NOTHING_FOUND]
+    if clean.dropped:
+        warnings.append(
+            f"object {', '.join(map(str, clean.dropped))}: hardly seen any more after an edit, and dropped."
+        )
+    items = tuple(
+        after.items[number].model_copy(update={"id": number, "box": box, "area": area})
+        for number, box, area in boxes_and_areas(clean.ids)
+    )
+    if not items:
+        warnings.append(NOTHING_FOUND)
+    write_png(work.write("masks.png"), clean.ids)
+    return Instances(
+        masks=work.artifact("masks.png"),
+        items=items,
+        backend=_joined(after.backend, BY_HAND),
+        licence=after.licence,
+        warnings=tuple(warnings),
+    )
+
+
+def promptable(config: SegmentConfig) -> PromptedSegmenterConfig:
+    """Settings of the segmenter that answers prompts: the configured one if it can, else the embedded network."""
+    return config if isinstance(config, PromptedSegmenterConfig) else EmbeddedSegmentConfig()
+
+
+def answered(
+    image: UInt8[np.ndarray, "h w 3"], photo: Photo, change: PromptEdit, config: SegmentConfig, runtime: Runtime
+) -> Segmentation:
+    """The object that clicks or a box mean, as number 1, if they mean any.
+
+    Raises:
+        UsageError: if there is neither a click inside nor a box, or one lies outside the photo.
+        ScenegenError: from the segmenter.
+    """
+    prompt = Prompt(inside=change.inside, outside=change.outside, box=change.box)
+    check_prompt(prompt, photo.original_width, photo.original_height)
+    settings = promptable(config)
+    segmenter = SEGMENTERS.of(settings)
+    scaled = prompt.scaled(photo.width / photo.original_width, photo.height / photo.original_height)
+    found = segmenter.run(image, (scaled,), settings, runtime)
+    return replace(found, backend=segmenter.signed(found.backend))
+
+
+def _changed(before: _Edited, change: MaskEdit, photo: Photo, config: SegmentConfig, work: Work) -> _Edited:
+    match change:
+        case PromptEdit():
+            return _prompted(before, change, photo, config, work)
+        case PaintEdit():
+            return _painted(before, change, photo, config, work)
+        case MergeEdit():
+            first, *others = (_known(before, number).id for number in change.objects)
+            return replace(before, ids=renumbered(before.ids, others, first))
+        case SplitEdit():
+            whole = _known(before, change.object)
+            _require_new(before, change.part)
+            start, end = (_at_working_size(place, photo) for place in (change.start, change.end))
+            ids = split(before.ids, change.object, change.part, start, end)
+            return replace(before, ids=ids, items={**before.items, change.part: whole})
+        case RemoveEdit():
+            becomes = BACKGROUND if change.shows == "background" else UNKNOWN
+            return replace(before, ids=renumbered(before.ids, [_known(before, change.object).id], becomes))
+        case RenameEdit():
+            named = _known(before, change.object).model_copy(update={"label": change.label, "label_confidence": None})
+            return replace(before, items={**before.items, change.object: named})
+
+
+def _prompted(before: _Edited, change: PromptEdit, photo: Photo, config: SegmentConfig, work: Work) -> _Edited:
+    found = answered(read_png(work.read(photo.image)), photo, change, config, work.runtime)
+    item = before.items.get(change.object) or Instance(
+        id=change.object,
+        label=found.labels[0] if found.labels else UNNAMED,
+        label_confidence=found.label_confidences[0] if found.labels else None,
+        guesses=found.guesses[0] if found.guesses else (),
+        score=found.scores[0] if found.scores else 0.0,
+        box=(0, 0, 0, 0),
+        area=0,
+    )
+    return _Edited(
+        redrawn(before.ids, change.object, found.ids == 1),
+        {**before.items, change.object: item},
+        _joined(before.backend, f"prompts answered by the {found.backend}"),
+        before.licence if found.licence in before.licence else f"{before.licence}; {found.licence}",
+    )
+
+
+def _painted(before: _Edited, change: PaintEdit, photo: Photo, config: SegmentConfig, work: Work) -> _Edited:
+    mask = read_png(work.read(change.mask)) > 0
+    if mask.shape != before.ids.shape:
+        raise UsageError(
+            f"the painted mask of object {change.object} is {mask.shape[1]}x{mask.shape[0]}, but the photo "
+            f"{photo.width}x{photo.height}; paint it again, or make the scene with the `read.max_side` it was painted at."
+        )
+    ids = redrawn(before.ids, change.object, mask)
+    if change.object in before.items:
+        return replace(before, ids=ids)
+    label, confidence = UNNAMED, None
+    guesses: tuple[Guess, ...] = ()
+    segmenter = SEGMENTERS.of(config)
+    if segmenter.name_objects is not None:
+        image = read_png(work.read(photo.image))
+        names = segmenter.name_objects(image, ids, [change.object], config, work.runtime)
+        label, confidence = names.labels.get(change.object, (UNNAMED, None))
+        guesses = names.guesses.get(change.object, ())
+    item = Instance(
+        id=change.object,
+        label=label,
+        label_confidence=confidence,
+        guesses=guesses,
+        score=1.0,
+        box=(0, 0, 0, 0),
+        area=0,
+    )
+    return replace(before, ids=ids, items={**before.items, change.object: item})
+
+
+def _at_working_size(place: Place, photo: Photo) -> tuple[float, float]:
+    return place[0] * photo.width / photo.original_width, place[1] * photo.height / photo.original_height
+
+
+def _known(before: _Edited, number: int) -> Instance:
+    """Raises UsageError if there is no such object."""
+    if number not in before.items:
+        known = ", ".join(map(str, sorted(before.items))) or "none"
+        raise UsageError(f"an edit is about object {number}, which is not there; objects: {known}. Undo the edit.")
+    return before.items[number]
+
+
+def _require_new(before: _Edited, number: int) -> None:
+    """Raises UsageError if there is such an object."""
+    if number in before.items:
+        raise UsageError(f"an edit makes object {number}, which is there already; give it a number that is free.")
+
+
+def _joined(text: str, more: str) -> str:
+    return text if more in text else f"{text}, {more}"
+
+
+def _backends(config: SegmentConfig) -> tuple[Chosen[Any], ...]:
+    """What answers prompts, and what names what is painted."""
+    return tuple(SEGMENTERS.chosen(each) for each in dict.fromkeys((config, promptable(config))))
+
+
+EDIT = Stage(name="edit", record=Instances, run=edit, backends=_backends)
