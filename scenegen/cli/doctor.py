@@ -40,6 +40,7 @@ IMPORT_TIMEOUT_S = 60
 REQUIRED = {
     "cyclopts": "4.8",
     "embreex": "2.17.7",
+    "fast-simplification": "0.2",
     "jaxtyping": "0.3",
     "manifold3d": "3.1",
     "networkx": "3.2",
@@ -65,7 +66,7 @@ SET_UP = "create what the deployments need: scenegen prefect-setup --gpus N"
 PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"
 """The lowest version of Prefect that works."""
-NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "cv2", "OpenEXR", "torch")
+NATIVE = ("pxr.Usd", "embreex", "xatlas", "manifold3d", "fast_simplification", "cv2", "OpenEXR", "torch")
 """Modules with compiled parts, which can be installed and still fail to import."""
 
 

@@ -16,6 +16,8 @@ from scenegen.faults import is_out_of_memory
 T = TypeVar("T")
 R = TypeVar("R")
 
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""Environment variables with the settings of torch's allocator, old name and new; every version reads the old one."""
 NAMES_SHOWN = 6
 COMPACT_THREADS, RELEASED_THREADS = 1, 4
 """Threads of one operation on the CPU. Their number affects the last bits: the division of a range among threads decides which
@@ -23,6 +25,15 @@ elements are left to scalar code, and with one thread torch convolves by another
 machine. The compact networks are faster with one, and objects are made in parallel; the released ones would take too long."""
 MOST_AT_ONCE = 4
 """Pictures that a compact network looks at at once: each takes memory."""
+
+
+def growing_memory() -> None:
+    """Lets blocks of a graphics card's memory grow, so that less of it lies idle between tensors of changing sizes.
+
+    For a process that has not used CUDA yet. What the user has set stays.
+    """
+    if not any(name in os.environ for name in ALLOCATOR):
+        os.environ[ALLOCATOR[0]] = "expandable_segments:True"
 
 
 @contextlib.contextmanager
@@ -78,6 +89,26 @@ def device_memory(device: Any) -> Iterator[None]:
         raise LimitError(
             f"out of memory on {device}: {error}. Use a smaller model, a smaller read.max_side, or --device cpu."
         ) from error
+
+
+@contextlib.contextmanager
+def exact_sums() -> Iterator[None]:
+    """Half-precision products on CUDA are summed in float32 until the block ends, and not in parts that are rounded between.
+
+    Otherwise the kernel that a card picks for a size decides on which side of 0 a logit falls.
+    """
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    names = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
+    before = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in names}
+    for name in names:
+        setattr(matmul, name, (False, False))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(matmul, name, value)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ REPLACED = "replaced"
 PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "embreex": "embreex",
+        "fast-simplification": "fast_simplification",
         "manifold3d": "manifold3d",
         "networkx": "networkx",
         "numpy": "numpy",

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int32, UInt8
 from torch import Tensor
 
+from scenegen.compute.torch_env import exact_sums
 from scenegen.errors import InputError
 from scenegen.pixal3d.cascade import FineVoxels, fine_voxels
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor, ImageFeatures
@@ -171,7 +172,7 @@ def generate(
             drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
             velocity = flow.at(known.tokens, known.voxels, score_bytes=working.scores, product_bytes=working.products)
             latent = sample(velocity, drawn, settings.structure_sampler, on_step=_in("structure", on_step))
-        with networks("sparse_structure_decoder") as decoder:
+        with networks("sparse_structure_decoder") as decoder, exact_sums():
             coords = occupied_voxels(decoder(latent), settings.coarse_view.grid_resolution)
     tell("structure", latent=latent, coords=coords, tokens=known.tokens, features=known.voxels)
     if len(coords) == 0:
@@ -182,7 +183,7 @@ def generate(
         coarse = settings.shape_normalisation.undo(
             latents("coarse shape", "shape_slat_flow_model_512", coords, known, settings.shape_sampler)
         )
-        with networks("shape_slat_decoder") as decoder:
+        with networks("shape_slat_decoder") as decoder, exact_sums():
             lattice = decoder.upsample(coarse, coords, UPSAMPLINGS, budget=working.rows)
         fine: FineVoxels = fine_voxels(lattice, resolution, settings.max_tokens)
     tell("coarse shape", latent=coarse, features=known.voxels, lattice=lattice, coords=fine.coords)
@@ -202,10 +203,10 @@ def generate(
     tell("texture", latent=texture, shape=again, features=known.voxels, tokens=known.tokens)
 
     with meter.stage("decode"):  # surface and material from the latents
-        with networks("shape_slat_decoder") as decoder:
+        with networks("shape_slat_decoder") as decoder, exact_sums():
             decoded = decoder(shape, fine.coords, budget=working.rows)
             vertices, faces = dual_grid_to_mesh(decoder.dual_grid(decoded), fine.resolution)
-        with networks("tex_slat_decoder") as decoder:
+        with networks("tex_slat_decoder") as decoder, exact_sums():
             painted = decoder(texture, fine.coords, decoded.subdivisions, levels=decoded.levels, budget=working.rows)
         attributes = material(painted.feats)
     masks = {f"subdivision {level}": logits > 0 for level, logits in enumerate(decoded.subdivisions)}

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import manifold3d
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int32, Int64
@@ -15,7 +14,7 @@ from torch.nn import functional
 
 from scenegen.errors import InputError
 from scenegen.geometry.outside import turned_outwards
-from scenegen.geometry.simplify import simplify, within_budget
+from scenegen.geometry.simplify import simplify, thinned
 from scenegen.geometry.solid import is_closed
 from scenegen.geometry.topology import (
     boundary_loops,
@@ -38,6 +37,8 @@ QUADS = (
     ((0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 0)),
 )
 """The four voxels around an edge along x, y, z: steps from the voxel that owns the edge."""
+DENSE = 1_000_000
+"""Faces from which on a decoded surface is thinned before it is cleaned, so that cleaning takes bounded time and memory."""
 SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
 """The two ways to cut a quad: between its corners 0 and 2, or 1 and 3."""
 
@@ -135,6 +136,7 @@ def clean_surface(
 
     Degenerate and double faces are removed, faces are turned alike and outwards, crowded edges and pinched vertices are
     resolved, specks are dropped, small holes are closed, and the rest is simplified. If large holes are left, the mesh is open.
+    More than `DENSE` faces are thinned as soon as they are turned alike.
 
     Args:
         vertices: in the latent cube [-0.5, 0.5]^3.
@@ -151,6 +153,10 @@ def clean_surface(
     if not len(faces):
         raise InputError("the decoded surface has no faces, so the latent is empty. Try another seed or a larger mask.")
     faces, patch, one_sided = turned_alike(faces)
+    if len(faces) > DENSE:
+        # Only now: where parts come to touch, the winding of their faces tells them apart.
+        vertices, faces = thinned(vertices, faces, max(DENSE // 2, 4 * max_faces))
+        faces, patch, _ = turned_alike(faces)
     if one_sided:
         warnings.append(note(f"{one_sided} patches of the surface are one-sided and were cut open."))
     faces = turned_outwards(vertices, faces, patch)
@@ -173,50 +179,12 @@ def clean_surface(
                 f"the surface is open: {loops.count - int(small.sum())} holes have a perimeter above {max_hole_perimeter:g}."
             )
         )
-    points, faces, more = simplify(points, faces, max_faces) if closed else simplify_open(points, faces, max_faces)
-    return CleanSurface(points, faces, is_closed(faces), (*warnings, *more))
-
-
-def simplify_open(
-    vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], max_faces: int
-) -> tuple[Float32[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"], tuple[str, ...]]:
-    """`simplify` for a manifold with boundary: its holes are capped, the caps marked, and taken off afterwards.
-
-    manifold3d keeps the edge between marked and unmarked faces, so that the boundary stays where it is.
-    """
-    if len(faces) <= max_faces:
-        return vertices, faces, ()
-    loops = boundary_loops(faces, mates(vertices, faces))
-    points, whole = capped(vertices, faces, loops, np.ones(loops.count, dtype=bool))
-    size = float(np.ptp(vertices, axis=0).max())
-    # A flat cap on a flat surface would be its own back side, where nothing can be collapsed, so caps become cones.
-    caps = points[whole[len(faces) :]]
-    normals = np.cross(caps[:, 1] - caps[:, 0], caps[:, 2] - caps[:, 0])
-    heights = np.zeros_like(points)
-    np.add.at(heights, whole[len(faces) :, 2], normals)
-    points += size * heights / np.maximum(np.linalg.norm(heights, axis=1, keepdims=True), 1e-30)
-    surface = manifold3d.Manifold.reserve_ids(2)
-    solid = manifold3d.Manifold(
-        manifold3d.Mesh(
-            points,
-            whole.astype(np.uint32),
-            run_index=np.array([0, 3 * len(faces), 3 * len(whole)], dtype=np.uint32),
-            run_original_id=np.array([surface, surface + 1], dtype=np.uint32),
-        )
-    )
-    if solid.status() != manifold3d.Error.NoError:
-        return vertices, faces, (f"the open surface cannot be simplified: it keeps all its {len(faces)} faces.",)
-
-    def kept(tried: manifold3d.Manifold) -> Int32[np.ndarray, "g 3"]:
-        mesh = tried.to_mesh()
-        runs = zip(mesh.run_original_id, mesh.run_index, mesh.run_index[1:], strict=False)
-        parts = [mesh.tri_verts[begin // 3 : end // 3] for run, begin, end in runs if run == surface]
-        return np.concatenate(parts).astype(np.int32)
-
-    solid, warnings = within_budget(solid, lambda tried: len(kept(tried)), max_faces, size)
-    used, compact = np.unique(kept(solid), return_inverse=True)
-    points = solid.to_mesh().vert_properties[used, :3].astype(np.float32)
-    return points, compact.reshape(-1, 3).astype(np.int32), warnings
+    if closed:
+        points, faces, more = simplify(points, faces, max_faces)
+        warnings += more
+    elif len(faces) > max_faces:
+        points, faces = thinned(points, faces, max_faces)
+    return CleanSurface(points, faces, is_closed(faces), tuple(warnings))
 
 
 def _large_pieces(

@@ -27,6 +27,8 @@ class StageUsage:
     peak_of: Literal["stage on the device", "process so far"]
     """On CUDA, the peak of what tensors held on the device during the stage. Elsewhere, the largest resident set of the whole
     process from its start to the end of the stage, including mapped weight files; it never falls."""
+    reserved_bytes: int = 0
+    """On CUDA, the peak of what this process had taken from the device, unused rest included: what others cannot have."""
 
 
 class UsageMeter:
@@ -51,11 +53,16 @@ class UsageMeter:
         yield
         if on_cuda:
             torch.cuda.synchronize(self._device)
-            peak = torch.cuda.max_memory_allocated(self._device)
+            usage = StageUsage(
+                name,
+                time.perf_counter() - start,
+                torch.cuda.max_memory_allocated(self._device),
+                "stage on the device",
+                torch.cuda.max_memory_reserved(self._device),
+            )
         else:
-            peak = resident_peak()
-        usage = StageUsage(
-            name, time.perf_counter() - start, peak, "stage on the device" if on_cuda else "process so far"
-        )
+            usage = StageUsage(name, time.perf_counter() - start, resident_peak(), "process so far")
         self._stages.append(usage)
-        logger.info("%s: %.1f s, peak %.2f GiB (%s)", name, usage.seconds, peak / 2**30, usage.peak_of)
+        reserved = f", {usage.reserved_bytes / 2**30:.2f} GiB reserved" if on_cuda else ""
+        peak = usage.peak_bytes / 2**30
+        logger.info("%s: %.1f s, peak %.2f GiB (%s)%s", name, usage.seconds, peak, usage.peak_of, reserved)

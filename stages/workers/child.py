@@ -21,6 +21,7 @@ from types import NoneType
 from typing import Any
 
 from scenegen.compute.slot import device_slot
+from scenegen.compute.torch_env import growing_memory
 from scenegen.errors import ScenegenError
 from scenegen.faults import described, is_device_failure, is_out_of_memory
 from scenegen.messages.progress import progress_to, say_place
@@ -96,6 +97,7 @@ def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[st
             connection.send(message)
 
     forward_logs(send, levels)
+    growing_memory()
     try:
         with contextlib.ExitStack() as held:
             slot = held.enter_context(device_slot(*devices)) if devices else None

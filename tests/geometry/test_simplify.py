@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from scenegen.geometry.simplify import simplify
+from scenegen.geometry import simplify as simplify_module
+from scenegen.geometry.simplify import simplify, thinned
 from scenegen.geometry.solid import is_closed, volume
 
 
@@ -68,3 +69,23 @@ def test_volume_has_the_sign_of_the_winding() -> None:
     vertices, faces = ball(3)
     assert volume(vertices + 10, faces) == pytest.approx(-volume(vertices + 10, faces[:, ::-1]))
     assert volume(vertices, faces) > 0
+
+
+def test_a_large_mesh_is_thinned_and_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify_module, "LARGE", 10_000)
+    vertices, faces = ball(5)
+    vertices = vertices + np.random.default_rng(0).normal(0, 0.004, vertices.shape)
+    few, few_faces, warnings = simplify(vertices, faces, 1000)
+    assert warnings == ()
+    assert 900 < len(few_faces) <= 1000
+    assert is_closed(few_faces)
+    assert volume(few, few_faces) == pytest.approx(4 / 3 * np.pi, rel=0.03)
+
+
+def test_what_comes_out_of_thinning_open_is_simplified_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify_module, "LARGE", 10_000)
+    monkeypatch.setattr(simplify_module, "thinned", lambda *given: (thinned(*given)[0], thinned(*given)[1][1:]))
+    _, few_faces, warnings = simplify(*ball(5), 1000)
+    assert is_closed(few_faces)
+    assert len(few_faces) <= 1000
+    assert warnings == ()

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from scenegen.errors import InputError
 from scenegen.geometry.solid import is_closed, volume
-from scenegen.pixal3d.surface import QUADS, DualGrid, clean_surface, dual_grid_to_mesh, simplify_open
+from scenegen.pixal3d import surface
+from scenegen.pixal3d.surface import QUADS, DualGrid, clean_surface, dual_grid_to_mesh
 
 
 def grid_of(solid: np.ndarray) -> DualGrid:
@@ -190,20 +191,35 @@ def test_a_closed_surface_is_simplified_to_the_budget_and_stays_closed() -> None
 def test_an_open_surface_is_simplified_between_its_boundaries() -> None:
     mesh = trimesh.creation.icosphere(5)
     faces = np.asarray(mesh.faces)[mesh.triangles_center[:, 2] < 0.5].astype(np.int32)
-    vertices = np.asarray(mesh.vertices, dtype=np.float32)
-    few, few_faces, warnings = simplify_open(vertices, faces, 2000)
-    assert warnings == ()
-    assert len(few_faces) <= 2000
-    np.testing.assert_allclose(np.linalg.norm(few, axis=1), 1, atol=0.01)
+    few = clean_surface(np.asarray(mesh.vertices), faces, max_faces=2000)
+    assert not few.closed
+    assert len(few.faces) <= 2000
+    np.testing.assert_allclose(np.linalg.norm(few.vertices, axis=1), 1, atol=0.01)
+    edges = trimesh.Trimesh(few.vertices, few.faces, process=False)
+    rim = edges.edges_sorted[trimesh.grouping.group_rows(edges.edges_sorted, require_count=1)]
+    assert len(rim) > 20
+    np.testing.assert_allclose(few.vertices[rim, 2], 0.5, atol=0.03)
 
-    def rim(points: np.ndarray, faces: np.ndarray) -> set[tuple[float, ...]]:
-        edges = trimesh.Trimesh(points, faces, process=False)
-        lonely = trimesh.grouping.group_rows(edges.edges_sorted, require_count=1)
-        return {tuple(np.round(points[v], 5).tolist()) for v in edges.edges_sorted[lonely].ravel()}
 
-    used = np.unique(faces)
-    assert rim(few, few_faces) <= rim(vertices, faces)
-    assert few[:, 2].max() == pytest.approx(vertices[used, 2].max(), abs=1e-5)
+def test_a_noisy_open_surface_comes_to_its_budget() -> None:
+    mesh = trimesh.creation.icosphere(6)
+    faces = np.asarray(mesh.faces)[mesh.triangles_center[:, 2] < 0.5].astype(np.int32)
+    noisy = np.asarray(mesh.vertices) + np.random.default_rng(0).normal(0, 0.003, mesh.vertices.shape)
+    few = clean_surface(noisy, faces, max_faces=3000, max_hole_perimeter=0)
+    assert not few.closed
+    assert 2700 < len(few.faces) <= 3000
+
+
+def test_a_dense_surface_is_thinned_before_it_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces in any winding: they are turned alike first."""
+    monkeypatch.setattr(surface, "DENSE", 20_000)
+    mesh = trimesh.creation.icosphere(6)
+    faces = np.asarray(mesh.faces, dtype=np.int32)
+    faces[::3] = faces[::3, ::-1]
+    few = clean_surface(np.asarray(mesh.vertices), faces, max_faces=2000)
+    assert few.closed
+    assert 1500 < len(few.faces) <= 2000
+    assert volume(few.vertices, few.faces) == pytest.approx(4 / 3 * np.pi, rel=0.02)
 
 
 def test_a_strip_with_one_side_is_cut_and_said() -> None:
