@@ -236,7 +236,8 @@ def table(rows: Sequence[Row]) -> str:
         for metric in METRICS:
             values = [row.scores[name][metric] for row in rows if metric in row.scores[name]]
             around = bootstrap([[value] for value in values], RESAMPLES, SEED)
-            cells.append(f"{number_text(float(np.mean(values)))}{interval_text(around and around[0])}")
+            bracketed = f" ({interval_text(around[0])})" if around else ""
+            cells.append(f"{number_text(float(np.mean(values)))}{bracketed}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", f"{len(rows)} held-out meshes, four random views of each."])
 
