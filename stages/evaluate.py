@@ -28,6 +28,7 @@ from scenegen.evaluate.record import (
     SceneEntry,
     SceneScores,
     SceneTiming,
+    TrueView,
     Truth,
 )
 from scenegen.evaluate.summary import summarise
@@ -58,6 +59,8 @@ class GivenTruth:
     masks: bool = False
     depth: bool = False
     """The true field of view is given too."""
+    cameras: bool = False
+    """Of several photos of one scene, where their cameras stand."""
 
 
 def evaluate_scenes(
@@ -122,6 +125,7 @@ def evaluate_scenes(
     return Evaluation(
         true_masks=given.masks,
         true_depth=given.depth,
+        true_cameras=given.cameras,
         settings=settings,
         resamples=RESAMPLES,
         config=config,
@@ -188,26 +192,46 @@ def _scene(
     if given.depth and truth.intrinsics is not None:
         camera = config.camera.model_copy(update={"fov_deg": fov_x_deg(truth.intrinsics)})
         config = config.model_copy(update={"camera": camera})
-    source = Source(name=truth.name, photo=truth.image, masks=masks, depth=depth)
+    cameras = (truth.camera,) if given.cameras and truth.camera is not None else ()
+    source = Source(name=truth.name, photo=truth.image, masks=masks, depth=depth, camera=cameras)
+    others = [_source(view, truth.name, given) for view in truth.views]
     start = time.perf_counter()
     with peak_memory() as peak:
-        run = image_to_scene(source, config, submit)
+        run = image_to_scene(source, config, submit, others=others, name=truth.name if others else "")
     timing = _timing(truth, run.outcomes, time.perf_counter() - start, peak.bytes)
-    files = Given(
-        photo=f"{truth.name}{Path(truth.image.path).suffix}",
-        masks=("masks.png",) if masks else (),
-        depth=None if depth is None else f"depth{Path(depth.path).suffix}",
-    )
-    publish_scene(run, [files], store.root.parent / truth.name, store, runtime)
+    files = [_given_files(each) for each in (source, *others)]
+    publish_scene(run, files, store.root.parent / truth.name, store, runtime)
     seen = run.instances.record
     entry = SceneEntry(
         name=truth.name,
         layout=truth.layout,
+        photos=1 + len(others),
         perception=submit(PERCEPTION, truth, seen, run.depth.record, config=settings).result().record,
         scene=submit(OBJECTS, truth, seen, run.scene.record, config=settings).result().record,
         failures=run.scene.record.failures,
     )
     return entry, timing
+
+
+def _source(view: TrueView, scene: str, given: GivenTruth) -> Source:
+    """A further photo of the scene, with what is given of it."""
+    return Source(
+        name=f"{scene}-{view.name}",
+        photo=view.image,
+        masks=(view.masks,) if given.masks else (),
+        depth=view.depth if given.depth else None,
+        camera=(view.camera,) if given.cameras else (),
+    )
+
+
+def _given_files(source: Source) -> Given:
+    """Names for the files of a source."""
+    return Given(
+        photo=f"{source.name}{Path(source.photo.path).suffix}",
+        masks=("masks.png",) if source.masks else (),
+        depth=None if source.depth is None else f"depth{Path(source.depth.path).suffix}",
+        camera=("camera.json",) if source.camera else (),
+    )
 
 
 def _nothing(truth: Truth, known: TrueScene | None, settings: EvaluateSettings, store: Store, error: str) -> SceneEntry:

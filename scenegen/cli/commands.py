@@ -399,6 +399,7 @@ def evaluate(
     json_: Annotated[Path, Parameter(name="--json")],
     true_masks: bool = False,
     true_depth: bool = False,
+    true_cameras: bool = False,
     samples: int = 20_000,
     settle: bool = False,
     out: Annotated[Path, Parameter(alias="-o")] = Path("out/evaluate"),
@@ -416,6 +417,7 @@ def evaluate(
         json_: JSON file to write: every number, and the conventions.
         true_masks: Use the true masks as input.
         true_depth: Use the true depth and field of view as input.
+        true_cameras: Use the true cameras of several photos of a scene as input.
         samples: Number of points at which an object's surface is measured.
         settle: Switch gravity on, too, and measure what stays; needs MuJoCo.
         out: Folder that gets one folder per scene; a second run computes nothing again.
@@ -448,7 +450,8 @@ def evaluate(
     if out.resolve() in {path.resolve() for path in (scenes, *folders)}:
         raise UsageError(f"`out` is {out}, which holds the ground truth; choose another folder with -o.")
     runtime = run_options.runtime()
-    require_models(config, runtime, segments=not true_masks, measures=not true_depth)
+    several = any((folder / "views").is_dir() for folder in folders)
+    require_models(config, runtime, segments=not true_masks, measures=not true_depth, several=several)
     check_folder(out)
     check_file(json_, "json")
     store = open_store(out)
@@ -457,7 +460,9 @@ def evaluate(
         watching(str(scenes)) as watch,
         place.submit(watch) as submit,
     ):
-        found = evaluate_scenes(folders, config, settings, GivenTruth(true_masks, true_depth), store, runtime, submit)
+        found = evaluate_scenes(
+            folders, config, settings, GivenTruth(true_masks, true_depth, true_cameras), store, runtime, submit
+        )
     with disk_errors(json_.parent):
         json_.parent.mkdir(parents=True, exist_ok=True)
         json_.write_text(found.text(), encoding="utf-8")

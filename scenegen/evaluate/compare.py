@@ -22,6 +22,7 @@ class Measured(Record):
 
     true_masks: bool
     true_depth: bool
+    true_cameras: bool = False
     settings: EvaluateSettings
     resamples: int
     scenes: tuple[SceneEntry, ...]
@@ -162,8 +163,16 @@ def _check_same_objects(first: SceneEntry, second: SceneEntry) -> None:
 
 
 def _notes(first: Measured, second: Measured) -> tuple[str, ...]:
-    ours = {"true masks": first.true_masks, "true depth": first.true_depth, **first.settings.model_dump()}
-    theirs = {"true masks": second.true_masks, "true depth": second.true_depth, **second.settings.model_dump()}
+    ours, theirs = (
+        {
+            "true masks": one.true_masks,
+            "true depth": one.true_depth,
+            "true cameras": one.true_cameras,
+            "photos": sorted({entry.photos for entry in one.scenes}),
+            **one.settings.model_dump(),
+        }
+        for one in (first, second)
+    )
     return tuple(f"{name}: {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name])
 
 

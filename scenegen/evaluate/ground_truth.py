@@ -2,7 +2,8 @@
 
 `scene` (rendered): `image.png`; `masks.png`, ids, 0 for none; `depth.npy`, z-depth in metres, 0 where unknown; `camera.json`,
 width, height, fx, fy, cx, cy and the 4x4 `camera_to_world`, pixel centres at +0.5; `scene.json`, objects with id, category, mesh
-(GLB in the world frame: Y up, metres), mask and support; `masks/NN_amodal.png`, whole silhouettes.
+(GLB in the world frame: Y up, metres), mask and support; `masks/NN_amodal.png`, whole silhouettes. Further photos of it are in
+`views/NAME`, each with its own `image.png`, `masks.png`, `depth.npy` and `camera.json`, in the same world and with the same ids.
 
 `photo` (real): `image.jpg`; if known, `depth.png`, 16 bits, 1/5000 m, 0 where unknown, `masks.png` as above, and `camera.json`
 with pixel centres at integers.
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scenegen.camera import transform
 from scenegen.errors import InputError, UsageError, one_line
-from scenegen.evaluate.record import TrueObject, Truth
+from scenegen.evaluate.record import TrueObject, TrueView, Truth
 from scenegen.evaluate.sampling import Triangles
 from scenegen.records import Artifact, Intrinsics, Matrix4
 from scenegen.store.png import read_png
@@ -128,6 +129,8 @@ def read_truth(folder: Path, store: Store) -> Truth:
         depth_unit_m=1.0,
         masks=store.ingest(folder / "masks.png"),
         objects=tuple(_true_object(folder, item, store) for item in _parse(folder / "scene.json", _Scene).objects),
+        camera=store.ingest(folder / "camera.json"),
+        views=tuple(_true_view(path, store) for path in sorted((folder / "views").glob("*/")) if _image(path)),
     )
 
 
@@ -233,6 +236,25 @@ def _read_photo(folder: Path, image: Path, store: Store) -> Truth:
         depth=store.ingest(depth) if depth.is_file() else None,
         depth_unit_m=PHOTO_DEPTH_UNIT_M,
         masks=store.ingest(masks) if masks.is_file() else None,
+    )
+
+
+def _true_view(folder: Path, store: Store) -> TrueView:
+    """A further photo of a rendered scene.
+
+    Raises:
+        InputError: if a file is missing, or its camera has no pose.
+    """
+    camera, image = _parse(folder / "camera.json", _Camera), _image(folder)
+    assert image is not None
+    if camera.intrinsics(first_centre=0.5) is None or camera.camera_to_world is None:
+        raise InputError(f"{folder / 'camera.json'} must hold fx, fy, cx, cy and camera_to_world.")
+    return TrueView(
+        name=folder.name,
+        image=store.ingest(image),
+        camera=store.ingest(folder / "camera.json"),
+        depth=store.ingest(folder / "depth.npy"),
+        masks=store.ingest(folder / "masks.png"),
     )
 
 

@@ -80,6 +80,19 @@ class TrueObject(Record):
     """Object id of the supporter, 0 for floor, ground or table."""
 
 
+class TrueView(Record):
+    """The ground truth of a further photo of a rendered scene."""
+
+    name: str
+    image: Artifact
+    camera: Artifact
+    """JSON, with the pose in the world of the scene."""
+    depth: Artifact
+    """npy, z-depth in metres, 0 where unknown."""
+    masks: Artifact
+    """PNG of ids, 0 for none."""
+
+
 class Truth(Record):
     """The ground truth of one picture."""
 
@@ -96,6 +109,10 @@ class Truth(Record):
     masks: Artifact | None
     """PNG of ids, 0 for none."""
     objects: tuple[TrueObject, ...] = ()
+    camera: Artifact | None = None
+    """The file of the camera of a `scene`."""
+    views: tuple[TrueView, ...] = ()
+    """Further photos of a `scene`, which are given with it."""
 
 
 class EvaluateSettings(Settings):
@@ -249,6 +266,8 @@ class SceneEntry(Record):
     name: str
     layout: Literal["scene", "photo"] | None
     """None if the ground truth could not be read."""
+    photos: int = 1
+    """Number of photos that the scene was made from. `perception` is of the first."""
     perception: PerceptionScores | None
     """None if the ground truth could not be read."""
     scene: SceneScores | None
@@ -288,6 +307,8 @@ class Evaluation(Record):
     """Whether the true masks were given to the scenes."""
     true_depth: bool
     """Whether the true depth and field of view were given to the scenes."""
+    true_cameras: bool = False
+    """Whether the true cameras of several photos were given to the scenes."""
     settings: EvaluateSettings
     resamples: int
     """Number of bootstrap resamples."""

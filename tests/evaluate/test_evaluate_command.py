@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from true_scenes import write_photo, write_scene
+from true_scenes import write_photo, write_scene, write_view
 
 from scenegen.cli.commands import main
 from scenegen.evaluate.record import Evaluation
@@ -78,6 +78,24 @@ def test_a_scene_is_made_measured_kept_and_found_again(tmp_path: Path, capsys: p
 
     assert main(["evaluate", "compare", str(tmp_path / "found.json"), str(tmp_path / "again.json")]) == 0
     assert "+0.000" in capsys.readouterr().out
+
+
+@pytest.mark.slow  # the whole way of three photos
+def test_several_photos_of_a_scene_are_one_scene(tmp_path: Path) -> None:
+    scene = tmp_path / "scenes" / "one"
+    write_scene(scene)
+    embedded = ("--set", "generate.method=embedded", "--set", "generate.resolution=40")
+    given = ("--true-masks", "--true-depth", "--true-cameras", *embedded)
+    for degrees in (30, -30):
+        write_view(scene, degrees)
+    code, found = evaluate(tmp_path, *given)
+    assert code == 0
+    (entry,) = found["scenes"]
+    assert (entry["photos"], found["true_cameras"]) == (3, True)
+    for number, item in enumerate(entry["scene"]["objects"], 1):
+        assert item["matched"] == number
+        assert item["silhouette_iou"] > 0.95
+        assert item["raw"]["whole"]["f_5"] > 0.4
 
 
 def test_what_fails_is_a_row_with_its_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,9 +51,9 @@ def true_objects() -> tuple[TrueObject, ...]:
     )
 
 
-def in_camera(meshes: dict[int, Triangles]) -> dict[int, Triangles]:
-    """From the world frame."""
-    camera_from_world = np.linalg.inv(world_from_camera())
+def in_camera(meshes: dict[int, Triangles], pose: np.ndarray | None = None) -> dict[int, Triangles]:
+    """From the world frame, to that of the camera at `pose`."""
+    camera_from_world = np.linalg.inv(world_from_camera() if pose is None else pose)
     return {i: Triangles(transform(camera_from_world, mesh.vertices), mesh.faces) for i, mesh in meshes.items()}
 
 
@@ -68,18 +68,10 @@ def write_scene(folder: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("masks", "objects"):
         (folder / name).mkdir()
-    world, pose = solids(), world_from_camera()
-    placed = in_camera(world)
-    floor = Triangles(np.array([[-3.0, 0, 1], [3, 0, 1], [3, 0, -5], [-3, 0, -5]]), np.array([[0, 1, 2], [0, 2, 3]]))
-    order = sorted(placed)
-    meshes = [coloured(placed[i], colour) for i, colour in zip(order, COLOURS, strict=True)]
-    picture = render([*meshes, coloured(in_camera({0: floor})[0], (120, 120, 118))], CAMERA)
-    ids = np.array([*order, 0, 0], np.uint8)[picture.ids]
-    rng = np.random.default_rng(0)
-    image = (picture.color + rng.integers(-6, 7, picture.color.shape)).clip(0, 255).astype(np.uint8)
-    write_png(folder / "image.png", image)
-    write_png(folder / "masks.png", ids)
-    np.save(folder / "depth.npy", picture.depth)
+    world = solids()
+    order = sorted(world)
+    meshes = [coloured(in_camera(world)[i], colour) for i, colour in zip(order, COLOURS, strict=True)]
+    ids = write_picture(folder, world_from_camera())
     rows = []
     for i, mesh in zip(order, meshes, strict=True):
         write_png(folder / "masks" / f"{i:02}.png", ((ids == i) * 255).astype(np.uint8))
@@ -89,8 +81,35 @@ def write_scene(folder: Path) -> None:
         row = {"id": i, "category": f"thing {i}", "mesh": f"objects/{i:02}.glb", "mask": f"masks/{i:02}.png"}
         rows.append({**row, "support": "ground", "more": "is ignored"})
     (folder / "scene.json").write_text(json.dumps({"objects": rows}))
+
+
+def write_view(folder: Path, degrees: float) -> None:
+    """Adds a further photo to the scene in `folder`, from so far round it."""
+    turn, middle = np.eye(4), np.array([0.0, 0, -0.95])
+    angle = np.radians(degrees)
+    turn[:3, :3] = [[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]]
+    turn[:3, 3] = middle - turn[:3, :3] @ middle
+    view = folder / "views" / f"{degrees:g}"
+    view.mkdir(parents=True)
+    write_picture(view, turn @ world_from_camera())
+
+
+def write_picture(folder: Path, pose: np.ndarray) -> np.ndarray:
+    """Writes what the camera at `pose` sees of the scene, and the camera; the ids are returned."""
+    floor = Triangles(np.array([[-3.0, 0, 1], [3, 0, 1], [3, 0, -5], [-3, 0, -5]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    placed = in_camera(solids(), pose)
+    order = sorted(placed)
+    meshes = [coloured(placed[i], colour) for i, colour in zip(order, COLOURS, strict=True)]
+    picture = render([*meshes, coloured(in_camera({0: floor}, pose)[0], (120, 120, 118))], CAMERA)
+    ids = np.array([*order, 0, 0], np.uint8)[picture.ids]
+    rng = np.random.default_rng(0)
+    image = (picture.color + rng.integers(-6, 7, picture.color.shape)).clip(0, 255).astype(np.uint8)
+    write_png(folder / "image.png", image)
+    write_png(folder / "masks.png", ids)
+    np.save(folder / "depth.npy", picture.depth)
     camera = CAMERA.model_dump() | {"camera_to_world": pose.tolist()}
     (folder / "camera.json").write_text(json.dumps(camera))
+    return ids
 
 
 def write_photo(folder: Path, masks: bool = True) -> None:
