@@ -163,6 +163,24 @@ def resized(camera: Intrinsics, width: int, height: int) -> Intrinsics:
     )
 
 
+def padded(camera: Intrinsics, pad: int) -> Intrinsics:
+    """The same camera with `pad` more pixels on each side of its picture.
+
+    Examples:
+        >>> wide = padded(Intrinsics(width=64, height=48, fx=50, fy=50, cx=32, cy=24), 8)
+        >>> wide.width, wide.height, wide.cx, wide.cy
+        (80, 64, 40.0, 32.0)
+    """
+    return camera.model_copy(
+        update={
+            "width": camera.width + 2 * pad,
+            "height": camera.height + 2 * pad,
+            "cx": camera.cx + pad,
+            "cy": camera.cy + pad,
+        }
+    )
+
+
 def rotation_to_axis(direction: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
     """Rotation that takes `direction` to +z and keeps the picture's horizontal: its x axis stays in the x-z plane.
 

@@ -25,7 +25,7 @@ from pydantic import (
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
 from scenegen.records import MAX_PIXEL
-from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
+from scenegen.registry import CAMERA_ESTIMATORS, COMPLETERS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
 from scenegen.untrusted.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 
 DEFAULT_PRESET = "embedded"
@@ -372,6 +372,48 @@ class LayoutConfig(Settings):
     """Cells along the longer side of a background mesh."""
 
 
+class NoCompletionConfig(BackendConfig):
+    """Objects are made of what is seen of them."""
+
+    method: Literal["none"] = "none"
+
+
+class OutlineConfig(BackendConfig):
+    """Outlines are closed behind what hides them, by continuation and symmetry. Needs no weights."""
+
+    method: Literal["outline"] = "outline"
+
+
+class EditorConfig(BackendConfig):
+    """Settings that every image editor has."""
+
+    checkpoint: LocalPath | None = None
+    """A local folder of diffusers; without it, the pinned revision of the registered repository is used."""
+    residency: Literal["auto", "resident", "staged", "streamed"] = "auto"
+    """What stays on the graphics card: every network, one network, or one layer. `auto` decides by its memory."""
+
+
+class QwenEditConfig(EditorConfig):
+    """Qwen-Image-Edit through diffusers: redraws the whole object."""
+
+    method: Literal["qwen-image-edit"] = "qwen-image-edit"
+    steps: int = Field(40, ge=1, le=200)
+    guidance: float = Field(4.0, ge=1, le=20)
+
+
+class SdxlInpaintingConfig(EditorConfig):
+    """Stable Diffusion XL inpainting through diffusers: fills in what is hidden."""
+
+    method: Literal["sdxl-inpainting"] = "sdxl-inpainting"
+    steps: int = Field(25, ge=1, le=200)
+    guidance: float = Field(7.5, ge=1, le=20)
+    side: int = Field(1024, ge=64, le=2048)
+    """Of the square that it draws, pixels."""
+
+
+CompleterConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(COMPLETERS.settings)]
+
+
 class InflateConfig(BackendConfig):
     """A closed mesh from mask and depth, the hidden side by a thickness prior. Needs no weights."""
 
@@ -448,6 +490,13 @@ class DepthSettings(Settings):
     camera: CameraConfig
 
 
+class CompleteSettings(Settings):
+    """The settings that the completion of partly hidden objects depends on."""
+
+    complete: CompleterConfig
+    seed: int
+
+
 class ObjectSettings(Settings):
     """The settings that the generation of one object depends on."""
 
@@ -496,12 +545,18 @@ class Config(Settings):
     depth: DepthConfig = EmbeddedDepthConfig()
     views: ViewsConfig = ViewsConfig()
     layout: LayoutConfig = LayoutConfig()
+    complete: CompleterConfig = NoCompletionConfig()
     generate: GenerateConfig = EmbeddedGeneratorConfig()
     texture: TextureConfig = TextureConfig()
     compose: ComposeConfig = ComposeConfig()
     export: ExportConfig = ExportConfig()
     report: ReportConfig = ReportConfig()
     objects: dict[Annotated[int, Field(ge=1, le=MAX_ID)], ObjectConfig] = {}
+
+    @property
+    def complete_settings(self) -> CompleteSettings:
+        """The settings partly hidden objects are completed with."""
+        return CompleteSettings(complete=self.complete, seed=self.seed)
 
     def object_settings(self, object_id: int) -> ObjectSettings:
         """The settings object `object_id` is generated with.
@@ -521,7 +576,7 @@ def preset_names() -> list[str]:
 
     Examples:
         >>> preset_names()
-        ['embedded', 'pixal3d', 'training-free']
+        ['embedded', 'low-memory', 'paper', 'pixal3d', 'training-free']
     """
     return sorted(entry.name.removesuffix(".yaml") for entry in _presets().iterdir() if entry.name.endswith(".yaml"))
 

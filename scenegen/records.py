@@ -473,6 +473,35 @@ class SelfCheck(Record):
     """Horizontal field of view it was generated with: the crop's, unless another one fitted better."""
 
 
+class Completion(Record):
+    """A partly hidden object as if nothing hid it."""
+
+    id: int
+    pad: int
+    """Pixels that picture and mask have beyond each side of the photo."""
+    picture: Artifact
+    """PNG, RGB: the photo where the object is seen, what the completer shows where it is hidden, else black."""
+    mask: Artifact
+    """PNG, 8-bit: 255 where the whole object is."""
+    hidden_outline: float
+    """Share of its outline that others hide or the picture's border cuts."""
+    growth: float
+    """Area of the whole object over that of what is seen."""
+
+
+class Completions(Record):
+    """The partly hidden objects of a photo that were completed; all others are whole, or nothing was added to them."""
+
+    items: tuple[Completion, ...] = ()
+    backend: str = "none"
+    licence: str = "none: no weights"
+    warnings: tuple[Shown, ...] = ()
+
+    def of(self, object_id: int) -> tuple[Completion, ...]:
+        """The one of an object, if there is one."""
+        return tuple(item for item in self.items if item.id == object_id)
+
+
 class ObjectMesh(Record):
     """One generated object, in its crop camera's frame."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from scenegen.camera import camera_from_crop, crop_camera, warp_depth_to_crop, warp_to_crop
+from scenegen.camera import camera_from_crop, crop_camera, padded, warp_depth_to_crop, warp_to_crop
+from scenegen.completion.hidden import completed_depth
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
 from scenegen.errors import UsageError
@@ -17,7 +18,7 @@ from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, Objec
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
 from scenegen.geometry.thin import is_thin, thin_solid
-from scenegen.records import Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo, SeenView, Views
+from scenegen.records import Completion, Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo, SeenView, Views
 from scenegen.registry import OBJECT_GENERATORS, Chosen, ObjectGenerator
 from scenegen.scene.layout import FLOOR, Floor, support_depth
 from scenegen.store.png import read_png
@@ -42,6 +43,7 @@ def generate(
     layout: Layout,
     object_id: int,
     views: Views = Views(),
+    completion: Completion | None = None,
     *,
     config: ObjectSettings,
     work: Work,
@@ -49,6 +51,7 @@ def generate(
     """Object `object_id`: cropped, generated, unwrapped, baked; or the user's mesh of it, put in its place.
 
     Where several photos show it, `views` are those that do, this one first; then its mesh is in metres.
+    A completed object is made from its whole picture; its depth is what was seen.
 
     Raises:
         InputError: if too little of the object is visible.
@@ -62,16 +65,20 @@ def generate(
     limit = np.load(work.read(layout.limit))
     if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
-    thin = is_thin(mask, getattr(config.generate, "resolution", USUAL_RESOLUTION))
-    image = read_png(work.read(photo.image))
+    image, camera, whole = read_png(work.read(photo.image)), layout.intrinsics, mask
+    if completion is not None:
+        image, whole = read_png(work.read(completion.picture)), read_png(work.read(completion.mask)) > 0
+        camera = padded(camera, completion.pad)
+        z, limit = completed_depth(z, mask, whole, completion.pad), np.pad(limit, completion.pad)
+    thin = is_thin(whole, getattr(config.generate, "resolution", USUAL_RESOLUTION))
     largest = THIN_CROP if thin else OBJECT_GENERATORS.of(config.generate).largest_crop
     view = object_view(
         image,
-        mask,
+        whole,
         z,
         limit,
         floor.normal,
-        layout.intrinsics,
+        camera,
         depth.relief_error,
         largest,
         THIN_ENLARGED if thin else 1,

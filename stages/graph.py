@@ -1,4 +1,5 @@
-"""The graph of stages, written once: read -> segment (-> edit) -> depth -> layout -> generate -> compose -> export -> report.
+"""The graph of stages, written once: read -> segment (-> edit) -> depth -> layout (-> complete) -> generate ->
+compose -> export -> report.
 
 It is a function over `submit`, so that the command line runs it with plain calls and `flows/` with Prefect tasks. Several photos
 of one scene are read, segmented and measured each alone; then register -> match makes views of one scene of them, and every
@@ -19,6 +20,7 @@ from scenegen.config import Config, DepthSettings, Settings
 from scenegen.errors import InputError, ObjectError, ScenegenError, UsageError
 from scenegen.faults import described, ends_photo, shared_limit
 from scenegen.records import (
+    Completions,
     Depth,
     Export,
     Failure,
@@ -29,6 +31,7 @@ from scenegen.records import (
     Objects,
     Perceived,
     Photo,
+    Record,
     Report,
     Scene,
     SeenView,
@@ -38,6 +41,7 @@ from scenegen.records import (
     Views,
 )
 from scenegen.registry import OBJECT_GENERATORS
+from stages.complete import COMPLETE
 from stages.compose import COMPOSE
 from stages.depth import DEPTH
 from stages.edit import EDIT
@@ -111,6 +115,8 @@ class SceneRun:
     report: Outcome[Report]
     further: tuple[Outcome[Any], ...] = ()
     """Of the other photos, and of what makes views of one scene of all."""
+    completed: tuple[Outcome[Completions], ...] = ()
+    """One, if partly hidden objects are completed."""
 
     @property
     def instances(self) -> Outcome[Instances]:
@@ -121,7 +127,16 @@ class SceneRun:
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
         perceived: tuple[Outcome[Any], ...] = (self.photo, *self.found, self.depth)
-        return (*perceived, *self.further, self.layout, *self.objects, self.scene, self.export, self.report)
+        return (
+            *perceived,
+            *self.further,
+            self.layout,
+            *self.completed,
+            *self.objects,
+            self.scene,
+            self.export,
+            self.report,
+        )
 
 
 def image_to_scene(
@@ -172,8 +187,17 @@ def image_to_scene(
         layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=config.layout))
     further += [layouts[index] for index in layouts if index > 0]
     shown = {item.id for seen in views.items for item in seen.instances.items}
+    completed: tuple[Outcome[Completions], ...] = ()
+    if config.complete.method != "none" and not others:  # another photo may show what is hidden in one
+        seen = views.items[0]
+        given = (seen.photo, seen.instances, seen.depth)
+        completed = (said.result(submit(COMPLETE, *given, config=config.complete_settings)),)
+    hidden = Completions() if not completed else completed[0].record
     pending = [
-        (number, _generated(number, views, layouts[views.best(number)].record, first.photo.record, config, submit))
+        (
+            number,
+            _generated(number, views, hidden, layouts[views.best(number)].record, first.photo.record, config, submit),
+        )
         for number in (sorted(shown) if others else [item.id for item in first.instances.record.items])
     ]
     objects: list[Outcome[ObjectMesh]] = []
@@ -192,6 +216,7 @@ def image_to_scene(
     main, layout = views.items[0], layouts[0]
     perceived_main = (main.photo, main.instances, main.depth)
     several = (views,) if others else ()
+    shown_whole = () if not completed else (Views(), hidden)
 
     while True:
         reached: Stage[Any] = COMPOSE
@@ -201,8 +226,8 @@ def image_to_scene(
             reached = EXPORT
             export = said.result(submit(EXPORT, main.photo, scene.record, config=config.export))
             reached = REPORT
-            times = timings((*first.outcomes, *further, layout, *objects, scene, export))
-            known = (*perceived_main, layout.record, scene.record, export.record, times, *several)
+            times = timings((*first.outcomes, *further, layout, *completed, *objects, scene, export))
+            known = (*perceived_main, layout.record, scene.record, export.record, times, *several, *shown_whole)
             report = said.result(submit(REPORT, *known, config=config.report))
         except ObjectError as error:
             made = _without(made, reached, error)
@@ -221,6 +246,7 @@ def image_to_scene(
                 export=export,
                 report=report,
                 further=tuple(further),
+                completed=completed,
             )
 
 
@@ -283,7 +309,13 @@ def _views_left_out(left_out: Sequence[Failure]) -> list[Failure]:
 
 
 def _generated(
-    object_id: int, views: Views, layout: Layout, photo: Photo, config: Config, submit: Submit
+    object_id: int,
+    views: Views,
+    completions: Completions,
+    layout: Layout,
+    photo: Photo,
+    config: Config,
+    submit: Submit,
 ) -> Pending[Outcome[ObjectMesh]]:
     """Starts an object: from the view that shows it best, and from the others that show it too."""
     index = views.best(object_id)
@@ -293,7 +325,8 @@ def _generated(
         for number, each in enumerate(views.items)
         if number != index and any(item.id == object_id for item in each.instances.items)
     ]
-    beside: tuple[Views, ...] = ()
+    whole = completions.of(object_id)
+    beside: tuple[Record, ...] = (Views(), *whole) if whole else ()
     if others:
         here_from_main = np.linalg.inv(np.array(seen.main_from_camera))
         moved = [
@@ -359,6 +392,7 @@ def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
     settings: tuple[tuple[Stage[Any], Settings], ...] = (
         (SEGMENT, config.segment),
         (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
+        (COMPLETE, config.complete_settings),
         (GENERATE, config.object_settings(0)),
     )
     return {stage.name: dict(stage.weights(part)) for stage, part in settings}

@@ -18,6 +18,7 @@ from scenegen.export.side_view import side_view
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import render
 from scenegen.records import (
+    Completions,
     Depth,
     Export,
     Instances,
@@ -48,6 +49,7 @@ def report(
     export: Export,
     timings: Timings,
     views: Views = Views(),
+    completions: Completions = Completions(),
     *,
     config: ReportConfig,
     work: Work,
@@ -115,9 +117,14 @@ def report(
         overlay=overlay,
         side_view=from_the_side.color,
         glb=work.read(glb).read_bytes(),
-        warnings=_distinct(photo, instances, depth, layout, scene, export) + warnings,
+        warnings=_distinct(photo, instances, depth, layout, completions, scene, export) + warnings,
         settled=dict(export.settled),
         side=config.picture_side,
+        completions=completions,
+        completed={
+            item.id: np.dstack([read_png(work.read(item.picture)), read_png(work.read(item.mask))])
+            for item in completions.items
+        },
         views=_shown(views, exported, work) if views.others else (),
     )
     work.write("report.html").write_text(report_page(findings), encoding="utf-8", newline="\n")
@@ -162,7 +169,7 @@ def _moved(part: Part, to_from_world: Float[np.ndarray, "4 4"]) -> TexturedMesh:
     return part.mesh.transformed(to_from_world @ part.world_from_part)
 
 
-def _distinct(*records: Photo | Instances | Depth | Layout | Scene | Export) -> tuple[str, ...]:
+def _distinct(*records: Photo | Instances | Depth | Layout | Completions | Scene | Export) -> tuple[str, ...]:
     """The warnings of all records, each once: stages pass on what they inherit."""
     return tuple(dict.fromkeys(warning for record in records for warning in record.warnings))
 

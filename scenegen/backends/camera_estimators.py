@@ -81,6 +81,6 @@ DEPTH_PRO = CameraEstimator(
     weights=_depth_pro_weights,
     licence="Apple AMLR",
     needs=lambda config: unless_given([DEPTH_PRO_NAME], config.checkpoint),
-    packages=("transformers>=5.3",),
+    packages=("transformers>=5.24",),
     extra="full",
 )

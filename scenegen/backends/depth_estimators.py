@@ -118,7 +118,7 @@ DEPTH_ANYTHING = DepthEstimator(
     weights=_depth_anything_weights,
     licence="Apache-2.0 (small), CC-BY-NC-4.0 (base, large)",
     needs=_depth_anything_needs,
-    packages=("transformers>=5.3",),
+    packages=("transformers>=5.24",),
     extra="full",
 )
 MOGE = DepthEstimator(
@@ -136,6 +136,6 @@ DEPTH_PRO = DepthEstimator(
     weights=_depth_pro_weights,
     licence="Apple AMLR",
     needs=lambda config: unless_given([DEPTH_PRO_NAME], config.checkpoint),
-    packages=("transformers>=5.3",),
+    packages=("transformers>=5.24",),
     extra="full",
 )

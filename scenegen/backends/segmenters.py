@@ -128,7 +128,7 @@ SAM2 = Segmenter(
     weights=_sam2_weights,
     licence="Apache-2.0",
     needs=lambda config: unless_given([SAM2_NAME], config.checkpoint),
-    packages=("transformers>=5.3",),
+    packages=("transformers>=5.24",),
     extra="full",
 )
 SAM3 = Segmenter(
@@ -138,6 +138,6 @@ SAM3 = Segmenter(
     weights=_sam3_weights,
     licence="SAM License",
     needs=lambda config: unless_given([SAM3_NAME], config.checkpoint),
-    packages=("transformers>=5.3",),
+    packages=("transformers>=5.24",),
     extra="full",
 )

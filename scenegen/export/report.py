@@ -13,7 +13,7 @@ import platform
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from importlib.resources import files
@@ -31,6 +31,7 @@ from scenegen.export.manifest import package_versions
 from scenegen.geometry.render import Picture
 from scenegen.messages.remarks import NOTE, is_note
 from scenegen.records import (
+    Completions,
     Depth,
     Failure,
     Instances,
@@ -44,6 +45,7 @@ from scenegen.records import (
 )
 
 THUMBNAIL_SIDE = 160
+COMPLETED_SIDE = 320
 INTRINSICS_SOURCES = {
     "camera": "of the given camera",
     "depth file": "of the camera beside the depth map",
@@ -98,6 +100,9 @@ class Findings:
     """Longer side of the page's pictures in pixels."""
     views: tuple[ShownView, ...] = ()
     """All photos, the main one first, if there are several."""
+    completions: Completions = field(default_factory=Completions)
+    completed: Mapping[int, UInt8[np.ndarray, "h w 4"]] = field(default_factory=dict)
+    """Whole pictures (RGBA) of objects that were completed, by id."""
 
     @cached_property
     def small_ids(self) -> Int32[np.ndarray, "h2 w2"]:
@@ -176,7 +181,7 @@ def report_page(findings: Findings) -> str:
         problems=problems(findings),
         view=view(findings),
         compare=compare(findings),
-        pictures=pictures(findings),
+        pictures=pictures(findings) + completed(findings),
         views=views(findings),
         objects=objects(findings),
         facts=facts(findings),
@@ -345,6 +350,25 @@ def views(findings: Findings) -> str:
     )
 
 
+def completed(findings: Findings) -> str:
+    """Each partly hidden object as it is seen, which placed it, and whole, which it was made from; empty if there is none."""
+    names = {item.id: item.name for item in findings.scene.objects}
+    shown = []
+    for item in findings.completions.items:
+        name = names.get(item.id, f"object {item.id}")
+        whole = findings.completed[item.id]
+        seen = figures.cut_out(findings.image, findings.ids == item.id, COMPLETED_SIDE)
+        drawn = figures.cut_out(np.ascontiguousarray(whole[..., :3]), whole[..., 3] > 0, COMPLETED_SIDE)
+        note = f"{100 * item.hidden_outline:.0f} % of its outline is hidden"
+        shown.append(_figure(f"{name}, seen", note, figures.data_uri(seen, "png"), f"What is seen of {name}."))
+        note = f"{100 * (item.growth - 1):.0f} % larger"
+        shown.append(_figure(f"{name}, completed", note, figures.data_uri(drawn, "png"), f"All of {name}."))
+    if not shown:
+        return ""
+    how = "Objects are made from the completed pictures, and placed by what is seen."
+    return _card("completed", "What was hidden", how, f'<div class="gallery">{"".join(shown)}</div>')
+
+
 def objects(findings: Findings) -> str:
     """The table of objects."""
     placed = sorted(findings.scene.objects, key=lambda item: item.id)
@@ -430,6 +454,8 @@ def licences(findings: Findings) -> str:
         ("Depth", findings.depth.backend, findings.depth.licence),
         ("Room", findings.layout.backend, ""),
     ]
+    if findings.completions.items:
+        rows.append(("Hidden parts", findings.completions.backend, findings.completions.licence))
     makers = Counter((item.backend, item.licence) for item in findings.scene.objects)
     rows += [(f"Objects ({count})", backend, licence) for (backend, licence), count in sorted(makers.items())]
     rows.append(("This page", "three.js", "MIT, text in the page's script"))

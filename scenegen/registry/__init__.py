@@ -12,6 +12,7 @@ from scenegen.registry.backend import (
     Backend,
     CameraEstimator,
     Chosen,
+    Completer,
     DepthEstimator,
     Exporter,
     Gives,
@@ -20,6 +21,7 @@ from scenegen.registry.backend import (
 )
 from scenegen.registry.port import (
     CAMERA_ESTIMATORS,
+    COMPLETERS,
     DEPTH_ESTIMATORS,
     EXPORTERS,
     OBJECT_GENERATORS,
@@ -33,6 +35,7 @@ from scenegen.registry.port import (
 
 __all__ = [
     "CAMERA_ESTIMATORS",
+    "COMPLETERS",
     "DEPTH_ESTIMATORS",
     "EXPORTERS",
     "OBJECT_GENERATORS",
@@ -43,6 +46,7 @@ __all__ = [
     "Backend",
     "CameraEstimator",
     "Chosen",
+    "Completer",
     "DepthEstimator",
     "Exporter",
     "Gives",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Integer, UInt8, UInt16
 
+    from scenegen.completion import PartView, WholeView
     from scenegen.compute.runtime import Runtime
     from scenegen.config import TextureConfig
     from scenegen.export.parts import PartScene
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=BaseModel)
 """Settings of a back-end."""
 
-Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "mesh", "material", "files"]
+Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "picture", "mesh", "material", "files"]
 """What a back-end can give. `metres`: its depth has a scale that is measured rather than assumed."""
 
 
@@ -135,6 +136,15 @@ class CameraEstimator(Backend[C]):
     """Judges field of view and gravity from a photo (sRGB)."""
 
     run: Callable[[UInt8[np.ndarray, "h w 3"], C, Runtime], CameraEstimate]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completer(Backend[C]):
+    """Shows a partly hidden object as if nothing hid it. Another seed may give another hidden part, and the same seen one."""
+
+    run: Callable[[PartView, int, C, Runtime], WholeView]
+    largest_crop: int = 1024
+    """Largest side of the view, in pixels, that it makes use of."""
 
 
 @dataclass(frozen=True, kw_only=True)

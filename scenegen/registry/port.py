@@ -18,7 +18,16 @@ from pydantic_core import PydanticCustomError
 import scenegen
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
-from scenegen.registry.backend import B, CameraEstimator, Chosen, DepthEstimator, Exporter, ObjectGenerator, Segmenter
+from scenegen.registry.backend import (
+    B,
+    CameraEstimator,
+    Chosen,
+    Completer,
+    DepthEstimator,
+    Exporter,
+    ObjectGenerator,
+    Segmenter,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +152,17 @@ class Port(Generic[B]):
 SEGMENTERS: Port[Segmenter[Any]] = Port("scenegen.segmenters", "segmenter", Segmenter)
 DEPTH_ESTIMATORS: Port[DepthEstimator[Any]] = Port("scenegen.depth_estimators", "depth estimator", DepthEstimator)
 CAMERA_ESTIMATORS: Port[CameraEstimator[Any]] = Port("scenegen.camera_estimators", "camera estimator", CameraEstimator)
+COMPLETERS: Port[Completer[Any]] = Port("scenegen.completers", "completer", Completer)
 OBJECT_GENERATORS: Port[ObjectGenerator[Any]] = Port("scenegen.generators", "generator", ObjectGenerator)
 EXPORTERS: Port[Exporter[Any]] = Port("scenegen.exporters", "exporter", Exporter)
-PORTS: tuple[Port[Any], ...] = (SEGMENTERS, DEPTH_ESTIMATORS, CAMERA_ESTIMATORS, OBJECT_GENERATORS, EXPORTERS)
+PORTS: tuple[Port[Any], ...] = (
+    SEGMENTERS,
+    DEPTH_ESTIMATORS,
+    CAMERA_ESTIMATORS,
+    COMPLETERS,
+    OBJECT_GENERATORS,
+    EXPORTERS,
+)
 
 
 @functools.cache

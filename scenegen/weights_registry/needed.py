@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from scenegen.compute.runtime import Runtime
 from scenegen.errors import WeightsError
-from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS, Chosen
+from scenegen.registry import (
+    CAMERA_ESTIMATORS,
+    COMPLETERS,
+    DEPTH_ESTIMATORS,
+    EXPORTERS,
+    OBJECT_GENERATORS,
+    SEGMENTERS,
+    Chosen,
+)
 from scenegen.weights_registry.local import locate_all
 
 if TYPE_CHECKING:
@@ -71,6 +79,7 @@ def _chosen(
     if measures:
         yield DEPTH_ESTIMATORS.chosen(config.depth)
     yield CAMERA_ESTIMATORS.chosen(config.camera.estimator)
+    yield COMPLETERS.chosen(config.complete)
     if generates:
         generator = OBJECT_GENERATORS.chosen(config.generate)
         yield generator
