@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from scenegen.physics.body import Hull
 from scenegen.physics.clearance import Colliders, cleared
 from scenegen.physics.obstacle import obstacles
 from scenegen.physics.rigid import Rigid, placed, rigid
+from scenegen.physics.seat import seat
 from scenegen.physics.settle import Fixed, settle
 from scenegen.records import BACKGROUND_SUPPORT, Settled
 
@@ -49,22 +51,43 @@ def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
             objects.append(
                 replace(part, rigid=rigid(part.mesh.vertices, part.mesh.faces, part.label, held, density, hulls))
             )
+    objects = _with_seats(objects)
     for part in scene.background:
         seen = transform(np.linalg.inv(part.world_from_part), scene.world_from_camera[:3, 3])
         solid = part.facts.get("kind") not in WITHOUT_OBSTACLES
         surfaces.append(replace(part, obstacles=obstacles(part.mesh.vertices, part.mesh.faces, seen) if solid else ()))
     parts = (*objects, *surfaces)
+    place = {part.facts.get("id"): number for number, part in enumerate(objects)}
+    carriers = [place.get(part.facts.get("support")) for part in parts]
+    colliders = [_colliders(part, carrier) for part, carrier in zip(parts, carriers, strict=True)]
     kept = [
         replace(part, obstacles=clear) if part.rigid is None else _bodied(part, clear)
-        for part, clear in zip(parts, cleared([_colliders(part) for part in parts]), strict=True)
+        for part, clear in zip(parts, cleared(colliders), strict=True)
     ]
     return replace(scene, objects=tuple(kept[: len(objects)]), background=tuple(kept[len(objects) :]))
 
 
-def _colliders(part: Part) -> Colliders:
+def _with_seats(objects: Sequence[Part]) -> list[Part]:
+    """Each object with a seat for each that stands on it."""
+    made = {part.facts.get("id"): part for part in objects}
+    for part in objects:
+        carrier = made.get(part.facts.get("support"))
+        if carrier is None:
+            continue
+        carrier_from_part = np.linalg.inv(carrier.world_from_part) @ part.world_from_part
+        standing = transform(carrier_from_part, part.mesh.vertices.astype(np.float64))
+        plate = seat(standing, carrier.mesh.vertices, carrier.mesh.faces)
+        if plate is not None:
+            solid = body_of(carrier)
+            solid = replace(solid, body=replace(solid.body, hulls=(*solid.body.hulls, plate)))
+            made[carrier.facts["id"]] = replace(carrier, rigid=solid)
+    return [made[part.facts.get("id")] for part in objects]
+
+
+def _colliders(part: Part, carrier: int | None) -> Colliders:
     fixed = part.rigid is None or part.rigid.held
     surface = np.zeros((0, 3)) if part.rigid is None else surface_points(part.mesh.vertices, part.mesh.faces)
-    return Colliders(part.hulls, part.world_from_part, surface, fixed)
+    return Colliders(part.hulls, part.world_from_part, surface, fixed, carrier)
 
 
 def _bodied(part: Part, hulls: tuple[Hull, ...]) -> Part:

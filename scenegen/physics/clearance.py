@@ -40,6 +40,8 @@ class Colliders:
     """Points of what the hulls stand for. Without any, all hulls are empty: they give way wherever they overlap."""
     fixed: bool = False
     """Whether it never moves. What is fixed may overlap what is fixed."""
+    carrier: int | None = None
+    """Place of the body that it stands on, which gives way to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,12 @@ def cleared(bodies: Sequence[Colliders]) -> list[tuple[Hull, ...]]:
     surfaces = [transform(body.world_from_body, body.surface.astype(np.float64)) for body in bodies]
     for first, second in combinations(range(len(bodies)), 2):
         if not (bodies[first].fixed and bodies[second].fixed):
-            parts[first], parts[second] = _apart(parts[first], parts[second], surfaces[first], surfaces[second])
+            nothing = np.zeros((0, 3))
+            there = [
+                nothing if bodies[other].carrier == own else surfaces[own]
+                for own, other in ((first, second), (second, first))
+            ]
+            parts[first], parts[second] = _apart(parts[first], parts[second], *there)
     return [_hulls(left, body) or tuple(body.hulls) for left, body in zip(parts, bodies, strict=True)]
 
 
@@ -118,7 +125,7 @@ def _apart(
             if found is None:
                 continue
             normal, low, high = found
-            if not other.holds(of_first):
+            if len(of_second) and not other.holds(of_first):
                 waiting += _around(mine, other)
             elif not mine.holds(of_second):
                 second = [*second[:place], *_around(other, mine), *second[place + 1 :]]

@@ -17,6 +17,7 @@ from scenegen.geometry.distance import distances
 from scenegen.geometry.mesh import TexturedMesh, check_object
 from scenegen.geometry.render import RayCaster
 from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, KeptPlace, Support
+from scenegen.scene.foot import with_hidden_foot
 from scenegen.scene.graph import occlusions, support_graph
 from scenegen.scene.layout import FLOOR, Floor, hidden_below
 from scenegen.scene.placement import Fit, gap_above
@@ -53,8 +54,8 @@ STEADY_DEG = 1.0
 """Gravity may turn by this much before what stands tips over."""
 FOOT_HIDDEN = 0.25
 """Share of the lower outline along something nearer from which on the foot of an object that cannot stand is hidden."""
-HIGHEST = 95.0
-"""Percentile of the heights below an object that it stands on: above it a made surface has spikes."""
+HIGHEST, SPIKES = 95.0, 98.0
+"""Percentile of the heights below an object that it stands on, and that above which a made surface has spikes."""
 NEAR_BACKGROUND = 0.25
 """An object hangs on the background where that is no farther behind it than this share of its size."""
 SEEN_CONTACT = 0.2
@@ -135,15 +136,26 @@ def arrange(
             mesh = objects[number].mesh
             candidates[number] = replace(candidates[number], solid=distances(mesh.vertices, mesh.faces))
     scales = solve_scales(candidates, overlapping, orders(objects, view), view.floor.offset)
+    scales |= {number: place.scale for number, place in kept.items()}
     arranged: dict[int, Arranged] = {}
     lean = LEAN_MEASURED_DEG if view.relief_error <= MEASURED else LEAN_ESTIMATED_DEG
+    scaled = {
+        number: replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scales[number]).astype(np.float32))
+        for number, item in objects.items()
+    }
     for number in _supporters_first(candidates):
         with about_object(number):
-            scale = kept[number].scale if number in kept else scales[number]
-            item = objects[number]
-            scaled = replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scale).astype(np.float32))
             arranged[number] = _stood(
-                number, item, scaled, scale, candidates[number], arranged, view, kept.get(number), lean, reach
+                number,
+                objects[number],
+                scaled,
+                scales[number],
+                candidates[number],
+                arranged,
+                view,
+                kept.get(number),
+                lean,
+                reach,
             )
             check_object(arranged[number].mesh)
     return arranged
@@ -194,8 +206,8 @@ def _supporters_first(candidates: Mapping[int, Candidate]) -> list[int]:
 
 def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlace | None, reach: float) -> Candidate:
     vertices = item.mesh.vertices.astype(np.float64)
-    lowest = lowest_point(item.mesh, view)
     scale = item.fit.scale if kept is None else kept.scale
+    lowest = _lowest(item.mesh, scale, view)
     slack = reach if kept is None else 0.0
     if item.fit.views > 1:
         slack = min(slack, SEVERAL_REACH)
@@ -214,6 +226,14 @@ def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlac
         solid=None,
         known=_known_scale(item, view),
     )
+
+
+def _lowest(mesh: TexturedMesh, scale: float, view: View) -> float:
+    """Height over the camera of what the object may stand on, at scale 1; spikes that end at the floor are legs."""
+    heights = mesh.vertices.astype(np.float64) @ view.floor.normal
+    tip = float(heights.min())
+    near = max(GAP_M, GAP_SHARE * scale * float(np.ptp(heights)))
+    return tip if abs(view.floor.offset + scale * tip) <= near else lowest_point(mesh, view)
 
 
 def _without_underside(points: Float[np.ndarray, "n 3"], lowest: float, floor: Floor) -> Float[np.ndarray, "n 3"]:
@@ -266,7 +286,7 @@ def _known_scale(item: Unplaced, view: View) -> tuple[float, float] | None:
 def _stood(
     number: int,
     item: Unplaced,
-    scaled: TexturedMesh,
+    all_scaled: Mapping[int, TexturedMesh],
     scale: float,
     candidate: Candidate,
     others: Mapping[int, Arranged],
@@ -276,6 +296,7 @@ def _stood(
     reach: float,
 ) -> Arranged:
     """The object made to stand on what carries it, if that can be told."""
+    scaled = all_scaled[number]
     evidence: dict[str, float | bool] = {
         "scale_from_depth": round(item.fit.scale, 6),
         "depth_spread": round(item.fit.spread, 6),
@@ -302,7 +323,15 @@ def _stood(
         evidence["set_upright_deg"] = made.lean_deg
     if kept is None and (support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG):
         hidden = hidden_below(view.z, view.ids, number)
-        if hidden >= FOOT_HIDDEN or (support is None and _hangs(item, scaled, scale, seen, view)):
+        whole = None
+        if hidden >= FOOT_HIDDEN and reach > 0:
+            hiding = [mesh for other, mesh in all_scaled.items() if other != number]
+            whole = with_hidden_foot(scaled, number, view.ids, hiding, view.camera, view.floor)
+        if whole is not None:
+            support, level, mesh = FLOOR, 0.0, whole
+            found = base(mesh.vertices, centre_of_mass(mesh.vertices, mesh.faces), view.floor)
+            evidence |= {"foot_hidden": round(hidden, 3), "steady_deg": round(found.steady_deg, 2), "foot_made": True}
+        elif hidden >= FOOT_HIDDEN or (support is None and _hangs(item, scaled, scale, seen, view)):
             support, level, mesh = BACKGROUND_SUPPORT, None, scaled
             evidence["foot_hidden"] = round(hidden, 3)
     return Arranged(scale, mesh, support, level, evidence)
@@ -327,7 +356,7 @@ def _carrier(
     height = max(float(view.floor.heights(item.vertices.astype(np.float64)).max()) - lowest, 1e-6)
     near = max(GAP_M, GAP_SHARE * height)
     if seen is not None and seen in others:
-        found = _on_level(item, lowest, height, seen, others[seen].mesh, view.floor)
+        found = _on(item, lowest, height, seen, others[seen].mesh, view.floor)
         if found is not None:
             return found
         gap = gap_above(item.vertices.astype(np.float64), others[seen].mesh, view.floor)
@@ -335,22 +364,63 @@ def _carrier(
             return seen, None, gap
     if lowest <= near:
         return FLOOR, 0.0, lowest
-    seats = [_on_level(item, lowest, height, number, other.mesh, view.floor) for number, other in others.items()]
+    seats = [_on(item, lowest, height, number, other.mesh, view.floor) for number, other in others.items()]
     return min((seat for seat in seats if seat is not None), key=lambda seat: abs(seat[2]), default=(None, None, None))
 
 
-def _on_level(
+def _on(
     item: TexturedMesh, lowest: float, height: float, number: int, other: TexturedMesh, floor: Floor
 ) -> tuple[int, float, float] | None:
-    """As `_carrier`, if an object stands on a level surface of another."""
-    seat = _seat(item, other, floor)
-    if seat is None or abs(lowest - seat) > max(GAP_M, SEAT_SHARE * height):
+    """As `_carrier`, if an object stands on another.
+
+    It stands on the level surface below it. What was made there may be uneven, since what stands on it hides it: then it stands
+    where it is seen to end, if that lies among the heights of the surface below.
+    """
+    below = _below(item, other, floor)
+    if below is None:
         return None
-    return number, seat, lowest - seat
+    highest = float(np.percentile(below.tops, HIGHEST))
+    if below.carries(item, highest, LEVEL_SHARE) and abs(lowest - highest) <= max(GAP_M, SEAT_SHARE * height):
+        return number, highest, lowest - highest
+    near = max(GAP_M, GAP_SHARE * height)
+    middle, spike = (float(np.percentile(below.tops, share)) for share in (50, SPIKES))
+    if middle - near <= lowest <= spike + near and below.carries(item, lowest, SEAT_SHARE, around=True):
+        return number, lowest, lowest - float(np.clip(lowest, middle, spike))
+    return None
 
 
-def _seat(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> float | None:
-    """Height over the floor of the surface of `parent` below an object, if it is level there and carries its weight."""
+@dataclass(frozen=True, eq=False)
+class _Below:
+    """What lies below an object."""
+
+    low: Float[np.ndarray, "n 3"]
+    """Points of the object that are over it."""
+    tops: Float[np.ndarray, "n"]
+    """Height over the floor of what is below each."""
+    floor: Floor
+
+    around: Float[np.ndarray, "m 3"]
+    """Points of what lies there, as far as it is seen from above within the object's width."""
+
+    def carries(self, item: TexturedMesh, height: float, uneven: float, around: bool = False) -> bool:
+        """Whether the object's centre of mass is over what lies at a height; that may be uneven by a share of its width.
+
+        With `around` what is seen beside the object counts, too: the object hides what is below it.
+        """
+        vertices = item.vertices.astype(np.float64)
+        across = np.linalg.svd(self.floor.normal[None])[2][1:]
+        width = float(np.ptp(vertices @ across.T, axis=0).max())
+        level = replace(self.floor, offset=self.floor.offset - height)
+        carrying = self.low[np.abs(self.tops - height) <= max(LEVEL_M, uneven * width)]
+        if around:
+            near = self.around[np.abs(self.floor.heights(self.around) - height) <= max(LEVEL_M, uneven * width)]
+            carrying = np.concatenate([carrying, near])
+        feet = carrying - level.heights(carrying)[:, None] * self.floor.normal
+        return base(feet, centre_of_mass(vertices, item.faces), level).steady_deg > 0
+
+
+def _below(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> _Below | None:
+    """What of `parent` lies below the underside of an object, if anything does."""
     vertices = item.vertices.astype(np.float64)
     heights = floor.heights(vertices)
     low = vertices[heights < heights.min() + FLAT_BAND * np.ptp(heights)]
@@ -360,14 +430,10 @@ def _seat(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> float | Non
     over = met.triangle >= 0
     if not over.any():
         return None
-    tops = start - met.distance[over]
-    highest = float(np.percentile(tops, HIGHEST))
     across = np.linalg.svd(floor.normal[None])[2][1:]
-    width = float(np.ptp(vertices @ across.T, axis=0).max())
-    level = replace(floor, offset=floor.offset - highest)
-    carrying = low[over][np.abs(tops - highest) <= max(LEVEL_M, LEVEL_SHARE * width)]
-    feet = carrying - level.heights(carrying)[:, None] * floor.normal
-    return highest if base(feet, centre_of_mass(vertices, item.faces), level).steady_deg > 0 else None
+    beside, mine = parent.vertices.astype(np.float64), vertices @ across.T
+    within = ((beside @ across.T > mine.min(axis=0)) & (beside @ across.T < mine.max(axis=0))).all(axis=1)
+    return _Below(low[over], start - met.distance[over], floor, beside[within])
 
 
 def _hangs(item: Unplaced, scaled: TexturedMesh, scale: float, seen: Support | None, view: View) -> bool:

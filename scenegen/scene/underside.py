@@ -30,6 +30,8 @@ HAIR = 1e-3
 LEAST_STEADY_DEG = 4.0
 """An object that tips over at less is set upright, if it may lean."""
 LEAN_STEP_DEG = 3.0
+LEGS = (0.01, 0.02, 0.04, 0.06)
+"""How far legs may end above the plane that they stand on, as shares of the object's height."""
 FAR = 1e9
 ROUNDS, DIVISIONS = 4, 3
 BEYOND = 5e-4
@@ -104,7 +106,7 @@ def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
     """What lies below the plane is drawn up to it. Then, unless the object stands steadily as it is, the last surface along
     each ray that meets the plane within a disc below the centre of mass is brought down to it, divided where it is too coarse.
     """
-    mesh = _raised(mesh, level)
+    mesh = _on_its_legs(_raised(mesh, level), level)
     for _ in range(ROUNDS):
         centre, width = centre_of_mass(mesh.vertices, mesh.faces), _width(mesh.vertices, level)
         if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
@@ -121,6 +123,21 @@ def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
         if not within.any():
             break
         mesh = replace(mesh, vertices=(vertices * np.where(within, ways, 1.0)[:, None]).astype(np.float32))
+    return mesh
+
+
+def _on_its_legs(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
+    """With what hides behind it and ends a little above the plane brought down to that, as little as makes the object stand."""
+    centre = centre_of_mass(mesh.vertices, mesh.faces)
+    if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
+        return mesh
+    vertices = mesh.vertices.astype(np.float64)
+    heights, hidden = level.heights(vertices), last_along_rays(vertices, mesh.faces)
+    for share in LEGS:
+        low = hidden & (heights < share * float(heights.max()))
+        lowered = vertices * np.where(low, _ways_to(level, vertices), 1.0)[:, None]
+        if base(lowered, centre, level).steady_deg >= STEADY_DEG:
+            return replace(mesh, vertices=lowered.astype(np.float32))
     return mesh
 
 

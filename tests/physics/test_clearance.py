@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,3 +94,13 @@ def test_what_is_fixed_may_overlap_what_is_fixed() -> None:
     cube = trimesh.creation.box((0.2, 0.2, 0.2))
     items = [colliders(cube, (0, 0.1, 0), fixed=True), colliders(cube, (0.1, 0.1, 0), fixed=True)]
     assert cleared(items) == [items[0].hulls, items[1].hulls]
+
+
+def test_what_carries_gives_way_to_what_it_carries() -> None:
+    cube = trimesh.creation.box((0.2, 0.2, 0.2))
+    below, above = colliders(cube, (0, 0.1, 0)), replace(colliders(cube, (0, 0.28, 0)), carrier=0)
+    for order in ([below, above], [replace(above, carrier=1), below]):
+        found = dict(zip(map(id, order), cleared(order), strict=True))
+        lower, upper = (found[id(item)] for item in (below, next(item for item in order if item is not below)))
+        assert upper == above.hulls
+        assert max(part.vertices[:, 1].max() for part in lower) == pytest.approx(0.08, abs=1e-5)

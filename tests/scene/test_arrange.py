@@ -8,11 +8,13 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import DESK, Room, room
+from rooms import DESK, Room, plain, room
 
 from scenegen.camera import project
+from scenegen.geometry.mesh import joined
 from scenegen.records import KeptPlace
 from scenegen.scene.arrange import Arranged, Unplaced, View, arrange, lowest_point, overlapping_pairs
 from scenegen.scene.layout import Floor, find_supports
@@ -117,3 +119,40 @@ def test_a_spike_of_the_outline_is_nothing_to_stand_on() -> None:
     faces = np.concatenate([box.faces, [[corner, 8, 9]]]).astype(np.int32)
     mesh = replace(box, vertices=thin, faces=faces, uv=np.zeros((10, 2), np.float32))
     assert lowest_point(mesh, view) == pytest.approx(lowest_point(box, view), abs=0.03)
+
+
+def test_what_stands_on_an_uneven_top_stands_where_it_ends() -> None:
+    """What was made of the box below is uneven by 2 cm where the upper one hides it."""
+    scene = room(DESK)
+    view = seen(scene)
+    items = unplaced(scene, view)
+    solid = trimesh.Trimesh(items[2].mesh.vertices, items[2].mesh.faces).subdivide().subdivide().subdivide()
+    top = view.floor.heights(solid.vertices) > 0.29
+    bumps = np.random.default_rng(3).uniform(-0.02, 0.02, int(top.sum()))
+    solid.vertices[top] += bumps[:, None] * view.floor.normal
+    items[2] = replace(items[2], mesh=plain(solid, (0, 0, 0)))
+    found = arrange(items, view, {}, 0.1)[3]
+    assert found.support == 2
+    assert found.level == pytest.approx(0.3, abs=0.02)
+    assert found.evidence["steady_deg"] > 10
+
+
+def test_legs_that_end_at_the_floor_are_no_spikes() -> None:
+    legs = [((0.02, 0.5, 0.02), (x, 0, z)) for x in (-0.4, 0.4) for z in (-2.2, -2.6)]
+    scene = room([((0.9, 0.05, 0.5), (0, 0.5, -2.4)), *legs], pitch_deg=20)
+    vertices, faces = joined([box.vertices for box in scene.boxes], [box.faces for box in scene.boxes])
+    table = replace(scene.boxes[0], vertices=vertices, faces=faces, uv=np.zeros((len(vertices), 2), np.float32))
+    scene = replace(scene, boxes=(table,), ids=np.minimum(scene.ids, 1))
+    (item,) = arranged(scene).values()
+    assert item.support == 0
+    assert item.evidence["steady_deg"] > 10
+
+
+def test_what_something_nearer_hides_stands_on_a_foot_that_is_made() -> None:
+    scene = room([((1.6, 0.7, 0.3), (0, 0, -1.8)), ((0.6, 1.2, 0.5), (0, 0, -2.9))], pitch_deg=15)
+    cut = scene.boxes[1]
+    lifted = np.where(scene.height + cut.vertices @ scene.up < 0.1, 0.3, 0.0)
+    raised = replace(cut, vertices=(cut.vertices + lifted[:, None] * scene.up).astype(np.float32))
+    found = arranged(replace(scene, boxes=(scene.boxes[0], raised)))[2]
+    assert found.support == 0
+    assert found.evidence["foot_made"]
