@@ -14,6 +14,7 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
 from scenegen.errors import UsageError
 from scenegen.geometry.bake import textured
+from scenegen.geometry.consistent import consistent
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
@@ -168,6 +169,7 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
         UsageError: if there are several views of it, and the generator makes use of one only.
     """
     generator = OBJECT_GENERATORS.of(config.generate)
+    view, left_out = consistent(view)
     maker = generator.several if view.others else generator
     if maker is None:
         raise UsageError(
@@ -175,7 +177,7 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
             "photo, or choose a generator for several: --set generate=embedded."
         )
     made = maker.run(view, config.seed, config.generate, config.texture, runtime)
-    return replace(made, backend=generator.signed(made.backend))
+    return replace(made, backend=generator.signed(made.backend), warnings=(*left_out, *made.warnings))
 
 
 def thin_object(view: ObjectView, config: ObjectSettings) -> MadeObject:

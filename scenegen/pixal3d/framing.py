@@ -51,7 +51,13 @@ def framed(views: Sequence[View]) -> Framed:
         views: at least two, of known cameras; the first is the front.
 
     Raises:
-        InputError: if the silhouettes leave no place that all cameras have in front of them.
+        InputError: if the silhouettes leave no place that all cameras have in front of them, or a camera is inside the object.
+
+    Examples:
+        >>> views, _ = read_views(Path("transforms.json"))  # doctest: +SKIP
+        >>> shown = framed(views)  # doctest: +SKIP
+        >>> shown.world_from_framed[:3, 3]  # where the object is  # doctest: +SKIP
+        array([ 1.02, -0.4 ,  0.31])
     """
     middle, edge = _hull(views)
     shift = np.eye(4)

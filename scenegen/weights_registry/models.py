@@ -301,7 +301,7 @@ MODELS: Mapping[str, Model] = {
             ModelFile("pipeline_mv.json"),
             (None, None, None, None),
             "_mv",
-            "Pixal3D for several views of known cameras, 24 GB; for the library only; needs dinov3-vitl16 and naf.",
+            "Pixal3D for objects that several photos show (scenegen views), 24 GB; needs dinov3-vitl16 and naf.",
         ),
         Model(
             name="dinov3-vitl16",
