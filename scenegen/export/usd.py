@@ -5,6 +5,7 @@
     objects/<name>/payload.usdc            its meshes (`geo`) and material (`mtl`)
     objects/<name>/base_color.png          RGBA if the object is cut out or transparent
     objects/<name>/metallic_roughness.png  if the two vary
+    objects/<name>/material.mtlx           the material as OpenPBR, for tools that read MaterialX
     background/<name>/...                  likewise
 
 The layout is the ASWF's (usd-wg/assets, asset structure guidelines). Units are metres and kilograms, Z is up
@@ -28,6 +29,7 @@ from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdSemantic
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD, transform
 from scenegen.export.bodies import body_of
+from scenegen.export.materialx import write_materialx
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
@@ -51,6 +53,7 @@ USER_TYPES = {
 }
 BASE_COLOR = "base_color.png"
 METALLIC_ROUGHNESS = "metallic_roughness.png"
+MATERIALX = "material.mtlx"
 ROOT = "/scene"
 
 
@@ -241,6 +244,7 @@ def _write_component(folder: Path, group: str, part: Part) -> list[str]:
         pictures[METALLIC_ROUGHNESS] = part.mesh.metallic_roughness
     for file, picture in pictures.items():
         write_png(home / file, picture)
+    write_materialx(home / MATERIALX, part.name, part.mesh, BASE_COLOR, METALLIC_ROUGHNESS)
     mesh = part.mesh.transformed(USD_FROM_WORLD)
     _write_payload(home / "payload.usdc", part, mesh)
 
@@ -273,7 +277,7 @@ def _write_component(folder: Path, group: str, part: Part) -> list[str]:
         "SimReady_Metadata": {**named, **category, "author": GENERATOR},
     }
     stage.GetRootLayer().Save()
-    return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", *pictures)]
+    return [f"{group}/{part.name}/{file}" for file in (f"{part.name}.usd", "payload.usdc", MATERIALX, *pictures)]
 
 
 def _write_payload(path: Path, part: Part, mesh: TexturedMesh) -> None:
