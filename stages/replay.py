@@ -6,6 +6,7 @@ by whole steps, and nothing else is ever changed in it. Publishing carries it ov
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Literal
@@ -92,6 +93,12 @@ def read_edits(folder: Path, store: Store) -> EditList:
     Raises:
         InputError: if the list or the manifest cannot be read, or the store has lost something that they name.
     """
+    # Publishing holds the same lock while it swaps the folder. Where there is no store, there is nothing to go on from.
+    with store.lock() if store.root.exists() else contextlib.nullcontext():
+        return _read(folder, store)
+
+
+def _read(folder: Path, store: Store) -> EditList:
     path = folder / EDITS
     if not path.exists():
         manifest = read_manifest(folder)
@@ -144,9 +151,8 @@ def write_edits(folder: Path, store: Store, edits: EditList, revision: int) -> N
         OutdatedError: if somebody else has gone on from it.
         ResourceError: if the disk cannot be written.
     """
-    # Publishing holds the same lock while it swaps the folder.
     with disk_errors(folder), store.lock():
-        if (folder / EDITS).exists() and (now := read_edits(folder, store)).revision != revision:
+        if (folder / EDITS).exists() and (now := _read(folder, store)).revision != revision:
             raise OutdatedError(
                 f"{folder / EDITS} has {now.revision} steps, but {revision} were expected: it was edited elsewhere. Look at "
                 "what it says now, and edit that."

@@ -64,7 +64,7 @@ def order() -> list[list[str]]:
 
 
 def modules() -> dict[str, Path]:
-    paths = [path for package in ("scenegen", "stages", "flows") for path in (ROOT / package).rglob("*.py")]
+    paths = [path for package in ("scenegen", "stages", "flows", "studio") for path in (ROOT / package).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 

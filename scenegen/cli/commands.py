@@ -300,6 +300,66 @@ def replay(
 
 
 @app.command
+def studio(
+    place: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(alias="-o")] = Path("out"),
+    port: int = 0,
+    browser: Annotated[bool, Parameter(negative="--no-browser")] = True,
+    config_options: ConfigOptions = ConfigOptions(),
+    input_options: InputOptions = InputOptions(),
+    device: str = "auto",
+    offline: bool = False,
+    jobs: int | None = None,
+    log_options: LogOptions = LogOptions(),
+) -> int:
+    """Open a page on this machine on which a scene is put right: its objects, their names, its scale.
+
+    Args:
+        place: A photo, or the folder of a scene.
+        out: Folder that gets the folder of a photo's scene.
+        port: Port to listen at; by default one that is free.
+        browser: Open the page in the browser.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        offline: Never use the network.
+        jobs: Objects at once on the CPU; by default one per core, at most 4.
+    """
+    from importlib.util import find_spec
+
+    from scenegen.inputs.photos import companions, folder_names
+    from scenegen.store.destination import check_folder
+    from stages.replay import begin, check_edits_of, read_edits, write_edits
+    from stages.run import open_store
+
+    log_options.apply()
+    run_options = SceneRunOptions(device=device, offline=offline, jobs=jobs)
+    run_options.check()
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        raise WeightsError("the studio needs packages that are not installed: pip install 'scenegen-3d[studio]'")
+    check_sibling("studio")
+    runtime = run_options.runtime()
+    if place.is_dir():
+        folder = place.resolve()
+        store = open_store(folder.parent)
+        read_edits(folder, store)
+    else:
+        (name,) = folder_names([place], out)
+        inputs = companions(place, name, input_options, single=True)
+        config = config_options.load()
+        check_folder(out)
+        store, folder = open_store(out.absolute()), out.absolute() / name
+        if check_edits_of(place, folder, store):
+            logger.info("%s was edited before: going on from there, with the settings it had", folder)
+        else:
+            write_edits(folder, store, begin(inputs, config, store), 0)
+    from studio.serve import serve
+
+    serve(folder, store, runtime, run_options.workers(), port, browser, _say)
+    return EXIT_DONE
+
+
+@app.command
 def batch(
     source: str,
     /,

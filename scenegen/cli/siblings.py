@@ -1,4 +1,4 @@
-"""Makes sure that `stages` and `flows`, packages with common names, are scenegen's and not the user's own."""
+"""Makes sure that `stages`, `flows` and `studio`, packages with common names, are scenegen's and not the user's own."""
 
 from __future__ import annotations
 

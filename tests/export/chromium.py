@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: opens a page from disk and watches what it does."""
+"""A headless Chromium, driven over its debugging pipe: opens a page and watches what it does."""
 
 from __future__ import annotations
 
@@ -87,15 +87,30 @@ class Page:
             assert time.monotonic() < deadline, f"{expression} stayed false; problems: {self.problems}"
             time.sleep(0.05)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Opens a file from disk in a window of `width` x `height` CSS pixels."""
+    def open(self, place: Path | str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Opens a file from disk, or an address, in a window of `width` x `height` CSS pixels."""
+        address = place if isinstance(place, str) else place.as_uri()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=path.as_uri())
-        self.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
+        self.call("Page.navigate", url=address)
+        self.wait_for("document.readyState === 'complete' && location.protocol !== 'about:'")
+
+    def press(self, key: str, shift: bool = False) -> None:
+        """Presses a key, which types if it is a character."""
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        values = {"key": key, "modifiers": 8 if shift else 0}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **values, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **values)
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float] | None = None, shift: bool = False) -> None:
+        """Presses the mouse at a place of the window, CSS pixels, and releases it at another, or at the same: a click."""
+        moves = [("mousePressed", start), *([("mouseMoved", end)] if end else []), ("mouseReleased", end or start)]
+        for kind, (x, y) in moves:
+            given = {"button": "left", "clickCount": 1, "modifiers": 8 if shift else 0}
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **given)
 
     def screenshot(self, selector: str) -> np.ndarray:
         """What is drawn where an element lies, as RGB [h, w, 3]."""

@@ -14,6 +14,10 @@ function wireToggle(name, action) {
   return button;
 }
 
+function bytesOf(base64) {
+  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+}
+
 async function start() {
   const view = document.querySelector("#view");
   const status = view.querySelector("[role=status]");
@@ -41,10 +45,10 @@ async function start() {
     return;
   }
   const photo = view.querySelector("[data-action=photo]");
-  const base64 = document.querySelector("#scene-glb").textContent;
+  const glb = bytesOf(document.querySelector("#scene-glb").textContent).buffer;
   const onView = (mode) => photo.setAttribute("aria-pressed", String(mode === "photo"));
   try {
-    scene = await openScene(view.querySelector("canvas"), base64, table.names, select, onView);
+    scene = await openScene(view.querySelector("canvas"), glb, table.names, select, onView);
   } catch (error) {
     view.dataset.state = "failed";
     status.textContent = `The 3D view could not be opened (${error.message}). The picture shows the scene from the side.`;

@@ -1,4 +1,4 @@
-// The 3D view: the embedded GLB, seen from the photo's camera or from anywhere.
+// The 3D view: a GLB, seen from the photo's camera or from anywhere.
 
 import {
   Box3,
@@ -25,10 +25,6 @@ const CLICK_PIXELS = 4;
 /** Whether this browser can draw in 3D. Asked first, so that three logs no error where it cannot. */
 export function hasWebGL() {
   return document.createElement("canvas").getContext("webgl2") !== null;
-}
-
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
 }
 
 /** The node of `root` that carries `name` in the file: the loader changes names, but keeps the original. */
@@ -60,13 +56,14 @@ function addUnlit(mesh) {
  * Loads the GLB and draws it into `canvas`.
  *
  * @param {HTMLCanvasElement} canvas
- * @param {string} base64 the GLB
+ * @param {ArrayBuffer} glb
  * @param {Map<number, string>} names node names of the objects by id
  * @param {(id: number | null) => void} onPick called with the object a click meets, or null
  * @param {(mode: "photo" | "free") => void} onView called when the view leaves or meets the photo's camera
+ * @param {((id: number | null) => void) | null} onHover called with the object under the pointer, or null
  */
-export async function openScene(canvas, base64, names, onPick, onView) {
-  const gltf = await new GLTFLoader().parseAsync(bytesOf(base64).buffer, "");
+export async function openScene(canvas, glb, names, onPick, onView, onHover = null) {
+  const gltf = await new GLTFLoader().parseAsync(glb, "");
   const scene = new Scene();
   scene.add(gltf.scene, new HemisphereLight(0xffffff, 0x8d8577, 2.2));
   const sun = new DirectionalLight(0xffffff, 1.6);
@@ -140,12 +137,21 @@ export async function openScene(canvas, base64, names, onPick, onView) {
     controls.autoRotate = false;
     controls.target.copy(target);
     photoCamera.matrixWorld.decompose(camera.position, camera.quaternion, new Vector3());
+    limit();
     atPhoto = true;
     onView("photo");
     invalidate();
   }
 
+  /** Keeps the view above the floor, which lies at height 0, unless the photo's camera is below it. */
+  function limit() {
+    const away = camera.position.distanceTo(controls.target);
+    const lowest = MathUtils.clamp(-controls.target.y / away, -1, 1);
+    controls.maxPolarAngle = eye.y > 0 ? Math.acos(lowest) : Math.PI;
+  }
+
   controls.addEventListener("change", () => {
+    limit();
     if (atPhoto) {
       atPhoto = false;
       onView("free");
@@ -153,7 +159,8 @@ export async function openScene(canvas, base64, names, onPick, onView) {
     invalidate();
   });
 
-  function pick(event) {
+  /** The object that a pointer meets, or null. */
+  function met(event) {
     const box = canvas.getBoundingClientRect();
     const at = new Vector2(
       ((event.clientX - box.left) / box.width) * 2 - 1,
@@ -162,16 +169,20 @@ export async function openScene(canvas, base64, names, onPick, onView) {
     const caster = new Raycaster();
     caster.setFromCamera(at, camera);
     const hit = caster.intersectObjects(everything.filter((mesh) => mesh.visible), false)[0];
-    onPick(hit === undefined ? null : (idOf.get(hit.object) ?? null));
+    return hit === undefined ? null : (idOf.get(hit.object) ?? null);
   }
 
   let pressed = null;
   canvas.addEventListener("pointerdown", (event) => (pressed = event));
   canvas.addEventListener("pointerup", (event) => {
     const moved = pressed && Math.hypot(event.clientX - pressed.clientX, event.clientY - pressed.clientY);
-    if (moved !== null && moved <= CLICK_PIXELS) pick(event);
+    if (moved !== null && moved <= CLICK_PIXELS) onPick(met(event));
     pressed = null;
   });
+  if (onHover !== null) {
+    canvas.addEventListener("pointermove", (event) => pressed === null && onHover(met(event)));
+    canvas.addEventListener("pointerleave", () => onHover(null));
+  }
 
   /** Draws a box about the object `id` and dims the rest; null for none. */
   function select(id) {
@@ -193,16 +204,35 @@ export async function openScene(canvas, base64, names, onPick, onView) {
     invalidate();
   }
 
-  new ResizeObserver(resize).observe(canvas.parentElement);
+  const sizes = new ResizeObserver(resize);
+  sizes.observe(canvas.parentElement);
   resize();
   showPhotoView();
 
   return {
     select,
     showPhotoView,
+    /** Width, height and depth of the object `id` in the world's axes, metres; null if it is not in the scene. */
+    size(id) {
+      const box = new Box3();
+      objects.get(id)?.forEach((mesh) => box.expandByObject(mesh));
+      return box.isEmpty() ? null : box.getSize(new Vector3()).toArray();
+    },
+    /** Gives back what the browser holds for the view, which is of no use afterwards. */
+    close() {
+      sizes.disconnect();
+      cancelAnimationFrame(frame);
+      controls.dispose();
+      renderer.dispose();
+      renderer.forceContextLoss();
+    },
     setTurning(on) {
       controls.autoRotate = on;
       invalidate();
+    },
+    /** Hides the objects of a set of ids, and shows all others. */
+    hide(ids) {
+      for (const [id, meshes] of objects) setVisible(meshes, !ids.has(id));
     },
     setBackground: (on) => setVisible(background, on),
     setObjects: (on) => setVisible([...idOf.keys()], on),

@@ -1,0 +1,1 @@
+"""The studio: a page on this machine on which a person puts right what the networks got wrong in a scene."""

@@ -1,0 +1,269 @@
+"""The scene that a studio is open for: what its edits say, read from its folder and the store whenever it is asked.
+
+Nothing that counts is kept in memory: a studio that is opened again, or a second one, finds the same.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Shaped
+from pydantic import Field
+
+from scenegen.compute.runtime import Runtime
+from scenegen.edits.steps import Step
+from scenegen.errors import InputError, OutdatedError
+from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.perception import UNNAMED
+from scenegen.records import Instances, ObjectId, PaintEdit, Photo, PromptEdit, Record
+from scenegen.store.png import read_png, write_png
+from scenegen.store.store import Store
+from stages.edit import answered
+from stages.graph import image_to_instances
+from stages.layers import local_submit
+from stages.replay import EditList, read_edits, write_edits
+from stages.telling import Remarks
+from studio.making import Job, Made, Maker
+from studio.outlines import from_runs, outline
+
+MAX_RUNS = 1 << 20
+
+
+class PaintedStep(Record):
+    """What was painted, as the page sends it."""
+
+    kind: Literal["painted"] = "painted"
+    object: ObjectId
+    adds: bool
+    """Whether it belongs to the object; else it does not."""
+    runs: Annotated[tuple[int, ...], Field(max_length=MAX_RUNS)]
+    """As `studio.outlines.from_runs` takes them, at working size."""
+
+
+class Asked(Record):
+    """One more step, as the page asks for it."""
+
+    revision: int
+    """Of the edits that the page shows."""
+    step: Annotated[Step | PaintedStep, Field(discriminator="kind")]
+
+
+class ShownObject(Record):
+    """An object as the page shows it."""
+
+    id: int
+    label: str
+    sure: float | None
+    """How likely the label is right; None if it was given."""
+    score: float
+    box: tuple[int, int, int, int]
+    area: int
+    outline: str
+    """As `studio.outlines.outline`, at working size."""
+
+
+class Answer(Record):
+    """What clicks or a box mean. Nothing has changed."""
+
+    label: str
+    area: int
+    outline: str
+
+
+class State(Record):
+    """All that the page shows."""
+
+    name: str
+    revision: int
+    size: tuple[int, int]
+    """Width and height at working size: of the photo that is shown, its outlines and boxes."""
+    original: tuple[int, int]
+    """Of the photo as given, turned upright: places in edits are pixels of it."""
+    objects: tuple[ShownObject, ...]
+    next_id: int
+    """For a new object: no edit was ever about it."""
+    can_undo: bool
+    can_redo: bool
+    warnings: tuple[str, ...]
+    published: bool
+    """Whether the published folder holds the scene that the edits say."""
+    files: tuple[str, ...]
+    """Of the published folder."""
+    job: Job | None
+    made: Made | None
+
+
+class Session:
+    """One scene that is edited.
+
+    Args:
+        folder: of the scene; its edits can be read (`stages.replay.read_edits`).
+        store: beside it.
+        runtime: where to compute.
+        at_once: objects made at once.
+        changed: called, from any thread, whenever the state has changed.
+    """
+
+    def __init__(self, folder: Path, store: Store, runtime: Runtime, at_once: int, changed: Callable[[], None]) -> None:
+        self.folder, self.store, self._runtime, self._changed = folder, store, runtime, changed
+        self.maker = Maker(folder, runtime, at_once, changed)
+        self._executor = ThreadPoolExecutor(1)
+        self._busy = threading.Lock()
+        """Held while objects are found or asked for: the network answers one at a time."""
+
+    def state(self) -> State:
+        """What the page shows.
+
+        Raises:
+            ScenegenError: if edits or photo cannot be read, or no objects can be found.
+        """
+        edits = read_edits(self.folder, self.store)
+        seen = self._seen(edits)
+        history = edits.history
+        published = self._published()
+        return State(
+            name=edits.source.name,
+            revision=edits.revision,
+            size=(seen.photo.width, seen.photo.height),
+            original=(seen.photo.original_width, seen.photo.original_height),
+            objects=tuple(
+                ShownObject(
+                    id=item.id,
+                    label=item.label,
+                    sure=item.label_confidence,
+                    score=item.score,
+                    box=item.box,
+                    area=item.area,
+                    outline=outline(seen.ids == item.id),
+                )
+                for item in seen.instances.items
+            ),
+            next_id=1 + max(seen.used, default=0),
+            can_undo=bool(history.done),
+            can_redo=bool(history.undone),
+            warnings=seen.instances.warnings,
+            published=published is not None and (published.source, published.config) == edits.resolved(),
+            files=() if published is None else tuple(file.name for file in published.outputs),
+            job=self.maker.job,
+            made=self.maker.made,
+        )
+
+    def revision(self) -> int:
+        """Of the present edits."""
+        return read_edits(self.folder, self.store).revision
+
+    def photo(self) -> Path:
+        """The picture that the page shows: PNG, at working size."""
+        return self.store.path(self._seen(read_edits(self.folder, self.store)).photo.image)
+
+    def scene(self) -> Path:
+        """The GLB of the last scene that was made.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if self.maker.made is None:
+            raise InputError("no scene was made yet; make one.")
+        return self.store.path(self.maker.made.glb)
+
+    def published_file(self, name: str) -> Path:
+        """A file of the published folder.
+
+        Raises:
+            InputError: if the manifest names no such file.
+        """
+        published = self._published()
+        if published is None or name not in {file.name for file in published.outputs}:
+            raise InputError(f"{self.folder.name} has no published file of this name.")
+        path = (self.folder / name).resolve()
+        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
+            raise InputError(f"{name} is not in {self.folder.name} any more; publish again.")
+        return path
+
+    def answer(self, asked: PromptEdit) -> Answer:
+        """What clicks or a box mean, without changing anything.
+
+        Raises:
+            UsageError: if they lie outside the photo, or there are none.
+        """
+        edits = read_edits(self.folder, self.store)
+        seen = self._seen(edits)
+        with self._busy:
+            image = read_png(self.store.path(seen.photo.image))
+            found = answered(image, seen.photo, asked, edits.config.segment, self._runtime)
+        mask = found.ids == 1
+        return Answer(
+            label=found.labels[0] if found.labels else UNNAMED, area=int(np.count_nonzero(mask)), outline=outline(mask)
+        )
+
+    def take(self, asked: Asked) -> None:
+        """Takes one more step. Only what can be done is written down, and what is written down stays.
+
+        Raises:
+            OutdatedError: if the page that asks does not show the present edits.
+            UsageError: if the step cannot be done.
+            ScenegenError: from the segmenter.
+        """
+        before = read_edits(self.folder, self.store)
+        if asked.revision != before.revision:
+            raise OutdatedError("the scene was edited elsewhere in the meantime; look at it, and try again.")
+        step = self._stored(asked.step, before) if isinstance(asked.step, PaintedStep) else asked.step
+        after = before.after(step)
+        self._seen(after)
+        write_edits(self.folder, self.store, after, before.revision)
+        self._changed()
+
+    def make(self, publishes: bool) -> None:
+        """Begins to make the scene that the edits say.
+
+        Raises:
+            OutdatedError: if one is being made.
+        """
+        self.maker.start(read_edits(self.folder, self.store).revision, publishes)
+
+    def close(self) -> None:
+        """Ends what is running. What was done is kept."""
+        self.maker.cancel()
+        self._executor.shutdown()
+
+    def _seen(self, edits: EditList) -> _Seen:
+        """The photo and its objects as edited."""
+        source, config = edits.resolved()
+        with self._busy, self.store.in_use():
+            submit = local_submit(self.store, self._runtime, self._executor)
+            photo, found = image_to_instances(source, config, submit, Remarks())
+        used = {item.id for each in found for item in each.record.items}
+        ids = read_png(self.store.path(found[-1].record.masks))
+        return _Seen(photo.record, found[-1].record, ids, frozenset(used))
+
+    def _published(self) -> Manifest | None:
+        try:
+            return read_manifest(self.folder)
+        except InputError:
+            return None
+
+    def _stored(self, step: PaintedStep, edits: EditList) -> PaintEdit:
+        """What was painted as an edit: the object's mask after it, whose file is in the store."""
+        seen = self._seen(edits)
+        painted, mask = from_runs(step.runs, seen.photo.width, seen.photo.height), seen.ids == step.object
+        mask = mask | painted if step.adds else mask & ~painted
+        with tempfile.TemporaryDirectory(prefix="scenegen-studio-") as folder:
+            path = Path(folder) / "mask.png"
+            write_png(path, mask.astype(np.uint8) * 255)
+            return PaintEdit(object=step.object, mask=self.store.ingest(path))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    photo: Photo
+    instances: Instances
+    ids: Shaped[np.ndarray, "h w"]
+    used: frozenset[int]
+    """Ids that any object had after any edit in effect."""

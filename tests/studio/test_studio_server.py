@@ -1,0 +1,290 @@
+"""The studio's server: what it answers, whom it refuses, and that nothing that was done is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from scenegen.compute.runtime import Runtime
+from scenegen.config import Config, load_config
+from scenegen.inputs.photos import Inputs
+from scenegen.store.png import read_png, write_png
+from stages.layers import local_submit
+from stages.replay import begin, read_edits, write_edits
+from stages.run import open_store, photo_to_scene
+from studio.app import MAX_BODY_BYTES, News, event_stream, studio_app
+from studio.making import Maker
+from studio.session import Session
+
+PORT, TOKEN = 8123, "a-token"
+HOST = f"127.0.0.1:{PORT}"
+ORIGIN = f"http://{HOST}"
+ROOT = Path(__file__).parents[2]
+
+
+def opened(folder: Path) -> Session:
+    return Session(folder, open_store(folder.parent), Runtime(), 1, lambda: None)
+
+
+def client(session: Session, **headers: str) -> TestClient:
+    app = studio_app(session, News(), TOKEN, PORT)
+    return TestClient(app, base_url=f"{ORIGIN}/{TOKEN}/", headers={"host": HOST, **headers})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a photo with masks of three objects that nobody has edited yet."""
+    image = np.full((96, 128, 3), 170, np.uint8)
+    ids = np.zeros((96, 128), np.uint16)
+    for number, left in enumerate((5, 45, 85), start=1):
+        image[20:70, left : left + 30] = (60 * number, 90, 250 - 60 * number)
+        ids[20:70, left : left + 30] = number
+    write_png(tmp_path / "photo.png", image)
+    write_png(tmp_path / "masks.png", ids)
+    scene = tmp_path / "out" / "photo"
+    store = open_store(scene.parent)
+    inputs = Inputs("photo", tmp_path / "photo.png", masks=(tmp_path / "masks.png",))
+    write_edits(scene, store, begin(inputs, load_config("training-free"), store), 0)
+    return scene
+
+
+@pytest.fixture
+def session(folder: Path) -> Iterator[Session]:
+    session = opened(folder)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def page(session: Session) -> TestClient:
+    return client(session, origin=ORIGIN)
+
+
+def step(page: TestClient, revision: int, **values: Any) -> Any:
+    return page.post("steps", json={"revision": revision, "step": values})
+
+
+# Whom it refuses ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),  # a name that was made to point here
+        ({"host": f"127.0.0.1:{PORT + 1}"}, 421),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"host": f"localhost:{PORT}", "origin": f"http://localhost:{PORT}"}, 200),
+    ],
+)
+def test_only_the_own_page_is_answered(session: Session, headers: dict[str, str], status: int) -> None:
+    assert client(session, **headers).get("state").status_code == status
+
+
+def test_a_change_must_say_where_it_comes_from(session: Session) -> None:
+    assert client(session).post("make").status_code == 403
+    assert session.maker.job is None
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/wrong/state", "/a-toke/state", f"/{TOKEN}x/state"])
+def test_without_the_token_there_is_nothing(page: TestClient, path: str) -> None:
+    assert page.get(f"{ORIGIN}{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../edits.json",
+        "%2e%2e/edits.json",
+        "..%2fedits.json",
+        "/etc/passwd",
+        "%2Fetc%2Fpasswd",
+        "edits.json",
+        "manifest.json",
+    ],
+)
+def test_no_file_but_those_of_the_manifest(bench: Any, photo: Path, tmp_path: Path, name: str) -> None:
+    store = open_store(tmp_path / "out")
+    with ThreadPoolExecutor(1) as executor:
+        photo_to_scene(Inputs("photo", photo), Config(), store, Runtime(), local_submit(store, Runtime(), executor))
+    session = opened(tmp_path / "out" / "photo")
+    page = client(session)
+    assert page.get("published/scene.glb").status_code == 200
+    assert page.get(f"published/{name}").status_code == 404
+    (tmp_path / "out" / "photo" / "scene.glb").unlink()
+    (tmp_path / "out" / "photo" / "scene.glb").symlink_to("/etc/passwd")
+    assert page.get("published/scene.glb").status_code == 404
+
+
+def test_a_body_has_a_limit(page: TestClient) -> None:
+    assert page.post("steps", content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(9):
+            yield b" " * (1 << 20)
+
+    assert page.post("steps", content=chunks()).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[[" * 100_000, b"NaN", b'{"revision": 0}', b'{"revision": 0, "step": {"kind": "run"}}']
+)
+def test_what_is_no_step_is_refused(page: TestClient, folder: Path, body: bytes) -> None:
+    before = (folder / "edits.json").read_bytes()
+    response = page.post("steps", content=body)
+    assert response.status_code == 422
+    assert response.json()["error"]
+    assert (folder / "edits.json").read_bytes() == before
+
+
+def test_the_page_may_load_nothing_from_elsewhere(page: TestClient) -> None:
+    response = page.get("")
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["referrer-policy"] == "no-referrer"  # the address has the token
+    assert not re.findall(r"(?:src|href)=\"(?!data:)[^\"]*//", response.text)
+    assert page.get("studio.js").headers["content-type"].startswith("text/javascript")
+    assert page.get("studio.css").status_code == 200
+
+
+# What it does ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_state_shows_the_objects_as_edited(page: TestClient, session: Session) -> None:
+    state = page.get("state").json()
+    assert (state["revision"], state["size"], [item["id"] for item in state["objects"]]) == (0, [128, 96], [1, 2, 3])
+    assert (state["can_undo"], state["published"], state["next_id"]) == (False, False, 4)
+    assert read_png(session.photo()).shape == (96, 128, 3)
+    assert page.get("photo.png").content == session.photo().read_bytes()
+    state = step(page, 0, kind="merge", objects=[2, 3]).json()
+    assert (state["revision"], [item["id"] for item in state["objects"]]) == (1, [1, 2])
+    assert state["objects"][1]["outline"].count("M") == 2
+    # An id is not used again, though its object is gone.
+    assert (state["next_id"], state["can_undo"], state["can_redo"]) == (4, True, False)
+    state = step(page, 1, kind="undo").json()
+    assert (state["revision"], len(state["objects"]), state["can_redo"]) == (2, 3, True)
+
+
+def test_what_was_painted_is_added_or_taken_away(page: TestClient) -> None:
+    runs = [0, 128 * 10, 128 * 86]  # the ten uppermost rows
+    state = step(page, 0, kind="painted", object=4, adds=True, runs=runs).json()
+    assert state["objects"][3]["area"] == 1280
+    half = [0, 128 * 5, 128 * 91]
+    state = step(page, 1, kind="painted", object=4, adds=False, runs=half).json()
+    assert state["objects"][3]["area"] == 640
+    assert "add up to" in step(page, 2, kind="painted", object=4, adds=True, runs=[5, 5]).json()["error"]
+    assert step(page, 2, kind="painted", object=4, adds=True, runs=[-1, 1 + 128 * 96]).status_code == 422
+
+
+def test_two_pages_do_not_overwrite_each_other(page: TestClient, session: Session, folder: Path) -> None:
+    other = client(opened(folder), origin=ORIGIN)  # of another server, even
+    assert step(page, 0, kind="rename", object=1, label="red box").status_code == 200
+    late = step(other, 0, kind="rename", object=1, label="blue box")
+    assert late.status_code == 409
+    assert "edited elsewhere" in late.json()["error"]
+    assert other.get("state").json()["objects"][0]["label"] == "red box"
+    assert step(other, 1, kind="rename", object=1, label="blue box").status_code == 200
+
+
+def test_a_step_that_cannot_be_done_is_not_written_down(page: TestClient, folder: Path) -> None:
+    before = (folder / "edits.json").read_bytes()
+    for values in ({"kind": "merge", "objects": [1, 9]}, {"kind": "undo"}, {"kind": "prompt", "object": 9}):
+        response = step(page, 0, **values)
+        assert (response.status_code, "error" in response.json()) == (422, True)
+    assert (folder / "edits.json").read_bytes() == before
+
+
+def test_a_click_is_answered_and_changes_nothing(page: TestClient, folder: Path) -> None:
+    before = (folder / "edits.json").read_bytes()
+    asked = {"object": 4, "inside": [[20, 40]], "outside": [], "box": None}
+    found = page.post("answer", json=asked).json()
+    assert found["area"] > 0
+    assert found["outline"].startswith("M")
+    assert page.post("answer", json={**asked, "inside": [[999, 40]]}).status_code == 422
+    assert (folder / "edits.json").read_bytes() == before
+
+
+def test_pages_are_told_what_has_changed(page: TestClient, session: Session) -> None:
+    news = News()
+
+    async def two() -> list[str]:
+        stream = event_stream(session, news)
+        first = await anext(stream)
+        news.tell()  # nothing has changed, so nothing is said
+        await asyncio.to_thread(step, page, 0, kind="rename", object=1, label="red box")
+        news.tell()
+        second = await anext(stream)
+        await stream.aclose()
+        return [first, second]
+
+    told = [json.loads(text.removeprefix("data: ")) for text in asyncio.run(two())]
+    assert [each["revision"] for each in told] == [0, 1]
+
+
+# Making ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow  # two processes that import everything
+def test_making_can_be_cancelled_and_publishing_is_whole_or_not_at_all(folder: Path) -> None:
+    maker = Maker(folder, Runtime(), 1, lambda: None)
+    maker.start(0, publishes=True)
+    maker.cancel()
+    assert maker.job is not None
+    assert maker.job.state == "cancelled"
+    assert [path.name for path in folder.iterdir()] == ["edits.json"]
+    maker.start(0)
+    maker.join()
+    assert maker.job.state == "done"
+    assert ("generate 2", "done") in maker.job.stages
+    assert maker.made is not None
+    assert len(maker.made.objects) == 3
+    assert [path.name for path in folder.iterdir()] == ["edits.json"]
+    maker.start(0, publishes=True)
+    maker.join()
+    assert {"edits.json", "manifest.json", "scene.glb"} <= {path.name for path in folder.iterdir()}
+    session = opened(folder)
+    assert session.state().published
+    assert "scene.glb" in session.state().files
+
+
+@pytest.mark.slow  # a whole program, twice
+def test_a_killed_studio_goes_on_where_it_was(folder: Path) -> None:
+    def start() -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-m", "scenegen", "studio", str(folder), "--no-browser", "-q"]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        return process, process.stdout.readline().strip()
+
+    import httpx2
+
+    process, address = start()
+    headers = {"origin": address.rsplit("/", 2)[0]}
+    edit = {"revision": 0, "step": {"kind": "rename", "object": 1, "label": "red box"}}
+    response = httpx2.post(f"{address}steps", json=edit, headers=headers, timeout=120)
+    assert response.status_code == 200
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process, again = start()
+    assert again != address  # the token is another one
+    state = httpx2.get(f"{again}state", timeout=120).json()
+    assert (state["revision"], state["objects"][0]["label"]) == (1, "red box")
+    process.terminate()
+    assert process.wait(timeout=60) == 130
+    assert read_edits(folder, open_store(folder.parent)).revision == 1
