@@ -115,6 +115,7 @@ class Session:
         self.folder, self.store, self._runtime, self._changed = folder, store, runtime, changed
         self.maker = Maker(folder, runtime, at_once, changed)
         self._executor = ThreadPoolExecutor(1)
+        self._remarks = Remarks()
         self._busy = threading.Lock()
         """Held while objects are found or asked for: the network answers one at a time."""
 
@@ -238,7 +239,7 @@ class Session:
         source, config = edits.resolved()
         with self._busy, self.store.in_use():
             submit = local_submit(self.store, self._runtime, self._executor)
-            photo, found = image_to_instances(source, config, submit, Remarks())
+            photo, found = image_to_instances(source, config, submit, self._remarks)
         used = {item.id for each in found for item in each.record.items}
         ids = read_png(self.store.path(found[-1].record.masks))
         return _Seen(photo.record, found[-1].record, ids, frozenset(used))
