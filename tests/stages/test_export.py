@@ -23,7 +23,7 @@ from stages.stage import execute
 
 CAMERA = Intrinsics(width=64, height=48, fx=60, fy=60, cx=32, cy=24)
 WORLD_FROM_CAMERA = ((1.0, 0.0, 0.0, 0.0), (0.0, -1.0, 0.0, 1.5), (0.0, 0.0, -1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-COMPONENT_FILES = ("base_color.png", "payload.usdc", "{}.usd")
+COMPONENT_FILES = ("base_color.png", "material.mtlx", "payload.usdc", "{}.usd")
 
 
 @pytest.fixture
