@@ -13,8 +13,11 @@ from skimage.segmentation import watershed
 
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 
-SPECK_SHARE = 0.01
-"""A component below this share of its object is a stray speck; a hole below it is a tiny one."""
+SPECK_SHARE = 0.06
+"""A component below this share of its object is a stray speck: in photographs, mostly a bit of something else, which would float
+beside it."""
+HOLE_SHARE = 0.01
+"""A hole below this share is a tiny one."""
 MIN_DRAWN_AREA = 64
 """Smallest object, in pixels, that somebody can draw or point at: smaller ones have no shape."""
 NOTHING_FOUND = (
@@ -139,9 +142,9 @@ def _specks(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def _tiny_holes(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """Parts of the background below the share of a speck that the object surrounds."""
+    """Small parts of the background that the object surrounds."""
     outside = np.pad(~mask, 1, constant_values=True).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
-    tiny = stats[:, cv2.CC_STAT_AREA] < SPECK_SHARE * np.count_nonzero(mask)
+    tiny = stats[:, cv2.CC_STAT_AREA] < HOLE_SHARE * np.count_nonzero(mask)
     tiny[[0, labels[0, 0]]] = False
     return tiny[labels][1:-1, 1:-1]

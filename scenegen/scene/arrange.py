@@ -21,6 +21,7 @@ from scenegen.scene.foot import with_hidden_foot
 from scenegen.scene.graph import occlusions, support_graph
 from scenegen.scene.layout import FLOOR, Floor, hidden_below
 from scenegen.scene.placement import Fit, gap_above
+from scenegen.scene.room import MOST_ROOM
 from scenegen.scene.sizes import SIZES
 from scenegen.scene.solve import Candidate, Order, solve_scales
 from scenegen.scene.underside import base, centre_of_mass, standing
@@ -211,7 +212,7 @@ def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlac
     slack = reach if kept is None else 0.0
     if item.fit.views > 1:
         slack = min(slack, SEVERAL_REACH)
-    smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + slack) + 1e-9
+    smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + min(slack, MOST_ROOM)) + 1e-9
     touching = -view.floor.offset / lowest if lowest < 0 else np.inf
     return Candidate(
         scale=scale,

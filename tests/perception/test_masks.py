@@ -27,7 +27,7 @@ def test_stray_specks_become_unknown_and_the_object_stays() -> None:
     ids = blank()
     ids[10:40, 10:40] = 7
     expected = ids.copy()
-    ids[50:52, 70:74] = 7  # 8 pixels, below 1 % of 908
+    ids[50:52, 70:74] = 7  # 8 pixels of 908
     expected[50:52, 70:74] = UNKNOWN
     clean = clean_masks(ids, min_area=64)
     assert (clean.ids == expected).all()
@@ -37,7 +37,7 @@ def test_stray_specks_become_unknown_and_the_object_stays() -> None:
 def test_a_second_part_that_is_no_speck_stays() -> None:
     ids = blank()
     ids[10:40, 10:40] = 1
-    ids[50:55, 60:64] = 1  # 20 pixels of 920
+    ids[50:58, 60:68] = 1  # 64 pixels of 964
     assert (clean_masks(ids, min_area=64).ids == ids).all()
 
 

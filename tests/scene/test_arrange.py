@@ -19,6 +19,7 @@ from scenegen.records import KeptPlace
 from scenegen.scene.arrange import Arranged, Unplaced, View, arrange, lowest_point, overlapping_pairs
 from scenegen.scene.layout import Floor, find_supports
 from scenegen.scene.placement import fit_scale, surface_depth
+from scenegen.scene.room import MOST_ROOM
 
 
 def seen(scene: Room, uncertainty: float = 0.05) -> View:
@@ -82,6 +83,15 @@ def test_what_nothing_carries_says_so() -> None:
     (item,) = arranged(room([((0.3, 0.3, 0.3), (0.2, 0.9, -2.0))], pitch_deg=5)).values()
     assert item.support is None
     assert "steady_deg" not in item.evidence
+
+
+def test_a_known_size_moves_nothing_into_the_background() -> None:
+    scene = room([((0.3, 0.3, 0.3), (0.2, 0.9, -2.0))], pitch_deg=5)
+    view = seen(scene, uncertainty=0.3)
+    (item,) = unplaced(scene, view).values()
+    named = replace(item, label="car", label_confidence=0.9)
+    (found,) = arrange({1: named}, view, {}, reach=0.25).values()
+    assert found.evidence["moved"] == pytest.approx(MOST_ROOM, abs=1e-3)
 
 
 def test_what_is_kept_stays_whatever_depth_says() -> None:
