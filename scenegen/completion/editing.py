@@ -140,22 +140,49 @@ def stepped_down(residency: str, economy: int) -> str:
     return max(residency, ("auto", "staged", "streamed")[economy], key=("auto", "resident", "staged", "streamed").index)
 
 
-def placed(pipeline: Any, device: Any, residency: str, networks: Sequence[Any]) -> Any:
+def gigabytes(network: Any) -> float:
+    """Of a network's weights, 10^9 bytes."""
+    return float(sum(weights.numel() * weights.element_size() for weights in network.parameters()) / 1e9)
+
+
+def fitting(memory_gb: float, networks_gb: Sequence[float], now_and_then_gb: float = 0.0) -> str:
+    """The residency with which networks fit into a card's memory beside `RESERVE_GB` for what they compute.
+
+    Args:
+        memory_gb: the card's, 10^9 bytes.
+        networks_gb: of the networks' weights.
+        now_and_then_gb: of one more network that comes between two uses of these and leaves.
+
+    Examples:
+        >>> qwen, reader = (40.9, 0.25), 16.6
+        >>> [fitting(card, qwen, reader) for card in (85.0, 51.0, 25.4)]
+        ['resident', 'staged', 'streamed']
+    """
+    room = memory_gb - RESERVE_GB
+    if sum(networks_gb) + now_and_then_gb < room:
+        return "resident"
+    return "staged" if max(networks_gb) < room else "streamed"
+
+
+def card_gigabytes(device: Any) -> float:
+    """Memory of a graphics card, 10^9 bytes."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory / 1e9)
+
+
+def placed(pipeline: Any, device: Any, residency: str, networks: Sequence[Any], now_and_then_gb: float = 0.0) -> Any:
     """A pipeline of diffusers on `device`: all of its networks, one at a time, or one layer at a time.
 
-    `auto` decides by the device's memory: all networks if they fit beside `RESERVE_GB`, else one, else layers.
+    `auto` is what is `fitting`.
 
     Raises:
         WeightsError: if accelerate, which moves networks to and fro, is missing.
     """
     if device.type != "cuda":
         return pipeline.to(device)
-    import torch
-
-    sizes = [sum(weights.numel() * weights.element_size() for weights in each.parameters()) / 1e9 for each in networks]
-    memory = torch.cuda.get_device_properties(device).total_memory / 1e9 - RESERVE_GB
     if residency == "auto":
-        residency = "resident" if sum(sizes) < memory else "staged" if max(sizes) < memory else "streamed"
+        residency = fitting(card_gigabytes(device), [gigabytes(network) for network in networks], now_and_then_gb)
     if residency == "resident":
         return pipeline.to(device)
     with full_packages():

@@ -1,7 +1,8 @@
 """Qwen-Image-Edit (Wu et al. 2025, arXiv:2508.02324) through diffusers: redraws a partly hidden object as a whole one.
 
 The language model reads instruction and picture here, not in diffusers' pipeline: that one does not tell transformers 5 which
-tokens are pictures, without which their places in the picture are lost. It also leaves the card before the editor comes.
+tokens are pictures, without which their places in the picture are lost. It also leaves the card before the editor draws, and
+stays on the CPU if it does not fit the card.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from scenegen.completion import PartView, WholeView
 from scenegen.completion.editing import (
+    card_gigabytes,
     drawn_on_white,
     editor_folder,
+    fitting,
+    gigabytes,
     load_part,
     on_white,
     placed,
@@ -67,15 +71,16 @@ def complete_qwen(view: PartView, seed: int, config: QwenEditConfig, runtime: Ru
         reader = loaded(("qwen-reader", str(folder)), lambda: load_reader(folder))
         editor = loaded(
             ("qwen-editor", str(folder), str(device), residency),
-            lambda: load_editor(folder, device, residency),
+            lambda: load_editor(folder, device, residency, gigabytes(reader.network)),
         )
         from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions
 
         # The size that the pipeline would give a square picture.
         picture = squared(on_white(view), calculate_dimensions(1024 * 1024, 1.0)[0])
         texts = (INSTRUCTION.format(label=view.label), UNWANTED)
-        reader.network.to(device)
-        wanted, unwanted = (encode(reader, editor, text, picture) for text in texts)
+        if device.type != "cuda" or fitting(card_gigabytes(device), [gigabytes(reader.network)]) == "resident":
+            reader.network.to(device)  # otherwise it reads on the CPU
+        wanted, unwanted = (encode(reader, editor, text, picture).to(device) for text in texts)
         if device.type == "cuda":
             reader.network.to("cpu")
         drawn = editor(
@@ -132,8 +137,10 @@ def load_reader(folder: Path) -> Reader:
     )
 
 
-def load_editor(folder: Path, device: Any, residency: str) -> Any:
+def load_editor(folder: Path, device: Any, residency: str, reader_gb: float = 0.0) -> Any:
     """The editor of a released folder, without the language model: diffusers' pipeline on `device`, in bfloat16.
+
+    `reader_gb` is what the language model takes of the device's memory between two pictures.
 
     Raises:
         WeightsError: if a file is missing, damaged or of another network.
@@ -152,4 +159,4 @@ def load_editor(folder: Path, device: Any, residency: str) -> Any:
         scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, processor=None, transformer=transformer
     )
     pipeline.set_progress_bar_config(disable=True)
-    return placed(pipeline, device, residency, (transformer, vae))
+    return placed(pipeline, device, residency, (transformer, vae), reader_gb)
