@@ -89,7 +89,8 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
     if hidden is not None:
         made, clear = hidden(points), weight > CLEAR
         deep = made + (np.median((shown - made)[clear], axis=0) if clear.any() else 0.0)
-    colours = np.where(unhidden[:, None], first.soft, _going_on(first, deep, view.mask > 0.5))
+    colours = first.soft.copy()
+    colours[~unhidden] = _going_on(first, deep, ~unhidden, view.mask > 0.5)
     colours = weight[:, None] * shown + (1 - weight[:, None]) * colours
     texture = np.zeros((texels, texels, 3), dtype=np.uint8)
     texture[filled] = np.round(colours).astype(np.uint8)
@@ -200,13 +201,17 @@ def _sighted(
 
 
 def _going_on(
-    first: _Sighted, deep: Float[np.ndarray, "n 3"], inside: Bool[np.ndarray, "s s"]
-) -> Float[np.ndarray, "n 3"]:
-    """Colours of hidden points: near the outline what goes on behind it, farther behind it `deep`, both with a pattern."""
-    on_front = unfolded(first.pixels, first.behind, inside)
+    first: _Sighted,
+    deep: Float[np.ndarray, "n 3"],
+    hidden: Bool[np.ndarray, "n"],
+    inside: Bool[np.ndarray, "s s"],
+) -> Float[np.ndarray, "k 3"]:
+    """Colours of the `hidden` points: near the outline what goes on behind it, farther behind it `deep`, both with a pattern."""
+    behind = first.behind[hidden]
+    on_front = unfolded(first.pixels[hidden], behind, inside)
     sharp, soft = (sample_texture(picture, on_front).astype(np.float64) for picture in first.pictures)
-    near = np.exp(-first.behind / GOES_ON)[:, None]
-    return np.clip(near * soft + (1 - near) * deep + PATTERN * (sharp - soft), 0, 255)
+    near = np.exp(-behind / GOES_ON)[:, None]
+    return np.clip(near * soft + (1 - near) * deep[hidden] + PATTERN * (sharp - soft), 0, 255)
 
 
 def _best(
