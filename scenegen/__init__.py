@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from scenegen.pixal3d.pipeline import Pixal3DPipeline
-    from stages.library import PhotoCamera, PhotoScene, SceneObject, load, make
+    from stages.library import PhotoCamera, PhotoScene, SceneObject, load, make, make_views
 
 __version__ = "0.1.0"
 
@@ -38,9 +38,10 @@ __all__ = [
     "WeightsError",
     "load",
     "make",
+    "make_views",
 ]
 
-_LIBRARY = ("PhotoCamera", "PhotoScene", "SceneObject", "load", "make")
+_LIBRARY = ("PhotoCamera", "PhotoScene", "SceneObject", "load", "make", "make_views")
 _MODULES = dict.fromkeys(_LIBRARY, "stages.library") | {"Pixal3DPipeline": "scenegen.pixal3d.pipeline"}
 
 

@@ -12,7 +12,7 @@ from scenegen.camera import camera_from_crop, crop_camera, padded, warp_depth_to
 from scenegen.completion.hidden import completed_depth
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ObjectSettings
-from scenegen.errors import UsageError
+from scenegen.errors import InputError, UsageError
 from scenegen.geometry.bake import textured
 from scenegen.geometry.consistent import consistent
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView
@@ -91,7 +91,7 @@ def generate(
     elif thin:
         made = thin_object(view, config)
     else:
-        made = make_object(view, config, work.runtime)
+        made = _from_all(view, config, work.runtime)
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
     instance = next(item for item in instances.items if item.id == object_id)
@@ -178,6 +178,20 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
         )
     made = maker.run(view, config.seed, config.generate, config.texture, runtime)
     return replace(made, backend=generator.signed(made.backend), warnings=(*left_out, *made.warnings))
+
+
+def _from_all(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
+    """The object from all views of it, or from this one alone if the generator can make nothing of all together."""
+    try:
+        return make_object(view, config, runtime)
+    except InputError as error:
+        if not view.others:
+            raise
+        alone = make_object(replace(view, others=()), config, runtime)
+        said = (
+            f"it is made from one of its {len(view.all)} views, because together they contradict each other ({error})"
+        )
+        return replace(alone, warnings=(*alone.warnings, said))
 
 
 def thin_object(view: ObjectView, config: ObjectSettings) -> MadeObject:

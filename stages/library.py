@@ -1,4 +1,5 @@
-"""scenegen from Python: `make` a scene of a photo, look at it, `save` it; `load` one that was saved.
+"""scenegen from Python: `make` a scene of a photo, or `make_views` one of several photos of it; look at it, `save` it; `load`
+one that was saved.
 
     import scenegen
 
@@ -16,7 +17,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -28,6 +29,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from scenegen.camera import camera_matrix, project, transform
+from scenegen.compute.runtime import Runtime
+from scenegen.config import Config
 from scenegen.errors import InputError, one_line
 from scenegen.export.formats import as_trimesh
 from scenegen.export.glb import read_glb
@@ -42,7 +45,7 @@ from scenegen.inputs.options import (
     check_object,
     scene_config,
 )
-from scenegen.inputs.photos import companions, folder_names, needs_segmenter
+from scenegen.inputs.photos import Inputs, companions, folder_names, needs_segmenter, views_of
 from scenegen.messages.progress import showing
 from scenegen.records import Artifact, Failure, Intrinsics, PlacedObject, Scores, artifacts
 from scenegen.scene.graph import from_json
@@ -367,21 +370,118 @@ def make(
         seed=seed,
     )
     photo = Path(image)
-    with _temporary_folder() as out:
+
+    def inputs(out: Path) -> Inputs:
         (name,) = folder_names([photo], out)
-        inputs = companions(photo, name, given, single=True)
+        return companions(photo, name, given, single=True)
+
+    return _made(inputs, settings, options, photo.name, progress)
+
+
+def make_views(
+    photos: Sequence[StrPath],
+    *,
+    name: str = "",
+    masks: StrPath | None = None,
+    depth: StrPath | None = None,
+    depth_kind: str | None = None,
+    camera: StrPath | None = None,
+    fov: float | None = None,
+    seed: int | None = None,
+    preset: str | None = None,
+    config: StrPath | None = None,
+    set: str | Sequence[str] = (),
+    export: str | None = None,
+    device: str = "auto",
+    offline: bool = False,
+    isolate: bool = False,
+    jobs: int | None = None,
+    ray: str | None = None,
+    progress: bool | None = None,
+) -> PhotoScene:
+    """Makes one scene of several photos of it. The options are those of `make` and of `scenegen views`, by the same names.
+
+    Args:
+        photos: of the scene. The first is the main view: the scene is laid out in its camera.
+        name: of the scene's folder; by default the stem of the first photo.
+        masks: folder with one entry per photo, named after it, each as in `make`; the same ids mean the same objects.
+        depth: folder with one depth map per photo.
+        depth_kind: what they hold.
+        camera: of all photos (`transforms.json`, COLMAP), or a folder with one per photo. Poses are used where it has them;
+            otherwise they are found by COLMAP, which needs `pycolmap`.
+        fov: horizontal field of view of all cameras in degrees, if `camera` is not given.
+        seed: as in `make`, like all that follow.
+        preset: a preset whose generator takes several views.
+        config: YAML file laid over the preset.
+        set: settings, as `"a.b=c"`.
+        export: more formats to write.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        offline: never use the network.
+        isolate: make objects in processes of their own on the CPU too.
+        jobs: objects at once on the CPU.
+        ray: address of a Ray cluster that makes the objects.
+        progress: whether to show how far it is.
+
+    Raises:
+        UsageError: for an option that is not allowed, or a single photo.
+        InputError: if a file cannot be used, or no two photos belong together.
+        WeightsError: if weights or optional packages are missing.
+        ResourceError: if a device, memory or disk is absent or full.
+        ExportError: if the scene fails its own validation.
+
+    Examples:
+        >>> scene = make_views(["left.jpg", "right.jpg"], name="desk")  # doctest: +SKIP
+        >>> [view.photo for view in scene.objects[0].placed.views]  # doctest: +SKIP
+        ['left', 'right']
+    """
+    options = SceneRunOptions(device=device, offline=offline, isolate=isolate, jobs=jobs, ray=ray)
+    options.check()
+    given = InputOptions(_path(masks), _path(depth), depth_kind, _path(camera))
+    settings = scene_config(
+        ConfigOptions(preset=preset, config=_path(config), set_=_texts(set), export=export),
+        given,
+        PromptOptions(),
+        single=False,
+        fov=fov,
+        seed=seed,
+    )
+    paths = [Path(photo) for photo in photos]
+    return _made(lambda out: views_of(paths, name, given), settings, options, name or "views", progress)
+
+
+def _made(
+    inputs_in: Callable[[Path], Inputs],
+    settings: Config,
+    options: SceneRunOptions,
+    title: str,
+    progress: bool | None,
+) -> PhotoScene:
+    """The scene of the files that `inputs_in` finds for an output folder."""
+    with _temporary_folder() as out:
+        inputs = inputs_in(out)
         runtime = options.runtime()
-        require_models(
-            settings, runtime, needs_segmenter(inputs, settings), inputs.depth is None, generates=ray is None
-        )
+        _require_inputs(inputs, settings, runtime, generates=options.ray is None)
         store = open_store(out)
         with (
-            workplace(store, settings, runtime, options.workers(), isolate=isolate, ray=ray) as place,
-            showing(photo.name, progress) as watch,
+            workplace(store, settings, runtime, options.workers(), isolate=options.isolate, ray=options.ray) as place,
+            showing(title, progress) as watch,
             place.submit(watch) as submit,
         ):
             result = photo_to_scene(inputs, settings, store, runtime, submit)
         return PhotoScene(Path(result.folder), out)
+
+
+def _require_inputs(inputs: Inputs, settings: Config, runtime: Runtime, generates: bool) -> None:
+    """Fails, before any work, if weights for a scene of these files are missing."""
+    photos = (inputs, *inputs.others)
+    require_models(
+        settings,
+        runtime,
+        segments=any(needs_segmenter(photo, settings) for photo in photos),
+        measures=any(photo.depth is None for photo in photos),
+        generates=generates,
+        several=bool(inputs.others),
+    )
 
 
 def load(folder: StrPath) -> PhotoScene:

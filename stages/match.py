@@ -13,13 +13,14 @@ from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED
 from scenegen.records import Instance, Registered, SeenView, Views
 from scenegen.store.png import read_png, write_png
+from scenegen.views.alignment import aligned
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from stages.stage import Stage, Work
 
 
 def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
-    """The views with one id for each object of the scene, and one name.
+    """The views with one id for each object of the scene, and one name; and each object's depth as the other views have it.
 
     Objects of the first view keep their ids; so do all where the user drew the masks.
     """
@@ -28,6 +29,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
     ties = [tie_points(each, posed) for each in find_matches([each.image for each in masks])]
     names = same_objects(masks, ties)
     called = _called(registered, names)
+    placed = aligned(masks, names)
     items = []
     for index, seen in enumerate(registered.items):
         name = f"masks-{seen.photo.name}.png"
@@ -46,7 +48,10 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
                 ),
             }
         )
-        items.append(seen.model_copy(update={"instances": instances}))
+        depth = f"depth-{seen.photo.name}.npy"
+        np.save(work.write(depth), placed[index].z.astype(np.float32), allow_pickle=False)
+        found = {"depth": work.artifact(depth), "uncertainty": placed[index].uncertainty}
+        items.append(seen.model_copy(update={"instances": instances, "depth": seen.depth.model_copy(update=found)}))
     best = best_views(
         [{item.id: item.area for item in seen.instances.items} for seen in items],
         [{item.id: _cut(item, seen) for item in seen.instances.items} for seen in items],

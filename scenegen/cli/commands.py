@@ -143,24 +143,38 @@ def views(
     """Make one scene of several photos of it.
 
     Args:
-        photos: Photos of the scene, or their folder. The first one is the main view: the scene is laid out in its camera.
+        photos: Photos of the scene, or their folder; a folder of such folders gives one scene for each. The scene is laid out
+            in the camera of the first photo.
         out: Folder that gets the folder of the scene.
         name: Name of that folder; by default that of the photos' folder, or of the first photo.
         fov: Horizontal field of view of all cameras in degrees.
         seed: Random seed.
     """
     from scenegen.inputs.listing import find_photos, log_skipped
-    from scenegen.inputs.photos import views_of
+    from scenegen.inputs.photos import entries_of, scene_folders, views_of
     from scenegen.store.destination import check_path
 
     log_options.apply()
     run_options.check()
     check_path(out)
     config = scene_config(config_options, input_options, PromptOptions(), single=False, fov=fov, seed=seed)
-    found = find_photos(photos)
-    log_skipped(found.skipped)
-    inputs = views_of(found.photos, name or (Path(photos[0]).name if len(photos) == 1 else ""), input_options)
-    return overall(_make_scenes([inputs], out, config, run_options, log_options.log_json))
+    folders = scene_folders(photos)
+    if name is not None and len(folders) > 1:
+        raise UsageError(f"`name` is that of one scene, but there are {len(folders)} folders of photos; drop --name.")
+    codes, todo = [], []
+    for folder in folders:
+        found = find_photos(photos if folder is None else [str(folder)])
+        log_skipped(found.skipped)
+        given = input_options if len(folders) == 1 or folder is None else entries_of(input_options, folder)
+        try:
+            todo.append(views_of(found.photos, name or ("" if folder is None else folder.name), given))
+        except (InputError, UsageError) as error:
+            if len(folders) == 1:
+                raise
+            codes.append(_log_failure(error, f"{folder}: "))
+    if todo:
+        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(folders) > 1)
+    return overall(codes)
 
 
 def _refuse_command(words: list[str]) -> None:

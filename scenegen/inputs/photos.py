@@ -166,6 +166,38 @@ def companions(photo: Path, name: str, options: InputOptions, single: bool) -> I
     )
 
 
+def scene_folders(words: Sequence[str]) -> list[Path | None]:
+    """The folders that hold the photos of one scene each; None if the words name the photos of one scene.
+
+    A folder without pictures stands for the folders in it.
+    """
+    if len(words) != 1 or not Path(words[0]).is_dir():
+        return [None]
+    folder = Path(words[0])
+    inner = sorted(
+        (path for path in folder.iterdir() if path.is_dir() and pictures(path)[0]), key=lambda path: path.name
+    )
+    return [folder] if pictures(folder)[0] or not inner else [*inner]
+
+
+def entries_of(options: InputOptions, folder: Path) -> InputOptions:
+    """The files of one of several scenes: the entries named after its folder.
+
+    Raises:
+        InputError: if there is not exactly one for it.
+    """
+
+    def entry(place: Path | None, suffixes: frozenset[str], name: str) -> Path | None:
+        return None if place is None else _entry(place, folder, suffixes, name)
+
+    return replace(
+        options,
+        masks=entry(options.masks, MASK_SUFFIXES, "masks"),
+        depth=entry(options.depth, DEPTH_SUFFIXES, "depth"),
+        camera=entry(options.camera, CAMERA_SUFFIXES, "camera"),
+    )
+
+
 def views_of(photos: Sequence[Path], name: str, options: InputOptions) -> Inputs:
     """Several photos of one scene, each with the files that belong to it.
 

@@ -28,7 +28,7 @@ from scenegen.messages.progress import Event, log_event, showing
 from scenegen.store.digest import sha256_file
 from scenegen.store.png import write_png
 from scenegen.store.store import STORE
-from stages.library import PhotoScene, load, make
+from stages.library import PhotoScene, load, make, make_views
 
 TIMED = {"manifest.json", "report.html"}
 """They show timings."""
@@ -211,6 +211,14 @@ def test_options_are_those_of_the_command_line() -> None:
     names |= {name for name in given if name not in ("images", "out") and not name.endswith("_options")}
     # A flow is a function of its own, and the log is the program's.
     assert set(inspect.signature(make).parameters) == (names - {"prefect"}) | {"image", "progress"}
+
+
+def test_options_of_several_photos_are_those_of_their_command() -> None:
+    given = inspect.signature(commands.views).parameters
+    groups = (ConfigOptions, InputOptions, SceneRunOptions)
+    names = {name.removesuffix("_") for group in groups for name in inspect.signature(group).parameters}
+    names |= {name for name in given if name != "out" and not name.endswith("_options")}
+    assert set(inspect.signature(make_views).parameters) == (names - {"prefect", "meshes"}) | {"progress"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scenegen.ids import object_ids
+from scenegen.views.alignment import aligned
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from tests.views.photographed import Photographed, looking, photograph
@@ -76,3 +77,20 @@ def test_an_object_is_made_from_the_view_that_shows_most_of_it() -> None:
     areas = [{1: 100, 2: 100, 3: 100}, {1: 120, 2: 200, 3: 400}, {4: 9}]
     cut = [{1: False, 2: False, 3: False}, {1: False, 2: False, 3: True}, {4: True}]
     assert best_views(areas, cut) == {1: 0, 2: 1, 3: 1, 4: 2}
+
+
+@pytest.mark.parametrize("error", [0.85, 1.15])
+def test_objects_come_to_the_distance_at_which_all_photos_show_them(error: float) -> None:
+    views = [
+        masks(0, error=error, uncertainty=0.1),
+        masks(1, shuffled=False, uncertainty=0.1),
+        masks(2, shuffled=False),
+    ]
+    same = {number: number for number in (1, 2, 3)}
+    first, second, third = aligned(views, {0: same, 1: same, 2: same})
+    for number in same:
+        here = photos()[0].ids == number
+        assert np.median(first.z[here] / photos()[0].depth[here]) == pytest.approx(1, abs=0.05)
+    assert first.uncertainty < 0.06
+    assert second.uncertainty < 0.06
+    assert np.array_equal(third.z, views[2].z)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pxr import Usd, UsdGeom
 
+import scenegen
 from scenegen.cli.commands import main
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
@@ -117,6 +118,21 @@ def test_one_object_is_made_again_and_the_other_stays(made: tuple[Path, Manifest
     again = read_manifest(folder / "out" / "table")
     assert [item.seed for item in again.objects] == [5, 0]
     assert again.objects[1].mesh.sha256 == more.objects[1].mesh.sha256
+
+
+def test_from_python_the_same_scene_comes_out(made: tuple[Path, Manifest, Manifest]) -> None:
+    folder, two, _ = made
+    scene = scenegen.make_views(
+        [folder / "shots" / "v0.png", folder / "shots" / "v1.png"],
+        name="table",
+        masks=folder / "masks",
+        depth=folder / "depth",
+        camera=folder / "transforms.json",
+        set=FAST,
+    )
+    assert (scene.name, scene.manifest.objects) == ("table", two.objects)
+    saved = scene.save(folder / "saved")
+    assert [camera.photo for camera in read_glb(saved / "scene.glb").cameras] == ["v1"]
 
 
 def test_a_generator_for_one_view_is_refused(made: tuple[Path, Manifest, Manifest]) -> None:
