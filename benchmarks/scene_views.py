@@ -3,7 +3,7 @@
     python benchmarks/scene_views.py --scenes SCENES [--count N] [--out FOLDER] [--json FILE]
 
 SCENES holds scenes with true meshes (the layout `scene` of `scenegen evaluate`). Their objects stand on a patterned floor and
-are photographed anew by the project's own renderer: by the scene's camera, and from 30, 60 and 90 degrees further round. Each
+are photographed anew by the project's own renderer: by the scene's camera, and from 20, 40 and 60 degrees further round. Each
 scene is made with the true masks and cameras, and from the four photos also without the cameras, and with nothing given at all.
 Depth is always estimated.
 
@@ -43,9 +43,9 @@ from scenegen.train.views import Camera, rendered
 
 logger = logging.getLogger("scene_views")
 
-TURNS = (0, 30, 60, 90)
+TURNS = (0, 20, 40, 60)
 """Degrees round the scene from its own camera: the photos."""
-UNSEEN = (135, 180, 225, -60)
+UNSEEN = (120, 180, 240, -60)
 RUNS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "1 view": ((0,), ("masks", "camera")),
     "2 views": ((0, 2), ("masks", "camera")),
@@ -56,7 +56,7 @@ RUNS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
 WIDTH, HEIGHT = 640, 480
 POINTS = 4000
 NEAR = 0.05
-EXPOSURE = Exposure(brightness=0.22, balance=np.ones(3), blur=0.4, noise=0.006, quality=0)
+EXPOSURE = Exposure(brightness=0.3, balance=np.ones(3), blur=0.4, noise=0.006, quality=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +113,8 @@ def photographed(folder: Path, shots: Path) -> Truth:
     points = np.concatenate([mesh.vertices for mesh in meshes.values()])
     middle, size = (points.min(axis=0) + points.max(axis=0)) / 2, float(np.ptp(points, axis=0).max())
     rng = np.random.default_rng(0)
-    floor = replace(random_texture(rng, size / 4), contrast=0.8, noise_period=size / 10)
-    behind = replace(random_texture(rng, size), contrast=0.6, noise_period=size / 8)
+    floor = replace(random_texture(rng, size / 4), contrast=1.2, noise_period=size / 30)
+    behind = replace(random_texture(rng, size), contrast=1.0, noise_period=size / 20)
     far = middle * [1, 0, 1] - 3 * size * np.array([0, 0, 1.0])
     bodies = [Body(mesh, np.eye(4), linear_from_srgb(mesh.colors), 0.1) for mesh in meshes.values()]
     surfaces = [

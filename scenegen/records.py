@@ -393,6 +393,8 @@ class Registered(Record):
     """The first is the main view: its camera's frame is that of the scene."""
     left_out: tuple[Failure, ...]
     """The photos that cannot be used, and why."""
+    shared_points: int
+    """Points that two of the photos show, from which the unit of the cameras is."""
     backend: str
     """`given`, or what found the cameras."""
     licence: str

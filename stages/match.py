@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Integer
 
+from scenegen.camera import matrix4
 from scenegen.config import ViewsConfig
 from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED
 from scenegen.records import Instance, Registered, SeenView, Views
 from scenegen.store.png import read_png, write_png
-from scenegen.views.alignment import aligned
+from scenegen.views.agreement import ENOUGH
+from scenegen.views.alignment import aligned, rescaled_cameras
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from stages.stage import Stage, Work
@@ -29,6 +32,8 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
     ties = [tie_points(each, posed) for each in find_matches([each.image for each in masks])]
     names = same_objects(masks, ties)
     called = _called(registered, names)
+    if registered.shared_points < ENOUGH:
+        masks = _rescaled(masks, rescaled_cameras(masks, names))
     placed = aligned(masks, names)
     items = []
     for index, seen in enumerate(registered.items):
@@ -51,7 +56,12 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
         depth = f"depth-{seen.photo.name}.npy"
         np.save(work.write(depth), placed[index].z.astype(np.float32), allow_pickle=False)
         found = {"depth": work.artifact(depth), "uncertainty": placed[index].uncertainty}
-        items.append(seen.model_copy(update={"instances": instances, "depth": seen.depth.model_copy(update=found)}))
+        pose = matrix4(placed[index].world_from_camera)
+        items.append(
+            seen.model_copy(
+                update={"instances": instances, "depth": seen.depth.model_copy(update=found), "main_from_camera": pose}
+            )
+        )
     best = best_views(
         [{item.id: item.area for item in seen.instances.items} for seen in items],
         [{item.id: _cut(item, seen) for item in seen.instances.items} for seen in items],
@@ -69,6 +79,12 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
             for number, photos in shown.items()
         ),
     )
+
+
+def _rescaled(masks: Sequence[Masks], scale: float) -> list[Masks]:
+    """The views with their cameras moved apart; the first is the origin."""
+    stretch = np.array([[1.0, 1, 1, scale]] * 3 + [[1.0] * 4])
+    return [replace(each, world_from_camera=each.world_from_camera * stretch) for each in masks]
 
 
 def _masks(seen: SeenView, work: Work) -> Masks:

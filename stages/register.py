@@ -16,7 +16,7 @@ from scenegen.messages.remarks import note
 from scenegen.records import Depth, Failure, Intrinsics, Perceived, Registered, SeenView, Vector
 from scenegen.store.png import read_png
 from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
-from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid
+from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, well_tied
 from scenegen.views.duplicates import duplicates
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.structure import structure_from_motion
@@ -87,6 +87,7 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
             Failure(stage=NAME, object=None, error=f"photo {photos[index].photo.name} {reasons[index]}")
             for index in sorted(reasons)
         ),
+        shared_points=shared,
         backend=backend,
         licence="none: no weights" if backend == GIVEN else COLMAP_LICENCE,
         warnings=(said,) if len(used) > 1 else (),
@@ -150,16 +151,19 @@ def _found(
         for name, index in zip(names, kept, strict=True):
             _write(images[index], Path(folder) / name)
         poses = structure_from_motion(Path(folder), names, cameras, known, config.timeout_s)
-    if len(poses) < 2:
-        found = find_matches([images[index] for index in kept])
-        raise InputError(cannot_be_found(found, [photos[index].photo.name for index in kept]))
-    views = {}
-    for place, index in enumerate(kept):
-        if place in poses:
-            views[index] = SeenFrom(
-                images[index], _refocused(cameras[place], poses[place].focal), poses[place].world_from_camera
-            )
-        else:
+    views = {
+        index: SeenFrom(images[index], _refocused(cameras[place], poses[place].focal), poses[place].world_from_camera)
+        for place, index in enumerate(kept)
+        if place in poses
+    }
+    order = sorted(views)
+    matches = find_matches([images[index] for index in kept])
+    among = find_matches([images[index] for index in order])
+    views = {order[place]: views[order[place]] for place in sorted(well_tied(among, [views[i] for i in order]))}
+    if len(views) < 2:
+        raise InputError(cannot_be_found(matches, [photos[index].photo.name for index in kept]))
+    for index in kept:
+        if index not in views:
             reasons[index] = (
                 "shares too little with the others to say where it was taken from: another scene, or too far from the "
                 "other cameras. Add photos in between, or give its camera with --camera"

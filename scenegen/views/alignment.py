@@ -3,13 +3,14 @@ other photos."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float64
 
-from scenegen.camera import project, transform, unproject
+from scenegen.camera import project, rays, transform, unproject
 from scenegen.ids import BACKGROUND
 from scenegen.views.features import at_pixels
 from scenegen.views.matching import EXACT, Masks
@@ -18,8 +19,55 @@ SPAN, STEPS = 3.0, 61
 """In standard deviations of the depth: how much nearer and farther is tried, and in how many steps."""
 SAMPLES = 800
 """Pixels of an object."""
+MIN_ANGLE = np.radians(10)
+"""Between two photos' directions to an object from which on they tell how far it is."""
+SEEN_BEFORE_MIDDLE = 0.25
+"""How far the middle of an object lies behind what is seen of it, as a share of its width."""
 TRUST = 12
 """Power of the share of an object's surface that lies on it in another photo: a tenth beside it counts a quarter."""
+
+
+def rescaled_cameras(views: Sequence[Masks], names: Mapping[int, Mapping[int, int]]) -> float:
+    """By how much the cameras must move apart for the objects to be as far away as the depth maps say: the median over pairs of
+    photos that show an object whole. 1 if there is none.
+
+    The middles of an object's masks in two photos say where it is without any depth.
+    """
+    logs = []
+    for first, second in itertools.combinations(range(len(views)), 2):
+        for own, name in names[first].items():
+            theirs = next((number for number, same in names[second].items() if same == name), None)
+            if theirs is not None:
+                logs += _depth_over_parallax(views[first], own, views[second], theirs)
+    return float(np.exp(np.median(logs))) if logs else 1.0
+
+
+def _depth_over_parallax(a: Masks, own: int, b: Masks, theirs: int) -> list[float]:
+    """Logarithm of the distance by the depth maps over that by where both cameras look at an object; nothing if it is cut or both
+    look in nearly the same direction."""
+    middles, distances = [], []
+    for view, number in ((a, own), (b, theirs)):
+        rows, columns = np.nonzero(view.ids == number)
+        if (
+            min(rows.min(), columns.min()) == 0
+            or rows.max() == len(view.ids) - 1
+            or columns.max() == view.ids.shape[1] - 1
+        ):
+            return []
+        points = _points(view, number)
+        if not len(points):
+            return []
+        size = float(np.ptp(np.percentile(points[:, :2], (3, 97), axis=0), axis=0).mean())
+        middle = np.array([[(columns.min() + columns.max() + 1) / 2, (rows.min() + rows.max() + 1) / 2]])
+        direction = rays(view.intrinsics, middle)[0] @ view.world_from_camera[:3, :3].T
+        middles.append((view.world_from_camera[:3, 3], direction))
+        distances.append(float(np.median(points[:, 2])) + SEEN_BEFORE_MIDDLE * size)
+    (from_a, ray_a), (from_b, ray_b) = middles
+    cosine = ray_a @ ray_b / (np.linalg.norm(ray_a) * np.linalg.norm(ray_b))
+    if np.arccos(np.clip(cosine, -1, 1)) < MIN_ANGLE:
+        return []
+    along = np.linalg.lstsq(np.column_stack([ray_a, -ray_b]), from_b - from_a, rcond=None)[0]
+    return [float(np.log(d / z)) for d, z in zip(distances, along, strict=True) if z > 0]
 
 
 def aligned(views: Sequence[Masks], names: Mapping[int, Mapping[int, int]]) -> list[Masks]:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from scenegen.views.features import Matches, SeenFrom, explained
+from scenegen.views.features import Matches, SeenFrom, explained, tie_points
 
 RIGID = 1e-3
 """How far a camera's axes may be from orthonormal."""
 TELLING = 40
 """Matches of a photo from which on they tell whether its camera is right."""
+TIED = 20
+"""Points that a photo must share with another one for its found camera to be believed."""
 AGREEING = 0.35
 """Share of its matches that the camera of a photo must explain. A right one explains nearly all, a wrong one those that happen
 to lie along the line."""
@@ -58,6 +60,24 @@ def contradicting(found: Sequence[Matches], views: Sequence[SeenFrom]) -> dict[i
             f"its camera contradicts the pictures: it explains {right} of the {total} features that it shares with the others. "
             "Check its focal length and its pose, and that the file's entry is that of this photo"
         )
+
+
+def well_tied(found: Sequence[Matches], views: Sequence[SeenFrom]) -> set[int]:
+    """The photos whose found cameras hold: at least `TIED` points are where they and another such photo show them.
+
+    COLMAP also returns cameras from a dozen matches, which fit any picture.
+    """
+    counts = {(each.first, each.second): len(tie_points(each, views).depths[0]) for each in found}
+    kept = set(range(len(views)))
+    while True:
+        best = {
+            index: max((count for pair, count in counts.items() if index in pair and kept.issuperset(pair)), default=0)
+            for index in kept
+        }
+        loose = {index for index, count in best.items() if count < TIED}
+        if not loose:
+            return kept
+        kept -= loose
 
 
 def _apart(a: SeenFrom, b: SeenFrom) -> bool:

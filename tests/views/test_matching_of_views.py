@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
 from scenegen.ids import object_ids
-from scenegen.views.alignment import aligned
+from scenegen.views.alignment import aligned, rescaled_cameras
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from tests.views.photographed import Photographed, looking, photograph
@@ -94,3 +95,16 @@ def test_objects_come_to_the_distance_at_which_all_photos_show_them(error: float
     assert first.uncertainty < 0.06
     assert second.uncertainty < 0.06
     assert np.array_equal(third.z, views[2].z)
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.5])
+def test_where_photos_look_at_objects_tells_the_unit_of_their_cameras(scale: float) -> None:
+    views = []
+    for index in range(3):
+        whole = masks(index, shuffled=False)
+        pose = whole.world_from_camera.copy()
+        pose[:3, 3] /= scale
+        views.append(replace(whole, world_from_camera=pose))
+    same = {number: number for number in (1, 2, 3)}
+    assert rescaled_cameras(views, dict.fromkeys(range(3), same)) == pytest.approx(scale, rel=0.06)
+    assert rescaled_cameras(views[:1], {0: same}) == 1
