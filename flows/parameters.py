@@ -90,6 +90,32 @@ class Making(BaseModel):
         return job.model_copy(update={"devices": process_devices(runtime, job.weights, self.isolate, at_once=1)})
 
 
+class Shot(BaseModel):
+    """One of several photos of a scene, with the files that belong to it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: Place = Field(title="Photo")
+    masks: tuple[Place, ...] = Field(
+        (), title="Masks", description="One file for all objects, or one picture per object."
+    )
+    depth: Place | None = Field(None, title="Depth map")
+    camera: tuple[Place, ...] = Field(
+        (),
+        title="Camera",
+        description="Its file, which may hold the cameras of all photos; with COLMAP's also that of its images.",
+    )
+    meshes: tuple[Place, ...] = Field(
+        (), title="Meshes", description="N.glb of object N; of a scene of one photo only."
+    )
+
+    def places(self, prefix: str = "") -> dict[str, str | None]:
+        """Every path and URL by the name of its parameter."""
+        groups = {"masks": self.masks, "camera": self.camera, "meshes": self.meshes}
+        listed = {f"{prefix}{name}[{n}]": place for name, places in groups.items() for n, place in enumerate(places)}
+        return {f"{prefix}image": self.image, f"{prefix}depth": self.depth, **listed}
+
+
 class ObjectLimits(BaseModel):
     """How many objects of one photo are made at once, and how long."""
 

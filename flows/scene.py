@@ -1,10 +1,11 @@
-"""One photo as a Prefect flow: the graph of `stages.graph`, every stage a task."""
+"""One photo, or several of one scene, as a Prefect flow: the graph of `stages.graph`, every stage a task."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,13 +18,14 @@ from pydantic import Field
 from flows.artifacts import show_scene
 from flows.gpu import gpu_slots
 from flows.logs import logging_to_prefect
-from flows.parameters import Making, ObjectLimits, Place, check_places
+from flows.parameters import Making, ObjectLimits, Place, Shot, check_places
 from flows.retries import AGAIN, end_crash_loop
 from scenegen.compute.devices import process_devices
 from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_ID, MAX_SEED, Config, Settings
+from scenegen.errors import UsageError
 from scenegen.export.manifest import read_manifest
-from scenegen.inputs.photos import Inputs, safe_name
+from scenegen.inputs.photos import Inputs, safe_name, unique_names
 from scenegen.inputs.sources import fetch
 from scenegen.messages.progress import log_event, log_photo
 from scenegen.records import Record
@@ -117,12 +119,73 @@ def image_to_scene(
     Raises:
         ScenegenError: from the part that failed.
     """
-    end_crash_loop()
-    named = {f"masks[{number}]": mask for number, mask in enumerate(masks or ())}
-    named |= {f"camera[{number}]": file for number, file in enumerate(camera or ())}
-    named |= {f"meshes[{number}]": file for number, file in enumerate(meshes or ())}
-    check_places(making.offline, image=image, out=out, depth=depth, **named)
+    shot = Shot(
+        image=image, masks=tuple(masks or ()), depth=depth, camera=tuple(camera or ()), meshes=tuple(meshes or ())
+    )
+    check_places(making.offline, out=out, **shot.places())
     name = safe_name(Path(image).stem if name is None else name)
+
+    def inputs(folder: Path) -> Inputs:
+        return _fetched(shot, name, folder)
+
+    return _published(inputs, name, out, making, pace)
+
+
+@flow(name="views-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
+def views_to_scene(
+    views: list[Shot],
+    out: Place = "out",
+    name: str | None = None,
+    making: Making = Making(),
+    pace: ObjectLimits = ObjectLimits(),
+) -> dict[str, Any]:
+    """Makes and publishes one scene of several photos of it.
+
+    Args:
+        views: the photos, at least two; the scene is laid out in the camera of the first.
+        out: folder or URL that holds the scenes and the store.
+        name: name of the scene's folder; without it, the stem of the first photo.
+        making: how scenes are made.
+        pace: how its objects are made.
+
+    Returns:
+        `stages.run.Result` as plain JSON values.
+
+    Raises:
+        ScenegenError: from the part that failed.
+    """
+    if len(views) < 2:
+        raise UsageError(f"`views` has {len(views)}; for one photo run image-to-scene.")
+    named = {key: place for n, shot in enumerate(views) for key, place in shot.places(f"views[{n}].").items()}
+    check_places(making.offline, out=out, **named)
+    stems = unique_names([Path(shot.image) for shot in views])
+    scene = safe_name(stems[0] if name is None else name)
+
+    def inputs(folder: Path) -> Inputs:
+        first, *others = (_fetched(shot, stem, folder / stem) for shot, stem in zip(views, stems, strict=True))
+        return replace(first, others=tuple(others), scene=scene)
+
+    return _published(inputs, scene, out, making, pace)
+
+
+def _fetched(shot: Shot, name: str, folder: Path) -> Inputs:
+    """The files of a photo, copied to `folder` if they lie elsewhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return Inputs(
+        name=name,
+        photo=fetch(shot.image, folder),
+        masks=tuple(fetch(mask, folder) for mask in shot.masks),
+        depth=None if shot.depth is None else fetch(shot.depth, folder),
+        camera=tuple(fetch(file, folder) for file in shot.camera),
+        meshes=tuple(fetch(file, folder) for file in shot.meshes),
+    )
+
+
+def _published(
+    inputs_in: Callable[[Path], Inputs], name: str, out: Place, making: Making, pace: ObjectLimits
+) -> dict[str, Any]:
+    """Makes and publishes the scene of the files that `inputs_in` fetches to a folder."""
+    end_crash_loop()
     job = making.job(out)
     log_photo(name)
     with logging_to_prefect():
@@ -132,14 +195,7 @@ def image_to_scene(
             @task(name="fetch", task_run_name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def fetch_inputs() -> Inputs:
                 with disk_errors(folder):
-                    return Inputs(
-                        name=name,
-                        photo=fetch(image, folder),
-                        masks=tuple(fetch(mask, folder) for mask in masks or ()),
-                        depth=None if depth is None else fetch(depth, folder),
-                        camera=tuple(fetch(file, folder) for file in camera or ()),
-                        meshes=tuple(fetch(file, folder) for file in meshes or ()),
-                    )
+                    return inputs_in(folder)
 
             @task(name="deliver", task_run_name="deliver", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def deliver_scene() -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -797,14 +797,26 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
     runtime, workers = run_options.runtime(), run_options.workers()
     if run_options.as_flow():
         _need_prefect()
-        from flows.parameters import Making, ObjectLimits
-        from flows.scene import image_to_scene
+        from flows.parameters import Making, ObjectLimits, Shot
+        from flows.scene import image_to_scene, views_to_scene
         from stages.run import Result
 
         making = Making(settings=config.model_dump(mode="json"), **run_options.as_parameters())
         pace = ObjectLimits(objects_at_once=workers)
-        yield lambda inputs, title: Result.model_validate(
-            image_to_scene(
+
+        def flow(inputs: Inputs) -> dict[str, Any]:
+            if inputs.others:
+                shots = [
+                    Shot(
+                        image=str(each.photo),
+                        masks=tuple(str(path) for path in each.masks),
+                        depth=None if each.depth is None else str(each.depth),
+                        camera=tuple(str(path) for path in each.camera),
+                    )
+                    for each in (inputs, *inputs.others)
+                ]
+                return views_to_scene(shots, str(out), inputs.folder, making=making, pace=pace)
+            return image_to_scene(
                 str(inputs.photo),
                 str(out),
                 inputs.name,
@@ -815,7 +827,8 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
                 making=making,
                 pace=pace,
             )
-        )
+
+        yield lambda inputs, title: Result.model_validate(flow(inputs))
         return
     from stages.run import open_store, photo_to_scene
     from stages.workplace import workplace

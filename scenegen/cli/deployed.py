@@ -13,6 +13,7 @@ from scenegen.cli.siblings import check_sibling, leave_current_folder
 
 MODULES = {
     "image_to_scene": "flows.scene",
+    "views_to_scene": "flows.scene",
     "batch_scenes": "flows.batch",
     "photos_to_scenes": "flows.photos",
 }

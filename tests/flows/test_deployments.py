@@ -17,7 +17,7 @@ from flows.batch import batch_scenes
 from flows.parameters import FanOut, Making, PhotoLimits, check_places, without_secrets
 from flows.photos import photos_to_scenes
 from flows.retries import AGAIN, may_pass
-from flows.scene import image_to_scene
+from flows.scene import image_to_scene, views_to_scene
 from flows.setup import HEARTBEAT, HEARTBEAT_S, POOLS, RESTART, automations, set_up
 from scenegen.config import MAX_SEED, preset_names
 from scenegen.errors import InputError, ResourceError, TransientError, UsageError
@@ -27,7 +27,7 @@ DEPLOYMENTS = {entry["name"]: entry for entry in PROJECT["deployments"]}
 
 
 def test_the_deployments_asked_for_are_there() -> None:
-    assert {"image-to-scene", "batch-scenes", "nightly-batch"} <= set(DEPLOYMENTS)
+    assert {"image-to-scene", "views-to-scene", "batch-scenes", "nightly-batch"} <= set(DEPLOYMENTS)
     assert len(DEPLOYMENTS) == len(PROJECT["deployments"])
     # A batch names the deployment after its pool.
     for pool in ("cpu", "gpu"):
@@ -56,13 +56,16 @@ def test_every_deployment_fits_its_flow(name: str) -> None:
         "out": "/scenes",
         "image": "/photo.jpg",
         "photos": [{"image": "/photo.jpg", "name": "photo"}],
+        "views": [{"image": "/left.jpg"}, {"image": "/right.jpg", "depth": "/right.npy"}],
     }
     named = parameter_schema(flow.fn).properties
     values = {name: value for name, value in needed.items() if name in named}
     assert flow.validate_parameters({**values, **given})["out"] == given.get("out", "/scenes")
 
 
-@pytest.mark.parametrize("flow", [image_to_scene, batch_scenes, photos_to_scenes], ids=lambda flow: flow.name)
+@pytest.mark.parametrize(
+    "flow", [image_to_scene, views_to_scene, batch_scenes, photos_to_scenes], ids=lambda flow: flow.name
+)
 def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
     schema = parameter_schema(flow.fn)
     assert all(field["description"] for field in schema.properties.values())
