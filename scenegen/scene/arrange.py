@@ -49,7 +49,7 @@ FLAT_BAND = 0.25
 """Share of its height up to which an object may meet what it stands on."""
 SEAT_SHARE = 0.25
 """The same where it stands on a level surface of another object: there its underside is mostly made up."""
-SEVERAL_REACH = 0.03
+SEVERAL_REACH = 0.01
 """Largest relative change of a scale that several photos tell."""
 STEADY_DEG = 1.0
 """Gravity may turn by this much before what stands tips over."""

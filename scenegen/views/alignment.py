@@ -7,10 +7,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 from jaxtyping import Float64
 
 from scenegen.camera import project, rays, transform, unproject
+from scenegen.geometry.fill import nearest_known
 from scenegen.ids import BACKGROUND
 from scenegen.views.features import at_pixels
 from scenegen.views.matching import EXACT, Masks
@@ -23,6 +25,8 @@ MIN_ANGLE = np.radians(10)
 """Between two photos' directions to an object from which on they tell how far it is."""
 SEEN_BEFORE_MIDDLE = 0.25
 """How far the middle of an object lies behind what is seen of it, as a share of its width."""
+SMOOTHED = 0.03
+"""Share of the longer side of the photo over which what is between two objects goes from moving with one to the other."""
 TRUST = 12
 """Power of the share of an object's surface that lies on it in another photo: a tenth beside it counts a quarter."""
 
@@ -71,8 +75,7 @@ def _depth_over_parallax(a: Masks, own: int, b: Masks, theirs: int) -> list[floa
 
 
 def aligned(views: Sequence[Masks], names: Mapping[int, Mapping[int, int]]) -> list[Masks]:
-    """The views with each object at the distance at which it lies on itself in the others, and the rest of a photo moved as its
-    objects are in the middle.
+    """The views with each object at the distance at which it lies on itself in the others, and what is around it moved with it.
 
     A depth that is surer than `EXACT` stays as it is.
 
@@ -106,9 +109,14 @@ def _aligned(index: int, views: Sequence[Masks], names: Mapping[int, Mapping[int
             found[own] = mean, float(np.sqrt(np.average((logs - mean) ** 2, weights=weights)))
     if not found:
         return view
-    correction = np.full(view.z.shape, np.median([mean for mean, _ in found.values()]))
+    correction = np.zeros(view.z.shape, np.float32)
     for own, (mean, _) in found.items():
         correction[view.ids == own] = mean
+    # An estimated depth is off alike in neighbouring places: the floor below an object moves with it.
+    known = np.isin(view.ids, [*found])
+    spread_out = nearest_known(correction, known)
+    smooth = cv2.GaussianBlur(spread_out, (0, 0), SMOOTHED * max(correction.shape))
+    correction = np.where(known, correction, smooth)
     spread = float(np.sqrt(np.mean([spread**2 for _, spread in found.values()])))
     return replace(view, z=view.z * np.exp(correction), uncertainty=float(np.clip(spread, EXACT, view.uncertainty)))
 
