@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from physics.bowls import RADIUS, WALL, bowl
 from scenegen.camera import USD_FROM_WORLD, transform
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_of, settled, with_bodies
+from scenegen.export.glb import write_object
 from scenegen.export.parts import Part, PartScene
 from scenegen.export.simulators import write_mjcf, write_urdf
 from scenegen.registry import EXPORTERS
@@ -123,3 +125,13 @@ def test_a_ball_bounces_off_the_wall_and_comes_to_rest_in_the_bowl(part_scene: P
     for _ in range(400):
         mujoco.mj_step(model, data)
     assert data.body("ball").xpos[1] < 4
+
+
+def test_what_becomes_of_an_object_is_in_its_own_file(bodied: PartScene, tmp_path: Path) -> None:
+    (result, *_) = settled(bodied)
+    part = bodied.objects[0]
+    write_object(tmp_path / "one.glb", replace(part, facts={**part.facts, **result.model_dump()}))
+    data = (tmp_path / "one.glb").read_bytes()
+    (node,) = json.loads(data[20 : 20 + int.from_bytes(data[12:16], "little")])["nodes"]
+    assert node["extras"]["stays"] == result.stays
+    assert node["extras"]["displacement_m"] == result.displacement_m

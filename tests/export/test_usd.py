@@ -102,6 +102,24 @@ def test_the_exported_camera_sees_every_vertex_at_its_pixel(part_scene: PartScen
         assert np.abs(seen - wanted).max() < 0.01
 
 
+def test_the_lens_is_that_of_a_frame_36_mm_wide(folder: Path, part_scene: PartScene) -> None:
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    camera = UsdGeom.Camera(stage.GetPrimAtPath("/scene/camera"))
+    tenth_mm = 100 * UsdGeom.GetStageMetersPerUnit(stage)
+    assert tenth_mm * camera.GetHorizontalApertureAttr().Get() == pytest.approx(36)
+    intrinsics = part_scene.intrinsics
+    assert tenth_mm * camera.GetFocalLengthAttr().Get() == pytest.approx(36 * intrinsics.fx / intrinsics.width)
+
+
+def test_names_are_those_of_the_objects_wherever_an_importer_looks(folder: Path, part_scene: PartScene) -> None:
+    """Blender names what it imports by the prims of meshes and of materials."""
+    stage = Usd.Stage.Open(str(folder / "scene.usd"))
+    for part in part_scene.objects:
+        mesh = shown_mesh(stage, part.name)
+        material, _ = UsdShade.MaterialBindingAPI(mesh).ComputeBoundMaterial()
+        assert mesh.GetPrim().GetName() == material.GetPrim().GetName() == part.name
+
+
 def test_metres_kilograms_and_gravity_follow_the_up_axis(folder: Path) -> None:
     for file, axis, down in (("scene.usd", "Z", (0, 0, -1)), ("scene.usdz", "Y", (0, -1, 0))):
         stage = Usd.Stage.Open(str(folder / file))
