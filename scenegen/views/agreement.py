@@ -21,8 +21,8 @@ MEASURED = 0.02
 """Relative error up to which a depth map is surer than its corrections."""
 IS_METRE = 0.03
 """A measured depth this close to the unit of given cameras says that it is the metre."""
-SURE = 0.01
-"""Least relative error that is taken for a corrected depth."""
+SURE = 0.03
+"""Least relative error that is taken for a corrected depth: what is between the shared points is not measured."""
 SAMPLES = 2000
 SPAN, STEPS = 3.0, 121
 """Of the logarithm of the scale that is searched for where photos share no points."""

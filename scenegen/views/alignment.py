@@ -27,6 +27,8 @@ SEEN_BEFORE_MIDDLE = 0.25
 """How far the middle of an object lies behind what is seen of it, as a share of its width."""
 SMOOTHED = 0.03
 """Share of the longer side of the photo over which what is between two objects goes from moving with one to the other."""
+CORRECTED = 0.03
+"""Least uncertainty of a corrected depth: what is between the objects is not measured."""
 TRUST = 12
 """Power of the share of an object's surface that lies on it in another photo: a tenth beside it counts a quarter."""
 
@@ -118,7 +120,7 @@ def _aligned(index: int, views: Sequence[Masks], names: Mapping[int, Mapping[int
     smooth = cv2.GaussianBlur(spread_out, (0, 0), SMOOTHED * max(correction.shape))
     correction = np.where(known, correction, smooth)
     spread = float(np.sqrt(np.mean([spread**2 for _, spread in found.values()])))
-    return replace(view, z=view.z * np.exp(correction), uncertainty=float(np.clip(spread, EXACT, view.uncertainty)))
+    return replace(view, z=view.z * np.exp(correction), uncertainty=float(np.clip(spread, CORRECTED, view.uncertainty)))
 
 
 def _points(view: Masks, number: int) -> Float64[np.ndarray, "n 3"]:
