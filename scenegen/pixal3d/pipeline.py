@@ -526,7 +526,7 @@ def _opened(
 
 
 def _surface(generated: Generated) -> Surface:
-    return Surface(generated.vertices.cpu().double().numpy(), generated.faces.cpu().numpy())
+    return Surface(generated.vertices, generated.faces)
 
 
 def _check_crop(image: np.ndarray, mask: np.ndarray, camera: Intrinsics) -> None:

@@ -12,13 +12,14 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from scenegen.camera import rays, transform
 from scenegen.errors import InputError, UsageError
-from scenegen.geometry.render import RayCaster
 from scenegen.messages.remarks import note
 from scenegen.pixal3d.projection import distance_from_fov, focal_pixels
+from scenegen.pixal3d.silhouette import silhouette
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 
@@ -40,10 +41,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """A mesh in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera."""
+    """A mesh in the latent frame: cube [-0.5, 0.5]^3, x right, y up, z towards the camera. It is checked on its device."""
 
-    vertices: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
+    vertices: Float[Tensor, "v 3"]
+    faces: Int[Tensor, "f 3"]
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,12 @@ def measure_through(
         return Quality(0.0, 0.0)
     size, focal = mask.shape[0], focal_pixels(fov, mask.shape[0])
     camera = Intrinsics(width=size, height=size, fx=focal, fy=focal, cx=size / 2, cy=size / 2)
-    points = transform(camera_from_latent, surface.vertices)
-    directions = rays(camera).reshape(-1, 3)
-    hits = RayCaster(points, surface.faces.astype(np.int32)).cast(np.zeros_like(directions), directions)
-    silhouette = (hits.triangle >= 0).reshape(mask.shape)
+    pose = torch.as_tensor(camera_from_latent, dtype=surface.vertices.dtype, device=surface.vertices.device)
+    found = silhouette(surface.vertices @ pose[:3, :3].T + pose[:3, 3], surface.faces, camera).cpu().numpy()
     if hidden is not None:
-        silhouette &= mask | ~hidden
-    ratio = _extent(silhouette) / wanted
-    return Quality(round(intersection_over_union(silhouette, mask), 4), round(ratio, 4))
+        found &= mask | ~hidden
+    ratio = _extent(found) / wanted
+    return Quality(round(intersection_over_union(found, mask), 4), round(ratio, 4))
 
 
 def generate_checked(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 
 from scenegen.camera import intrinsics_from_fov, rays
@@ -18,7 +19,7 @@ FOV, RADIUS = 0.7, 0.4
 
 def ball(radius: float = RADIUS) -> Surface:
     mesh = trimesh.creation.icosphere(4, radius=radius)
-    return Surface(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+    return Surface(torch.tensor(mesh.vertices), torch.tensor(mesh.faces))
 
 
 def mask(fov: float = FOV, size: int = 160) -> np.ndarray:
@@ -43,7 +44,7 @@ def test_a_true_result_passes() -> None:
 
 
 def test_up_is_up_and_left_is_left() -> None:
-    moved = Surface(ball(0.1).vertices + np.array([-0.3, 0.3, 0]), ball(0.1).faces)
+    moved = Surface(ball(0.1).vertices + torch.tensor([-0.3, 0.3, 0]), ball(0.1).faces)
     corner = np.zeros((160, 160), bool)
     corner[:80, :80] = True
     quality = measure(moved, corner & mask(), FOV)
@@ -58,9 +59,9 @@ def test_a_wrong_scale_fails(scale: float) -> None:
 
 
 def test_an_empty_mesh_or_mask_fails() -> None:
-    nothing = Surface(np.zeros((3, 3)), np.array([[0, 1, 2]]))
+    nothing = Surface(torch.zeros(3, 3), torch.tensor([[0, 1, 2]]))
     assert measure(nothing, mask(), FOV).silhouette_iou == 0
-    without_faces = Surface(np.zeros((3, 3)), np.zeros((0, 3), int))
+    without_faces = Surface(torch.zeros(3, 3), torch.zeros(0, 3).int())
     assert measure(without_faces, mask(), FOV).silhouette_iou == 0
     assert not measure(ball(), np.zeros((160, 160), bool), FOV).good
 
