@@ -150,7 +150,7 @@ def generate(
     ) -> Float[Tensor, "n c"]:
         with networks(name) as flow:
             channels = flow.in_channels - (0 if extra is None else extra.shape[1])
-            drawn = torch.randn((len(coords), channels), generator=noise).to(device)
+            drawn = torch.randn((len(coords), channels), generator=noise, device="cpu").to(device)
             velocity = flow.at(
                 coords,
                 known.tokens,
@@ -169,7 +169,8 @@ def generate(
         known = condition(settings.structure_view, None)
         with networks("sparse_structure_flow_model") as flow:
             grid = settings.structure_view.grid_resolution
-            drawn = torch.randn((1, flow.in_channels, grid, grid, grid), generator=noise).to(device)
+            size = (1, flow.in_channels, grid, grid, grid)
+            drawn = torch.randn(size, generator=noise, device="cpu").to(device)
             velocity = flow.at(known.tokens, known.voxels, score_bytes=working.scores, product_bytes=working.products)
             latent = sample(velocity, drawn, settings.structure_sampler, on_step=_in("structure", on_step))
         with networks("sparse_structure_decoder") as decoder, exact_sums():

@@ -39,7 +39,7 @@ def test_rays_through_covered_pixels_hit_faces(seed: int, budget: int) -> None:
 def test_no_pixel_falls_between_faces(subdivisions: int) -> None:
     """Faces far smaller than a pixel, and far larger."""
     mesh = trimesh.creation.icosphere(subdivisions, radius=0.7)
-    points = np.asarray(mesh.vertices + [0, 0, 2], dtype=np.float32)
+    points = np.add(mesh.vertices, [0, 0, 2]).astype(np.float32)
     covered = silhouette(torch.tensor(points), torch.tensor(mesh.faces), CAMERA).numpy()
     assert covered.sum() > 500
     assert (covered != cast(points, np.asarray(mesh.faces, dtype=np.int32))).sum() <= 1

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from scenegen.pixal3d.flow import StructureFlow
 from scenegen.pixal3d.naf import NafUpsampler
 from scenegen.pixal3d.verify.__main__ import app
 from scenegen.pixal3d.verify.case import Measured
@@ -319,3 +320,27 @@ def test_a_wrong_number_an_unknown_output_and_an_unknown_case_fail(
 
 def test_nan_never_agrees() -> None:
     assert not Measured("x", float("nan"), 0.0, 1.0).passed
+
+
+def test_half_precision_is_compared_by_directions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = {"resolution": 3, "in_channels": 4, "out_channels": 4, "model_channels": 32, "cond_channels": 12}
+    config |= {"num_blocks": 2, "num_heads": 2}
+    flow = StructureFlow(**config).eval()
+    given = {
+        "x": torch.randn(1, 4, 3, 3, 3),
+        "t": torch.tensor([400.0]),
+        "cond_global": torch.randn(1, 5, 12),
+        "cond_proj": torch.randn(1, 27, 12),
+    }
+    with torch.inference_mode():
+        expected = flow(*given.values())
+    stored = given | {f"w.{name}": value for name, value in flow.state_dict().items()}
+    write_case(tmp_path, "05_ss_flow", config, stored | {"v": expected})
+    projection_case(tmp_path, 1, 5, 128, (8, 8), (16, 16))
+    for dtype in ("bfloat16", "float16"):
+        assert verify(tmp_path, "--dtype", dtype) == 0
+        said = capsys.readouterr().out
+        assert "v, cosine" in said
+        assert f"1 cases have nothing in {dtype}" in said
+    write_case(tmp_path, "05_ss_flow", config, stored | {"v": expected.flip(1)})
+    assert verify(tmp_path, "--dtype", "bfloat16") == 1

@@ -3,18 +3,21 @@
 Reads every case file in DIR, runs our code on its inputs, and prints what was compared, the largest absolute and relative
 difference, the tolerance and the verdict. The exit code is 1 if any comparison fails or any case is of an unknown kind.
 `--manifest DIR` compares names, shapes and types of every released network, built without memory, with DIR's manifests.
+`--device cuda` computes there, what is left to the CPU in use excepted, in float32 without TF32; with `--dtype bfloat16` or
+`float16`, as released, the blocks of flows and decoders compute in half precision, and only their cases are compared.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from cyclopts import App, Parameter
 from rich.console import Console
 
+from scenegen.compute.torch_env import exact_sums
 from scenegen.pixal3d.verify import cascade, decoder, features, flow, pipeline, preprocess, projection, sampler, surface
 from scenegen.pixal3d.verify.case import Case, Check, Measured, read_case
 from scenegen.pixal3d.verify.manifest import compare_manifest
@@ -22,6 +25,10 @@ from scenegen.pixal3d.verify.manifest import compare_manifest
 logger = logging.getLogger(__name__)
 
 GROUPS = (preprocess, projection, features, flow, sampler, decoder, surface, cascade, pipeline)
+ON_DEVICE = tuple(prefix for group in (features, flow, decoder, surface, cascade, pipeline) for prefix in group.CHECKS)
+"""Kinds of cases that compute on the device; the others check arithmetic that is the CPU's in use."""
+HALF = (*flow.CHECKS, "07_ss_decoder", "08b_texture_decoder")
+"""Kinds of cases whose networks have half-precision blocks, and whose numbers do not hang on a decision."""
 COMPANION = "_weights"
 """A file whose name ends so holds the weights of the case of the same name, and is read with it."""
 
@@ -35,10 +42,11 @@ def find_check(name: str) -> Check | None:
     return known[max(fitting, key=len)] if fitting else None
 
 
-def run_case(case: Case, check: Check) -> list[Measured]:
+def run_case(case: Case, check: Check, device: torch.device | str = "cpu") -> list[Measured]:
     """The comparisons of one case; an exception counts as a failed comparison."""
+    exact = torch.backends.cudnn.flags(allow_tf32=False)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.device(device), exact, exact_sums():
             return check(case)
     except Exception as error:  # one broken case must not hide the others
         logger.debug("%s", case.name, exc_info=True)
@@ -46,15 +54,24 @@ def run_case(case: Case, check: Check) -> list[Measured]:
 
 
 @app.default
-def verify(folder: Annotated[Path | None, Parameter(name="DIR")] = None, /, *, manifest: Path | None = None) -> int:
+def verify(
+    folder: Annotated[Path | None, Parameter(name="DIR")] = None,
+    /,
+    *,
+    manifest: Path | None = None,
+    device: str = "cpu",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> int:
     """Compare every stored case in DIR.
 
     Args:
         folder: Case files (.safetensors).
         manifest: Folder of manifests (.json) of the released checkpoints.
+        device: Where networks compute: cpu, cuda, cuda:N.
+        dtype: Of the blocks of flows and decoders.
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    failed = 0
+    failed = left_out = 0
     if folder is None and manifest is None:
         console.print("give DIR, a folder of case files, or --manifest DIR")
         return 2
@@ -71,7 +88,11 @@ def verify(folder: Annotated[Path | None, Parameter(name="DIR")] = None, /, *, m
                 console.print(f"FAIL  {path.stem}: unknown kind of case")
                 failed += 1
                 continue
-            for measured in run_case(read_case(path), check):
+            if dtype != "float32" and not path.stem.startswith(HALF):
+                left_out += 1
+                continue
+            where = device if path.stem.startswith(ON_DEVICE) else "cpu"
+            for measured in run_case(read_case(path, where, getattr(torch, dtype)), check, where):
                 failed += not measured.passed
                 console.print(
                     f"{'ok  ' if measured.passed else 'FAIL'}  {path.stem}  {measured.what}  "
@@ -86,6 +107,8 @@ def verify(folder: Annotated[Path | None, Parameter(name="DIR")] = None, /, *, m
             console.print(f"{'FAIL' if differences else 'ok  '}  {path.stem}")
             for difference in differences[:20]:
                 console.print(f"      {difference}")
+    if left_out:
+        console.print(f"{left_out} cases have nothing in {dtype} and were left out")
     console.print(f"{failed} failed" if failed else "all passed")
     return 1 if failed else 0
 

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+HALF_TOLERANCE = 1e-3
+"""Largest difference from 1 of a cosine in half precision."""
+
 
 @dataclass(frozen=True, eq=False)
 class Case:
@@ -24,6 +27,13 @@ class Case:
     """Inputs, intermediates and outputs, by name."""
     weights: Mapping[str, torch.Tensor]
     """State dict of the module under the reference's keys."""
+    dtype: torch.dtype = torch.float32
+    """Inside the blocks of our module."""
+
+    @property
+    def half(self) -> bool:
+        """Whether our module computes in half precision; then only directions are compared."""
+        return self.dtype != torch.float32
 
 
 @dataclass(frozen=True)
@@ -48,9 +58,9 @@ Check = Callable[[Case], list[Measured]]
 """Runs our code on a case's inputs and compares every output that the case stores."""
 
 
-def read_case(path: Path) -> Case:
-    """Reads one safetensors file; tensors under `w.` are the weights."""
-    with safe_open(path, "pt") as file:
+def read_case(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Case:
+    """Reads one safetensors file to a device; tensors under `w.` are the weights."""
+    with safe_open(path, "pt", device=str(device)) as file:
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
     return Case(
@@ -59,6 +69,7 @@ def read_case(path: Path) -> Case:
         config=json.loads(metadata.get("config", "{}")),
         tensors={key: value for key, value in tensors.items() if not key.startswith("w.")},
         weights={key[2:]: value for key, value in tensors.items() if key.startswith("w.")},
+        dtype=dtype,
     )
 
 
@@ -80,7 +91,8 @@ def compare_stored(
 ) -> list[Measured]:
     """Compares everything the case stores except inputs: floats within `tolerance` of their name, integers and flags exactly.
 
-    An output that the case stores and ours lacks is a failed comparison.
+    An output that the case stores and ours lacks is a failed comparison. In half precision floats are compared by the cosine
+    between them, and decisions, which rounding may turn, not at all.
     """
     measured = []
     for name, stored in case.tensors.items():
@@ -88,11 +100,23 @@ def compare_stored(
             continue
         if name not in ours:
             measured.append(Measured(f"{name}: our network has no such output", float("inf"), float("inf"), 0.0))
+        elif case.half:
+            if stored.is_floating_point():
+                measured.append(compare_directions(name, ours[name], stored))
         elif stored.is_floating_point():
             measured.append(compare(name, ours[name], stored, tolerance(name)))
         else:
             measured.append(compare_exactly(name, ours[name], stored))
     return measured
+
+
+def compare_directions(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:
+    """One less the cosine between our tensor and the reference's."""
+    if ours.shape != reference.shape:
+        return compare(what, ours, reference, HALF_TOLERANCE)
+    a, b = (part.detach().double().cpu().flatten() for part in (ours, reference))
+    off = 1 - float(torch.cosine_similarity(a, b, dim=0)) if len(a) and bool(b.any()) else 0.0
+    return Measured(f"{what}, cosine", off, off, HALF_TOLERANCE)
 
 
 def compare_exactly(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:

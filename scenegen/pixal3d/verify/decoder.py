@@ -33,6 +33,7 @@ def check_structure_eps(case: Case) -> list[Measured]:
 def _check_structure(case: Case, tolerance: float) -> list[Measured]:
     decoder = SparseStructureDecoder(**case.config).eval()
     decoder.load_state_dict(case.weights)
+    decoder.to_dtype(case.dtype)
     first_upsample = decoder.blocks[min(case.config["num_res_blocks"], len(decoder.blocks) - 1)]
     parts = {"h_input": decoder.input_layer, "h_middle": decoder.middle_block, "h_first_upsample": first_upsample}
     logits, ours = _watched(parts, lambda: decoder(case.tensors["z"]))
@@ -75,6 +76,7 @@ def check_texture(case: Case) -> list[Measured]:
     """The material, guided by stored subdivisions."""
     decoder = SparseUnetVaeDecoder(**case.config).eval()
     decoder.load_state_dict(case.weights)
+    decoder.to_dtype(case.dtype)
     levels = range(len(case.config["num_blocks"]) - 1)
     guides = [case.tensors[f"guide_subs{level}_mask"] for level in levels]
     decoded = decoder(case.tensors["slat_feats"], case.tensors["coords"], guides)

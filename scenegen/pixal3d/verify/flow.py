@@ -19,6 +19,7 @@ def check_structure_flow(case: Case) -> list[Measured]:
     """The dense flow: conditional and unconditional velocity, and the residual stream."""
     flow = StructureFlow(**case.config).eval()
     flow.load_state_dict(case.weights)
+    flow.to_dtype(case.dtype)
     x, t, cond_global, cond_proj = (case.tensors[name] for name in ("x", "t", "cond_global", "cond_proj"))
     v, ours = _watched(flow, lambda: flow(x, t, cond_global, cond_proj))
     ours = {
@@ -35,6 +36,7 @@ def check_latent_flow(case: Case) -> list[Measured]:
     """The sparse flow, of shape or texture: the same."""
     flow = LatentFlow(**case.config).eval()
     flow.load_state_dict(case.weights)
+    flow.to_dtype(case.dtype)
     x, coords, t, cond_global, cond_proj = (
         case.tensors[name] for name in ("x_feats", "coords", "t", "cond_global", "cond_proj_feats")
     )

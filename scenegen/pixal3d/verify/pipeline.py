@@ -27,13 +27,15 @@ LATENT, CONDITION, DECODED, STRUCTURE = 2e-4, 5e-5, 5e-4, 1e-4
 
 def check_pipeline(case: Case) -> list[Measured]:
     """Everything the case stores, stage by stage."""
-    weights = read_case(case.path.with_name(f"{case.path.stem}_weights.safetensors")).weights
+    weights = read_case(
+        case.path.with_name(f"{case.path.stem}_weights.safetensors"), case.tensors["image_rgba"].device
+    ).weights
     config = case.config
     networks = {name: _filled(entry, weights, name) for name, entry in config["models"].items()}
     extractor = FeatureExtractor(
         _loaded(Dinov3(config["dinov3"]), weights, "dino"), _loaded(NafUpsampler(**config["naf"]), weights, "naf")
     )
-    rgba = case.tensors["image_rgba"].numpy()
+    rgba = case.tensors["image_rgba"].cpu().numpy()
     camera = config["camera"]
     angle, distance, scale = (torch.tensor([camera[key]]) for key in ("camera_angle_x", "distance", "mesh_scale"))
     seen: dict[str, Mapping[str, Tensor]] = {}
