@@ -530,6 +530,15 @@ class ObjectMesh(Record):
         return self.economy > 0
 
 
+class BegunObject(Record):
+    """An object whose generation has no more need of a device, between two processes. It is never in the store."""
+
+    instance: Instance
+    crop: CropCamera
+    facts: str
+    """`Unfinished.facts` as JSON; its arrays are in a file beside."""
+
+
 class Objects(Record):
     """Every generated object, and those that failed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +16,28 @@ from scenegen.config import ObjectSettings
 from scenegen.errors import InputError, UsageError
 from scenegen.geometry.bake import textured
 from scenegen.geometry.consistent import consistent
-from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView
+from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView, Unfinished
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
 from scenegen.geometry.thin import is_thin, thin_solid
-from scenegen.records import Completion, Depth, Instances, Intrinsics, Layout, ObjectMesh, Photo, SeenView, Views
+from scenegen.records import (
+    BegunObject,
+    Completion,
+    CropCamera,
+    Depth,
+    Instance,
+    Instances,
+    Intrinsics,
+    Layout,
+    ObjectMesh,
+    Photo,
+    SeenView,
+    Views,
+)
 from scenegen.registry import OBJECT_GENERATORS, Chosen, ObjectGenerator
 from scenegen.scene.layout import FLOOR, Floor, support_depth
 from scenegen.store.png import read_png
-from stages.stage import Stage, Work
+from stages.stage import Halves, Stage, Work
 
 SMALLEST_CROP = 160
 USUAL_RESOLUTION = 96
@@ -33,6 +47,10 @@ THIN_CROP = 1024
 THIN_ENLARGED = 2
 """Pixels of such a crop for each of the photo: a thing two pixels wide has no pixel to lose to resampling."""
 THIN_FACES = 8000
+BEGUN = "begun.npz"
+"""File in the stage's folder, between its two halves."""
+SEVERAL, LEFT_OUT = "several", "left_out"
+"""Facts of an unfinished object: whether several views made it, and what is said of views that did not."""
 POOR_IOU = 0.6
 """Below it a given mesh hardly shows the object."""
 
@@ -60,6 +78,54 @@ def generate(
         ResourceError: if the device is absent or its memory full.
         ValueError: if the generator's mesh cannot be an object.
     """
+    view, made = _begun((photo, instances, depth, layout, object_id, views, completion), config, work)
+    if isinstance(made, Unfinished):
+        made = finish_object(made, config)
+    return _stored(made, _instance(instances, object_id), view.crop, work)
+
+
+def begin(
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    layout: Layout,
+    object_id: int,
+    views: Views = Views(),
+    completion: Completion | None = None,
+    *,
+    config: ObjectSettings,
+    work: Work,
+) -> ObjectMesh | BegunObject:
+    """The part of `generate` that needs the device. What it leaves to `finish` is in a file of the stage's folder."""
+    view, made = _begun((photo, instances, depth, layout, object_id, views, completion), config, work)
+    instance = _instance(instances, object_id)
+    if isinstance(made, MadeObject):
+        return _stored(made, instance, view.crop, work)
+    np.savez(work.write(BEGUN), **made.arrays)  # type: ignore[arg-type]
+    return BegunObject(instance=instance, crop=view.crop, facts=json.dumps(dict(made.facts)))
+
+
+def finish(begun: BegunObject, *, config: ObjectSettings, work: Work) -> ObjectMesh:
+    """The rest of `generate`, in any process."""
+    file = work.folder / BEGUN
+    with np.load(file) as arrays:
+        unfinished = Unfinished(dict(arrays), json.loads(begun.facts))
+    made = finish_object(unfinished, config)
+    file.unlink()
+    return _stored(made, begun.instance, begun.crop, work)
+
+
+def _instance(instances: Instances, object_id: int) -> Instance:
+    return next(item for item in instances.items if item.id == object_id)
+
+
+def _begun(
+    inputs: tuple[Photo, Instances, Depth, Layout, int, Views, Completion | None],
+    config: ObjectSettings,
+    work: Work,
+) -> tuple[ObjectView, MadeObject | Unfinished]:
+    """The object's view, and what the generator makes of it, or the user's mesh, or that of a thin object."""
+    photo, instances, depth, layout, object_id, views, completion = inputs
     mask = read_png(work.read(instances.masks)) == object_id
     z = np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
@@ -87,20 +153,21 @@ def generate(
     view = replace(view, others=tuple(other_view(each, object_id, floor.normal, view, work) for each in views.others))
     given = next((given for given in photo.meshes if given.id == object_id), None)
     if given is not None:
-        made = given_object(load_mesh(work.read(given.mesh)), view, config)
-    elif thin:
-        made = thin_object(view, config)
-    else:
-        made = _from_all(view, config, work.runtime)
+        return view, given_object(load_mesh(work.read(given.mesh)), view, config)
+    if thin:
+        return view, thin_object(view, config)
+    return view, _from_all(view, config, work.runtime)
+
+
+def _stored(made: MadeObject, instance: Instance, crop: CropCamera, work: Work) -> ObjectMesh:
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
-    instance = next(item for item in instances.items if item.id == object_id)
     return ObjectMesh(
-        id=object_id,
+        id=instance.id,
         label=instance.label,
         label_confidence=instance.label_confidence,
         mesh=work.artifact("mesh.npz"),
-        crop=view.crop,
+        crop=crop,
         backend=made.backend,
         licence=made.licence,
         seed=made.seed,
@@ -162,8 +229,18 @@ def other_view(seen: SeenView, object_id: int, up: Float[np.ndarray, "3"], main:
     return OtherView(view, np.linalg.inv(camera_from_crop(view.crop, 1.0)) @ camera_from_main_crop)
 
 
-def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
-    """The object, by the configured generator.
+def finish_object(begun: Unfinished, config: ObjectSettings) -> MadeObject:
+    """What is left to do after `begin_object`."""
+    generator = OBJECT_GENERATORS.of(config.generate)
+    maker = generator.several if begun.facts[SEVERAL] else generator
+    assert maker is not None
+    assert maker.finish is not None
+    made = maker.finish(begun, config.generate, config.texture)
+    return replace(made, backend=generator.signed(made.backend), warnings=(*begun.facts[LEFT_OUT], *made.warnings))
+
+
+def begin_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject | Unfinished:
+    """The object, by the configured generator, as far as it needs the device.
 
     Raises:
         UsageError: if there are several views of it, and the generator makes use of one only.
@@ -177,20 +254,24 @@ def make_object(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> M
             "photo, or choose a generator for several: --set generate=embedded."
         )
     made = maker.run(view, config.seed, config.generate, config.texture, runtime)
+    if isinstance(made, Unfinished):
+        return Unfinished(made.arrays, {**made.facts, SEVERAL: bool(view.others), LEFT_OUT: list(left_out)})
     return replace(made, backend=generator.signed(made.backend), warnings=(*left_out, *made.warnings))
 
 
-def _from_all(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject:
+def _from_all(view: ObjectView, config: ObjectSettings, runtime: Runtime) -> MadeObject | Unfinished:
     """The object from all views of it, or from this one alone if the generator can make nothing of all together."""
     try:
-        return make_object(view, config, runtime)
+        return begin_object(view, config, runtime)
     except InputError as error:
         if not view.others:
             raise
-        alone = make_object(replace(view, others=()), config, runtime)
+        alone = begin_object(replace(view, others=()), config, runtime)
         said = (
             f"it is made from one of its {len(view.all)} views, because together they contradict each other ({error})"
         )
+        if isinstance(alone, Unfinished):
+            return Unfinished(alone.arrays, {**alone.facts, LEFT_OUT: [*alone.facts[LEFT_OUT], said]})
         return replace(alone, warnings=(*alone.warnings, said))
 
 
@@ -222,10 +303,14 @@ def _backends_for_several(config: ObjectSettings) -> tuple[Chosen[ObjectGenerato
     return (chosen,) if several is None else (chosen, Chosen(several, chosen.settings))
 
 
-GENERATE_FROM_VIEWS = Stage(name="generate", record=ObjectMesh, run=generate, backends=_backends_for_several)
+HALVES = Halves(begin, finish)
+GENERATE_FROM_VIEWS = Stage(
+    name="generate", record=ObjectMesh, run=generate, backends=_backends_for_several, halves=HALVES
+)
 GENERATE = Stage(
     name="generate",
     record=ObjectMesh,
     run=generate,
     backends=lambda config: (OBJECT_GENERATORS.chosen(config.generate),),
+    halves=HALVES,
 )

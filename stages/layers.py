@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import LifoQueue
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -25,7 +26,7 @@ from scenegen.messages.progress import Event, State, Watch, progress_to
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.stage import Layers, Outcome, RunStage, Stage, Work, execute
-from stages.workers.device import device_workers, run_stage
+from stages.workers.device import device_workers, finishing_workers, run_stage
 from stages.workers.worker import Worker
 
 R = TypeVar("R", bound=Record)
@@ -152,6 +153,9 @@ class _Watched(Generic[R]):
         return outcome
 
 
+FINISHING = 3
+"""Objects that are finished at a time for each graphics card."""
+
 NeedsDevice = Callable[[Stage[Any], Settings, int | None], bool]
 """Whether a stage, with its settings and its object, has to run on a device of its own."""
 
@@ -178,27 +182,58 @@ def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator
     if not names:
         yield None
         return
-    with device_workers(names, timeout_s) as idle:
-        yield run_on(idle, in_process_on(names))
+    with contextlib.ExitStack() as held:
+        idle = held.enter_context(device_workers(names, timeout_s))
+        finishers = held.enter_context(finishing_workers(finishing_for(names), timeout_s))
+        yield run_on(idle, in_process_on(names), finishers)
 
 
-def run_on(idle: LifoQueue[Worker], needs_device: NeedsDevice = works_on_object) -> RunStage:
+def finishing_for(names: Sequence[str]) -> int:
+    """How many objects may be finished at a time beside those that are on the devices: half the cores, at most so many for a
+    card; none on the CPU, where nothing would be gained."""
+    return 0 if "cpu" in names else max(1, min((os.cpu_count() or 1) // 2, FINISHING * len(names)))
+
+
+def run_on(
+    idle: LifoQueue[Worker],
+    needs_device: NeedsDevice = works_on_object,
+    finishers: LifoQueue[Worker] | None = None,
+) -> RunStage:
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
-    As many stages should run at once as there are workers: the time that one waits for a worker counts as its own.
+    Of a stage in two halves the device's worker runs the first only, if there are `finishers` for the second: the device goes on
+    with the next object. As many stages should run at once as there are workers and finishers: the time that one waits for
+    them counts as its own.
 
     Args:
         idle: from `stages.workers.device.device_workers`.
         needs_device: which stages.
+        finishers: likewise from `finishing_workers`.
     """
 
     def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
         if not needs_device(stage, config, object_id):
             return stage.run(*given, config=config, work=work)
-        worker = idle.get()
-        try:
-            return run_stage(worker, stage, given, config, work, object_id)
-        finally:
-            idle.put(worker)
+        if finishers is None or stage.halves is None:
+            with taken(idle) as worker:
+                return run_stage(worker, stage, given, config, work, object_id)
+        first = Stage(stage.name, Record, stage.halves.begin, stage.backends)
+        with taken(idle) as worker:
+            begun = run_stage(worker, first, given, config, work, object_id)
+        if isinstance(begun, stage.record):
+            return begun
+        second = replace(stage, run=stage.halves.finish)
+        with taken(finishers) as worker:
+            return run_stage(worker, second, (begun,), config, work, object_id)
 
     return run
+
+
+@contextlib.contextmanager
+def taken(idle: LifoQueue[Worker]) -> Iterator[Worker]:
+    """An idle worker, which goes back when the block ends."""
+    worker = idle.get()
+    try:
+        yield worker
+    finally:
+        idle.put(worker)

@@ -82,6 +82,17 @@ def no_backends(config: Any) -> tuple[Chosen[Any], ...]:
 
 
 @dataclass(frozen=True)
+class Halves(Generic[R]):
+    """A stage in two parts: `run` is `finish` after `begin`, in one process or in two."""
+
+    begin: Callable[..., R | Record]
+    """Does what needs a device. Returns the stage's record, if nothing is left to do, or another one for `finish`."""
+    finish: Callable[..., R]
+    """(what `begin` has returned, config, work) -> the stage's record. It finds the files that `begin` has left in the folder,
+    and removes those that are not part of the result."""
+
+
+@dataclass(frozen=True)
 class Stage(Generic[R]):
     """A function from records to a record, and what its key is made from.
 
@@ -93,6 +104,9 @@ class Stage(Generic[R]):
     run: Callable[..., R]
     backends: Callable[[Any], tuple[Chosen[Any], ...]] = no_backends
     """From the stage's config to the back-ends that it chooses. Their code and weights decide the result too."""
+
+    halves: Halves[R] | None = None
+    """Its two parts, if it has them."""
 
     @property
     def code(self) -> str:

@@ -14,7 +14,7 @@ from scenegen.messages.progress import Watch
 from scenegen.store.store import Store
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
-from stages.layers import Submit, Watching, local_submit, on_devices
+from stages.layers import Submit, Watching, finishing_for, local_submit, on_devices
 from stages.stage import Layers, RunStage
 
 
@@ -69,4 +69,4 @@ def workplace(
         return
     names = process_devices(runtime, weights_in_use(config), isolate, at_once)
     with on_devices(names) as process:
-        yield Workplace(store, runtime, len(names) or at_once, process)
+        yield Workplace(store, runtime, len(names) + finishing_for(names) if names else at_once, process)

@@ -16,7 +16,7 @@ from scenegen.config import Settings
 from scenegen.errors import InputError, ResourceError
 from scenegen.messages.progress import tell_progress
 from scenegen.records import Artifact, Photo, Record
-from stages.stage import Stage, Work
+from stages.stage import Halves, Stage, Work
 
 logger = logging.getLogger("stages.stub")
 
@@ -191,5 +191,38 @@ TRICKS = {
     )
 }
 
+
+class BegunSum(Record):
+    total: int
+    pid: int
+
+
+def begin_sum(*inputs: Number | int, config: Task, work: Work) -> Sum | BegunSum:
+    done = add(*inputs, config=config, work=work)
+    if config.factor == 1:
+        return done
+    work.write("begun.txt").write_text("begun")
+    return BegunSum(total=done.total, pid=done.pid)
+
+
+def finish_sum(begun: BegunSum, *, config: Task, work: Work) -> Sum:
+    """Dies at its first try if it is given a path."""
+    if config.path is not None and not config.path.exists():
+        config.path.touch()
+        work.write("torn.txt").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert {path.name for path in work.folder.iterdir()} == {"deep", "begun.txt"}
+    (work.folder / "begun.txt").unlink()
+    return Sum(
+        total=begun.total,
+        pid=os.getpid(),
+        file=work.artifact("deep/half.txt"),
+        device=work.runtime.device,
+        economy=begun.pid,
+        loads=weights()[0],
+    )
+
+
 ADD = Stage("add", Sum, add)
+HALVED = Stage("halved", Sum, add, halves=Halves(begin_sum, finish_sum))
 WRONG = Stage("wrong", Sum, other)  # type: ignore[arg-type]

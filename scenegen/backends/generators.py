@@ -15,7 +15,7 @@ from scenegen.weights_registry.needed import unless_given
 from scenegen.weights_registry.pixal3d import PARTS
 
 if TYPE_CHECKING:
-    from scenegen.geometry.generator import MadeObject, ObjectView
+    from scenegen.geometry.generator import MadeObject, ObjectView, Unfinished
     from scenegen.pixal3d.settings import Pictures
 
 
@@ -43,7 +43,7 @@ def _inflate(
 
 def _pixal3d(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
-) -> MadeObject:
+) -> Unfinished:
     from scenegen.compute.torch_env import full_packages
 
     with full_packages():
@@ -54,13 +54,19 @@ def _pixal3d(
 
 def _pixal3d_views(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
-) -> MadeObject:
+) -> Unfinished:
     from scenegen.compute.torch_env import full_packages
 
     with full_packages():
         from scenegen.pixal3d.backend import generate_pixal3d_views
 
     return generate_pixal3d_views(view, seed, config, texture, runtime)
+
+
+def _pixal3d_finish(begun: Unfinished, config: Pixal3DConfig, texture: TextureConfig) -> MadeObject:
+    from scenegen.pixal3d.backend import finish_pixal3d
+
+    return finish_pixal3d(begun, config, texture)
 
 
 def _pixal3d_weights(pictures: Pictures, config: Pixal3DConfig) -> Mapping[str, str]:
@@ -88,6 +94,7 @@ INFLATE = ObjectGenerator(config=InflateConfig, run=_inflate, gives=("mesh", "ma
 PIXAL3D_VIEWS = ObjectGenerator(
     config=Pixal3DConfig,
     run=_pixal3d_views,
+    finish=_pixal3d_finish,
     gives=("mesh", "material"),
     weights=partial(_pixal3d_weights, "several"),
     licence="MIT (Pixal3D), DINOv3, Apache-2.0 (NAF)",

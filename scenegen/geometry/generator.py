@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32, UInt8
@@ -84,3 +86,12 @@ class MadeObject:
     check: SelfCheck | None = None
     economy: int = 0
     """Level of `Runtime.economy` that made it coarser than configured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unfinished:
+    """An object at the point where the device has done its part. The rest may be done in another process."""
+
+    arrays: Mapping[str, np.ndarray]
+    facts: Mapping[str, Any]
+    """What JSON can hold."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, fov_x_deg
 from scenegen.compute import networks
@@ -19,9 +20,11 @@ from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, torch_device, torch_threads
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
-from scenegen.geometry.generator import MadeObject, ObjectView, OtherView
+from scenegen.geometry.generator import MadeObject, ObjectView, OtherView, Unfinished
 from scenegen.geometry.refine import unseen, visible_front
 from scenegen.messages.progress import tell_progress
+from scenegen.pixal3d.finish import finished
+from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
 from scenegen.pixal3d.projection import fov_from_focal
@@ -70,6 +73,9 @@ class Plan:
     """How memory was saved."""
 
 
+GENERATED = ("vertices", "faces", "coords", "attributes")
+"""Tensors of a `Generated` that make a mesh."""
+
 _lock = threading.Lock()
 _loaded: dict[Opening, Pixal3DPipeline] = {}
 """The one pipeline this process keeps."""
@@ -78,17 +84,17 @@ _loaded: dict[Opening, Pixal3DPipeline] = {}
 @torch_threads(RELEASED_THREADS)
 def generate_pixal3d(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
-) -> MadeObject:
-    """The object with its material, in the crop camera's frame, one unit per cube edge.
+) -> Unfinished:
+    """The object's surface and material as voxels, checked, for `finish_pixal3d`.
 
-    One object is on the device at a time; what follows the networks runs beside the next object.
+    One object is on the device at a time.
 
     Args:
         view: picture, mask and crop camera are used. Depth only shows where the object may be hidden: its distance is
             found when the scene is composed.
         seed: seed of the first attempt.
         config: which weights, resolution and surface.
-        texture: size of the textures, and how long unwrapping may take.
+        texture: not used yet.
         runtime: device, models folder, and how much memory to save. The network is never used.
 
     Raises:
@@ -110,13 +116,13 @@ def generate_pixal3d(
             hidden=unseen(view, visible_front(view)) if (view.mask * view.depth).any() else None,
             on_step=_tell_step,
         )
-    mesh, warnings = made.textured(config, texture)
-    return MadeObject(
-        mesh=mesh,
+    return _unfinished(
+        made.generated,
+        made.crop_from_latent,
         backend=_maker(config),
         licence=licences(config),
         seed=made.seed,
-        warnings=(*planned.warnings, *made.warnings, *warnings),
+        warnings=(*planned.warnings, *made.warnings),
         check=SelfCheck(
             silhouette_iou=made.quality.silhouette_iou,
             size_ratio=made.quality.size_ratio,
@@ -130,14 +136,14 @@ def generate_pixal3d(
 @torch_threads(RELEASED_THREADS)
 def generate_pixal3d_views(
     view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
-) -> MadeObject:
-    """The object that several views show, with its material, in the crop camera's frame of `view`, in metres.
+) -> Unfinished:
+    """The object that several views show, likewise; in metres.
 
     Args:
         view: picture, mask and crop camera of it and of its others are used, and where the object may be hidden.
         seed: seed of the noise.
         config: which weights, resolution and surface; `attempts` is not used, since the cameras are given.
-        texture: size of the textures, and how long unwrapping may take.
+        texture: not used yet.
         runtime: device, models folder, and how much memory to save. The network is never used.
 
     Raises:
@@ -155,14 +161,14 @@ def generate_pixal3d_views(
             max_tokens=planned.max_tokens,
             on_step=_tell_step,
         )
-    mesh, warnings = made.textured(config, texture)
     worst = min(made.qualities, key=lambda quality: quality.rank)
-    return MadeObject(
-        mesh=mesh,
+    return _unfinished(
+        made.generated,
+        made.world_from_latent,
         backend=f"{_maker(config)}, {len(view.all)} views",
         licence=licences(config, "several"),
         seed=seed,
-        warnings=(*planned.warnings, *made.warnings, *warnings),
+        warnings=(*planned.warnings, *made.warnings),
         check=SelfCheck(
             silhouette_iou=worst.silhouette_iou,
             size_ratio=worst.size_ratio,
@@ -170,6 +176,57 @@ def generate_pixal3d_views(
             fov_deg=round(fov_x_deg(view.crop.intrinsics), 4),
         ),
         economy=runtime.economy,
+    )
+
+
+def _unfinished(
+    generated: Generated,
+    frame_from_latent: Float[np.ndarray, "4 4"],
+    *,
+    backend: str,
+    licence: str,
+    seed: int,
+    warnings: tuple[str, ...],
+    check: SelfCheck,
+    economy: int,
+) -> Unfinished:
+    tensors = {name: getattr(generated, name).cpu().numpy() for name in GENERATED}
+    facts = {
+        "resolution": generated.resolution,
+        "backend": backend,
+        "licence": licence,
+        "seed": seed,
+        "warnings": list(warnings),
+        "check": check.model_dump(mode="json"),
+        "economy": economy,
+    }
+    return Unfinished({**tensors, "frame_from_latent": frame_from_latent}, facts)
+
+
+@torch_threads(RELEASED_THREADS)
+def finish_pixal3d(begun: Unfinished, config: Pixal3DConfig, texture: TextureConfig) -> MadeObject:
+    """The object as a mesh with its material, in the crop camera's frame. From one view, a unit is the cube's edge.
+
+    Args:
+        begun: from `generate_pixal3d` or `generate_pixal3d_views`.
+        config: which surface, and how many faces.
+        texture: size of the textures, and how long unwrapping may take.
+
+    Raises:
+        InputError: if the decoded surface has no faces.
+        ResourceError: if unwrapping takes too long, or its process is lost.
+    """
+    tensors = {name: torch.from_numpy(begun.arrays[name]) for name in GENERATED}
+    facts = begun.facts
+    mesh, warnings = finished(Generated(**tensors, resolution=facts["resolution"]), config, texture)
+    return MadeObject(
+        mesh=mesh.transformed(begun.arrays["frame_from_latent"]),
+        backend=facts["backend"],
+        licence=facts["licence"],
+        seed=facts["seed"],
+        warnings=(*facts["warnings"], *warnings),
+        check=SelfCheck.model_validate(facts["check"]),
+        economy=facts["economy"],
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from scenegen.compute.runtime import Runtime
     from scenegen.config import TextureConfig
     from scenegen.export.parts import PartScene
-    from scenegen.geometry.generator import MadeObject, ObjectView
+    from scenegen.geometry.generator import MadeObject, ObjectView, Unfinished
     from scenegen.perception import CameraEstimate, DepthEstimate, Names, Segmentation
     from scenegen.perception.prompts import Prompt
     from scenegen.records import Intrinsics
@@ -154,11 +154,19 @@ class ObjectGenerator(Backend[C]):
     `run` raises `InputError` if the view shows too little to make anything of.
     """
 
-    run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject]
+    run: Callable[[ObjectView, int, C, TextureConfig, Runtime], MadeObject | Unfinished]
+    finish: Callable[[Unfinished, C, TextureConfig], MadeObject] | None = None
+    """What is left to do after a `run` that returns something unfinished. It needs no device: on a graphics card the next object
+    begins meanwhile."""
     largest_crop: int = 768
     """Largest side of the view, in pixels, that it makes use of."""
     several: ObjectGenerator[C] | None = None
     """What makes an object from several views (`ObjectView.others`), by the same settings; None if this makes use of one only."""
+
+    @property
+    def parts(self) -> tuple[Callable[..., Any], ...]:
+        """The functions and classes whose code decides its results."""
+        return super().parts + (() if self.finish is None else (self.finish,))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import LifoQueue
@@ -47,8 +47,8 @@ class StageCall:
     stage: str
     key: str
 
-    def __call__(self, device: str) -> Record:
-        """In the child, whose device replaces the runtime's."""
+    def __call__(self, device: str = "cpu") -> Record:
+        """In the child, whose device, if it has one, replaces the runtime's."""
         one_blas_thread()
         work = Work(Store(self.root), replace(self.runtime, device=device), self.folder, self.stage, self.key)
         record = self.run(*self.inputs, config=self.config, work=work)
@@ -90,14 +90,14 @@ def run_stage(
     about = {"image": image, "stage": stage.name, "object_id": object_id}
     root, folder = work.store.root.absolute(), work.folder.absolute()
     job = StageCall(stage.run, stage.record, inputs, config, root, work.runtime, folder, stage.name, work.key)
-    crashed = False
+    crashed, kept = False, set(work.folder.iterdir())
     try:
         reply = worker.attempt(job, about)
         while not isinstance(reply, Done) and (again := _retry(reply, job, crashed)) is not None:
             crashed = crashed or again is job
             how = "" if again is job else f" with less memory (economy {again.runtime.economy})"
             logger.warning("%s: %s; trying once more%s", label, _cause(reply), how, extra=about)
-            _empty(work.folder)
+            _empty(work.folder, kept)
             job, reply = again, worker.attempt(again, about)
     except TimeoutError as error:
         raise LimitError(
@@ -123,7 +123,23 @@ def device_workers(
     Whoever takes a worker out of the queue has its device, and puts it back. The last one back is the first one out,
     since its weights are loaded already.
     """
-    workers = [Worker(name, timeout_s=timeout_s, max_jobs=max_jobs) for name in names]
+    with _idle([Worker(name, timeout_s=timeout_s, max_jobs=max_jobs) for name in names]) as idle:
+        yield idle
+
+
+@contextlib.contextmanager
+def finishing_workers(count: int, timeout_s: float | None = None) -> Iterator[LifoQueue[Worker] | None]:
+    """So many workers for what needs no device, likewise; None for none of them."""
+    if count == 0:
+        yield None
+        return
+    with _idle([Worker(timeout_s=timeout_s) for _ in range(count)]) as idle:
+        yield idle
+
+
+@contextlib.contextmanager
+def _idle(workers: Sequence[Worker]) -> Iterator[LifoQueue[Worker]]:
+    """The workers, none of them busy, until the block ends; then they are killed."""
     idle: LifoQueue[Worker] = LifoQueue()
     for worker in reversed(workers):
         idle.put(worker)
@@ -141,9 +157,9 @@ def _retry(reply: Raised | Died, job: StageCall, crashed: bool) -> StageCall | N
     return job if is_spent(reply) and not reply.out_of_memory and not crashed else None
 
 
-def _empty(folder: Path) -> None:
-    """Removes the content of `folder`."""
-    for path in folder.iterdir():
+def _empty(folder: Path, kept: Set[Path]) -> None:
+    """Removes the content of `folder` but for what was there before."""
+    for path in set(folder.iterdir()) - kept:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -22,13 +22,14 @@ from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, ResourceError, UsageError, WeightsError
-from scenegen.geometry.generator import ObjectView, OtherView
+from scenegen.geometry.generator import MadeObject, ObjectView, OtherView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.solid import is_closed, volume
 from scenegen.pixal3d import backend
 from scenegen.pixal3d.backend import (
     Opening,
+    finish_pixal3d,
     generate_pixal3d,
     generate_pixal3d_views,
     loaded,
@@ -53,6 +54,18 @@ FOV = fov_from_focal(FOCAL)
 PLACE, RADIUS = np.array([0.06, 0.04, 0.1]), 0.3
 TEXTURE = TextureConfig(size=256)
 CPU = Runtime(device="cpu", offline=True)
+
+
+def finished_one(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    return finish_pixal3d(generate_pixal3d(view, seed, config, texture, runtime), config, texture)
+
+
+def finished_views(
+    view: ObjectView, seed: int, config: Pixal3DConfig, texture: TextureConfig, runtime: Runtime
+) -> MadeObject:
+    return finish_pixal3d(generate_pixal3d_views(view, seed, config, texture, runtime), config, texture)
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +221,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("planted")
 def test_the_object_is_made_and_how_is_recorded(tree: Path) -> None:
-    object_ = generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
+    object_ = finished_one(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
     assert intersection_over_union(seen(object_.mesh), silhouette()) > 0.98
     assert (object_.backend, object_.seed, object_.warnings) == (f"pixal3d from {tree.name}", 5, ())
     assert object_.licence == "unknown (local checkpoint)"
@@ -239,7 +252,7 @@ def test_an_object_of_several_views_is_made_in_metres_in_the_first_one_s_frame(
         pose[:3, 3] = centre() - pose[:3, :3] @ centre()
         others.append(OtherView(view(), pose))
     shown = replace(view(), others=tuple(others))
-    object_ = generate_pixal3d_views(shown, 5, config(checkpoint=several), TEXTURE, CPU)
+    object_ = finished_views(shown, 5, config(checkpoint=several), TEXTURE, CPU)
     assert object_.backend == "pixal3d from several, 4 views"
     middle = (object_.mesh.vertices.min(axis=0) + object_.mesh.vertices.max(axis=0)) / 2
     np.testing.assert_allclose(middle, centre(), atol=0.03)
@@ -249,7 +262,7 @@ def test_an_object_of_several_views_is_made_in_metres_in_the_first_one_s_frame(
     assert object_.check.silhouette_iou > 0.85
     assert pixal3d_weights(config(checkpoint=several), "several").keys() >= {"pixal3d-mv"}
     with pytest.raises(WeightsError, match=r"pipeline_mv\.json"):
-        generate_pixal3d_views(shown, 5, config(checkpoint=tree), TEXTURE, CPU)
+        finished_views(shown, 5, config(checkpoint=tree), TEXTURE, CPU)
 
 
 def test_the_networks_have_a_fixed_number_of_threads(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +273,7 @@ def test_the_networks_have_a_fixed_number_of_threads(tree: Path, monkeypatch: py
         return generated_ball(PLACE, RADIUS, gradient)
 
     monkeypatch.setattr(Pixal3DPipeline, "__call__", call)
-    generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
+    finished_one(view(), 5, config(checkpoint=tree), TEXTURE, CPU)
     assert found == {RELEASED_THREADS}
 
 
@@ -272,11 +285,11 @@ def test_an_object_behind_another_is_checked_where_it_is_seen(tree: Path) -> Non
     near = replace(
         whole, mask=np.where(before, 0, whole.mask), depth=np.where(before, 1.0, whole.depth).astype(np.float32)
     )
-    object_ = generate_pixal3d(near, 5, config(checkpoint=tree), TEXTURE, CPU)
+    object_ = finished_one(near, 5, config(checkpoint=tree), TEXTURE, CPU)
     assert object_.check is not None
     assert object_.check.passed
     apart = replace(near, depth=whole.depth)  # nothing is before it: half of the ball should not be there
-    object_ = generate_pixal3d(apart, 5, config(checkpoint=tree), TEXTURE, CPU)
+    object_ = finished_one(apart, 5, config(checkpoint=tree), TEXTURE, CPU)
     assert object_.check is not None
     assert not object_.check.passed
     assert "does not pass" in object_.warnings[-1]
@@ -331,7 +344,7 @@ def test_memory_is_saved_on_demand_and_it_is_said(
 
 @pytest.mark.usefixtures("planted")
 def test_the_saving_is_a_warning_of_the_object(tree: Path) -> None:
-    object_ = generate_pixal3d(view(), 5, config(checkpoint=tree), TEXTURE, replace(CPU, economy=2))
+    object_ = finished_one(view(), 5, config(checkpoint=tree), TEXTURE, replace(CPU, economy=2))
     assert "memory was short" in object_.warnings[0]
 
 
@@ -352,11 +365,11 @@ def test_precision_and_residency_follow_the_machine(tree: Path, monkeypatch: pyt
 def test_what_is_missing_is_said_at_once_with_the_command(tmp_path: Path) -> None:
     absent = Runtime(device="cpu", offline=True, models=tmp_path)
     with pytest.raises(WeightsError, match=r"models fetch pixal3d dinov3-vitl16 naf.*offline"):
-        generate_pixal3d(view(), 0, config(), TEXTURE, absent)
+        finished_one(view(), 0, config(), TEXTURE, absent)
     with pytest.raises(WeightsError, match="not a folder"):
-        generate_pixal3d(view(), 0, config(checkpoint=tmp_path / "nothing"), TEXTURE, absent)
+        finished_one(view(), 0, config(checkpoint=tmp_path / "nothing"), TEXTURE, absent)
     with pytest.raises(WeightsError, match=r"pipeline\.json"):
-        generate_pixal3d(view(), 0, config(checkpoint=tmp_path), TEXTURE, absent)
+        finished_one(view(), 0, config(checkpoint=tmp_path), TEXTURE, absent)
 
 
 def test_devices_that_are_not_there_are_refused(tree: Path) -> None:

@@ -61,7 +61,7 @@ def photo(tmp_path: Path) -> Path:
 def scene_of(photo: Path, *words: str, method: str = "pixal3d") -> int:
     folder = photo.parent
     given = ["--masks", str(folder / "masks.png"), "--depth", str(folder / "depth.npy"), "--fov", str(FOV)]
-    small = ["texture.size=128", "export.usdz=false", f"generate.method={method}", "generate.max_faces=1500"]
+    small = ["texture.size=128", "export.usdz=false", f"generate.method={method}", "generate.max_faces=20000"]
     settings = [word for setting in small for word in ("--set", setting)]
     return main([str(photo), "-o", str(folder / "out"), "--device", "cpu", "--offline", *given, *settings, *words])
 
@@ -88,7 +88,7 @@ def test_a_scene_with_random_weights_is_complete_and_valid(photo: Path, tree: Pa
     (part,) = read_glb(folder / "scene.glb").objects
     assert part.mesh.metallic_roughness is not None
     assert part.mesh.metallic_roughness.shape == (128, 128, 3)
-    assert len(part.mesh.faces) <= 1500
+    assert len(part.mesh.faces) <= 20000
 
 
 def planted(monkeypatch: pytest.MonkeyPatch) -> list[int]:

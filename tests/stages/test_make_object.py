@@ -12,7 +12,7 @@ from scenegen.config import EmbeddedGeneratorConfig, InflateConfig, ObjectSettin
 from scenegen.errors import UsageError
 from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.registry import OBJECT_GENERATORS
-from stages.generate import make_object
+from stages.generate import begin_object
 from tests.geometry.views import sphere_view
 
 
@@ -22,7 +22,7 @@ def twice_seen() -> ObjectView:
 
 def test_a_generator_of_single_views_refuses_several() -> None:
     with pytest.raises(UsageError, match=r"inflate, which makes an object from one view, but there are 2"):
-        make_object(
+        begin_object(
             twice_seen(),
             ObjectSettings(generate=InflateConfig(), texture=TextureConfig(), seed=0),
             Runtime(device="cpu"),

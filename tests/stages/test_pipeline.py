@@ -203,14 +203,14 @@ def left_out(result: Result) -> dict[int | None, str]:
 def test_a_mesh_that_is_none_costs_its_object(
     made: tuple[Desk, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, numbers = generate.make_object, itertools.count(1)
+    real, numbers = generate.begin_object, itertools.count(1)
 
     def broken(*args: Any) -> Any:
         good, number = real(*args), next(numbers)
         uv = np.where(number == 1, np.float32(np.nan), good.mesh.uv)
         return replace(good, mesh=replace(good.mesh, uv=uv, faces=good.mesh.faces[: 3 if number == 2 else None]))
 
-    monkeypatch.setattr(generate, "make_object", broken)
+    monkeypatch.setattr(generate, "begin_object", broken)
     seeds = ["objects.1.seed=9", "objects.2.seed=9"]
     result = another(made, tmp_path).make(load_config(overrides=[*SMALL, *seeds]), jobs=1)
     assert result.state == "partial"

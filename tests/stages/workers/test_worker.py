@@ -21,7 +21,7 @@ import pytest
 import worker_stages
 from processes import GIVE_UP_S, content, has_ended
 from standins import with_weights
-from worker_stages import ADD, WRONG, Number, Sum, Task
+from worker_stages import ADD, HALVED, WRONG, Number, Sum, Task
 
 from scenegen.compute.runtime import MAX_ECONOMY, Runtime
 from scenegen.compute.slot import device_slot
@@ -31,10 +31,10 @@ from scenegen.messages.progress import progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.store.store import Store
 from scenegen.system.processes import oom_kills
-from stages.layers import local_submit, on_devices, run_on
+from stages.layers import finishing_for, local_submit, on_devices, run_on
 from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.workers import child
-from stages.workers.device import device_workers, run_stage
+from stages.workers.device import device_workers, finishing_workers, run_stage
 from stages.workers.worker import Worker
 
 
@@ -380,6 +380,33 @@ def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:
     assert os.getpid() not in {outcome.record.pid for outcome in outcomes}
     assert again.cached
     assert again.record == outcomes[5].record
+
+
+def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(tmp_path: Path) -> None:
+    """Where it began is in `economy`: the same process for all; none of them is finished there."""
+    with (
+        device_workers(["cpu"]) as idle,
+        finishing_workers(2) as finishers,
+        ThreadPoolExecutor(3) as executor,
+    ):
+        process = run_on(idle, finishers=finishers)
+        submit = local_submit(Store(tmp_path / "store"), Runtime(), executor, Layers(process=process))
+        task = Task(factor=3, path=tmp_path / "tried")
+        pending = [submit(HALVED, number, config=task, object_id=number) for number in range(4)]
+        records = [each.result().record for each in pending]
+        whole = submit(HALVED, 7, config=Task(), object_id=7).result().record
+    assert [record.total for record in records] == [0, 3, 6, 9]
+    begun = {record.economy for record in records}
+    assert begun == {whole.pid}
+    assert not begun & {record.pid for record in records}
+    assert (tmp_path / "tried").exists()
+
+
+def test_cards_have_finishing_workers_and_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    assert [finishing_for(names) for names in (["cpu", "cpu"], ["cuda:0"], ["cuda:0", "cuda:1"])] == [0, 3, 6]
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert finishing_for(["cuda:0", "cuda:1"]) == 1
 
 
 def test_a_predicate_chooses_the_stages(tmp_path: Path) -> None:
