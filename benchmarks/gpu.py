@@ -1,8 +1,12 @@
-"""Ten minutes of a graphics card: both embedded networks, trained side by side on a bare machine.
+"""Ten minutes of a graphics card: Pixal3D measured, then both embedded networks trained side by side, on a bare machine.
 
-    python benchmarks/gpu.py pack --photographs DIR --scenes DIR --meshes DIR --wheels DIR --out PACK
-    cat PACK.?? | tar x && python benchmarks/gpu.py run --minutes 9 --out OUT       on the machine
+    pip download --only-binary=:all: --no-deps -d WHEELS ...                         what the machine lacks, here
+    python benchmarks/gpu.py pack --photographs DIR --scenes DIR --meshes DIR --wheels WHEELS --out PACK
+    cat PACK.?? | tar x && python benchmarks/gpu.py run --minutes 9 --out OUT       on the machine: training alone
+    python benchmarks/gpu.py measure --minutes 9 --out OUT [--golden DIR] [--train] or measuring, then training
     python benchmarks/gpu.py join OUT                                              afterwards
+
+`measure` writes OUT/card.json after each step (`benchmarks/card.py`); with `--train` the minutes left go to training.
 
 The archive, cut into parts that are easily carried, holds the code, reduced photographs and scenes, the meshes, the ImageNet
 weights to start from, and wheels of what the machine lacks (they are used where they lie; nothing is installed). `run` renders
@@ -54,12 +58,18 @@ def main() -> int:
     run.add_argument("--tried", action="store_true", help="a short try: the generator begins with few samples")
     run.add_argument("--float32", action="store_true", help="train the perception network without bfloat16")
     run.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    card = commands.add_parser("measure", parents=[run], add_help=False)
+    card.add_argument("--golden", type=Path, help="stored cases of the reference, to be compared on the card")
+    card.add_argument("--train", action="store_true", help="train with the minutes left")
+    card.add_argument("--tiny", action="store_true", help="a dry run that measures nothing of worth")
     commands.add_parser("join").add_argument("out", type=Path)
     options = parser.parse_args()
     if options.command == "pack":
         return make_archive(options)
     if options.command == "join":
         return join(options.out)
+    if options.command == "measure":
+        return measure(options)
     return train(options)
 
 
@@ -117,14 +127,38 @@ def pack_trunk(folder: Path) -> None:
     torch.save(kept, package / "models" / f"{variant}.pth")
 
 
+def unpacked(folder: Path) -> Path:
+    """The wheels that were carried, where Python finds them."""
+    for wheel in sorted((ROOT / "wheels").glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(folder)
+    return folder
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Every step of `benchmarks/card.py`, then training if it is wanted and a minute is left."""
+    start = time.perf_counter()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="scenegen-gpu-") as site:
+        added = [str(ROOT), str(unpacked(Path(site)))]
+        sys.path += added
+        os.environ["PYTHONPATH"] = os.pathsep.join(added)
+        import torch
+
+        from benchmarks import card
+
+        sizes = card.tiny() if options.tiny else card.RELEASED
+        card.measure(options.out, torch.device(options.device), sizes, options.minutes, options.golden)
+    print((options.out / "card.json").read_text())
+    options.minutes -= (time.perf_counter() - start) / 60
+    return train(options) if options.train and options.minutes > 1 else 0
+
+
 def train(options: argparse.Namespace) -> int:
     """Both trainings at once; their weights and logs are copied out as they appear."""
     options.out.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="scenegen-gpu-"))
-    site = work / "site"
-    for wheel in sorted((ROOT / "wheels").glob("*.whl")):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(site)
+    site = unpacked(work / "site")
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{site}:{ROOT / 'data' / 'trunk'}",

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
+
+from scenegen.faults import is_out_of_memory
+
+logger = logging.getLogger(__name__)
 
 N = TypeVar("N")
 
@@ -21,15 +27,28 @@ def loaded(key: Hashable, load: Callable[[], N]) -> N:
 
     Args:
         key: everything that determines the network: its kind, the digest of its weights, its device.
-        load: makes the network. If it raises, nothing is kept.
+        load: makes the network. If there is too little memory for it beside the others, they are forgotten and it is made
+            again. If it raises, it is not kept.
     """
     with _lock:
         if key not in _loaded:
-            _loaded[key] = load()
+            _loaded[key] = _made(load)
         _loaded.move_to_end(key)
         while len(_loaded) > KEPT:
             _loaded.popitem(last=False)
         return _loaded[key]
+
+
+def _made(load: Callable[[], N]) -> N:
+    try:
+        return load()
+    except (RuntimeError, MemoryError) as error:
+        if not _loaded or not is_out_of_memory(error):
+            raise
+        logger.info("no memory is left for another network: the %d that are loaded go first", len(_loaded))
+    _loaded.clear()
+    gc.collect()
+    return load()
 
 
 def release() -> None:

@@ -314,14 +314,26 @@ def residency_for(device: torch.device) -> Residency:
     return "staged" if room is not None and room >= STAGED_GIB * GIB else "streamed"
 
 
+def _has_room(opening: Opening) -> bool:
+    """Whether all networks of the pipeline are on the card already, or fit into what is free there."""
+    return opening in _loaded or free_memory(opening.device) >= RESIDENT_GIB * GIB
+
+
+def free_memory(device: str) -> int:
+    """Bytes of a graphics card that no process has taken."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free)
+
+
 @contextlib.contextmanager
 def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
     """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out.
 
-    A graphics card too small for all of its networks has no room for those of other stages either: they are loaded again.
+    Networks of other stages leave the card if there is no room for them beside it, as on one that is too small for all of its
+    own networks. They have done their part: a photo is segmented, and its objects completed, before any is generated.
     """
     with _lock:
-        if opening.device.startswith("cuda") and opening.residency != "resident":
+        if opening.device.startswith("cuda") and (opening.residency != "resident" or not _has_room(opening)):
             networks.release()
         if opening not in _loaded:
             release()

@@ -49,28 +49,14 @@ ReadTensor = Callable[[int, str], Tensor]
 
 
 def open_networks(
-    stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision, compiled: bool = False
+    stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision
 ) -> Networks:
     """The networks whose files are `stems` with their suffixes. Each is checked against its file at once.
-
-    Args:
-        stems: by name.
-        device: where they compute.
-        residency: what stays there.
-        precision: of the blocks.
-        compiled: whether torch compiles the blocks of flow transformers: once for all of them and for any number of tokens.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-
-    def build(name: str) -> nn.Module:
-        network = build_network(stems[name], precision)
-        if compiled and isinstance(network, FlowTransformer):
-            network.compile_blocks()
-        return network
-
-    networks = {name: build(name) for name in stems}
+    networks = {name: build_network(stem, precision) for name, stem in stems.items()}
     if residency == "resident":
         for name, stem in stems.items():
             load_weights(networks[name], tensor_file(stem), device)
@@ -79,7 +65,7 @@ def open_networks(
 
     @contextlib.contextmanager
     def use(name: str) -> Iterator[nn.Module]:
-        network, path = build(name), tensor_file(stems[name])
+        network, path = build_network(stems[name], precision), tensor_file(stems[name])
         streamed = residency == "streamed" and isinstance(network, FlowTransformer)
         kept_out = BLOCKS if streamed else ""
         with contextlib.ExitStack() as held:

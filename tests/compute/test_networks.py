@@ -56,3 +56,21 @@ def test_what_was_not_used_for_the_longest_goes_first() -> None:
     loaded("one more", list)
     assert loaded(0, list) is first
     assert loaded(1, list) == []
+
+
+def test_other_networks_make_room_for_one_that_does_not_fit() -> None:
+    first = loaded("first", list)
+    tries = []
+
+    def large() -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise MemoryError
+        return "large"
+
+    assert loaded("second", large) == "large"
+    assert loaded("first", list) is not first
+    release()
+    tries.clear()
+    with pytest.raises(MemoryError):
+        loaded("second", large)

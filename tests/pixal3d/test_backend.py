@@ -414,12 +414,18 @@ def test_weights_are_known_by_revision_or_by_content(
 
 
 @pytest.mark.parametrize(
-    ("device", "residency", "kept"),
-    [("cuda:0", "staged", False), ("cuda:0", "resident", True), ("cpu", "staged", True)],
+    ("device", "residency", "free_gib", "kept"),
+    [
+        ("cuda:0", "staged", 70, False),
+        ("cuda:0", "resident", 70, True),
+        ("cuda:0", "resident", 20, False),
+        ("cpu", "staged", 0, True),
+    ],
 )
-def test_a_small_card_is_cleared_of_other_networks(
-    monkeypatch: pytest.MonkeyPatch, device: str, residency: Residency, kept: bool
+def test_a_small_or_full_card_is_cleared_of_other_networks(
+    monkeypatch: pytest.MonkeyPatch, device: str, residency: Residency, free_gib: int, kept: bool
 ) -> None:
+    monkeypatch.setattr(backend, "free_memory", lambda device: free_gib * 2**30)
     monkeypatch.setattr(backend, "_loaded", {})
     monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: None)
     networks.release()
