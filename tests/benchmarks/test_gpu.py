@@ -111,6 +111,7 @@ def test_the_command_joins(tmp_path: Path) -> None:
     assert weights.read_bytes() == b"0123456789"
 
 
+@pytest.mark.slow  # every step of the script, the cascade twice
 def test_a_dry_run_measures_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, at sizes that say nothing."""
     words = ["gpu.py", "measure", "--minutes", "9", "--out", str(tmp_path), "--device", "cpu", "--tiny"]
