@@ -129,7 +129,7 @@ def test_a_standing_box_is_filled_below_its_visible_top() -> None:
     assert is_closed(shape.faces)
     relative = shape.vertices - centre
     low = relative[(relative @ up < -0.5 * half) & (np.abs(relative[:, 0]) < 0.3)]
-    assert (low @ ahead).max() > 0.6 * half
+    assert (low @ ahead).max() > 0.5 * half  # vertices: a flat side has few
     assert volume(shape.vertices, shape.faces) == pytest.approx(1.0, rel=0.25)
 
 
