@@ -410,6 +410,8 @@ class Views(Record):
     """The first is the main view. Empty where there is one photo only."""
     made_from: tuple[tuple[int, int], ...] = ()
     """The id of every object, and the number of the view that shows it best."""
+    alone: tuple[int, ...] = ()
+    """Ids of objects that are made and placed from that view alone, because all together contradict what it shows."""
     warnings: tuple[Shown, ...] = ()
 
     @property
@@ -420,6 +422,18 @@ class Views(Record):
     def best(self, object_id: int) -> int:
         """Number of the view that an object is made from; the main view where there is one photo only."""
         return dict(self.made_from).get(object_id, 0)
+
+    def together(self, object_id: int) -> tuple[int, ...]:
+        """Numbers of the views that an object is made from and placed by, the best one first."""
+        best = self.best(object_id)
+        if object_id in self.alone:
+            return (best,)
+        showing = [
+            number
+            for number, view in enumerate(self.items)
+            if number != best and any(item.id == object_id for item in view.instances.items)
+        ]
+        return (best, *showing)
 
 
 class Plane(Record):

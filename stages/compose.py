@@ -60,6 +60,10 @@ from stages.stage import Stage, Work
 logger = logging.getLogger(__name__)
 
 POOR_IOU = 0.85
+LEAST_IOU = 0.3
+"""Silhouette IoU in its main view below which an object made from several photos is not what that one shows."""
+FRAGMENT = 0.25
+"""Visible area of an object, as a share of that in its best view, below which the first photo shows too little of it to judge."""
 
 
 def compose(
@@ -86,11 +90,17 @@ def compose(
     looks = [_look(seen, work) for seen in (main, *views.others)]
     ids, z = looks[0].ids, looks[0].z
     warnings = [of_object(item.id, remark) for item in objects.items for remark in item.warnings]
+    warnings += [
+        f"object {number} is made and placed from {looks[views.best(number)].seen.photo.name} alone: by all photos together it "
+        "lies elsewhere than that one shows it; check their cameras, and that the object has not moved."
+        for number in views.alone
+    ]
     failures: list[Failure] = list(objects.failures)
     found: dict[int, Unplaced] = {}
     for item in objects.items:
         with about_object(item.id):
-            unplaced = _unplaced(item, load_mesh(work.read(item.mesh)), looks, views.best(item.id))
+            together = [looks[number] for number in views.together(item.id)]
+            unplaced = _unplaced(item, load_mesh(work.read(item.mesh)), together, looks[0])
         if unplaced is None:
             error = "no depth is known where the object is visible; give a depth map that covers it"
             failures.append(Failure(stage="compose", object=item.id, error=error))
@@ -172,27 +182,49 @@ def _look(seen: SeenView, work: Work) -> _Look:
     return _Look(seen, image, ids, np.load(work.read(seen.depth.depth)))
 
 
-def _unplaced(item: ObjectMesh, mesh: TexturedMesh, looks: Sequence[_Look], best: int) -> Unplaced | None:
+def contradicted(scene: Scene, views: Views) -> Views:
+    """The views, with those objects made from one alone that several together put elsewhere than their main view shows them.
+
+    The main view of an object is the first photo, or its best view if the first shows nothing or a fragment of it.
+    """
+    made_from, alone = dict(views.made_from), list(views.alone)
+    for placed in scene.objects:
+        together = views.together(placed.id)
+        if len(together) == 1:
+            continue
+        areas = {
+            number: next(item.area for item in views.items[number].instances.items if item.id == placed.id)
+            for number in together
+        }
+        main = 0 if areas.get(0, 0) >= FRAGMENT * areas[together[0]] else together[0]
+        found = {view.photo: view.scores.silhouette_iou for view in placed.views}
+        if found[views.items[main].photo.name] < LEAST_IOU:
+            made_from[placed.id] = main
+            alone.append(placed.id)
+    return views.model_copy(update={"made_from": tuple(made_from.items()), "alone": tuple(alone)})
+
+
+def _unplaced(item: ObjectMesh, mesh: TexturedMesh, together: Sequence[_Look], main: _Look) -> Unplaced | None:
     """The object before it is scaled; None if no depth says where it is.
 
     Args:
         item: the object.
         mesh: its mesh, in the frame of its crop camera.
-        looks: all photos, the main one first.
-        best: number of the photo that it was made from.
+        together: the photos that place it, the one that it was made from first.
+        main: the photo in whose frame the scene is.
     """
+    best = together[0]
     unit = mesh.transformed(camera_from_crop(item.crop, 1.0))
-    own = _own_depth(unit, item.id, looks[best])
-    fit = fit_scale(own, looks[best].z, looks[best].ids == item.id)
+    own = _own_depth(unit, item.id, best)
+    fit = fit_scale(own, best.z, best.ids == item.id)
     if fit is None:
         return None
-    showing = [looks[best], *(look for look in looks if look is not looks[best] and (look.ids == item.id).any())]
-    if len(showing) > 1:
-        fit = fit_scale_in_views(unit, fit, [_sighting(item.id, look, looks[best]) for look in showing])
-    if best == 0:
+    if len(together) > 1:
+        fit = fit_scale_in_views(unit, fit, [_sighting(item.id, look, best) for look in together])
+    if best is main:
         return Unplaced(unit, own, fit, item.label, item.label_confidence)
-    moved = unit.transformed(np.diag([fit.scale] * 3 + [1.0])).transformed(np.array(looks[best].seen.main_from_camera))
-    found = _own_depth(moved, item.id, looks[0])
+    moved = unit.transformed(np.diag([fit.scale] * 3 + [1.0])).transformed(np.array(best.seen.main_from_camera))
+    found = _own_depth(moved, item.id, main)
     return Unplaced(moved, found, replace(fit, scale=1.0), item.label, item.label_confidence)
 
 

@@ -9,7 +9,7 @@ object is generated from all that show it, in the layout of the one that shows i
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ from scenegen.records import (
 )
 from scenegen.registry import OBJECT_GENERATORS
 from stages.complete import COMPLETE
-from stages.compose import COMPOSE
+from stages.compose import COMPOSE, contradicted
 from stages.depth import DEPTH
 from stages.edit import EDIT
 from stages.export import EXPORT
@@ -193,36 +193,46 @@ def image_to_scene(
         given = (seen.photo, seen.instances, seen.depth)
         completed = (said.result(submit(COMPLETE, *given, config=config.complete_settings)),)
     hidden = Completions() if not completed else completed[0].record
-    pending = [
-        (
-            number,
-            _generated(number, views, hidden, layouts[views.best(number)].record, first.photo.record, config, submit),
-        )
-        for number in (sorted(shown) if others else [item.id for item in first.instances.record.items])
-    ]
-    objects: list[Outcome[ObjectMesh]] = []
-    errors: list[Exception] = []
-    for object_id, future in pending:
-        try:
-            objects.append(said.result(future, object_id))
-        except Exception as error:
-            if ends_photo(error):
-                raise
-            failures.append(_left_out(GENERATE.name, object_id, error))
-            errors.append(error)
-    if errors and not objects and (limit := shared_limit(errors)) is not None:
-        raise limit from errors[0].__cause__
-    made = Objects(items=tuple(outcome.record for outcome in objects), failures=tuple(failures))
+
+    def generated(numbers: Sequence[int], views: Views) -> tuple[list[Outcome[ObjectMesh]], dict[Failure, Exception]]:
+        """Objects, and those that failed."""
+        pending = {
+            number: _generated(
+                number, views, hidden, layouts[views.best(number)].record, first.photo.record, config, submit
+            )
+            for number in numbers
+        }
+        objects, failed = [], {}
+        for object_id, future in pending.items():
+            try:
+                objects.append(said.result(future, object_id))
+            except Exception as error:
+                if ends_photo(error):
+                    raise
+                failed[_left_out(GENERATE.name, object_id, error)] = error
+        return objects, failed
+
+    found = sorted(shown) if others else [item.id for item in first.instances.record.items]
+    objects, failed = generated(found, views)
+    if failed and not objects and (limit := shared_limit([*failed.values()])) is not None:
+        raise limit from next(iter(failed.values())).__cause__
+    made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*failures, *failed))
     main, layout = views.items[0], layouts[0]
     perceived_main = (main.photo, main.instances, main.depth)
-    several = (views,) if others else ()
     shown_whole = () if not completed else (Views(), hidden)
 
     while True:
         reached: Stage[Any] = COMPOSE
+        several = (views,) if others else ()
         try:
             given = (*perceived_main, layout.record, made, kept or Kept(), *several)
             scene = said.result(submit(COMPOSE, *given, config=config.compose))
+            believed, views = views, contradicted(scene.record, views)
+            if again := set(views.alone) - set(believed.alone):
+                remade, failed = generated(sorted(again), views)
+                objects = [*(each for each in objects if each.record.id not in again), *remade]
+                made = _with(made, again, remade, failed)
+                continue
             reached = EXPORT
             export = said.result(submit(EXPORT, main.photo, scene.record, config=config.export))
             reached = REPORT
@@ -318,13 +328,7 @@ def _generated(
     submit: Submit,
 ) -> Pending[Outcome[ObjectMesh]]:
     """Starts an object: from the view that shows it best, and from the others that show it too."""
-    index = views.best(object_id)
-    seen = views.items[index]
-    others = [
-        each
-        for number, each in enumerate(views.items)
-        if number != index and any(item.id == object_id for item in each.instances.items)
-    ]
+    seen, *others = (views.items[number] for number in views.together(object_id))
     whole = completions.of(object_id)
     beside: tuple[Record, ...] = (Views(), *whole) if whole else ()
     if others:
@@ -367,6 +371,13 @@ def _without(made: Objects, stage: Stage[Any], error: ObjectError) -> Objects:
         raise error
     failure = _left_out(stage.name, error.object_id, error.__cause__ or error)
     return Objects(items=items, failures=(*made.failures, failure))
+
+
+def _with(made: Objects, again: Set[int], remade: Sequence[Outcome[ObjectMesh]], failed: Iterable[Failure]) -> Objects:
+    """`made` with those objects that were made again."""
+    kept = [item for item in made.items if item.id not in again]
+    items = sorted((*kept, *(outcome.record for outcome in remade)), key=lambda item: item.id)
+    return Objects(items=tuple(items), failures=(*made.failures, *failed))
 
 
 def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:

@@ -17,7 +17,7 @@ from scenegen.records import Depth, Failure, Intrinsics, Perceived, Registered, 
 from scenegen.store.png import read_png
 from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
 from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, well_tied
-from scenegen.views.duplicates import duplicates
+from scenegen.views.duplicates import duplicates, is_blank
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.structure import structure_from_motion
 from stages.stage import Stage, Work
@@ -43,8 +43,10 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
     """
     photos = perceived.items
     images = [read_png(work.read(seen.photo.image)) for seen in photos]
-    reasons: dict[int, str] = duplicates(images, [seen.photo.name for seen in photos])
+    reasons = duplicates(images, [seen.photo.name for seen in photos]) | _empty(photos, images)
     kept = [index for index in range(len(photos)) if index not in reasons]
+    if not kept:
+        raise InputError(f"none of the photos can be used: photo {photos[0].photo.name} {reasons[0]}.")
     backend = GIVEN
     if len(kept) == 1:
         views = {kept[0]: SeenFrom(images[kept[0]], photos[kept[0]].depth.intrinsics, np.eye(4))}
@@ -65,7 +67,7 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
     ]
     matches = find_matches([view.image for view in ordered])
     ties = [tie_points(each, ordered) for each in matches]
-    unit = metres_per_unit(maps, ties, ordered) if len(used) > 1 else 1.0
+    unit = metres_per_unit(maps, ties, ordered, backend == GIVEN) if len(used) > 1 else 1.0
     main_from_world = np.linalg.inv(ordered[0].world_from_camera)
     gravity = _gravity(ordered, [photos[index].depth for index in used])
     items = []
@@ -90,8 +92,34 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         shared_points=shared,
         backend=backend,
         licence="none: no weights" if backend == GIVEN else COLMAP_LICENCE,
-        warnings=(said,) if len(used) > 1 else (),
+        warnings=(*((said,) if len(used) > 1 else ()), *_opaque([photos[index] for index in used])),
     )
+
+
+def _empty(photos: Sequence[SeenView], images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> dict[int, str]:
+    """Why photos that show nothing cannot be used, by their index."""
+    found = {}
+    for index, (seen, image) in enumerate(zip(photos, images, strict=True)):
+        if is_blank(image):
+            found[index] = "is of one colour everywhere, and so shows nothing"
+        elif _is_cut_out(seen) and not seen.instances.items:
+            found[index] = "is cut out, and what is opaque in it is too small for an object"
+    return found
+
+
+def _opaque(photos: Sequence[SeenView]) -> list[str]:
+    """What is said of photos without transparency among cut-outs."""
+    whole = [seen.photo.name for seen in photos if seen.photo.alpha is None and seen.photo.masks is None]
+    if not whole or not any(_is_cut_out(seen) for seen in photos):
+        return []
+    return [
+        f"{', '.join(whole)}: opaque among photos that are cut out, so its objects were looked for, and what is around them "
+        "counts as background. Check that its transparency was not lost, or give --masks."
+    ]
+
+
+def _is_cut_out(seen: SeenView) -> bool:
+    return seen.photo.alpha is not None and seen.photo.masks is None
 
 
 def _pose(seen: SeenView) -> Float64[np.ndarray, "4 4"] | None:

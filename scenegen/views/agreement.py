@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Integer
+from jaxtyping import Float32, Float64, Integer
 
 from scenegen.camera import project, transform, unproject
-from scenegen.ids import UNKNOWN
+from scenegen.ids import UNKNOWN, shows_object
+from scenegen.records import Intrinsics
 from scenegen.views.features import SeenFrom, Tie, at_pixels
 
 ENOUGH = 12
@@ -26,6 +27,14 @@ SURE = 0.03
 SAMPLES = 2000
 SPAN, STEPS = 3.0, 121
 """Of the logarithm of the scale that is searched for where photos share no points."""
+TOLD = 0.5
+"""A scale is judged by the points that other photos then show: by at least this share of the most that they show at any scale."""
+OFF = 0.2
+"""Logarithm of depths from which on a point lies somewhere else than the other photo shows."""
+INERTIA = 0.02
+"""What a factor of e in the unit costs, in shares of points that are off: of a bare floor, all scales show the same."""
+HIDING = 0.1
+"""Share of points that may lie clearly before what another photo shows there: those at outlines do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +55,20 @@ class Agreed:
     uncertainty: float
 
 
-def metres_per_unit(depths: Sequence[DepthOf], ties: Sequence[Tie], views: Sequence[SeenFrom]) -> float:
+def metres_per_unit(
+    depths: Sequence[DepthOf], ties: Sequence[Tie], views: Sequence[SeenFrom], metric: bool = False
+) -> float:
     """How many metres one unit of the cameras is, as the depth maps have it: the weighted median of what each says.
 
     Where the photos share too few points, the factor at which the depth maps agree best when one is seen from the other.
+
+    Args:
+        depths: of each photo.
+        ties: the points that the photos share.
+        views: the photos and their cameras.
+        metric: whether the unit is the metre unless measured depth contradicts it, as that of given cameras.
     """
+    metric = metric and all(depth.uncertainty <= MEASURED for depth in depths)
     logs, weights = [], []
     for index, depth in enumerate(depths):
         ratios = _log_ratios(index, depth, ties)[0]
@@ -58,10 +76,11 @@ def metres_per_unit(depths: Sequence[DepthOf], ties: Sequence[Tie], views: Seque
             logs.append(float(np.median(ratios)))
             weights.append(min(len(ratios), 100) / max(depth.uncertainty, SURE) ** 2)
     if not logs:
-        return _by_overlap(depths, views)
+        return _by_overlap(depths, views, metric)
     order = np.argsort(logs)
     total = np.cumsum(np.array(weights)[order])
-    return float(np.exp(logs[order[np.searchsorted(total, total[-1] / 2)]]))
+    found = float(logs[order[np.searchsorted(total, total[-1] / 2)]])
+    return 1.0 if metric and abs(found) < IS_METRE else float(np.exp(found))
 
 
 def agreed(index: int, depth: DepthOf, ties: Sequence[Tie], unit: float) -> Agreed:
@@ -115,37 +134,69 @@ def _log_ratios(
     return np.log(found[known] / true[known]), at[known]
 
 
-def _by_overlap(depths: Sequence[DepthOf], views: Sequence[SeenFrom]) -> float:
-    """The unit at which what one depth map shows lies where another one shows it; 1 if nothing tells."""
+def _by_overlap(depths: Sequence[DepthOf], views: Sequence[SeenFrom], metric: bool) -> float:
+    """The unit at which what one depth map shows lies where another one shows it; 1 if nothing tells.
+
+    Objects tell, if there are any: a floor lies on itself wherever the cameras stand.
+
+    Args:
+        depths: of each photo.
+        views: their cameras.
+        metric: whether it is 1 unless points of one photo would hide what another one shows.
+    """
+    pairs = [_Pair.of(a, b, depths, views) for a in range(len(views)) for b in range(len(views)) if a != b]
     scales = np.linspace(-SPAN, SPAN, STEPS)
-    misses = np.zeros(STEPS)
-    for a, b in ((a, b) for a in range(len(views)) for b in range(len(views)) if a != b):
-        known = np.flatnonzero(depths[a].z.ravel() > 0)
-        chosen = known[np.linspace(0, len(known) - 1, min(SAMPLES, len(known))).astype(int)]
-        points = unproject(views[a].intrinsics, depths[a].z.astype(np.float64)).reshape(-1, 3)[chosen]
-        b_from_a = np.linalg.inv(views[b].world_from_camera) @ views[a].world_from_camera
-        for step, scale in enumerate(scales):
-            there = transform(_stretched(b_from_a, float(np.exp(scale))), points)
-            misses[step] += _miss(there, depths[b].z, views[b])
-    best = int(misses.argmin())
-    return 1.0 if misses.min() == misses.max() else float(np.exp(scales[best]))
+    errors = [_errors(pairs, scale) for scale in scales]
+    counts = np.array([len(each) for each in errors])
+    told = counts >= max(ENOUGH, TOLD * counts.max())
+    same = STEPS // 2
+    if not told.any() or (metric and told[same] and np.mean(errors[same] < -6 * MEASURED) <= HIDING):
+        return 1.0
+    costs = [
+        np.minimum(np.abs(each) / OFF, 1).mean() + INERTIA * abs(scale) if enough else np.inf
+        for each, scale, enough in zip(errors, scales, told, strict=True)
+    ]
+    return float(np.exp(scales[int(np.argmin(costs))]))
 
 
-def _stretched(matrix: Float64[np.ndarray, "4 4"], scale: float) -> Float64[np.ndarray, "4 4"]:
-    moved = matrix.copy()
-    moved[:3, 3] *= scale
-    return moved
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Points of one photo, and another one that may show them."""
+
+    points: Float64[np.ndarray, "n 3"]
+    """In the frame of the first camera."""
+    second_from_first: Float64[np.ndarray, "4 4"]
+    z: Float32[np.ndarray, "h w"]
+    camera: Intrinsics
+    """Of the second."""
+
+    @staticmethod
+    def of(a: int, b: int, depths: Sequence[DepthOf], views: Sequence[SeenFrom]) -> _Pair:
+        known = depths[a].z.ravel() > 0
+        on_objects = known & shows_object(depths[a].ids).ravel()
+        telling = np.flatnonzero(on_objects if on_objects.any() else known)
+        chosen = telling[np.linspace(0, len(telling) - 1, min(SAMPLES, len(telling))).astype(int)]
+        return _Pair(
+            unproject(views[a].intrinsics, depths[a].z.astype(np.float64)).reshape(-1, 3)[chosen],
+            np.linalg.inv(views[b].world_from_camera) @ views[a].world_from_camera,
+            depths[b].z,
+            views[b].intrinsics,
+        )
 
 
-def _miss(points: Float[np.ndarray, "n 3"], z: Float32[np.ndarray, "h w"], view: SeenFrom) -> float:
-    """Mean capped distance, in logarithms of depth, of points (camera frame) from a depth map; what is not seen counts fully."""
-    off = np.ones(len(points))
-    ahead = points[:, 2] > 1e-6
-    pixels = np.full((len(points), 2), -1.0)
-    pixels[ahead] = project(view.intrinsics, points[ahead])
-    inside = ahead & (pixels >= 0).all(axis=1) & (pixels < [view.intrinsics.width, view.intrinsics.height]).all(axis=1)
-    found = at_pixels(z, pixels[inside])
-    known = found > 0
-    errors = np.abs(np.log(points[inside, 2][known] / found[known]))
-    off[np.flatnonzero(inside)[known]] = np.minimum(errors / 0.2, 1)
-    return float(off.mean())
+def _errors(pairs: Sequence[_Pair], scale: float) -> Float64[np.ndarray, "n"]:
+    """Logarithms of the depths of points over what the other photo shows where it sees them, its place stretched by a factor.
+
+    A point that it does not see says nothing: a scale is not better because more points are in view.
+    """
+    found = []
+    for pair in pairs:
+        moved = pair.second_from_first.copy()
+        moved[:3, 3] *= np.exp(scale)
+        there = transform(moved, pair.points)
+        there = there[there[:, 2] > 1e-6]
+        pixels = project(pair.camera, there) if len(there) else np.zeros((0, 2))
+        inside = (pixels >= 0).all(axis=1) & (pixels < [pair.camera.width, pair.camera.height]).all(axis=1)
+        shown = at_pixels(pair.z, pixels[inside])
+        found.append(np.log(there[inside, 2][shown > 0] / shown[shown > 0]))
+    return np.concatenate(found)

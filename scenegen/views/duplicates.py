@@ -1,4 +1,4 @@
-"""Photos that show nothing new: the same picture again, also mirrored or turned."""
+"""Photos that show nothing, or nothing new: the same picture again, also mirrored or turned."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ TURNS: Mapping[str, Callable[[Any], Any]] = {
     "is {}, mirrored and turned": np.transpose,
     "is {}, mirrored and turned the other way": lambda small: np.rot90(small.T, 2),
 }
+
+
+def is_blank(image: UInt8[np.ndarray, "h w 3"]) -> bool:
+    """Whether a photo is of one colour everywhere, as what was under a transparent picture often is."""
+    return bool(np.ptp(_small(image)) < SAME)
 
 
 def duplicates(images: Sequence[UInt8[np.ndarray, "_h _w 3"]], names: Sequence[str]) -> dict[int, str]:

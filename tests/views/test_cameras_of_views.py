@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scenegen.camera import intrinsics_from_fov, rays
 from scenegen.errors import LimitError, WeightsError
+from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
 from scenegen.views import structure
 from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
@@ -61,6 +63,43 @@ def test_metres_come_from_the_depth_maps_whatever_the_unit(unit: float) -> None:
 def test_metres_without_shared_points_come_from_the_overlap() -> None:
     maps = [DepthOf(photo.depth, photo.ids, 0.01) for photo in photos()]
     assert metres_per_unit(maps, [], seen(3.0)) == pytest.approx(3.0, rel=0.06)
+
+
+def floor_depth(pose: np.ndarray, camera: Intrinsics) -> np.ndarray:
+    """z-depth of the plane at height 0."""
+    world_from_camera = np.linalg.inv(pose)
+    down = -(rays(camera) @ world_from_camera[1, :3])
+    z = np.where(down > 0.05, world_from_camera[1, 3] / np.maximum(down, 0.05), 0)
+    return z.astype(np.float32)
+
+
+def test_a_bare_floor_leaves_given_metres_as_they_are() -> None:
+    camera = intrinsics_from_fov(96, 72, 48)
+    maps, views = [], []
+    for pose in (looking(angle) for angle in (0, 60, 150)):
+        maps.append(DepthOf(floor_depth(pose, camera), np.zeros((72, 96), int), 0.01))
+        views.append(SeenFrom(np.zeros((72, 96, 3), np.uint8), camera, np.linalg.inv(pose)))
+    assert metres_per_unit(maps, [], views, metric=True) == 1
+    assert metres_per_unit(maps, [], views) == 1
+
+
+@pytest.mark.parametrize("unit", [0.1, 0.8, 1.0, 3.0])
+def test_objects_seen_from_all_round_tell_the_unit_without_shared_points(unit: float) -> None:
+    maps, views = [], []
+    for photo in photograph([looking(angle) for angle in (0, 60, 150)], size=(160, 120)):
+        pose = photo.world_from_camera
+        pose[:3, 3] /= unit
+        maps.append(DepthOf(photo.depth, photo.ids, 0.01))
+        views.append(SeenFrom(photo.image, photo.camera, pose))
+    found = metres_per_unit(maps, [], views, metric=True)
+    assert found == (1 if unit == 1 else pytest.approx(unit, rel=0.06))
+
+
+@pytest.mark.parametrize(("off", "expected"), [(1.02, 1.0), (1.1, 1.1)])
+def test_measured_depth_close_to_given_metres_confirms_them(off: float, expected: float) -> None:
+    ties = [tie_points(each, seen()) for each in matches()]
+    maps = [DepthOf(off * photo.depth, photo.ids, 0.01) for photo in photos()]
+    assert metres_per_unit(maps, ties, seen(), metric=True) == pytest.approx(expected, rel=0.005)
 
 
 def test_an_estimated_depth_is_corrected_as_a_whole_and_by_object() -> None:

@@ -101,10 +101,12 @@ def test_objects_come_to_the_distance_at_which_all_photos_show_them(error: float
 def test_where_photos_look_at_objects_tells_the_unit_of_their_cameras(scale: float) -> None:
     views = []
     for index in range(3):
-        whole = masks(index, shuffled=False)
+        whole = masks(index, shuffled=False, uncertainty=0.1)
         pose = whole.world_from_camera.copy()
         pose[:3, 3] /= scale
         views.append(replace(whole, world_from_camera=pose))
     same = {number: number for number in (1, 2, 3)}
     assert rescaled_cameras(views, dict.fromkeys(range(3), same)) == pytest.approx(scale, rel=0.06)
     assert rescaled_cameras(views[:1], {0: same}) == 1
+    measured = [replace(view, uncertainty=0.01) for view in views]
+    assert rescaled_cameras(measured, dict.fromkeys(range(3), same)) == 1

@@ -12,7 +12,7 @@ from scenegen.camera import matrix4
 from scenegen.compute.runtime import Runtime
 from scenegen.config import ViewsConfig
 from scenegen.errors import InputError
-from scenegen.records import Depth, GivenCamera, Instances, Metres, Perceived, Photo, Registered, SeenView
+from scenegen.records import Depth, GivenCamera, Instance, Instances, Metres, Perceived, Photo, Registered, SeenView
 from scenegen.store.png import write_png
 from scenegen.store.store import Store
 from stages.register import REGISTER
@@ -142,6 +142,45 @@ def test_cameras_that_all_contradict_the_pictures_are_refused(store: Store) -> N
     items = (given.items[0], given.items[1].model_copy(update={"depth": wide}))
     with pytest.raises(InputError, match="contradict the pictures"):
         registered(store, given.model_copy(update={"items": items}))
+
+
+def changed(given: Perceived, index: int, **update: object) -> Perceived:
+    """With something else in one of the photos."""
+    items = list(given.items)
+    items[index] = items[index].model_copy(
+        update={"photo": items[index].photo.model_copy(update=update)} if "alpha" in update else update
+    )
+    return given.model_copy(update={"items": tuple(items)})
+
+
+def cut_out(given: Perceived, index: int) -> Perceived:
+    """With a photo that has an alpha channel, which no object was found in."""
+    return changed(given, index, alpha=given.items[index].instances.masks)
+
+
+def with_object(given: Perceived, index: int) -> Perceived:
+    seen = given.items[index].instances
+    item = Instance(id=1, label="thing", score=1, box=(0, 0, 9, 9), area=81)
+    return changed(given, index, instances=seen.model_copy(update={"items": (item,)}))
+
+
+def test_a_photo_of_one_colour_is_left_out(store: Store) -> None:
+    black = Photographed(
+        ALL[1].camera, ALL[1].camera_from_world, np.zeros((*SIZE, 3), np.uint8), ALL[1].ids, ALL[1].depth
+    )
+    found = registered(store, perceived(store, [ALL[0], black, black, ALL[2]], given=True))
+    assert [seen.photo.name for seen in found.items] == ["v0", "v3"]
+    assert ["one colour" in failure.error for failure in found.left_out] == [True, True]
+    with pytest.raises(InputError, match=r"photo v0 is of one colour"):
+        registered(store, perceived(store, [black, black], given=True))
+
+
+def test_a_cut_out_of_nothing_is_left_out_and_an_opaque_photo_among_cut_outs_is_said(store: Store) -> None:
+    given = cut_out(cut_out(perceived(store, ALL, given=True), 0), 1)
+    found = registered(store, with_object(given, 0))
+    assert [seen.photo.name for seen in found.items] == ["v0", "v2"]
+    assert "v1 is cut out" in found.left_out[0].error
+    assert found.warnings[-1].startswith("v2: opaque among photos that are cut out")
 
 
 def test_of_the_same_photo_twice_one_is_left(store: Store) -> None:
