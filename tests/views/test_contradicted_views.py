@@ -1,0 +1,114 @@
+"""An object that several photos put elsewhere than its main view shows it is made from that view alone."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import standins
+
+from scenegen.compute.runtime import Runtime
+from scenegen.config import Config
+from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.inputs.photos import Inputs
+from scenegen.records import ObjectMesh, Perceived, Registered, Report, Scene, Scores, Views, ViewScores
+from stages import graph
+from stages.compose import LEAST_IOU
+from stages.layers import local_submit
+from stages.run import open_store, photo_to_scene
+from stages.stage import Stage, Work
+
+OBJECTS = (1, 2)
+
+
+def register(perceived: Perceived, *, config: Any, work: Work) -> Registered:
+    return Registered(
+        scene=perceived.scene, items=perceived.items, left_out=(), shared_points=0, backend="given", licence="none"
+    )
+
+
+def match(registered: Registered, *, config: Any, work: Work) -> Views:
+    """The second photo shows both objects best, and the first shows them too: of the second one a fragment only."""
+    first, second = registered.items
+    areas = {1: 80, 2: 20}
+    items = tuple(item.model_copy(update={"area": areas[item.id]}) for item in first.instances.items)
+    larger = tuple(item.model_copy(update={"area": 100}) for item in second.instances.items)
+    return Views(
+        scene=registered.scene,
+        items=(
+            first.model_copy(update={"instances": first.instances.model_copy(update={"items": items})}),
+            second.model_copy(update={"instances": second.instances.model_copy(update={"items": larger})}),
+        ),
+        made_from=tuple((number, 1) for number in OBJECTS),
+    )
+
+
+@standins.recorded
+def generate_from_views(*inputs: Any, config: Any, work: Work) -> ObjectMesh:
+    *given, views = inputs
+    made: ObjectMesh = standins.generate.__wrapped__(*given, config=config, work=work)
+    return made.model_copy(update={"backend": f"from {len(views.items)} views"})
+
+
+def compose(*inputs: Any, config: Any, work: Work) -> Scene:
+    """What is made from both photos lies elsewhere in the first."""
+    *given, views = inputs
+    scene: Scene = standins.compose(*given, config=config, work=work)
+    objects = []
+    for item in scene.objects:
+        here = 0.9 if item.backend == "inflate" else LEAST_IOU - 0.01
+        scores = tuple(
+            ViewScores(photo=name, scores=Scores(silhouette_iou=iou, depth_error=None, colour_psnr=None))
+            for name, iou in (("a", here), ("b", 0.9))
+        )
+        objects.append(item.model_copy(update={"views": scores}))
+    return scene.model_copy(update={"objects": tuple(objects), "warnings": tuple(f"{n} alone" for n in views.alone)})
+
+
+def report(*inputs: Any, config: Any, work: Work) -> Report:
+    *given, _ = inputs
+    found: Report = standins.report(*given, config=config, work=work)
+    return found
+
+
+@pytest.fixture
+def stages(bench: standins.Bench, monkeypatch: pytest.MonkeyPatch) -> standins.Bench:
+    bench.objects = len(OBJECTS)
+    for stage in (
+        Stage("register", Registered, register),
+        Stage("match", Views, match),
+        Stage("compose", Scene, compose),
+        Stage("report", Report, report),
+    ):
+        monkeypatch.setattr(graph, stage.name.upper(), stage)
+    monkeypatch.setattr(graph, "GENERATE_FROM_VIEWS", Stage("generate", ObjectMesh, generate_from_views))
+    return bench
+
+
+def made(folder: Path) -> Manifest:
+    for name in ("a", "b"):
+        (folder / f"{name}.jpg").write_text(name)
+    store, runtime = open_store(folder / "out"), Runtime()
+    inputs = Inputs("a", folder / "a.jpg", others=(Inputs("b", folder / "b.jpg"),), scene="desk")
+    with ThreadPoolExecutor(1) as executor:
+        photo_to_scene(inputs, Config(), store, runtime, local_submit(store, runtime, executor))
+    return read_manifest(folder / "out" / "desk")
+
+
+def test_an_object_elsewhere_than_its_main_view_shows_it_is_made_from_that_one(
+    stages: standins.Bench, tmp_path: Path
+) -> None:
+    manifest = made(tmp_path)
+    # Of the second object the first photo shows too little to say where it is.
+    assert [(item.id, item.backend) for item in manifest.objects] == [(1, "inflate"), (2, "from 2 views")]
+    assert [entry.warnings for entry in manifest.stages if entry.stage == "compose"] == [("1 alone",)]
+    assert manifest.state == "complete"
+
+
+def test_an_object_that_cannot_be_made_from_its_main_view_fails_alone(stages: standins.Bench, tmp_path: Path) -> None:
+    stages.errors["generate 1"] = ValueError("no surface")
+    manifest = made(tmp_path)
+    assert [item.id for item in manifest.objects] == [2]
+    assert [(failure.object, failure.stage) for failure in manifest.failures] == [(1, "generate")]
