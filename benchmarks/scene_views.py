@@ -1,6 +1,6 @@
 """What more photos of a scene are worth: scenes of several objects made from 1, 2 and 4 of them.
 
-    python benchmarks/scene_views.py --scenes SCENES [--count N] [--out FOLDER] [--json FILE]
+    python benchmarks/scene_views.py --scenes SCENES [--count N] [--known] [--out FOLDER] [--json FILE]
 
 SCENES holds scenes with true meshes (the layout `scene` of `scenegen evaluate`). Their objects stand on a patterned floor and
 are photographed anew by the project's own renderer: by the scene's camera, and from 20, 40 and 60 degrees further round. Each
@@ -76,15 +76,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=Path, required=True)
     parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--known", action="store_true", help="only with the true masks and cameras")
     parser.add_argument("--out", type=Path, default=Path("out/scene_views"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in RUNS}
+    runs = {name: run for name, run in RUNS.items() if "camera" in run[1] or not options.known}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
     for folder in sorted(path for path in options.scenes.iterdir() if (path / "scene.json").is_file())[: options.count]:
         shots = options.out / folder.name
         truth = photographed(folder, shots)
-        for name, (chosen, given) in RUNS.items():
+        for name, (chosen, given) in runs.items():
             result = made(name, chosen, given, truth, shots)
             logger.info("%s, %s: %s", folder.name, name, json.dumps(result))
             found[name].append({"scene": folder.name, **result})

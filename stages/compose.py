@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 POOR_IOU = 0.85
 LEAST_IOU = 0.3
 """Silhouette IoU in its main view below which an object made from several photos is not what that one shows."""
-FRAGMENT = 0.25
+FRAGMENT = 0.1
 """Visible area of an object, as a share of that in its best view, below which the first photo shows too little of it to judge."""
 
 

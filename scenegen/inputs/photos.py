@@ -214,7 +214,9 @@ def views_of(photos: Sequence[Path], name: str, options: InputOptions) -> Inputs
         found = photos[0] if photos else "no photo"
         raise UsageError(f"`views` needs at least two photos of a scene, and got {found}; for one: scenegen PHOTO.")
     if options.meshes is not None:
-        raise UsageError("`meshes` belong to the objects of one photo; drop --meshes.")
+        raise UsageError(
+            "`meshes` are placed by one photo; drop --meshes, or give one photo: scenegen PHOTO --meshes FOLDER."
+        )
     main, *others = (
         companions(photo, stem, options, single=False) for photo, stem in zip(photos, unique_names(photos), strict=True)
     )

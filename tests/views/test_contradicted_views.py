@@ -32,7 +32,7 @@ def register(perceived: Perceived, *, config: Any, work: Work) -> Registered:
 def match(registered: Registered, *, config: Any, work: Work) -> Views:
     """The second photo shows both objects best, and the first shows them too: of the second one a fragment only."""
     first, second = registered.items
-    areas = {1: 80, 2: 20}
+    areas = {1: 80, 2: 5}
     items = tuple(item.model_copy(update={"area": areas[item.id]}) for item in first.instances.items)
     larger = tuple(item.model_copy(update={"area": 100}) for item in second.instances.items)
     return Views(
