@@ -28,9 +28,11 @@ class Distances:
     cell: float
 
     def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
-        """Trilinear; beyond the grid no less than at its border."""
+        """Trilinear; beyond the grid that at its border, and the way there: no less than the distance, at most 1.42 times it."""
         places = (points - self.corner) / self.cell
-        return np.asarray(ndimage.map_coordinates(self.values, places.T, order=1, mode="nearest"))
+        inside = np.clip(places, 0, np.array(self.values.shape) - 1)
+        way = self.cell * np.linalg.norm(places - inside, axis=1)
+        return np.asarray(ndimage.map_coordinates(self.values, inside.T, order=1, mode="nearest")) + way
 
 
 def distances(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Distances:
