@@ -565,21 +565,6 @@ Carrier = int | Literal["background"] | None
 """What carries an object: another object (its id), the floor (0), something of the background, or nothing that is known."""
 
 
-class KeptPlace(Record):
-    """Where an earlier run placed an object."""
-
-    id: int
-    scale: Scale
-    support: Carrier
-    level: float | None
-
-
-class Kept(Record):
-    """Objects that must stay where an earlier run placed them."""
-
-    places: tuple[KeptPlace, ...] = ()
-
-
 class Scores(Record):
     """How well one placed object agrees with the photo."""
 
@@ -647,6 +632,14 @@ class PlacedObject(Record):
     """None in scenes made before it was measured."""
 
 
+class Kept(Record):
+    """What an earlier run made and must stay as it is."""
+
+    objects: tuple[PlacedObject, ...] = ()
+    colliders: Artifact | None = None
+    """As in `Export`; the background keeps its own too."""
+
+
 class PlacedCamera(Record):
     """The camera of one of several photos, in the scene."""
 
@@ -679,6 +672,8 @@ class Export(Record):
     files: tuple[tuple[str, Artifact], ...]
     settled: tuple[tuple[int, Settled], ...] = ()
     """By object id; empty unless the simulation was asked for."""
+    colliders: Artifact | None = None
+    """What each part of the scene collides with (`scenegen.physics.collider_file`)."""
     warnings: tuple[Shown, ...] = ()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,7 +81,7 @@ def compose(
 ) -> Scene:
     """The scene: see `Scene` for what comes back, `scenegen.scene.placement` for how.
 
-    Those in `kept` keep the place they have there. Where there are several photos, `views` has them all, this one first; its
+    Those in `kept` stay just as they are there. Where there are several photos, `views` has them all, this one first; its
     camera's frame is that of the scene.
 
     Raises:
@@ -118,27 +119,32 @@ def compose(
         relief_error=depth.relief_error,
     )
     reach = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
-    placed = arrange(found, view, {place.id: place for place in kept.places if place.id in found}, reach)
+    world_from_camera = np.array(layout.world_from_camera)
+    before = {item.id: item for item in kept.objects if item.id in found}
+    placed = arrange(found, view, {i: _arranged(item, world_from_camera, work) for i, item in before.items()}, reach)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     in_views = [_scores(placed, look) for look in looks]
     scores = {i: in_views[0 if i in in_views[0] else views.best(i)][i] for i in placed}
+    scores |= {i: item.scores for i, item in before.items()}
     made_by = {item.id: item.backend for item in objects.items}
     for object_id, score in scores.items():
         if score.silhouette_iou < POOR_IOU:
             poor = f"object {object_id} covers its mask poorly: its silhouette IoU is {score.silhouette_iou:.2f}"
             again = f"; another seed may do better: scenegen regenerate OUT/{views.scene or photo.name} --object {object_id}"
             warnings.append(poor + ("." if made_by[object_id] in (USER_MESH, THIN_SOLID) else f"{again}."))
-    world_from_camera = np.array(layout.world_from_camera)
     in_world: dict[int, TexturedMesh] = {}
     members = []
     for item in objects.items:
         if item.id in placed:
             with about_object(item.id):
                 in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
+                if item.id in before:
+                    members.append(_stored_again(before[item.id], object_name(item.id, item.label), work))
+                    continue
                 seen = looks[views.best(item.id)].seen.instances
-                members.append(_member(item, placed[item.id], in_world[item.id], seen, scores[item.id], work))
-    if views.others:
-        members = [member.model_copy(update={"views": _view_scores(member.id, looks, in_views)}) for member in members]
+                member = _member(item, placed[item.id], in_world[item.id], seen, scores[item.id], work)
+                shown = _view_scores(item.id, looks, in_views) if views.others else ()
+                members.append(member.model_copy(update={"views": shown}))
     cameras = tuple(
         PlacedCamera(
             photo=seen.photo.name,
@@ -297,6 +303,20 @@ def _member(
         scores=scores,
         topology=topology(world.vertices, world.faces),
     )
+
+
+def _arranged(kept: PlacedObject, world_from_camera: Float[np.ndarray, "4 4"], work: Work) -> Arranged:
+    """An object as an earlier run has arranged it."""
+    with about_object(kept.id):
+        camera_from_object = np.linalg.inv(world_from_camera) @ np.array(kept.world_from_object)
+        mesh = load_mesh(work.read(kept.mesh)).transformed(camera_from_object)
+        return Arranged(kept.scale, mesh, kept.support, kept.level, {})
+
+
+def _stored_again(kept: PlacedObject, name: str, work: Work) -> PlacedObject:
+    """An object of an earlier run, with a copy of its mesh, so that this scene needs nothing of that one."""
+    shutil.copyfile(work.read(kept.mesh), work.write(f"{name}.npz"))
+    return kept.model_copy(update={"name": name, "mesh": work.artifact(f"{name}.npz")})
 
 
 def _graph(

@@ -14,14 +14,21 @@ from scenegen.export.bodies import body_remarks, settled, with_bodies
 from scenegen.export.glb import read_glb, write_glb
 from scenegen.export.parts import Fact, Part, PartCamera, PartScene, prepared
 from scenegen.geometry.mesh import load_mesh
-from scenegen.records import Export, Photo, PlacedObject, Scene, Settled, Surface
+from scenegen.physics.body import Hull
+from scenegen.physics.collider_file import load_colliders, save_colliders
+from scenegen.records import Export, Kept, Photo, PlacedObject, Scene, Settled, Surface
 from scenegen.registry import EXPORTERS
 from scenegen.scene.backdrop import kind_of
 from stages.stage import Stage, Work
 
+COLLIDERS = "colliders.npz"
+"""File in the stage's folder that is not published."""
 
-def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> Export:
+
+def export(photo: Photo, scene: Scene, kept: Kept, *, config: ExportConfig, work: Work) -> Export:
     """The exported files: `scene.glb`, `scene.usd` with its components, `scene_graph.json`, and the formats asked for.
+
+    What is in `kept` collides as it does there.
 
     Raises:
         ExportError: if a mesh cannot be exported, or a written file fails its validation.
@@ -29,7 +36,10 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     from scenegen.export.usd import validate_stage, write_usd, write_usdz  # pxr is slow to import
 
     named = {"photo": photo.name, "decoded_photo_sha256": photo.image.sha256}
-    parts = with_bodies(part_scene(scene, work, named), config.density_kg_m3, config.hulls)
+    parts = with_bodies(
+        part_scene(scene, work, named), config.density_kg_m3, config.hulls, _kept_colliders(scene, kept, work)
+    )
+    save_colliders({part.name: part.hulls for part in (*parts.objects, *parts.background)}, work.write(COLLIDERS))
     found: dict[int, Settled] = {}
     if config.settle:
         found = {placed.id: result for placed, result in zip(scene.objects, settled(parts), strict=True)}
@@ -58,8 +68,18 @@ def export(photo: Photo, scene: Scene, *, config: ExportConfig, work: Work) -> E
     return Export(
         files=tuple((name, work.artifact(name)) for name in sorted(set(names))),
         settled=tuple(found.items()),
+        colliders=work.artifact(COLLIDERS),
         warnings=body_remarks(parts),
     )
+
+
+def _kept_colliders(scene: Scene, kept: Kept, work: Work) -> dict[str, tuple[Hull, ...]]:
+    """Colliders, by the name of the part, of objects that are kept and of the background."""
+    if kept.colliders is None:
+        return {}
+    ids = {item.id for item in kept.objects}
+    names = {placed.name for placed in scene.objects if placed.id in ids} | {surface.name for surface in scene.surfaces}
+    return {name: hulls for name, hulls in load_colliders(work.read(kept.colliders)).items() if name in names}
 
 
 def part_scene(scene: Scene, work: Work, facts: Mapping[str, Fact]) -> PartScene:

@@ -156,7 +156,7 @@ def image_to_scene(
         source: what the user gave, in the store.
         config: the resolved configuration.
         submit: starts a stage.
-        kept: objects that must stay where an earlier run placed them.
+        kept: what must stay as an earlier run made it.
         others: further photos of the same scene. One that cannot be used is left out and named in `Scene.failures`.
         name: of the scene, if there are several photos.
 
@@ -234,7 +234,7 @@ def image_to_scene(
                 made = _with(made, again, remade, failed)
                 continue
             reached = EXPORT
-            export = said.result(submit(EXPORT, main.photo, scene.record, config=config.export))
+            export = said.result(submit(EXPORT, main.photo, scene.record, kept or Kept(), config=config.export))
             reached = REPORT
             times = timings((*first.outcomes, *further, layout, *completed, *objects, scene, export))
             known = (*perceived_main, layout.record, scene.record, export.record, times, *several, *shown_whole)

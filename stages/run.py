@@ -28,7 +28,7 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name, mesh_number
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, GivenMesh, Kept, KeptPlace, ObjectMesh, PaintEdit, Record, Source
+from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, PaintEdit, Record, Source, artifacts
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -114,7 +114,9 @@ def names_of(inputs: Inputs) -> Given:
 def regenerate(
     folder: Path, object_id: int, seed: int | None, store: Store, runtime: Runtime, submit: Submit
 ) -> Result:
-    """Makes one object of a published scene again; the others stay as they are, where they are.
+    """Makes one object of a published scene again; the others stay as they are, where they are: the files of their meshes and
+    colliders, and those of the background, byte for byte. So the new object alone gives way where it would reach into another.
+    Only what a simulation says of the others is found again, if that was asked for.
 
     Args:
         folder: the published folder; the store lies beside it.
@@ -126,7 +128,8 @@ def regenerate(
 
     Raises:
         UsageError: if the scene has no such object.
-        InputError: if the manifest cannot be read, or the store has lost the photo, the masks or the depth.
+        InputError: if the manifest cannot be read, or the store has lost the photo, the masks, the depth, or what the others
+            are.
         ScenegenError: from the stage or the publication that failed.
     """
     manifest = read_manifest(folder)
@@ -139,21 +142,21 @@ def regenerate(
     last = manifest.config.object_settings(object_id).seed
     override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
-    kept = Kept(
-        places=tuple(
-            KeptPlace(id=placed.id, scale=placed.scale, support=placed.support, level=placed.level)
-            for placed in manifest.objects
-            if placed.id != object_id
+    others = tuple(placed for placed in manifest.objects if placed.id != object_id)
+    kept = Kept(objects=others, colliders=manifest.colliders)
+    if manifest.colliders is None or not all(_is_stored(artifact, store) for artifact in artifacts(kept)):
+        raise InputError(
+            f"{store.root} no longer holds the meshes and colliders of {folder}, so its other objects cannot stay as they are; "
+            f"make the scene again, with -o {store.root.parent}."
         )
-    )
     stands = support_graph((item.support, item.id) for item in manifest.objects if isinstance(item.support, int))
     if object_id in stands and (above := nx.descendants(stands, object_id)):
         listed = ", ".join(str(other) for other in sorted(above))
         logger.info("on object %d stand %s: they stay where they are; regenerate them to follow it", object_id, listed)
     with store.in_use():
-        others = [photo.source for photo in manifest.others]
-        with naming_all_missing((manifest.source, *others), config, runtime):
-            run = image_to_scene(manifest.source, config, submit, kept, others, manifest.scene)
+        further = [photo.source for photo in manifest.others]
+        with naming_all_missing((manifest.source, *further), config, runtime):
+            run = image_to_scene(manifest.source, config, submit, kept, further, manifest.scene)
         given = [manifest.given, *(photo.given for photo in manifest.others)]
         return publish_scene(run, given, folder, store, runtime)
 
@@ -198,6 +201,7 @@ def publish_scene(run: SceneRun, given: Sequence[Given], target: Path, store: St
         metres=scene.metres,
         objects=scene.objects,
         settled=run.export.record.settled,
+        colliders=run.export.record.colliders,
         failures=scene.failures,
         outputs=output_files(files),
     )

@@ -215,7 +215,7 @@ def compose(
     config: Any,
     work: Work,
 ) -> Scene:
-    scales = {place.id: place.scale for place in kept.places}
+    scales = {placed.id: placed.scale for placed in kept.objects}
     for item in objects.items:
         with about_object(item.id):
             raise_injected(f"compose {item.id}")
@@ -248,11 +248,11 @@ def compose(
 
 
 @recorded
-def export(photo: Photo, scene: Scene, *, config: Any, work: Work) -> Export:
+def export(photo: Photo, scene: Scene, kept: Kept, *, config: Any, work: Work) -> Export:
     parts = [work.read(item.mesh).read_text() + f" scale {item.scale}" for item in scene.objects]
     files = [("scene.glb", keyed(work, "scene.glb", work.read(photo.image).read_text() + "\n".join(parts)))]
     files += [(f"objects/{item.name}.glb", item.mesh) for item in scene.objects]
-    return Export(files=tuple(files))
+    return Export(files=tuple(files), colliders=keyed(work, "colliders.npz", "c"))
 
 
 @recorded

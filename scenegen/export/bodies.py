@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,13 +25,16 @@ WITHOUT_OBSTACLES = ("floor", "sky")
 """Kinds of surfaces that nothing collides with: below everything there is an endless floor, and the sky is far away."""
 
 
-def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
+def with_bodies(
+    scene: PartScene, density: float, hulls: int, kept: Mapping[str, tuple[Hull, ...]] = MappingProxyType({})
+) -> PartScene:
     """The scene, prepared, with a rigid body for each object, what is assumed of it among its facts, and obstacles for surfaces.
 
     Args:
         scene: its objects' facts say in `support` what carries them, those of surfaces in `kind` what they are.
         density: kilograms per cubic metre, of objects whose label says nothing.
         hulls: most convex parts that an object collides with.
+        kept: what parts of the scene must collide with, by name: all others give way to that.
 
     Raises:
         ExportError: if `scenegen.export.parts.prepared` refuses the scene.
@@ -59,12 +63,12 @@ def with_bodies(scene: PartScene, density: float, hulls: int) -> PartScene:
     parts = (*objects, *surfaces)
     place = {part.facts.get("id"): number for number, part in enumerate(objects)}
     carriers = [place.get(part.facts.get("support")) for part in parts]
-    colliders = [_colliders(part, carrier) for part, carrier in zip(parts, carriers, strict=True)]
-    kept = [
+    colliders = [_colliders(part, carrier, kept.get(part.name)) for part, carrier in zip(parts, carriers, strict=True)]
+    bodied = [
         replace(part, obstacles=clear) if part.rigid is None else _bodied(part, clear)
         for part, clear in zip(parts, cleared(colliders), strict=True)
     ]
-    return replace(scene, objects=tuple(kept[: len(objects)]), background=tuple(kept[len(objects) :]))
+    return replace(scene, objects=tuple(bodied[: len(objects)]), background=tuple(bodied[len(objects) :]))
 
 
 def _with_seats(objects: Sequence[Part]) -> list[Part]:
@@ -84,10 +88,12 @@ def _with_seats(objects: Sequence[Part]) -> list[Part]:
     return [made[part.facts.get("id")] for part in objects]
 
 
-def _colliders(part: Part, carrier: int | None) -> Colliders:
+def _colliders(part: Part, carrier: int | None, kept: tuple[Hull, ...] | None) -> Colliders:
     fixed = part.rigid is None or part.rigid.held
     surface = np.zeros((0, 3)) if part.rigid is None else surface_points(part.mesh.vertices, part.mesh.faces)
-    return Colliders(part.hulls, part.world_from_part, surface, fixed, carrier)
+    return Colliders(
+        part.hulls if kept is None else kept, part.world_from_part, surface, fixed, carrier, kept is not None
+    )
 
 
 def _bodied(part: Part, hulls: tuple[Hull, ...]) -> Part:

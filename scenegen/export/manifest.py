@@ -128,6 +128,8 @@ class Manifest(Record):
     objects: tuple[PlacedObject, ...]
     settled: tuple[tuple[int, Settled], ...] = ()
     """What becomes of objects under gravity, by id; empty unless it was asked for."""
+    colliders: Artifact | None = None
+    """What each part collides with, a file in the store; None in scenes made before it was kept."""
     failures: tuple[Failure, ...]
     outputs: tuple[OutputFile, ...]
     """Every file of the folder except this one and those that the user added."""

@@ -2,8 +2,8 @@
 
 Convex parts reach beyond the solid that they stand for, and made-up hidden sides may reach into a neighbour. Engines push what
 overlaps apart at once. So where parts of two bodies overlap, the part that is empty there gives way: the solid that it stands for
-is elsewhere. If neither is empty, both give way by half. What is left of a part is again a few convex parts. Meshes stay as they
-are.
+is elsewhere. If neither is empty, both give way by half. What an earlier run made never does. What is left of a part is again a
+few convex parts. Meshes stay as they are.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Colliders:
     """Whether it never moves. What is fixed may overlap what is fixed."""
     carrier: int | None = None
     """Place of the body that it stands on, which gives way to it."""
+    kept: bool = False
+    """Whether its hulls stay as they are: others give way to it, unless they are kept too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class _Convex:
 
 
 def cleared(bodies: Sequence[Colliders]) -> list[tuple[Hull, ...]]:
-    """The hulls of each body, in order, of which none reaches into another body or below the floor.
+    """The hulls of each body, in order, of which none reaches into another body or below the floor, unless it is kept.
 
     A body of which nothing would be left keeps its hulls.
 
@@ -82,14 +84,22 @@ def cleared(bodies: Sequence[Colliders]) -> list[tuple[Hull, ...]]:
     parts = [_above_floor(body) for body in bodies]
     surfaces = [transform(body.world_from_body, body.surface.astype(np.float64)) for body in bodies]
     for first, second in combinations(range(len(bodies)), 2):
-        if not (bodies[first].fixed and bodies[second].fixed):
+        one, other = bodies[first], bodies[second]
+        if (one.fixed and other.fixed) or (one.kept and other.kept):
+            continue
+        if one.kept:
+            parts[second] = _giving_way(parts[second], parts[first])
+        elif other.kept:
+            parts[first] = _giving_way(parts[first], parts[second])
+        else:
             nothing = np.zeros((0, 3))
-            there = [
-                nothing if bodies[other].carrier == own else surfaces[own]
-                for own, other in ((first, second), (second, first))
-            ]
-            parts[first], parts[second] = _apart(parts[first], parts[second], *there)
-    return [_hulls(left, body) or tuple(body.hulls) for left, body in zip(parts, bodies, strict=True)]
+            of_first = nothing if other.carrier == first else surfaces[first]
+            of_second = nothing if one.carrier == second else surfaces[second]
+            parts[first], parts[second] = _apart(parts[first], parts[second], of_first, of_second)
+    return [
+        tuple(body.hulls) if body.kept else _hulls(left, body) or tuple(body.hulls)
+        for left, body in zip(parts, bodies, strict=True)
+    ]
 
 
 def _above_floor(body: Colliders) -> list[_Convex]:
@@ -109,6 +119,14 @@ def _hulls(parts: Sequence[_Convex], body: Colliders) -> tuple[Hull, ...]:
         hull(transform(body_from_world, part.corners).astype(np.float32)) if part.whole is None else part.whole
         for part in parts
     )
+
+
+def _giving_way(parts: Sequence[_Convex], kept: Sequence[_Convex]) -> list[_Convex]:
+    """What of `parts` lies outside of those that are kept."""
+    left = list(parts)
+    for other in kept:
+        left = [piece for part in left for piece in ([part] if _overlap(part, other) is None else _around(part, other))]
+    return left
 
 
 def _apart(

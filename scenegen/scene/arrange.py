@@ -16,7 +16,7 @@ from scenegen.faults import about_object
 from scenegen.geometry.distance import distances
 from scenegen.geometry.mesh import TexturedMesh, check_object
 from scenegen.geometry.render import RayCaster
-from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, KeptPlace, Support
+from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, Support
 from scenegen.scene.foot import with_hidden_foot
 from scenegen.scene.graph import occlusions, support_graph
 from scenegen.scene.layout import FLOOR, Floor, hidden_below
@@ -112,14 +112,14 @@ class View:
 
 
 def arrange(
-    objects: Mapping[int, Unplaced], view: View, kept: Mapping[int, KeptPlace], reach: float
+    objects: Mapping[int, Unplaced], view: View, kept: Mapping[int, Arranged], reach: float
 ) -> dict[int, Arranged]:
-    """Every object at its place, by id; those of `kept` at that place.
+    """Every object at its place, by id; those of `kept` just as they are there, but for the evidence.
 
     Args:
         objects: by id.
         view: the photo.
-        kept: places that an earlier run has found.
+        kept: what an earlier run has arranged.
         reach: largest relative change of a scale from what depth says; 0 leaves objects where depth says, as they are.
 
     Raises:
@@ -205,7 +205,7 @@ def _supporters_first(candidates: Mapping[int, Candidate]) -> list[int]:
     return sorted(candidates, key=lambda number: (number in in_air, level[number], number))
 
 
-def _candidate(item: Unplaced, supporter: int | None, view: View, kept: KeptPlace | None, reach: float) -> Candidate:
+def _candidate(item: Unplaced, supporter: int | None, view: View, kept: Arranged | None, reach: float) -> Candidate:
     vertices = item.mesh.vertices.astype(np.float64)
     scale = item.fit.scale if kept is None else kept.scale
     lowest = _lowest(item.mesh, scale, view)
@@ -292,7 +292,7 @@ def _stood(
     candidate: Candidate,
     others: Mapping[int, Arranged],
     view: View,
-    kept: KeptPlace | None,
+    kept: Arranged | None,
     lean: float,
     reach: float,
 ) -> Arranged:
@@ -306,23 +306,22 @@ def _stood(
     seen = next((s for s in view.supports if s.child == number), None)
     if seen is not None:
         evidence["contact_share"] = seen.contact_share
-    support: Carrier
     if kept is not None:
-        support, level = kept.support, kept.level
-    else:
-        lowest = view.floor.offset + scale * candidate.lowest
-        support, level, gap = _carrier(scaled, lowest, candidate.supporter, others, view)
-        if gap is not None:
-            evidence["gap_m"] = round(gap, 5)
+        if kept.level is not None and reach > 0 and view.floor.offset > kept.level:
+            evidence |= _based(kept.mesh, replace(view.floor, offset=view.floor.offset - kept.level))
+        return replace(kept, evidence=evidence)
+    support: Carrier
+    lowest = view.floor.offset + scale * candidate.lowest
+    support, level, gap = _carrier(scaled, lowest, candidate.supporter, others, view)
+    if gap is not None:
+        evidence["gap_m"] = round(gap, 5)
     mesh = scaled
     if level is not None and reach > 0 and view.floor.offset > level:
         plane = replace(view.floor, offset=view.floor.offset - level)
         made = standing(scaled, plane, lean)
         mesh = made.mesh
-        evidence["base_m2"] = round(made.base.area, 6)
-        evidence["steady_deg"] = round(made.base.steady_deg, 2)
-        evidence["set_upright_deg"] = made.lean_deg
-    if kept is None and (support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG):
+        evidence |= {**_based(mesh, plane), "set_upright_deg": made.lean_deg}
+    if support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG:
         hidden = hidden_below(view.z, view.ids, number)
         whole = None
         if hidden >= FOOT_HIDDEN and reach > 0:
@@ -330,12 +329,17 @@ def _stood(
             whole = with_hidden_foot(scaled, number, view.ids, hiding, view.camera, view.floor)
         if whole is not None:
             support, level, mesh = FLOOR, 0.0, whole
-            found = base(mesh.vertices, centre_of_mass(mesh.vertices, mesh.faces), view.floor)
-            evidence |= {"foot_hidden": round(hidden, 3), "steady_deg": round(found.steady_deg, 2), "foot_made": True}
+            evidence |= {"foot_hidden": round(hidden, 3), "foot_made": True, **_based(mesh, view.floor)}
         elif hidden >= FOOT_HIDDEN or (support is None and _hangs(item, scaled, scale, seen, view)):
             support, level, mesh = BACKGROUND_SUPPORT, None, scaled
             evidence["foot_hidden"] = round(hidden, 3)
     return Arranged(scale, mesh, support, level, evidence)
+
+
+def _based(mesh: TexturedMesh, level: Floor) -> dict[str, float]:
+    """How an object stands on a level plane, as evidence."""
+    found = base(mesh.vertices, centre_of_mass(mesh.vertices, mesh.faces), level)
+    return {"base_m2": round(found.area, 6), "steady_deg": round(found.steady_deg, 2)}
 
 
 def _carrier(

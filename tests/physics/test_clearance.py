@@ -11,6 +11,7 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from physics.bowls import bowl
+from scipy.spatial import ConvexHull
 
 from scenegen.camera import transform
 from scenegen.physics.body import Body, Hull, body
@@ -47,6 +48,12 @@ def overlap(first: list[trimesh.Trimesh], second: list[trimesh.Trimesh]) -> floa
     return sum(abs(each.volume) for each in common if not each.is_empty)
 
 
+def depth_inside(points: np.ndarray, solid: trimesh.Trimesh) -> float:
+    """Greatest depth of points inside a convex solid; negative if all are outside."""
+    equations = ConvexHull(solid.vertices).equations
+    return float(-(points @ equations[:, :3].T + equations[:, 3]).max(axis=1).min())
+
+
 @settings(max_examples=8, deadline=None)
 @given(
     st.tuples(st.floats(-0.15, 0.15), st.floats(0.0, 0.2), st.floats(-0.15, 0.15)),
@@ -74,6 +81,28 @@ def test_what_is_empty_gives_way_and_what_is_there_stays() -> None:
     around, ball = cleared(items)
     assert ball == items[1].hulls
     assert overlap(in_world(around, items[0]), in_world(ball, items[1])) < 0.02 * 4 / 3 * np.pi * radius**3
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.tuples(st.floats(-0.15, 0.15), st.floats(0.0, 0.2), st.floats(-0.15, 0.15)), st.booleans())
+def test_what_is_kept_stays_and_all_others_give_way(at: tuple[float, float, float], first: bool) -> None:
+    ball = colliders(trimesh.creation.icosphere(2, radius=0.1), (at[0], 0.1 + at[1], at[2]))
+    kept = Colliders(dish()[1].hulls, np.eye(4), dish()[0].vertices, kept=True)
+    items = [kept, ball] if first else [ball, kept]
+    found = dict(zip(("kept", "ball") if first else ("ball", "kept"), cleared(items), strict=True))
+    assert all(one is other for one, other in zip(found["kept"], kept.hulls, strict=True))
+    if found["ball"] != ball.hulls:
+        weights = np.random.default_rng(0).dirichlet(np.full(8, 0.3), 300)
+        for piece in in_world(found["ball"], ball):
+            corners = np.random.default_rng(1).choice(piece.vertices, (300, 8))
+            points = np.concatenate([piece.vertices, np.einsum("nk,nkd->nd", weights, corners)])
+            assert max(depth_inside(points, solid) for solid in in_world(found["kept"], kept)) < 2 * CLEAR_M
+
+
+def test_what_is_kept_may_overlap_what_is_kept() -> None:
+    cube = trimesh.creation.box((0.2, 0.2, 0.2))
+    items = [replace(colliders(cube, (x, 0.1, 0)), kept=True) for x in (0, 0.15)]
+    assert cleared(items) == [item.hulls for item in items]
 
 
 def test_two_solids_that_overlap_give_way_by_half() -> None:

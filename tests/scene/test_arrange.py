@@ -15,7 +15,6 @@ from rooms import DESK, Room, plain, room
 
 from scenegen.camera import project
 from scenegen.geometry.mesh import joined
-from scenegen.records import KeptPlace
 from scenegen.scene.arrange import Arranged, Unplaced, View, arrange, lowest_point, overlapping_pairs
 from scenegen.scene.layout import Floor, find_supports
 from scenegen.scene.placement import fit_scale, surface_depth
@@ -49,7 +48,7 @@ def unplaced(scene: Room, view: View, wrong: float = 1.0) -> dict[int, Unplaced]
 
 
 def arranged(
-    scene: Room, wrong: float = 1.0, reach: float = 0.1, kept: Mapping[int, KeptPlace] = MappingProxyType({})
+    scene: Room, wrong: float = 1.0, reach: float = 0.1, kept: Mapping[int, Arranged] = MappingProxyType({})
 ) -> dict[int, Arranged]:
     view = seen(scene)
     return arrange(unplaced(scene, view, wrong), view, kept, reach)
@@ -97,14 +96,11 @@ def test_a_known_size_moves_nothing_into_the_background() -> None:
 def test_what_is_kept_stays_whatever_depth_says() -> None:
     scene = room(DESK)
     first = arranged(scene)
-    kept = {
-        number: KeptPlace(id=number, scale=item.scale, support=item.support, level=item.level)
-        for number, item in first.items()
-    }
-    again = arranged(scene, wrong=1.04, kept={number: kept[number] for number in (1, 3)})
+    again = arranged(scene, wrong=1.04, kept={number: replace(first[number], evidence={}) for number in (1, 3)})
     for number in (1, 3):
-        assert again[number].scale == first[number].scale
-        np.testing.assert_array_equal(again[number].mesh.vertices, first[number].mesh.vertices)
+        assert again[number].mesh is first[number].mesh
+        assert (again[number].scale, again[number].support) == (first[number].scale, first[number].support)
+        assert again[number].evidence["steady_deg"] == first[number].evidence["steady_deg"]
 
 
 def test_without_reach_objects_stay_where_depth_says() -> None:

@@ -16,7 +16,19 @@ from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.glb import read_glb
 from scenegen.geometry.mesh import TexturedMesh, save_mesh
-from scenegen.records import Artifact, Export, Intrinsics, Metres, Photo, PlacedObject, Scene, Scores, Surface, Topology
+from scenegen.records import (
+    Artifact,
+    Export,
+    Intrinsics,
+    Kept,
+    Metres,
+    Photo,
+    PlacedObject,
+    Scene,
+    Scores,
+    Surface,
+    Topology,
+)
 from scenegen.store.store import Store
 from stages.export import EXPORT
 from stages.stage import execute
@@ -101,7 +113,7 @@ def scene(store: Store, tmp_path: Path) -> Scene:
 
 
 def exported(store: Store, photo: Photo, scene: Scene, config: ExportConfig | None = None) -> Export:
-    return execute(EXPORT, (photo, scene), config or ExportConfig(), store, Runtime()).record
+    return execute(EXPORT, (photo, scene, Kept()), config or ExportConfig(), store, Runtime()).record
 
 
 def test_every_promised_file_is_there(store: Store, photo: Photo, scene: Scene) -> None:

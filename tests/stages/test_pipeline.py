@@ -153,24 +153,42 @@ def test_a_second_run_executes_nothing_and_a_setting_only_what_depends_on_it(mad
     assert it.executed == []
 
 
-def test_regenerating_one_object_leaves_the_others_byte_for_byte(made: tuple[Desk, Result], tmp_path: Path) -> None:
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_regenerating_one_object_leaves_the_others_byte_for_byte(
+    made: tuple[Desk, Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate.begin_object
+
+    def larger(*args: Any) -> Any:
+        good = real(*args)
+        middle = good.mesh.vertices.mean(axis=0)
+        return replace(good, mesh=replace(good.mesh, vertices=middle + 1.3 * (good.mesh.vertices - middle)))
+
+    monkeypatch.setattr(generate, "begin_object", larger)
     it = another(made, tmp_path)
     folder = Path(it.make(load_config(overrides=SMALL)).folder)
-    before = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = files_in(folder)
     poses = {item.id: item.world_from_object for item in read_manifest(folder).objects}
     it.executed.clear()
     with ThreadPoolExecutor(2) as executor:
         regenerate(folder, 2, 7, open_store(it.out), Runtime(), it.submit(executor))
     assert it.executed == ["generate", "compose", "export", "report"]
-    after = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    after = files_in(folder)
     changed = {name for name in before if after.get(name) != before[name]}
     objects = {name for name in changed if name.startswith("objects/")}
-    assert objects
+    assert any(name.endswith("payload.usdc") for name in objects)
     assert all("obj_02" in name for name in objects)
     assert not any(name.startswith("background/") for name in changed)
     assert {"masks.png", "depth.npy"}.isdisjoint(changed)
     for item in read_manifest(folder).objects:
         assert item.id == 2 or item.world_from_object == poses[item.id]
+    # What stands on it would give way to it in a scene made anew.
+    it.make(load_config(overrides=[*SMALL, "objects.2.seed=7"]))
+    anew = files_in(folder)
+    assert any(name.endswith("payload.usdc") and "obj_02" not in name for name in before if anew[name] != before[name])
 
 
 def test_one_bad_object_does_not_lose_the_others(

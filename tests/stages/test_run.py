@@ -182,6 +182,15 @@ def test_regenerate_names_the_file_the_store_has_lost(bench: Any, photo: Path, t
         again(tmp_path / "photo", 1)
 
 
+@pytest.mark.parametrize("lost", ["generate/*/*/mesh.npz", "export/*/*/colliders.npz"])
+def test_regenerate_needs_what_the_others_are(bench: Any, photo: Path, tmp_path: Path, lost: str) -> None:
+    run(photo, tmp_path)
+    for path in (tmp_path / ".scenegen").glob(lost):
+        path.unlink()
+    with pytest.raises(InputError, match="its other objects cannot stay as they are"):
+        again(tmp_path / "photo", 2)
+
+
 def test_regenerate_reads_nothing_outside_the_store(bench: Any, photo: Path, tmp_path: Path) -> None:
     run(photo, tmp_path)
     (tmp_path / ".scenegen" / "link.jpg").symlink_to(photo)  # the right bytes, in the wrong place
