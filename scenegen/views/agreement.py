@@ -25,16 +25,17 @@ IS_METRE = 0.03
 SURE = 0.03
 """Least relative error that is taken for a corrected depth: what is between the shared points is not measured."""
 SAMPLES = 2000
-SPAN, STEPS = 3.0, 121
-"""Of the logarithm of the scale that is searched for where photos share no points."""
+SPAN, STEPS, FINER = 3.0, 121, 11
+"""Of the logarithm of the scale that is searched for where photos share no points, and the steps around the best of them."""
 TOLD = 0.5
 """A scale is judged by the points that other photos then show: by at least this share of the most that they show at any scale."""
 OFF = 0.2
 """Logarithm of depths from which on a point lies somewhere else than the other photo shows."""
 INERTIA = 0.02
 """What a factor of e in the unit costs, in shares of points that are off: of a bare floor, all scales show the same."""
-HIDING = 0.1
-"""Share of points that may lie clearly before what another photo shows there: those at outlines do."""
+CLEARLY, HIDING = 6 * MEASURED, 0.1
+"""How far before what another photo shows a point of measured depth contradicts it, and the share that may: those at outlines
+do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,15 +149,22 @@ def _by_overlap(depths: Sequence[DepthOf], views: Sequence[SeenFrom], metric: bo
     scales = np.linspace(-SPAN, SPAN, STEPS)
     errors = [_errors(pairs, scale) for scale in scales]
     counts = np.array([len(each) for each in errors])
-    told = counts >= max(ENOUGH, TOLD * counts.max())
+    enough = max(ENOUGH, TOLD * counts.max())
     same = STEPS // 2
-    if not told.any() or (metric and told[same] and np.mean(errors[same] < -6 * MEASURED) <= HIDING):
+    kept = metric and counts[same] >= enough and np.mean(errors[same] < -CLEARLY) <= HIDING
+    if kept or counts.max() < enough:
         return 1.0
-    costs = [
-        np.minimum(np.abs(each) / OFF, 1).mean() + INERTIA * abs(scale) if enough else np.inf
-        for each, scale, enough in zip(errors, scales, told, strict=True)
-    ]
-    return float(np.exp(scales[int(np.argmin(costs))]))
+    costs = [_cost(each, scale, enough) for each, scale in zip(errors, scales, strict=True)]
+    near = scales[int(np.argmin(costs))] + np.linspace(-1, 1, FINER) * (scales[1] - scales[0])
+    costs = [_cost(_errors(pairs, scale), scale, enough) for scale in near]
+    return float(np.exp(near[int(np.argmin(costs))]))
+
+
+def _cost(errors: Float64[np.ndarray, "n"], scale: float, enough: float) -> float:
+    """Share of points that are off at the logarithm of a scale; infinite if too few are seen."""
+    if len(errors) < enough:
+        return float("inf")
+    return float(np.minimum(np.abs(errors) / OFF, 1).mean()) + INERTIA * abs(scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,7 @@ def test_metres_come_from_the_depth_maps_whatever_the_unit(unit: float) -> None:
 
 def test_metres_without_shared_points_come_from_the_overlap() -> None:
     maps = [DepthOf(photo.depth, photo.ids, 0.01) for photo in photos()]
-    assert metres_per_unit(maps, [], seen(3.0)) == pytest.approx(3.0, rel=0.06)
+    assert metres_per_unit(maps, [], seen(3.0)) == pytest.approx(3.0, rel=0.015)
 
 
 def floor_depth(pose: np.ndarray, camera: Intrinsics) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_a_bare_floor_leaves_given_metres_as_they_are() -> None:
         maps.append(DepthOf(floor_depth(pose, camera), np.zeros((72, 96), int), 0.01))
         views.append(SeenFrom(np.zeros((72, 96, 3), np.uint8), camera, np.linalg.inv(pose)))
     assert metres_per_unit(maps, [], views, metric=True) == 1
-    assert metres_per_unit(maps, [], views) == 1
+    assert metres_per_unit(maps, [], views) == pytest.approx(1, rel=0.05)
 
 
 @pytest.mark.parametrize("unit", [0.1, 0.8, 1.0, 3.0])
@@ -92,7 +92,7 @@ def test_objects_seen_from_all_round_tell_the_unit_without_shared_points(unit: f
         maps.append(DepthOf(photo.depth, photo.ids, 0.01))
         views.append(SeenFrom(photo.image, photo.camera, pose))
     found = metres_per_unit(maps, [], views, metric=True)
-    assert found == (1 if unit == 1 else pytest.approx(unit, rel=0.06))
+    assert found == (1 if unit == 1 else pytest.approx(unit, rel=0.015))
 
 
 @pytest.mark.parametrize(("off", "expected"), [(1.02, 1.0), (1.1, 1.1)])
