@@ -25,7 +25,7 @@ TURNS = ((-26.0, 30.0), (32.0, 32.0))
 def view(folder: Path, turn: float, rise: float) -> np.ndarray:
     """The exported scene from another side."""
     scene = read_glb(folder / "scene.glb")
-    parts = [*scene.objects, *[part for part in scene.background if part.name == "floor"]]
+    parts = [*scene.objects, *scene.background]
     around, above = np.radians(turn), np.radians(rise)
     back = np.array([np.sin(around) * np.cos(above), np.sin(above), np.cos(around) * np.cos(above)])
     right = np.array([np.cos(around), 0.0, -np.sin(around)])
