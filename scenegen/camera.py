@@ -85,6 +85,36 @@ def fov_x_deg(camera: Intrinsics) -> float:
     return float(np.degrees(np.arctan(left) + np.arctan(right)))
 
 
+def check_size(camera: Intrinsics, image: Shaped[np.ndarray, "h w ..."]) -> None:
+    """Refuses a camera that is not of the size of `image`.
+
+    Raises:
+        InputError: if it is of another size.
+
+    Examples:
+        >>> check_size(intrinsics_from_fov(640, 480, 60), np.zeros((480, 640, 3), np.uint8))
+    """
+    height, width = image.shape[:2]
+    if (camera.width, camera.height) != (width, height):
+        raise InputError(
+            f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
+        )
+
+
+def is_rotation(matrix: Float[np.ndarray, "3 3"], tolerance: float) -> bool:
+    """Whether a matrix turns without scaling, shearing or mirroring.
+
+    Args:
+        matrix: any.
+        tolerance: how far the products of its rows may be from those of a rotation.
+
+    Examples:
+        >>> is_rotation(np.eye(3), 1e-6), is_rotation(np.diag([1.0, 1.0, -1.0]), 1e-6)
+        (True, False)
+    """
+    return bool(np.abs(matrix @ matrix.T - np.eye(3)).max() < tolerance and np.linalg.det(matrix) > 0)
+
+
 def camera_matrix(camera: Intrinsics) -> Float[np.ndarray, "3 3"]:
     """K, from camera coordinates to pixels.
 

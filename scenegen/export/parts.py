@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
+from scenegen.camera import is_rotation
 from scenegen.errors import ExportError
 from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
@@ -163,10 +164,7 @@ def pose(matrix: Float64[np.ndarray, "4 4"], name: str) -> tuple[list[float], li
     """
     rotation = matrix[:3, :3]
     rigid = (
-        np.isfinite(matrix).all()
-        and np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID_TOLERANCE
-        and np.linalg.det(rotation) > 0
-        and np.array_equal(matrix[3], [0, 0, 0, 1])
+        np.isfinite(matrix).all() and is_rotation(rotation, RIGID_TOLERANCE) and np.array_equal(matrix[3], [0, 0, 0, 1])
     )
     if not rigid:
         raise ExportError(f"{name}: the placement {matrix.tolist()} is not rigid; scale the mesh instead.")

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from scenegen.camera import fov_x_deg
+from scenegen.camera import check_size, fov_x_deg
 from scenegen.compute.networks import loaded
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import (
@@ -26,7 +26,7 @@ from scenegen.compute.torch_env import (
     torch_threads,
 )
 from scenegen.config import DepthAnythingConfig
-from scenegen.errors import InputError, WeightsError
+from scenegen.errors import WeightsError
 from scenegen.messages.remarks import note
 from scenegen.perception import DepthEstimate
 from scenegen.perception.released import (
@@ -77,11 +77,8 @@ def estimate_depth_anything(
         WeightsError: if weights or packages are missing, damaged or of another kind.
         ResourceError: if the device is absent or its memory full.
     """
+    check_size(camera, image)
     height, width = image.shape[:2]
-    if (camera.width, camera.height) != (width, height):
-        raise InputError(
-            f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
-        )
     metric = config.variant != "relative"
     folder, licence = released_folder(_name(config), FILES, config.checkpoint, "depth.checkpoint", runtime)
     _check_kind(folder, config)

@@ -13,13 +13,13 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from scenegen.camera import fov_x_deg
+from scenegen.camera import check_size, fov_x_deg
 from scenegen.compute.networks import loaded
 from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
 from scenegen.config import DepthProSettings
-from scenegen.errors import InputError, WeightsError
+from scenegen.errors import WeightsError
 from scenegen.perception import CameraEstimate, DepthEstimate
 from scenegen.perception.released import CONFIG, WEIGHTS, load_released, read_kind, released_folder
 from scenegen.records import Intrinsics
@@ -59,11 +59,7 @@ def estimate_depth_pro(
         WeightsError: if weights or packages are missing, damaged or of another kind.
         ResourceError: if the device is absent or its memory full.
     """
-    height, width = image.shape[:2]
-    if (camera.width, camera.height) != (width, height):
-        raise InputError(
-            f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
-        )
+    check_size(camera, image)
     seen = see(image, config, runtime)
     widths = 0.5 / np.tan(np.radians(fov_x_deg(camera)) / 2)  # the focal length
     return DepthEstimate(

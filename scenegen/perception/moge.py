@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from scipy.optimize import least_squares
 
-from scenegen.camera import fov_x_deg
+from scenegen.camera import check_size, fov_x_deg
 from scenegen.compute.networks import loaded
 from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, require_exact, torch_device, torch_threads
 from scenegen.config import MogeSettings
-from scenegen.errors import InputError, WeightsError
+from scenegen.errors import WeightsError
 from scenegen.perception import CameraEstimate, DepthEstimate
 from scenegen.perception.moge_network import BACKBONES, Moge, plane_positions
 from scenegen.records import Intrinsics
@@ -72,11 +72,8 @@ def estimate_depth_moge(
         WeightsError: if the weights are missing, damaged or of another kind.
         ResourceError: if the device is absent or its memory full.
     """
+    check_size(camera, image)
     height, width = image.shape[:2]
-    if (camera.width, camera.height) != (width, height):
-        raise InputError(
-            f"`camera` is for {camera.width}x{camera.height} pixels; it must be for {width}x{height}, the photo's size."
-        )
     seen = see(image, config, runtime)
     focal = 1 / np.tan(np.radians(fov_x_deg(camera)) / 2) * width / np.hypot(width, height)
     shift = solve_shift(seen, focal)

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from scenegen.perception import UNNAMED, Segmentation
 from scenegen.perception.overlaps import SAME_IOU, Proposals
-from scenegen.perception.prompts import Prompt
+from scenegen.perception.prompts import Prompt, answered
 
 CLICKS_AT_ONCE = 64
 OFFSET = 1.0
@@ -69,6 +70,15 @@ def answer_prompts(asked: Promptable, image: UInt8[np.ndarray, "h w 3"], prompts
         masks.append(_enlarged(said.pred_masks[0, 0, best], height, width))
         scores.append(float(said.iou_scores[0, 0, best]))
     return Proposals(np.stack(masks), np.array(scores))
+
+
+def segment_prompts(
+    asked: Promptable, image: UInt8[np.ndarray, "h w 3"], prompts: Sequence[Prompt], backend: str, licence: str
+) -> Segmentation:
+    """The object of each prompt, unnamed. Prompts are in pixels of `image`."""
+    found = answer_prompts(asked, image, prompts)
+    scores, count = np.clip(found.scores, 0, 1).tolist(), len(prompts)
+    return answered(found.masks, scores, (UNNAMED,) * count, (None,) * count, backend, licence)
 
 
 def propose(

@@ -14,10 +14,10 @@ from scenegen.compute.networks import loaded
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
 from scenegen.config import Sam2Config
-from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception import Segmentation
 from scenegen.perception.overlaps import drawn_objects
-from scenegen.perception.promptable import IMAGENET, Promptable, answer_prompts, propose
-from scenegen.perception.prompts import Prompt, answered
+from scenegen.perception.promptable import IMAGENET, Promptable, propose, segment_prompts
+from scenegen.perception.prompts import Prompt
 from scenegen.perception.released import CONFIG, WEIGHTS, load_released, read_kind, released_folder
 from scenegen.weights_registry import digest_of
 from scenegen.weights_registry.models import SAM2_NAME
@@ -42,10 +42,7 @@ def segment_sam2(
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
         asked = loaded(("sam2", digests, str(device)), lambda: _load(folder, device))
         if prompts:
-            found = answer_prompts(asked, image, prompts)
-            scores = np.clip(found.scores, 0, 1).tolist()
-            count = len(prompts)
-            return answered(found.masks, scores, (UNNAMED,) * count, (None,) * count, SAM2_NAME, licence)
+            return segment_prompts(asked, image, prompts, SAM2_NAME, licence)
         found = propose(asked, image, config.points_per_side, config.min_iou, config.min_stability)
     return drawn_objects(found, config, config.max_area, SAM2_NAME, licence)
 

@@ -21,12 +21,12 @@ from scenegen.compute.networks import loaded
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
 from scenegen.config import Sam3Config
-from scenegen.perception import UNNAMED, Segmentation
+from scenegen.perception import Segmentation
 from scenegen.perception.finding import not_found
 from scenegen.perception.nouns import NOUNS
 from scenegen.perception.overlaps import Proposals, drawn_objects
-from scenegen.perception.promptable import HALVES, Promptable, answer_prompts, as_pixels
-from scenegen.perception.prompts import Prompt, answered
+from scenegen.perception.promptable import HALVES, Promptable, as_pixels, segment_prompts
+from scenegen.perception.prompts import Prompt
 from scenegen.perception.released import CONFIG, WEIGHTS, load_released, read_kind, released_folder, unreadable
 from scenegen.weights_registry import digest_of
 from scenegen.weights_registry.models import SAM3_NAME
@@ -64,10 +64,7 @@ def segment_sam3(
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
         if prompts:
             asked = loaded(("sam3-tracker", digests, str(device)), lambda: _load_tracker(folder, device))
-            found = answer_prompts(asked, image, prompts)
-            scores = np.clip(found.scores, 0, 1).tolist()
-            count = len(prompts)
-            return answered(found.masks, scores, (UNNAMED,) * count, (None,) * count, SAM3_NAME, licence)
+            return segment_prompts(asked, image, prompts, SAM3_NAME, licence)
         detector = loaded(("sam3", digests, str(device)), lambda: _load_detector(folder, device))
         names = tuple(dict.fromkeys(config.find or NOUNS))
         found = detect(detector, image, names, config.min_score)

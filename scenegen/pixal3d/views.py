@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from scenegen.camera import is_rotation
 from scenegen.errors import InputError
 from scenegen.pixal3d.projection import Cameras, relative_cameras
 from scenegen.untrusted.documents import read_json
@@ -70,11 +71,12 @@ def cameras_of_views(views: Sequence[View], mesh_scale: float) -> Cameras:
         raise InputError(f"`mesh_scale` is {mesh_scale}; it must be above 0.")
     for number, view in enumerate(views):
         height, width = view.picture.shape[:2]
-        rotation = view.world_from_camera[:3, :3]
-        rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID and np.linalg.det(rotation) > 0
         if height != width:
             raise InputError(f"`views`[{number}] is {width}x{height}; its picture must be square.")
-        if not rigid or not np.linalg.norm(view.world_from_camera[:3, 3]) > 0:
+        if (
+            not is_rotation(view.world_from_camera[:3, :3], RIGID)
+            or not np.linalg.norm(view.world_from_camera[:3, 3]) > 0
+        ):
             raise InputError(
                 f"`views`[{number}] has the camera {view.world_from_camera.tolist()}; it must be a rotation and a position "
                 "other than the origin."

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float64
 
+from scenegen.camera import is_rotation
 from scenegen.views.features import Matches, SeenFrom, explained, tie_points
 
 RIGID = 1e-3
@@ -22,12 +23,8 @@ to lie along the line."""
 
 def is_rigid(matrix: Float64[np.ndarray, "4 4"]) -> bool:
     """Whether a matrix is a rotation and a position."""
-    rotation = matrix[:3, :3]
     return bool(
-        np.isfinite(matrix).all()
-        and np.abs(rotation @ rotation.T - np.eye(3)).max() < RIGID
-        and np.linalg.det(rotation) > 0
-        and np.allclose(matrix[3], [0, 0, 0, 1])
+        np.isfinite(matrix).all() and is_rotation(matrix[:3, :3], RIGID) and np.allclose(matrix[3], [0, 0, 0, 1])
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
 
 from scenegen.camera import camera_matrix, rays, transform
+from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.records import Intrinsics
 
 MOST = 4000
@@ -19,6 +20,8 @@ RATIO = 0.8
 """Largest distance of a match over that of the next best one (Lowe 2004)."""
 EPIPOLAR_SHARE = 0.004
 """How far from its epipolar line a match may lie, as a share of the longer side of the photo."""
+KEPT = 32
+"""Photos whose features are kept, up to 2 MB each."""
 MIN_ANGLE = np.radians(1.5)
 """Between the rays to a point: below it its distance is not known."""
 
@@ -125,7 +128,11 @@ def at_pixels(picture: np.ndarray, pixels: Float[np.ndarray, "n 2"]) -> np.ndarr
 
 
 def _features(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float64[np.ndarray, "n 2"], np.ndarray]:
-    """Pixels (centres at +0.5) and RootSIFT descriptors."""
+    """Pixels (centres at +0.5) and RootSIFT descriptors. Those of the last photos are kept: two stages match them."""
+    return _recent.of(digest_of_image(image), lambda: _described(image))
+
+
+def _described(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float64[np.ndarray, "n 2"], np.ndarray]:
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     points, looks = cv2.SIFT_create(nfeatures=MOST, contrastThreshold=0.02).detectAndCompute(grey, None)
     if looks is None:
@@ -145,3 +152,6 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mutual = likeness.argmax(axis=0)[best] == np.arange(len(a))
     kept = np.flatnonzero(mutual & (nearest < RATIO * next_one))
     return kept, best[kept]
+
+
+_recent: Recent[tuple[Float64[np.ndarray, "n 2"], np.ndarray]] = Recent(KEPT)
