@@ -1,4 +1,4 @@
-"""Stages that need a device: each runs in the device's own process, and on a graphics card with one of Prefect's slots too.
+"""What needs a graphics card runs in the card's own process, and with one of Prefect's slots.
 
 The slot of `scenegen.compute.slot` keeps two processes of one machine off one card. Prefect's global concurrency limit `gpu`
 bounds how many cards all machines use together, for this and whatever else shares them.
@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from prefect.concurrency._asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 
 from scenegen.compute.runtime import GPU_LIMIT
-from scenegen.config import Settings
 from scenegen.errors import UsageError
-from stages.layers import in_process_on
-from stages.stage import Held, Stage
+from stages.layers import Slot
 
 
-def gpu_slots(devices: Sequence[str]) -> tuple[Held, ...]:
-    """For `Layers.held`: holds a slot of the limit `gpu` while a stage that needs a device runs; nothing on the CPU.
-
-    Args:
-        devices: the devices that have processes for stages.
-    """
-    if set(devices) <= {"cpu"}:
-        return ()
-    needs_device = in_process_on(devices)
-
-    def held(stage: Stage[Any], config: Settings, object_id: int | None) -> contextlib.AbstractContextManager[None]:
-        return gpu_slot() if needs_device(stage, config, object_id) else contextlib.nullcontext()
-
-    return (held,)
+def slot_on(devices: Sequence[str]) -> Slot:
+    """For `stages.layers.on_devices`: `gpu_slot` if the devices are graphics cards; nothing on the CPU."""
+    return contextlib.nullcontext if set(devices) <= {"cpu"} else gpu_slot
 
 
 @contextlib.contextmanager

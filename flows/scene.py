@@ -16,7 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.artifacts import show_scene
-from flows.gpu import gpu_slots
+from flows.gpu import slot_on
 from flows.logs import logging_to_prefect
 from flows.parameters import Making, ObjectLimits, Place, Shot, check_places
 from flows.retries import AGAIN, end_crash_loop
@@ -32,7 +32,7 @@ from scenegen.records import Record
 from scenegen.store.store import Store, disk_errors
 from stages.batch import deliver, open_outlet
 from stages.graph import weights_in_use
-from stages.layers import R, Submit, Watching, on_devices
+from stages.layers import R, Submit, Watching, finishing_for, on_devices
 from stages.run import open_store, photo_to_scene, regenerate
 from stages.stage import Layers, Outcome, Stage, execute
 
@@ -82,10 +82,10 @@ def _submitting(store: Store, config: Config, making: Making, pace: ObjectLimits
     """`prefect_submit`, with the stages that need it in processes of their devices, until the block ends."""
     runtime = making.runtime()
     names = process_devices(runtime, weights_in_use(config), making.isolate, pace.objects_at_once)
-    with on_devices(names, pace.object_timeout_s) as process:
+    with on_devices(names, pace.object_timeout_s, slot_on(names)) as process:
         watching = Watching(log_event)
-        layers = Layers((*gpu_slots(names), watching.running), process)
-        yield watching.submit(prefect_submit(store, runtime, len(names) or pace.objects_at_once, layers))
+        at_once = len(names) + finishing_for(names) if names else pace.objects_at_once
+        yield watching.submit(prefect_submit(store, runtime, at_once, Layers((watching.running,), process)))
 
 
 @flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]

@@ -43,9 +43,10 @@ from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, loc
 from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
-from stages.layers import Watching, in_process_on, local_submit, run_on
+from stages.layers import Slot, Watching, finishing_for, in_process_on, local_submit, run_on
 from stages.run import photo_to_scene
-from stages.stage import Held, Layers
+from stages.stage import Layers
+from stages.workers.device import queue_of
 from stages.workers.pool import run_in_children
 from stages.workers.worker import Worker
 
@@ -197,13 +198,13 @@ def pending(
     )
 
 
-def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | None = None) -> Row:
+def run_item(item: Item, job: Job, slot: Slot = contextlib.nullcontext, watch: Watch | None = None) -> Row:
     """Makes and publishes the scene of one photo, unless it is there. Every failure becomes a row.
 
     Args:
         item: the photo.
         job: what to do with it.
-        held: what is held while its stages run, such as a slot.
+        slot: held while one of its stages uses a graphics card.
         watch: told what becomes of its stages.
     """
     log_photo(item.name)
@@ -221,10 +222,14 @@ def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | N
             row = _done(item, job, outlet, digest)
             if row is None:
                 inputs = Inputs(name=item.name, photo=photo)
-                with ThreadPoolExecutor(1) as executor:
-                    process = run_on(_worker_on(job.devices), in_process_on(job.devices)) if job.devices else None
+                at_once, process = 1, None
+                if job.devices:
+                    workers = workers_on(job.devices)
+                    at_once = workers.at_once
+                    process = run_on(workers.idle, in_process_on(job.devices), workers.finishers, slot)
+                with ThreadPoolExecutor(at_once) as executor:
                     watching = Watching(watch or (lambda event: None))
-                    layers = Layers((*held, watching.running), process)
+                    layers = Layers((watching.running,), process)
                     submit = watching.submit(local_submit(outlet.store, runtime, executor, layers))
                     if job.cluster is not None:
                         join_cluster(job.cluster)
@@ -243,12 +248,26 @@ def run_item(item: Item, job: Job, held: tuple[Held, ...] = (), watch: Watch | N
     return row
 
 
+@dataclass(frozen=True)
+class CardWorkers:
+    """The processes that this one keeps for the stages of its photos, so that every photo finds its weights loaded. They end
+    with it."""
+
+    idle: LifoQueue[Worker]
+    """One, which takes a device that no other process uses."""
+    finishers: LifoQueue[Worker] | None
+    at_once: int
+    """Objects made at once: on the device, and beside it."""
+
+
 @functools.cache
-def _worker_on(devices: tuple[str, ...]) -> LifoQueue[Worker]:
-    """The one worker of this process, so that every photo finds its weights loaded. It ends with this process."""
-    idle: LifoQueue[Worker] = LifoQueue()
-    idle.put(Worker(*dict.fromkeys(devices)))
-    return idle
+def workers_on(devices: tuple[str, ...]) -> CardWorkers:
+    """One set for the devices of a batch. The processes that share them share the cores too."""
+    distinct = tuple(dict.fromkeys(devices))
+    finishing = finishing_for(distinct)
+    share = max(1, finishing // len(distinct)) if finishing else 0
+    finishers = queue_of([Worker() for _ in range(share)]) if share else None
+    return CardWorkers(queue_of([Worker(*distinct)]), finishers, 1 + share)
 
 
 def run_items(

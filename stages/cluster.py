@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from scenegen.compute.runtime import MAX_ECONOMY, Runtime
+from scenegen.compute.threads import one_blas_thread
 from scenegen.config import Settings
 from scenegen.errors import CrashError, LimitError, TransientError, UsageError, WeightsError
 from scenegen.messages.progress import logged_stage
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.layers import Pending, Submit, works_on_object
-from stages.stage import Outcome, Stage, execute
+from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.workers.child import Raised, raised
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,9 @@ def join_cluster(address: str) -> None:
 def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
     """`submit`, with the stages of objects run on the cluster that this process has joined.
 
-    A stage with weights takes a graphics card if the cluster has any; other stages take one core. The process stays for
-    the next stage, with its weights loaded. If memory runs out, the stage is tried again at each higher `Runtime.economy`.
+    A stage with weights takes a graphics card if the cluster has any; other stages take one core. Of a stage in two halves
+    only the first takes the card; the second, on a core, may be on another machine. The process stays for the next stage,
+    with its weights loaded. If memory runs out, the stage is tried again at each higher `Runtime.economy`.
 
     Args:
         submit: starts the other stages.
@@ -85,10 +87,12 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
     ) -> Pending[Outcome[R]]:
         if not works_on_object(stage, config, object_id):
             return submit(stage, *inputs, config=config, object_id=object_id)
-        cards = int(has_cards and bool(stage.weights(config)))
+        needs_card = has_cards and bool(stage.weights(config))
+        layers = Layers(process=begin_on_card) if needs_card and stage.halves is not None else Layers()
+        cards = int(needs_card and layers.process is None)
 
         def begin(runtime: Runtime) -> Any:
-            return remote.options(num_gpus=cards).remote(stage, inputs, config, store, runtime)
+            return remote.options(num_gpus=cards).remote(stage, inputs, config, store, runtime, layers)
 
         label = stage.name if object_id is None else f"{stage.name} {object_id}"
         return _Remote(label, begin, runtime, begin(runtime))
@@ -97,11 +101,66 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
 
 
 def attempt(
-    stage: Stage[R], inputs: tuple[Record | int, ...], config: Settings, store: Store, runtime: Runtime
+    stage: Stage[R],
+    inputs: tuple[Record | int, ...],
+    config: Settings,
+    store: Store,
+    runtime: Runtime,
+    layers: Layers = Layers(),
 ) -> Outcome[R] | Raised:
     """`execute`, with its error in a form that can be sent."""
     try:
-        return execute(stage, inputs, config, store, runtime)
+        return execute(stage, inputs, config, store, runtime, layers)
+    except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
+        return raised(error)
+
+
+def begin_on_card(
+    stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None
+) -> R:
+    """A stage in two halves, for `Layers.process`: the first as a task that takes a graphics card, the second here.
+
+    Raises:
+        MemoryError: if the machine of the first half had too little.
+        CrashError: if it was lost.
+    """
+    import ray
+
+    assert stage.halves is not None
+    # Said in `options`, since a function that is declared with a card gets a new process for each call.
+    card = ray.remote(num_cpus=0, max_retries=RETRIES)(first_half).options(num_gpus=1)
+    try:
+        answer: tuple[Record, Mapping[str, bytes]] | Raised = ray.get(
+            card.remote(stage, given, config, work.store, work.runtime, work.key)
+        )
+    except ray.exceptions.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
+    except ray.exceptions.RayError as error:
+        raise CrashError(f"the cluster lost its first half {RETRIES + 1} times ({error}); run again.") from error
+    if isinstance(answer, Raised):
+        raise answer.error
+    begun, files = answer
+    for name, content in files.items():
+        work.write(name).write_bytes(content)
+    return begun if isinstance(begun, stage.record) else stage.halves.finish(begun, config=config, work=work)
+
+
+def first_half(
+    stage: Stage[R],
+    given: tuple[Record | int, ...],
+    config: Settings,
+    store: Store,
+    runtime: Runtime,
+    key: str,
+) -> tuple[Record, Mapping[str, bytes]] | Raised:
+    """What the first half returns, and the files that it leaves; or its error in a form that can be sent."""
+    assert stage.halves is not None
+    one_blas_thread()
+    try:
+        with logged_stage(stage.name), store.staging() as folder:
+            begun = stage.halves.begin(*given, config=config, work=Work(store, runtime, folder, stage.name, key))
+            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+            return begun, {name: path.read_bytes() for name, path in files.items()}
     except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
         return raised(error)
 

@@ -3,7 +3,7 @@
 1. A `Submit` says when a stage runs, and in which thread: `local_submit` for plain calls, `flows.scene.prefect_submit` for
    Prefect tasks, `stages.cluster.cluster_submit` for a Ray cluster.
 2. `stages.stage.execute` looks into the store, and runs only what is not there.
-3. `Layers.held` is held meanwhile, or told: a slot of Prefect's, progress.
+3. `Layers.held` is held meanwhile, or told: progress.
 4. `Layers.process` is where it runs, if not in this process: in that of a device.
 """
 
@@ -153,6 +153,9 @@ class _Watched(Generic[R]):
         return outcome
 
 
+Slot = Callable[[], contextlib.AbstractContextManager[None]]
+"""What is held besides a device while a stage uses it: a slot of a limit that several machines share."""
+
 FINISHING = 3
 """Objects that are finished at a time for each graphics card."""
 
@@ -176,28 +179,31 @@ def in_process_on(names: Sequence[str]) -> NeedsDevice:
 
 
 @contextlib.contextmanager
-def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator[RunStage | None]:
+def on_devices(
+    names: Sequence[str], timeout_s: float | None = None, slot: Slot = contextlib.nullcontext
+) -> Iterator[RunStage | None]:
     """Processes for the stages that need one, one process for each of `names`, until the block ends; for `Layers.process`.
-    A stage that takes longer than `timeout_s` is stopped, and has failed."""
+    A stage that takes longer than `timeout_s` is stopped, and has failed. `slot` is held while one uses its device."""
     if not names:
         yield None
         return
     with contextlib.ExitStack() as held:
         idle = held.enter_context(device_workers(names, timeout_s))
         finishers = held.enter_context(finishing_workers(finishing_for(names), timeout_s))
-        yield run_on(idle, in_process_on(names), finishers)
+        yield run_on(idle, in_process_on(names), finishers, slot)
 
 
 def finishing_for(names: Sequence[str]) -> int:
     """How many objects may be finished at a time beside those that are on the devices: half the cores, at most so many for a
     card; none on the CPU, where nothing would be gained."""
-    return 0 if "cpu" in names else max(1, min((os.cpu_count() or 1) // 2, FINISHING * len(names)))
+    return 0 if "cpu" in names or not names else max(1, min((os.cpu_count() or 1) // 2, FINISHING * len(names)))
 
 
 def run_on(
     idle: LifoQueue[Worker],
     needs_device: NeedsDevice = works_on_object,
     finishers: LifoQueue[Worker] | None = None,
+    slot: Slot = contextlib.nullcontext,
 ) -> RunStage:
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
@@ -209,16 +215,17 @@ def run_on(
         idle: from `stages.workers.device.device_workers`.
         needs_device: which stages.
         finishers: likewise from `finishing_workers`.
+        slot: held while a worker of `idle` works, so not while an object is finished.
     """
 
     def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
         if not needs_device(stage, config, object_id):
             return stage.run(*given, config=config, work=work)
         if finishers is None or stage.halves is None:
-            with taken(idle) as worker:
+            with taken(idle) as worker, slot():
                 return run_stage(worker, stage, given, config, work, object_id)
         first = Stage(stage.name, Record, stage.halves.begin, stage.backends)
-        with taken(idle) as worker:
+        with taken(idle) as worker, slot():
             begun = run_stage(worker, first, given, config, work, object_id)
         if isinstance(begun, stage.record):
             return begun

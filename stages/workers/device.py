@@ -137,14 +137,19 @@ def finishing_workers(count: int, timeout_s: float | None = None) -> Iterator[Li
         yield idle
 
 
-@contextlib.contextmanager
-def _idle(workers: Sequence[Worker]) -> Iterator[LifoQueue[Worker]]:
-    """The workers, none of them busy, until the block ends; then they are killed."""
+def queue_of(workers: Sequence[Worker]) -> LifoQueue[Worker]:
+    """The workers, none of them busy, the first one out first."""
     idle: LifoQueue[Worker] = LifoQueue()
     for worker in reversed(workers):
         idle.put(worker)
+    return idle
+
+
+@contextlib.contextmanager
+def _idle(workers: Sequence[Worker]) -> Iterator[LifoQueue[Worker]]:
+    """The workers, none of them busy, until the block ends; then they are killed."""
     try:
-        yield idle
+        yield queue_of(workers)
     finally:
         for worker in workers:
             worker.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import subprocess
@@ -18,7 +19,6 @@ from injected import check_failures, one_object_each
 from flows.parameters import Making
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.export.manifest import read_manifest
-from scenegen.records import Source
 
 PATIENCE_S = 300.0
 """For the server to hear of what has ended: hundreds of times what it takes on an idle machine."""
@@ -190,40 +190,8 @@ def test_a_slot_of_the_cards_is_strict(server: None) -> None:
         assert in_use() == 0
 
 
-def test_only_stages_with_weights_take_a_slot_and_only_on_a_card(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import contextlib
-    from concurrent.futures import ThreadPoolExecutor
+def test_only_graphics_cards_take_a_slot() -> None:
+    from flows.gpu import gpu_slot, slot_on
 
-    from standins import STAGES
-
-    from flows import gpu
-    from scenegen.compute.runtime import Runtime
-    from scenegen.config import load_config
-    from scenegen.store.store import Store
-    from stages.layers import local_submit
-    from stages.stage import Layers
-
-    held: list[str] = []
-
-    @contextlib.contextmanager
-    def slot() -> Iterator[None]:
-        held.append("taken")
-        yield
-        held.append("back")
-
-    monkeypatch.setattr(gpu, "gpu_slot", slot)
-    store = Store(tmp_path / "store")
-    photo = tmp_path / "photo.jpg"
-    photo.write_text("picture")
-    read, segment = STAGES[0], STAGES[1]
-    config = load_config()
-    with ThreadPoolExecutor(1) as executor:
-        assert gpu.gpu_slots(["cpu", "cpu"]) == ()
-        submit = local_submit(store, Runtime(), executor, Layers(gpu.gpu_slots(["cuda:0"])))
-        source = Source(name="photo", photo=store.ingest(photo), masks=(), depth=None)
-        made = submit(read, source, config=config.read).result()
-        assert held == []  # `read` has no weights
-        submit(segment, made.record, config=config.segment).result()
-    assert held == ["taken", "back"]
+    assert slot_on([]) is slot_on(["cpu", "cpu"]) is contextlib.nullcontext
+    assert slot_on(["cuda:0", "cuda:1"]) is gpu_slot

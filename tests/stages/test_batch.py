@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -330,17 +328,9 @@ def test_a_full_disk_then_space(job: Job, shop: Any, tmp_path: Path, monkeypatch
     assert max(shop.executed[stage] for stage in ("read", "segment", "depth", "layout")) <= 2
 
 
-def test_stages_may_run_in_something_besides(job: Job, shop: Any, tmp_path: Path) -> None:
-    started: list[str] = []
-
-    @contextlib.contextmanager
-    def held(stage: Any, config: Any, object_id: int | None) -> Iterator[None]:
-        started.append(stage.name)
-        yield
-
+def test_a_watch_is_told_what_becomes_of_the_stages(job: Job, shop: Any, tmp_path: Path) -> None:
     events: list[Event] = []
-    assert run_item(items(tmp_path)[0], job, (held,), events.append).state == "complete"
-    assert started.count("generate") == 3
+    assert run_item(items(tmp_path)[0], job, watch=events.append).state == "complete"
     assert [event.state for event in events if event.label == "read"] == ["waiting", "running", "done"]
 
 

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from standins import with_weights
 from test_batch_command import SMALL, picture
-from worker_stages import ADD, Task
+from worker_stages import ADD, HALVED, Task
 
 from scenegen.cli import commands
 from scenegen.compute.runtime import MAX_ECONOMY, Runtime
@@ -30,6 +32,7 @@ def ray(s3_server: str) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         patch.setenv("RAY_memory_monitor_refresh_ms", "0")
+        patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # a card by name
         join_cluster(LOCAL)
         join_cluster(LOCAL)  # joined already
         yield ray
@@ -63,6 +66,26 @@ def test_a_bucket_between_machines_without_a_common_disk(ray: Any, bucket_url: s
     record = total(submitting(Store(tmp_path / "one", RemoteFolder(bucket_url))), 5)
     other = Store(tmp_path / "two", RemoteFolder(bucket_url))
     assert other.path(record.file).read_text() == "5"
+
+
+@pytest.mark.slow
+def test_only_the_first_half_of_a_stage_takes_the_card(ray: Any, bucket_url: str, tmp_path: Path) -> None:
+    """Where it began is in `economy`. The halves share a store, but no folder."""
+    stage = replace(HALVED, backends=with_weights("revision"))
+    submit = submitting(Store(tmp_path / "one", RemoteFolder(bucket_url)))
+    pending = [submit(stage, number, config=Task(factor=3), object_id=number) for number in (1, 2)]
+    records = [each.result().record for each in pending]
+    whole = submit(stage, 7, config=Task(), object_id=7).result().record
+    assert [record.total for record in records] == [3, 6]
+    assert whole.total == 7
+    begun = {record.economy for record in records}
+    assert begun == {whole.pid}
+    assert not begun & {record.pid for record in records}
+    with pytest.raises(InputError, match="`photo` is no picture"):
+        submit(stage, 1, config=Task(factor=3, do="refuse"), object_id=1).result()
+    assert "half.txt" in {path.name for path in (tmp_path / "one").rglob("*")}
+    with pytest.raises(ResourceError, match=f"economy {MAX_ECONOMY}"):
+        submit(stage, 1, config=Task(factor=3, do="memory"), object_id=1).result()
 
 
 @pytest.mark.slow

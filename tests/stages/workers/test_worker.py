@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import logging
@@ -31,6 +32,7 @@ from scenegen.messages.progress import progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.store.store import Store
 from scenegen.system.processes import oom_kills
+from stages.batch import workers_on
 from stages.layers import finishing_for, local_submit, on_devices, run_on
 from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.workers import child
@@ -299,7 +301,7 @@ def test_of_several_devices_the_free_one_is_taken(tmp_path: Path) -> None:
     two.kill()
 
 
-def test_two_workers_on_one_slot_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twoworkers_on_one_slot_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "1")
     one, two = Worker("cpu"), Worker("cpu")
     assert [run(worker, tmp_path, number).total for number, worker in enumerate((one, two, one))] == [0, 1, 2]
@@ -382,14 +384,31 @@ def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:
     assert again.record == outcomes[5].record
 
 
-def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(tmp_path: Path) -> None:
-    """Where it began is in `economy`: the same process for all; none of them is finished there."""
+def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it began is in `economy`: the same process for all; none of them is finished there, or while the slot is held."""
     with (
         device_workers(["cpu"]) as idle,
         finishing_workers(2) as finishers,
         ThreadPoolExecutor(3) as executor,
     ):
-        process = run_on(idle, finishers=finishers)
+        assert finishers is not None
+        holding, held, take = set[int](), list[int](), finishers.get
+
+        @contextlib.contextmanager
+        def slot() -> Iterator[None]:
+            holding.add(threading.get_ident())
+            held.append(len(holding))
+            yield
+            holding.remove(threading.get_ident())
+
+        def get() -> Worker:
+            assert threading.get_ident() not in holding
+            return take()
+
+        monkeypatch.setattr(finishers, "get", get)
+        process = run_on(idle, finishers=finishers, slot=slot)
         submit = local_submit(Store(tmp_path / "store"), Runtime(), executor, Layers(process=process))
         task = Task(factor=3, path=tmp_path / "tried")
         pending = [submit(HALVED, number, config=task, object_id=number) for number in range(4)]
@@ -400,6 +419,16 @@ def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(tmp_pat
     assert begun == {whole.pid}
     assert not begun & {record.pid for record in records}
     assert (tmp_path / "tried").exists()
+    assert held == [1] * 5
+
+
+def test_the_children_of_a_batch_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    cards = workers_on(("cuda:0", "cuda:1"))
+    assert cards.finishers is not None
+    assert (cards.idle.qsize(), cards.finishers.qsize(), cards.at_once) == (1, 2, 3)
+    isolated = workers_on(("cpu", "cpu"))
+    assert (isolated.idle.qsize(), isolated.finishers, isolated.at_once) == (1, None, 1)
 
 
 def test_cards_have_finishing_workers_and_the_cpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
