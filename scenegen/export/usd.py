@@ -5,7 +5,7 @@
     objects/<name>/payload.usdc            its meshes (`geo`) and material (`mtl`)
     objects/<name>/base_color.png          RGBA if the object is cut out or transparent
     objects/<name>/metallic_roughness.png  if the two vary
-    objects/<name>/material.mtlx           the material as OpenPBR, for tools that read MaterialX
+    objects/<name>/material.mtlx           the material as OpenPBR, which is also the variant `openpbr` of the USD material
     background/<name>/...                  likewise
 
 The layout is the ASWF's (usd-wg/assets, asset structure guidelines). Units are metres and kilograms, Z is up
@@ -19,7 +19,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,11 @@ from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdSemantic
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, USD_FROM_WORLD, transform
 from scenegen.export.bodies import body_of
-from scenegen.export.materialx import write_materialx
+from scenegen.export.materialx import SURFACE, VERSION, Input, openpbr, write_materialx
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartScene, about_part, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, vertex_normals
 from scenegen.geometry.solid import welded
-from scenegen.physics.body import Hull
+from scenegen.physics.body import Hull, hull
 from scenegen.physics.material import Substance
 from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
@@ -54,7 +54,20 @@ USER_TYPES = {
 BASE_COLOR = "base_color.png"
 METALLIC_ROUGHNESS = "metallic_roughness.png"
 MATERIALX = "material.mtlx"
+SHADING, PREVIEW, OPENPBR = "shading", "preview", "openpbr"
+"""The variants of a material: `UsdPreviewSurface` alone, or with OpenPBR beside it."""
+MATERIALX_TYPES = {
+    "float": Sdf.ValueTypeNames.Float,
+    "integer": Sdf.ValueTypeNames.Int,
+    "string": Sdf.ValueTypeNames.String,
+    "filename": Sdf.ValueTypeNames.Asset,
+    "color3": Sdf.ValueTypeNames.Color3f,
+    "color4": Sdf.ValueTypeNames.Color4f,
+    "surfaceshader": Sdf.ValueTypeNames.Token,
+}
 ROOT = "/scene"
+COLLIDERS = "/colliders"
+"""Convex parts, outside of what is shown of a component."""
 
 
 def write_usd(folder: Path, scene: PartScene) -> list[str]:
@@ -98,6 +111,8 @@ def write_usdz(path: Path, scene: PartScene, folder: Path) -> None:
     """
     stage = _new_stage(Sdf.Layer.CreateAnonymous(".usda"), UsdGeom.Tokens.y)
     _assemble(stage, prepared(scene), folder.resolve().as_posix())
+    for prim in [prim for prim in stage.Traverse() if prim.IsInstance()]:
+        prim.SetInstanceable(False)  # phones know no instances
     layer = stage.Flatten(addSourceFileComment=False)
     textures: dict[str, str] = {}
 
@@ -244,7 +259,7 @@ def _write_component(folder: Path, group: str, part: Part) -> list[str]:
         pictures[METALLIC_ROUGHNESS] = part.mesh.metallic_roughness
     for file, picture in pictures.items():
         write_png(home / file, picture)
-    write_materialx(home / MATERIALX, part.name, part.mesh, BASE_COLOR, METALLIC_ROUGHNESS)
+    write_materialx(home / MATERIALX, part.name, openpbr(part.mesh, BASE_COLOR, METALLIC_ROUGHNESS))
     mesh = part.mesh.transformed(USD_FROM_WORLD)
     _write_payload(home / "payload.usdc", part, mesh)
 
@@ -289,22 +304,52 @@ def _write_payload(path: Path, part: Part, mesh: TexturedMesh) -> None:
     points, place = welded(mesh.vertices)
     shown = _define_mesh(stage, f"{root}/geo/{part.name}", points, place[mesh.faces])
     # Texture coordinates belong to the corners of faces, so that seams do not open the surface.
-    st = mesh.uv[mesh.faces.ravel()] * [1, -1] + [0, 1]  # USD counts the rows of a picture from the bottom
-    UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying).Set(
-        Vt.Vec2fArray.FromNumpy(st.astype(np.float32))
-    )
+    uv, corner = np.unique(mesh.uv, axis=0, return_inverse=True)
+    st = UsdGeom.PrimvarsAPI(shown).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, UsdGeom.Tokens.faceVarying)
+    # USD counts the rows of a picture from the bottom.
+    st.Set(Vt.Vec2fArray.FromNumpy((uv * [1, -1] + [0, 1]).astype(np.float32)))
+    st.SetIndices(Vt.IntArray.FromNumpy(corner.ravel()[mesh.faces.ravel()].astype(np.int32)))
     material = _define_material(stage, f"{root}/mtl/{part.name}", mesh)
     UsdShade.MaterialBindingAPI.Apply(shown.GetPrim()).Bind(material)
     if part.rigid is None or not part.rigid.body.closed or alpha_mode(mesh.base_color) != "OPAQUE":
         shown.CreateDoubleSidedAttr(True)
-    touched = part.rigid and _define_physics_material(stage, f"{root}/mtl/physics", part.rigid.substance)
-    for number, shape in enumerate(part.hulls):
-        name = "collider" if len(part.hulls) == 1 else f"collider_{number:02d}"
-        collider = _define_collider(stage, f"{root}/geo/{name}", shape)
-        if touched:
-            binding = UsdShade.MaterialBindingAPI.Apply(collider.GetPrim())
-            binding.Bind(touched, UsdShade.Tokens.weakerThanDescendants, "physics")
+    _define_colliders(stage, root, part)
     stage.GetRootLayer().Save()
+
+
+def _define_colliders(stage: Any, root: Sdf.Path, part: Part) -> None:
+    """What a part collides with: the parts of a body that moves lie in an instance.
+
+    Beside them is the hull of them all, switched off, for tools that know of one collider a body: a traversal that leaves
+    out instances meets it alone.
+    """
+    home = f"{root}/geo"
+    if part.rigid is None:
+        for name, shape in _named(part.hulls):
+            _define_collider(stage, f"{home}/{name}", shape)
+        return
+    if len(part.hulls) == 1:
+        collider = _define_collider(stage, f"{home}/collider", part.hulls[0])
+        _bind_physics(collider, _define_physics_material(stage, f"{root}/mtl/physics", part.rigid.substance))
+        return
+    stage.CreateClassPrim(COLLIDERS)
+    touched = _define_physics_material(stage, f"{COLLIDERS}/physics", part.rigid.substance)
+    for name, shape in _named(part.hulls):
+        _bind_physics(_define_collider(stage, f"{COLLIDERS}/{name}", shape), touched)
+    parts = UsdGeom.Xform.Define(stage, f"{home}/colliders").GetPrim()
+    parts.GetReferences().AddInternalReference(COLLIDERS)
+    parts.SetInstanceable(True)
+    whole = _define_collider(stage, f"{home}/collider", hull(np.concatenate([each.vertices for each in part.hulls])))
+    UsdPhysics.CollisionAPI(whole).CreateCollisionEnabledAttr(False)
+
+
+def _bind_physics(collider: Any, material: Any) -> None:
+    binding = UsdShade.MaterialBindingAPI.Apply(collider.GetPrim())
+    binding.Bind(material, UsdShade.Tokens.weakerThanDescendants, "physics")
+
+
+def _named(hulls: Sequence[Hull]) -> list[tuple[str, Hull]]:
+    return [("collider" if len(hulls) == 1 else f"collider_{number:02d}", each) for number, each in enumerate(hulls)]
 
 
 def _define_collider(stage: Any, path: str, shape: Hull) -> Any:
@@ -362,7 +407,41 @@ def _define_material(stage: Any, path: str, mesh: TexturedMesh) -> Any:
     if mode == "MASK":
         surface.CreateInput("opacityThreshold", Sdf.ValueTypeNames.Float).Set(ALPHA_CUTOFF)
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", Sdf.ValueTypeNames.Token))
+    _add_openpbr(stage, material, mesh)
     return material
+
+
+def _add_openpbr(stage: Any, material: Any, mesh: TexturedMesh) -> None:
+    """OpenPBR beside the preview surface, in a variant that is not chosen.
+
+    USD without MaterialX's definitions, such as that of PyPI, takes its shaders for unknown, and so does its validator.
+    """
+    choice = material.GetPrim().GetVariantSets().AddVariantSet(SHADING)
+    for name in (PREVIEW, OPENPBR):
+        choice.AddVariant(name)
+    choice.SetVariantSelection(OPENPBR)
+    with choice.GetVariantEditContext():
+        material.GetPrim().AddAppliedSchema("MaterialXConfigAPI")
+        material.GetPrim().CreateAttribute("config:mtlx:version", Sdf.ValueTypeNames.String, custom=False).Set(VERSION)
+        made: dict[str, Any] = {}
+        for node in openpbr(mesh, BASE_COLOR, METALLIC_ROUGHNESS):
+            shader = UsdShade.Shader.Define(stage, material.GetPath().AppendChild(f"{OPENPBR}_{node.name}"))
+            shader.CreateIdAttr(node.definition)
+            made[node.name] = shader.CreateOutput("out", MATERIALX_TYPES[node.type])
+            for item in node.inputs:
+                _set_input(shader, item, made)
+        material.CreateSurfaceOutput("mtlx").ConnectToSource(made[SURFACE])
+    choice.SetVariantSelection(PREVIEW)
+
+
+def _set_input(shader: Any, item: Input, made: Mapping[str, Any]) -> None:
+    place = shader.CreateInput(item.name, MATERIALX_TYPES[item.type])
+    if item.source is not None:
+        place.ConnectToSource(made[item.source])
+        return
+    place.Set(f"./{item.value}" if item.type == "filename" else item.value)
+    if item.color_space is not None:
+        place.GetAttr().SetColorSpace(item.color_space)
 
 
 def _define_physics_material(stage: Any, path: str, substance: Substance) -> Any:

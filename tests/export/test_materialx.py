@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from export.toy_scene import varied
 
-from scenegen.export.materialx import write_materialx
+from scenegen.export.materialx import openpbr, write_materialx
 from scenegen.export.parts import PartScene, prepared
 
 
@@ -16,7 +16,7 @@ def documents(scene: PartScene, folder: Path) -> list[Path]:
     paths = []
     for part in prepared(varied(scene)).objects:
         paths.append(folder / f"{part.name}.mtlx")
-        write_materialx(paths[-1], part.name, part.mesh, "base_color.png", "metallic_roughness.png")
+        write_materialx(paths[-1], part.name, openpbr(part.mesh, "base_color.png", "metallic_roughness.png"))
     return paths
 
 
@@ -48,3 +48,9 @@ def test_the_library_finds_them_valid(part_scene: PartScene, tmp_path: Path) -> 
         assert valid, message
         for node in document.getNodes():
             assert node.getNodeDef() is not None, node.getName()
+    for part in prepared(varied(part_scene)).objects:
+        for made in openpbr(part.mesh, "base_color.png", "metallic_roughness.png"):
+            found = library.getNodeDef(made.definition)
+            assert found.getNodeString() == made.category
+            inputs = {item.getName(): item.getType() for item in found.getActiveInputs()}
+            assert all(inputs[item.name] == item.type for item in made.inputs)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import trimesh
 from export.toy_scene import box, varied
+from physics.bowls import bowl
 from PIL import Image
 from pxr import Ar, Gf, Kind, Sdf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdSemantics, UsdShade
 
 from scenegen.camera import USD_FROM_WORLD, project, transform
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_remarks, with_bodies
+from scenegen.export.materialx import openpbr
 from scenegen.export.parts import GENERATOR, PartScene
 from scenegen.export.usd import validate_stage, write_usd, write_usdz
 from scenegen.geometry.mesh import TexturedMesh, joined
@@ -191,7 +193,7 @@ def test_meshes_are_what_was_given(part_scene: PartScene, folder: Path) -> None:
         st = UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st")
         assert st.GetInterpolation() == UsdGeom.Tokens.faceVarying
         corners = part.mesh.uv[part.mesh.faces.ravel()]
-        np.testing.assert_allclose(np.array(st.Get()) * [1, -1] + [0, 1], corners, atol=1e-6)
+        np.testing.assert_allclose(np.array(st.ComputeFlattened()) * [1, -1] + [0, 1], corners, atol=1e-6)
         assert not mesh.GetDoubleSidedAttr().Get()
         assert mesh.GetNormalsInterpolation() == UsdGeom.Tokens.vertex
         np.testing.assert_allclose(np.linalg.norm(mesh.GetNormalsAttr().Get(), axis=1), 1, atol=1e-6)
@@ -298,6 +300,31 @@ def test_materials_vary_as_their_textures_do(part_scene: PartScene, varied_folde
                 np.testing.assert_array_equal(picture, packed)
 
 
+def test_a_variant_of_each_material_is_openpbr(part_scene: PartScene, varied_folder: Path) -> None:
+    stage = Usd.Stage.Open(str(varied_folder / "scene.usd"))
+    for part in varied(part_scene).objects:
+        material, _ = UsdShade.MaterialBindingAPI(shown_mesh(stage, part.name)).ComputeBoundMaterial()
+        variants = material.GetPrim().GetVariantSet("shading")
+        assert (variants.GetVariantNames(), variants.GetVariantSelection()) == (["openpbr", "preview"], "preview")
+        assert not material.GetSurfaceOutput("mtlx")
+        variants.SetVariantSelection("openpbr")
+        assert material.ComputeSurfaceSource()[0].GetIdAttr().Get() == "UsdPreviewSurface"
+        surface = material.ComputeSurfaceSource("mtlx")[0]
+        assert surface.GetIdAttr().Get() == "ND_open_pbr_surface_surfaceshader"
+        waiting, ids = [surface], []
+        while waiting:
+            shader = waiting.pop()
+            ids.append(shader.GetIdAttr().Get())
+            sources = [UsdShade.ConnectableAPI(shader).GetConnectedSources(each)[0] for each in shader.GetInputs()]
+            waiting += [UsdShade.Shader(found[0].source.GetPrim()) for found in sources if found]
+            if file := shader.GetInput("file"):
+                assert Path(file.Get().resolvedPath).is_file()
+                colour = file.Get().path == "./base_color.png"
+                assert file.GetAttr().GetColorSpace() == ("srgb_texture" if colour else "")
+        wanted = openpbr(part.mesh, "base_color.png", "metallic_roughness.png")
+        assert set(ids) == {node.definition for node in wanted}
+
+
 def test_objects_are_rigid_bodies_with_a_hull(folder: Path) -> None:
     stage = Usd.Stage.Open(str(folder / "scene.usd"))
     box = stage.GetPrimAtPath("/scene/objects/obj_01_box")
@@ -332,9 +359,34 @@ def test_a_concave_object_collides_in_parts_and_one_that_is_held_does_not_move(
     prim = stage.GetPrimAtPath(f"/scene/objects/{part.name}")
     assert UsdPhysics.RigidBodyAPI(prim).GetKinematicEnabledAttr().Get()
     assert prim.GetCustomDataByKey("scenegen:held")
-    colliders = [child for child in Usd.PrimRange(prim) if child.HasAPI(UsdPhysics.CollisionAPI)]
-    assert 4 <= len(colliders) <= 8
-    assert len(colliders) == prim.GetCustomDataByKey("scenegen:colliders")
+    everything = Usd.PrimRange(prim, Usd.TraverseInstanceProxies(Usd.PrimDefaultPredicate))
+    colliders = [UsdPhysics.CollisionAPI(child) for child in everything if child.HasAPI(UsdPhysics.CollisionAPI)]
+    parts = [each for each in colliders if each.GetCollisionEnabledAttr().Get()]
+    assert 4 <= len(parts) <= 8
+    assert len(parts) == prim.GetCustomDataByKey("scenegen:colliders")
+    for each in parts:
+        material, _ = UsdShade.MaterialBindingAPI(each).ComputeBoundMaterial("physics")
+        assert UsdPhysics.MaterialAPI(material).GetStaticFrictionAttr().Get() > 0
+
+
+def test_who_looks_into_no_instance_meets_one_collider_a_body(part_scene: PartScene, tmp_path: Path) -> None:
+    """The hull of all parts: switched off, so that nothing is kept out of what is hollow."""
+    part = part_scene.objects[0]
+    solid = bowl()
+    uv = np.zeros((len(solid.vertices), 2), np.float32)
+    mesh = replace(part.mesh, vertices=solid.vertices.astype(np.float32), faces=solid.faces.astype(np.int32), uv=uv)
+    written(tmp_path, replace(part_scene, objects=(replace(part, mesh=mesh), *part_scene.objects[1:])))
+    stage = Usd.Stage.Open(str(tmp_path / "scene.usd"))
+    for other in part_scene.objects:
+        home = f"/scene/objects/{other.name}"
+        met = [child for child in Usd.PrimRange(stage.GetPrimAtPath(home)) if child.HasAPI(UsdPhysics.CollisionAPI)]
+        assert [str(child.GetPath()) for child in met] == [f"{home}/geo/collider"]
+    collider = stage.GetPrimAtPath(f"/scene/objects/{part.name}/geo/collider")
+    assert not UsdPhysics.CollisionAPI(collider).GetCollisionEnabledAttr().Get()
+    outline = trimesh.convex.convex_hull(np.array(UsdGeom.Mesh(collider).GetPointsAttr().Get()))
+    assert outline.volume == pytest.approx(solid.convex_hull.volume, rel=0.1)
+    assert validate_stage(tmp_path / "scene.usd") == []
+    assert validate_stage(tmp_path / "scene.usdz") == []
 
 
 def test_the_ground_and_the_background_hold_everything(folder: Path, part_scene: PartScene) -> None:
