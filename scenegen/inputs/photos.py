@@ -20,9 +20,11 @@ from scenegen.inputs.listing import log_skipped, pictures
 from scenegen.untrusted.formats import (
     ALPHA_SUFFIXES,
     CAMERA_SUFFIXES,
+    COLMAP_FOLDERS,
     COLMAP_IMAGES,
     DEPTH_SUFFIXES,
     MASK_SUFFIXES,
+    OTHER_MESH_SUFFIXES,
     PHOTO_NAMES,
     PICTURE_SUFFIXES,
 )
@@ -42,6 +44,7 @@ TABLES = ("batch.csv", "batch.html", "batch.json")
 """Files that a batch writes next to the folders of its photos."""
 
 _MESH_NAME = re.compile(r"0*(\d{1,5})(?:[ _-].*)?\.glb", re.IGNORECASE)
+_LEADING, _TRAILING = re.compile(r"^[.\s]+"), re.compile(r"[.\s]+$")
 _FORBIDDEN = frozenset('/\\<>:"|?*')
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*(\.|$)", re.IGNORECASE)
 
@@ -89,7 +92,7 @@ def safe_name(text: str) -> str:
     """
     text = unicodedata.normalize("NFC", text)
     text = "".join("_" if char in _FORBIDDEN or unicodedata.category(char)[0] == "C" else char for char in text)
-    text = _cut(text.strip().lstrip(". "), MAX_NAME)
+    text = _cut(_LEADING.sub("", text), MAX_NAME)
     if _RESERVED.match(text):
         text = _cut(f"_{text}", MAX_NAME)
     return text or "photo"
@@ -248,6 +251,11 @@ def _mesh_files(folder: Path, photo: Path, single: bool) -> tuple[Path, ...]:
     folder = folder if single else folder / photo.stem
     if not folder.is_dir():
         raise InputError(f"`meshes` {folder} is not a folder; it must hold N.glb for object N.")
+    others = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in OTHER_MESH_SUFFIXES)
+    if others:
+        raise InputError(
+            f"`meshes` {folder} holds {', '.join(others[:4])}; only .glb is read. Export each mesh as GLB, with its textures."
+        )
     files = [path for path in folder.iterdir() if path.suffix.lower() == ".glb"]
     numbers = {path: mesh_number(path) for path in files}
     if not files:
@@ -261,7 +269,8 @@ def _mesh_files(folder: Path, photo: Path, single: bool) -> tuple[Path, ...]:
 def _camera_files(path: Path, photo: Path) -> tuple[Path, ...]:
     """A camera's file; with COLMAP's cameras also that of the images beside it."""
     if path.is_dir():
-        listed = [path / name for name in COLMAP_IMAGES if (path / name).is_file()]
+        places = (path, *(path / inner for inner in COLMAP_FOLDERS))
+        listed = [place / name for place in places for name in COLMAP_IMAGES if (place / name).is_file()]
         path = listed[0] if listed else _entry(path, photo, CAMERA_SUFFIXES, "camera")
     images = path.with_name(COLMAP_IMAGES.get(path.name, path.name))
     return (path, images) if images != path and images.is_file() else (path,)
@@ -323,8 +332,8 @@ def _folded(name: str) -> str:
 
 
 def _cut(text: str, characters: int) -> str:
-    """`text` shortened to both limits, without trailing dots and spaces, which Windows drops."""
+    """`text` shortened to both limits, without trailing dots and spaces of any kind, which Windows drops."""
     text = text[:characters]
     while len(text.encode()) > MAX_NAME_BYTES:
         text = text[:-1]
-    return text.rstrip(". ")
+    return _TRAILING.sub("", text)

@@ -24,9 +24,14 @@ ALPHA_SUFFIXES = PICTURE_SUFFIXES - {suffix for name in WITHOUT_ALPHA for suffix
 CAMERA_SUFFIXES = frozenset({".txt", ".json", ".bin", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".npz"})
 COLMAP_IMAGES = {"cameras.txt": "images.txt", "cameras.bin": "images.bin"}
 """COLMAP's cameras, and the file beside them that says whose they are."""
+COLMAP_FOLDERS = ("sparse/0", "sparse")
+"""Where they lie in COLMAP's folder of a project."""
 
 MASK_SUFFIXES = PICTURE_SUFFIXES | {".npy", ".npz", ".json"}
 PHOTO_NAMES = frozenset({"image", "photo", "rgb", "color", "colour", "input", "original"})
 """Names of a photo that lies among its masks, as in SAM 3D's folders."""
+
+OTHER_MESH_SUFFIXES = frozenset({".gltf", ".obj", ".ply", ".stl", ".fbx", ".usd", ".usda", ".usdc", ".usdz", ".blend"})
+"""Of meshes that are not read."""
 
 DEPTH_SUFFIXES = frozenset({".npy", ".npz", ".exr", ".png", ".tif", ".tiff", ".pfm"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_FACES = 500_000
 MIN_FACES = 4
+COMPRESSIONS = (b"KHR_draco_mesh_compression", b"EXT_meshopt_compression", b"KHR_meshopt_compression")
+"""Extensions of glTF that trimesh does not decode: it gives zeros instead."""
 UV_TOLERANCE = 1e-3
 PLAIN = (0.0, 0.8)
 """Metallic and roughness where a file says nothing."""
@@ -63,8 +66,14 @@ def read_glb(path: Path, what: str) -> ReadMesh:
     if path.stat().st_size == 0:
         raise InputError(f"{what} is an empty file. Copy or save it again.")
     with parsing(what):
-        with path.open("rb") as file:
-            scene = trimesh.load_scene(file, file_type="glb", resolver=None)
+        content = path.read_bytes()
+        packed = [name for name in COMPRESSIONS if name in content]
+        if packed:
+            raise InputError(
+                f"{what} is compressed ({packed[0].decode()}), which is not read. Export it without compression."
+            )
+        # Without a name it cannot refer to other files.
+        scene = trimesh.load_scene(io.BytesIO(content), file_type="glb", resolver=None)
         parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
         count = sum(len(part.faces) for part in parts)
         if not MIN_FACES <= count <= MAX_FACES:

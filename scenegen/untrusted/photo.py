@@ -14,6 +14,10 @@ from scenegen.untrusted.picture import open_picture, parsing
 
 MIN_SIDE = 16
 ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
+DNG_VERSION, NEW_SUBFILE_TYPE, REDUCED = 50706, 254, 1
+"""Tags of TIFF, and the bit of the second that says that a page is a preview."""
+FEWEST_BITS, MOST_PACKED_BITS = 10, 12
+"""Of a sensor's values, where 16 bits hold them as they are."""
 NO_COLOURS = ("I", "F", "LAB", "HSV")
 """Modes of pictures that hold measurements, or colours that Pillow does not convert."""
 ORIENTATIONS = {
@@ -75,6 +79,10 @@ def read_photo(path: Path, what: str, *, max_side: int) -> UprightPhoto:
     """
     warnings: list[str] = []
     with open_picture(path, what) as picture:
+        if picture.format == "TIFF" and _is_raw(picture):
+            raise InputError(
+                f"{what} is a camera's raw file, of which only a preview could be read. Develop it to JPEG or TIFF."
+            )
         stored_size = picture.size
         target = working_size(stored_size, max_side)
         if min(target) < MIN_SIDE:
@@ -127,12 +135,24 @@ def _read_exif(
         return None, None, ""
 
 
+def _is_raw(picture: Image.Image) -> bool:
+    """Whether a TIFF is a camera's raw file, which begins with a small preview."""
+    tags = picture.getexif()
+    return DNG_VERSION in tags or bool(int(tags.get(NEW_SUBFILE_TYPE, 0)) & REDUCED)
+
+
 def _plain(picture: Image.Image, what: str, warnings: list[str]) -> Image.Image:
     """The picture as L, LA, RGB, RGBA or CMYK, 8 bits per channel, with alpha only if some pixels are transparent."""
     if picture.mode.startswith("I;16"):
         import numpy as np
 
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        values = np.asarray(picture)
+        bits = max(FEWEST_BITS, int(values.max()).bit_length())
+        if bits > MOST_PACKED_BITS:
+            bits = 16
+        else:
+            warnings.append(f"the photo uses {bits} of its 16 bits, which were taken for its whole range")
+        return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
     if picture.mode in NO_COLOURS:
         raise InputError(
             f"{what} holds measurements or colours that are not a photo's (mode {picture.mode}). Save it as JPEG or PNG; give a "

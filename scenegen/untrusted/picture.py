@@ -29,6 +29,11 @@ HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b
 """What follows `ftyp` in the files of phones. AVIF has the same container and brands of its own."""
 
 
+AVIF_BRANDS = frozenset({b"avif", b"avis"})
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+"""How files of the other formats begin."""
+
+
 def refuse_bombs(max_pixels: int) -> None:
     """Makes Pillow refuse, for the rest of this process, every picture and frame of more than `max_pixels`."""
     Image.MAX_IMAGE_PIXELS = max_pixels
@@ -86,6 +91,10 @@ def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> I
             f"{what} is a HEIC picture, which needs a package that is not installed: pip install 'scenegen-3d[heif]'. Or "
             "save it as JPEG."
         )
+    if _begins_like_a_picture(path):
+        raise InputError(
+            f"{what} is a picture that is damaged, incomplete or of a rare kind. Save it again as JPEG or PNG."
+        )
     raise InputError(
         f"{what} is not a picture in a format that scenegen reads; allowed: {', '.join(formats)}. Convert it first."
     )
@@ -105,7 +114,16 @@ def _registered(name: str) -> bool:
     return True
 
 
-def _is_heif(path: Path) -> bool:
+def _begins_like_a_picture(path: Path) -> bool:
+    head = _head(path)
+    return head.startswith(MAGIC) or (head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS | AVIF_BRANDS)
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        head = file.read(12)
+        return file.read(12)
+
+
+def _is_heif(path: Path) -> bool:
+    head = _head(path)
     return head[4:8] == b"ftyp" and head[8:] in HEIF_BRANDS

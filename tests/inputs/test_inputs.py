@@ -197,6 +197,9 @@ def test_meshes_are_named_after_their_objects(album: Path, tmp_path: Path) -> No
     (folder / "2_again.glb").touch()
     with pytest.raises(InputError, match="several meshes of object 2"):
         companions(album / "b.png", "b", InputOptions(meshes=folder), True)
+    (folder / "4.obj").touch()
+    with pytest.raises(InputError, match=r"holds 4.obj; only .glb is read. Export each mesh as GLB"):
+        companions(album / "b.png", "b", InputOptions(meshes=folder), True)
     for name in ("mug.glb", "0.glb", "65535.glb"):
         with pytest.raises(InputError, match="name each mesh after the id of its object"):
             mesh_number(Path(name))

@@ -18,6 +18,8 @@ from scenegen.camera import intrinsics_from_fov
 from scenegen.errors import InputError
 from scenegen.export.glb import write_glb
 from scenegen.export.parts import PartScene
+from scenegen.inputs.options import InputOptions
+from scenegen.inputs.photos import companions
 from scenegen.records import Intrinsics
 from scenegen.untrusted.camera import read_camera
 from scenegen.untrusted.decoding import DecodedCamera
@@ -63,7 +65,12 @@ FLAT = {"fx": 500, "fy": 510, "cx": 300, "cy": 250}
         "500, 510,\n300, 250\n",
         "500 510 300 250 640 480",
         "1000 1020 600 500 1280 960",
+        "640 480 500 510 300 250",
+        "# fx fy cx cy\n500 510 300 250  # pixels\n",
+        "0.78125 1.0625 0.46875 0.5208333333",
         "500 0 300\n0 510 250\n0 0 1\n",
+        "500 0 300 0\n0 510 250 0\n0 0 1 0\n",
+        "500 0 300 0\n0 510 250 0\n0 0 1 0\n0 0 0 1\n",
     ],
 )
 def test_numbers_in_a_text(tmp_path: Path, value: str) -> None:
@@ -81,6 +88,13 @@ def test_numbers_in_a_text(tmp_path: Path, value: str) -> None:
         {"camera_matrix": [*K[0], *K[1], *K[2]]},
         {"intrinsic_matrix": np.array(K).ravel(order="F").tolist(), "width": 640, "height": 480},
         {"intrinsic": {"intrinsic_matrix": np.array(K).ravel(order="F").tolist(), "width": 640, "height": 480}},
+        {
+            "camera_matrix": {"rows": 3, "cols": 3, "data": [*K[0], *K[1], *K[2]]},
+            "image_width": 640,
+            "image_height": 480,
+        },
+        {"intrinsics": np.array(K).ravel(order="F").tolist()},
+        {"fx": 500, "fy": 510, "ppx": 300, "ppy": 250, "model": "distortion.brown_conrady"},
         {"intrinsics": [[500 / 640, 0, 300 / 640], [0, 510 / 480, 250 / 480], [0, 0, 1]]},
         list(CAMERA),
         K,
@@ -96,6 +110,32 @@ def test_json(tmp_path: Path, value: object) -> None:
 def test_a_field_of_view(tmp_path: Path, value: object) -> None:
     true = intrinsics_from_fov(*SIZE, 50)
     assert numbers(read(saved(tmp_path / "c.json", value))) == pytest.approx((true.fx, true.fy, true.cx, true.cy))
+    across = {"camera_angle_y": 2 * math.atan(240 / true.fy)}
+    assert numbers(read(saved(tmp_path / "y.json", across))) == pytest.approx((true.fx, true.fy, true.cx, true.cy))
+    for angle in (0, 180, 200):
+        with pytest.raises(InputError, match=f"field of view of {angle} degrees; allowed: above 0 and below 180"):
+            read(saved(tmp_path / "c.json", {"fov": angle}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"camera_model": "OPENCV_FISHEYE"},
+        {"camera_model": "EQUIRECTANGULAR"},
+        {"is_fisheye": True},
+    ],
+)
+def test_other_lenses_in_transforms_are_refused(tmp_path: Path, value: dict) -> None:
+    frames = [{"file_path": "photo.png", "transform_matrix": np.eye(4).tolist()}]
+    with pytest.raises(InputError, match=r"allowed: pinhole cameras\. Undistort the photo first"):
+        read(saved(tmp_path / "c.json", {**FLAT, **value, "frames": frames}))
+
+
+@pytest.mark.parametrize("name", ["dist_coeffs", "distortion_coefficients"])
+def test_lists_of_distortion_are_said(tmp_path: Path, name: str) -> None:
+    for values in ([0.2, 0, 0, 0, 0], {"data": [0.2, 0, 0, 0, 0]}):
+        path = saved(tmp_path / "c.json", {"K": K, name: values})
+        assert "bends the corners by" in read_camera([path], photo(), "photo")[1][0]
 
 
 def test_nerfs_transforms_by_the_name_of_the_photo(tmp_path: Path) -> None:
@@ -172,6 +212,34 @@ def test_colmaps_distortion_is_said_and_fisheyes_are_refused(tmp_path: Path) -> 
         read(path)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+def test_lenses_of_other_photos_do_not_matter_to_colmap(tmp_path: Path, binary: bool) -> None:
+    cameras, images = colmap(tmp_path, binary)
+    if binary:
+        fisheye = struct.pack("<iiQQ", 9, 5, 640, 480) + struct.pack("<8d", *[500.0] * 8)
+        cameras.write_bytes(struct.pack("<Q", 3) + cameras.read_bytes()[8:] + fisheye)
+    else:
+        cameras.write_text(cameras.read_text() + "\n9 OPENCV_FISHEYE 640 480 500 500 300 250 0 0 0 0\n")
+    assert numbers(read(cameras, images)) == pytest.approx(CAMERA)
+
+
+def test_models_of_newer_colmaps_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="model EUCM; allowed: SIMPLE_PINHOLE"):
+        read(saved(tmp_path / "cameras.txt", "# Camera list\n1 EUCM 640 480 500 510 300 250 0.5 1\n"))
+    (tmp_path / "cameras.bin").write_bytes(struct.pack("<QiiQQ", 1, 1, 99, 640, 480))
+    with pytest.raises(InputError, match="model number 99"):
+        read(tmp_path / "cameras.bin")
+
+
+def test_the_folder_of_a_project_of_colmap(tmp_path: Path) -> None:
+    inner = tmp_path / "project" / "sparse" / "0"
+    inner.mkdir(parents=True)
+    colmap(inner, binary=True)
+    (tmp_path / "photo.png").touch()
+    found = companions(tmp_path / "photo.png", "photo", InputOptions(camera=tmp_path / "project"), single=True).camera
+    assert found == (inner / "cameras.bin", inner / "images.bin")
+
+
 def test_what_scenegen_writes_comes_back(tmp_path: Path) -> None:
     fx, fy, cx, cy = CAMERA
     intrinsics = Intrinsics(width=640, height=480, fx=fx, fy=fy, cx=cx, cy=cy)
@@ -184,7 +252,10 @@ def test_what_scenegen_writes_comes_back(tmp_path: Path) -> None:
 def test_the_camera_of_a_gltf_scene(tmp_path: Path) -> None:
     turned = Rotation.from_euler("y", 90, degrees=True)
     lens = {"yfov": math.radians(40), "aspectRatio": 4 / 3, "znear": 0.1}
-    nodes = [{"translation": [1, 2, 3], "children": [1]}, {"rotation": turned.as_quat().tolist(), "camera": 0}]
+    nodes = [
+        {"translation": [1, 2, 3], "scale": [0.01] * 3, "children": [1]},
+        {"rotation": turned.as_quat().tolist(), "camera": 0},
+    ]
     value = {"asset": {"version": "2.0"}, "nodes": nodes, "cameras": [{"type": "perspective", "perspective": lens}]}
     camera = read(saved(tmp_path / "scene.gltf", value))
     focal = 240 / math.tan(math.radians(20))
@@ -207,7 +278,9 @@ def test_the_camera_of_a_usd_stage(tmp_path: Path, suffix: str) -> None:
 
     stage = Usd.Stage.CreateNew(str(tmp_path / f"scene.{suffix}"))
     UsdGeom.SetStageMetersPerUnit(stage, 0.01)
-    UsdGeom.Xform.Define(stage, "/rig").AddTranslateOp().Set(Gf.Vec3d(100, 0, 0))
+    rig = UsdGeom.Xform.Define(stage, "/rig")
+    rig.AddTranslateOp().Set(Gf.Vec3d(100, 0, 0))
+    rig.AddScaleOp().Set(Gf.Vec3f(10, 10, 10))
     lens = UsdGeom.Camera.Define(stage, "/rig/camera")
     lens.CreateFocalLengthAttr(36 * 500 / 640)
     lens.CreateHorizontalApertureAttr(36)
@@ -217,7 +290,13 @@ def test_the_camera_of_a_usd_stage(tmp_path: Path, suffix: str) -> None:
     stage.Save()
     camera = read(tmp_path / f"scene.{suffix}")
     assert numbers(camera) == pytest.approx(CAMERA)
-    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4))[:3, 3], [1, 0, 0])
+    np.testing.assert_allclose(
+        np.reshape(camera.world_from_camera, (4, 4)), [[1, 0, 0, 1], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1]]
+    )
+    lens.CreateProjectionAttr(UsdGeom.Tokens.orthographic)
+    stage.Save()
+    with pytest.raises(InputError, match="an orthographic camera; allowed: a perspective one"):
+        read(tmp_path / f"scene.{suffix}")
 
 
 def test_the_intrinsics_beside_a_depth_map(tmp_path: Path) -> None:
@@ -262,6 +341,7 @@ def test_a_camera_of_the_photo_as_stored_turns_with_it(tmp_path: Path, transpose
     [
         ("500 510 300", "has 3 numbers; allowed: fx fy cx cy"),
         ("five", "cannot be read"),
+        ("1 0 0 0 1 0 0 0 1", "focal lengths 1 and 1 pixels"),
         ("500 510 300 250 640 640", "for a picture of 640x640 and the photo is 640x480"),
         ("5 5 300 250", "focal lengths 5 and 5 pixels"),
         ("nan 510 300 250", "numbers that no camera has"),

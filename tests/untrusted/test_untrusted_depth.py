@@ -117,8 +117,9 @@ def test_downsampling_never_mixes_depths(tmp_path):
 @pytest.mark.parametrize("size", [(15, 10), (60, 40), (151, 100)])
 def test_another_size_of_the_same_aspect_is_resampled_with_a_warning(tmp_path, size):
     values = np.full(size[::-1], 2.0)
+    values[: size[1] // 2] = 3.0
     depth, warnings = read(save_npy(tmp_path / "d.npy", values), max_pixels=20_000)
-    np.testing.assert_array_equal(depth, np.full((20, 30), 2.0))
+    np.testing.assert_array_equal(depth, np.repeat([[3.0], [2.0]], 10, axis=0) * np.ones(30))
     assert warnings == [f"depth: the map is {size[0]}x{size[1]} and the photo 30x20; resampled"]
 
 
@@ -149,8 +150,12 @@ def test_other_arrays_are_refused(tmp_path, values):
 
 def test_nothing_is_unpickled(tmp_path):
     np.save(tmp_path / "d.npy", np.array([[print]], dtype=object), allow_pickle=True)
-    with pytest.raises(InputError, match="cannot be read"):
-        read(tmp_path / "d.npy")
+    np.savez(tmp_path / "d.npz", depth=np.array([[print]], dtype=object), allow_pickle=True)
+    for name in ("d.npy", "d.npz"):
+        with pytest.raises(InputError, match="holds Python objects, which are not read"):
+            read(tmp_path / name)
+    np.savez(tmp_path / "e.npz", depth=DEPTH, meta=np.array({}, dtype=object))
+    np.testing.assert_array_equal(read(tmp_path / "e.npz")[0], DEPTH)
 
 
 def test_a_header_that_promises_more_than_the_file_holds_is_refused(tmp_path):
@@ -201,12 +206,12 @@ def test_another_suffix_is_refused(tmp_path):
 
 
 def test_16_bits_that_are_full_are_unknown(tmp_path):
-    values = np.full((20, 30), 1500, np.uint16)
+    values = (1000 * DEPTH).astype(np.uint16)
     values[:2] = 65535
     Image.fromarray(values).save(tmp_path / "d.png")
     depth, warnings = read(tmp_path / "d.png")
     assert (depth[:2] == 0).all()
-    np.testing.assert_allclose(depth[2:], 1.5, rtol=1e-6)
+    np.testing.assert_allclose(depth[2:], DEPTH[2:], atol=1e-3)
     assert warnings == ["depth: 10% of the map is 65535, its largest value, and counts as unknown"]
 
 
@@ -233,6 +238,7 @@ def test_metres_that_no_photo_has_are_asked_back(tmp_path, factor):
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535])
 def test_values_stretched_to_a_range_are_asked_back(tmp_path, top):
     values = np.linspace(0, top, 600).reshape(20, 30).astype(np.float32 if isinstance(top, float) else np.uint16)
+    values[values > 0.93 * top] = 0.99999 * top  # the sky, rounded down
     path = save_npy(tmp_path / "d.npy", values)
     with pytest.raises(InputError, match=r"fills the range from 0 to .*near is small, relative"):
         read(path)
@@ -315,6 +321,8 @@ def test_portable_float_maps_go_from_the_bottom_up(tmp_path, order):
     scale = b"-1.0" if order == "<" else b"1.0"
     (tmp_path / "d.pfm").write_bytes(b"Pf\n30 20\n" + scale + b"\n" + DEPTH[::-1].astype(f"{order}f4").tobytes())
     np.testing.assert_array_equal(read(tmp_path / "d.pfm")[0], DEPTH)
+    (tmp_path / "line.pfm").write_bytes(b"Pf 30 20 " + scale + b"\n" + DEPTH[::-1].astype(f"{order}f4").tobytes())
+    np.testing.assert_array_equal(read(tmp_path / "line.pfm")[0], DEPTH)
     (tmp_path / "e.pfm").write_bytes(b"Pf\n30 20\n-1.0\n" + bytes(99))
     with pytest.raises(InputError, match="cut off"):
         read(tmp_path / "e.pfm")
@@ -328,6 +336,36 @@ def test_tiffs(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "d.tiff")[0], DEPTH)
     Image.fromarray((DEPTH * 1000).astype(np.uint16)).save(tmp_path / "d.TIF", "TIFF")
     np.testing.assert_allclose(read(tmp_path / "d.TIF")[0], DEPTH, atol=1e-3)
+
+
+def test_a_renderers_z_buffer_is_said(tmp_path):
+    depth, warnings = read(save_npy(tmp_path / "d.npy", 1 - 0.01 / DEPTH))
+    assert (depth > 0).all()
+    assert "between 0.98" in warnings[0]
+    assert "z-buffer" in warnings[0]
+
+
+def test_an_axis_that_points_backwards(tmp_path):
+    depth, warnings = read(save_npy(tmp_path / "d.npy", np.where(DEPTH > 9, 0, -DEPTH)))
+    np.testing.assert_array_equal(depth, np.where(DEPTH > 9, 0, DEPTH))
+    assert "without their sign" in warnings[0]
+
+
+def test_a_mist_pass_is_no_depth_and_one_of_two_view_layers_is_said(tmp_path):
+    mist = {"ViewLayer.Mist.Z": DEPTH / 10, "ViewLayer.Combined.R": DEPTH}
+    with pytest.raises(InputError, match="A mist pass has no unit: render the depth pass"):
+        read(save_exr(tmp_path / "m.exr", mist))
+    np.testing.assert_array_equal(read(save_exr(tmp_path / "d.exr", {**mist, "ViewLayer.Depth.Z": DEPTH}))[0], DEPTH)
+    depth, warnings = read(save_exr(tmp_path / "two.exr", {"A.Depth.Z": DEPTH, "B.Depth.Z": 2 * DEPTH}))
+    np.testing.assert_array_equal(depth, DEPTH)
+    assert "A.Depth.Z is used, and B.Depth.Z are not" in warnings[0]
+
+
+def test_intrinsics_that_are_none_are_left_out_and_said(tmp_path):
+    np.savez(tmp_path / "d.npz", depth=DEPTH[None], intrinsics=np.eye(3)[None])
+    depth = given(tmp_path / "d.npz")
+    assert depth.camera is None
+    assert "the camera beside it is not used" in depth.notes[0]
 
 
 def test_colours_are_no_depth(tmp_path):

@@ -119,10 +119,22 @@ def test_16_bit_values_are_ids(tmp_path):
 
 
 def test_unknown_stays_unknown_so_that_the_masks_of_a_scene_can_be_given_back(tmp_path):
-    path = save(tmp_path / "m.png", boxes(0, left=300, right=UNKNOWN))
+    path = save(tmp_path / "m.png", boxes(0, left=3, right=UNKNOWN))
     ids, warnings = read(path)
-    np.testing.assert_array_equal(ids, boxes(0, left=300, right=UNKNOWN))
+    np.testing.assert_array_equal(ids, boxes(0, left=3, right=UNKNOWN))
     assert warnings == ()
+
+
+def test_65535_of_other_tools_is_the_last_of_stretched_ids_or_said_to_be_unknown(tmp_path):
+    stretched = save(
+        tmp_path / "m.png", boxes(0, left=21845, right=UNKNOWN) + 21845 * (np.arange(30) == 15).astype(np.uint16) * 2
+    )
+    ids, notes = read(stretched)
+    assert ids[0, [0, 15, 29]].tolist() == [1, 2, 3]
+    assert "stretched" in notes[0]
+    ids, notes = read(save(tmp_path / "n.png", boxes(0, left=300, right=UNKNOWN)))
+    assert ids[0, [0, 29]].tolist() == [300, UNKNOWN]
+    assert "unknown" in notes[0]
 
 
 def test_white_on_black_in_16_bits_is_one_object(tmp_path):
@@ -516,6 +528,16 @@ def test_labelme(tmp_path):
         (json.dumps([{"segmentation": {"size": [64, 64], "counts": [4096]}}]), "64x64 pixels and the photo 96x64"),
         (json.dumps([{"segmentation": {"size": [64_000_000, 96_000_000], "counts": [1]}}]), "more than"),
         (json.dumps([{"segmentation": [[1, 2]]}]), "fewer than three points"),
+        (
+            json.dumps([{"bbox": [1, 2, 3, 4]}, {"segmentation": []}]),
+            r"no mask of this photo: 2 annotation\(s\) without",
+        ),
+        (json.dumps({"images": [{"id": 1}], "annotations": []}), "no mask of this photo: it lists none"),
+        (json.dumps({"shapes": [{"label": "tip", "shape_type": "point"}]}), "without an area are left out: tip"),
+        (
+            json.dumps([{"image_id": number, "segmentation": SQUARE} for number in (1, 2)]),
+            "annotations of 2 images and does not say which",
+        ),
     ],
 )
 def test_json_that_holds_no_masks_of_the_photo(tmp_path, text, said):
@@ -574,6 +596,60 @@ def test_colours_and_large_ids_in_an_array(tmp_path):
     assert "numbered from 1" in notes[0]
 
 
+def test_ids_from_minus_one(tmp_path):
+    """What is -1 is background if it has the border, and then 0 is an object."""
+    np.save(tmp_path / "m.npy", ids_of(MUG, BOWL).astype(np.int64) - 1)
+    ids, notes = read(tmp_path / "m.npy", OWN)
+    np.testing.assert_array_equal(ids, np.array([0, 2, 1], np.uint16)[ids_of(MUG, BOWL)])
+    assert "0, which is object 2" in notes[0]
+    np.save(tmp_path / "m.npy", np.where(mask(BOX) & ~mask(BOWL), -1, ids_of(MUG, BOWL).astype(int)))
+    ids, notes = read(tmp_path / "m.npy", OWN)
+    np.testing.assert_array_equal(ids, np.where(mask(BOX) & ~mask(BOWL), UNKNOWN, ids_of(MUG, BOWL)))
+    assert "-1 counts as unknown" in notes[0]
+
+
+def test_grey_in_three_channels_is_ids(tmp_path):
+    path = save(tmp_path / "m.png", np.repeat(ids_of(BOWL, MUG).astype(np.uint8)[..., None], 3, axis=2))
+    np.testing.assert_array_equal(read(path, OWN)[0], ids_of(BOWL, MUG))
+
+
+def test_a_cut_out_photo_is_the_mask_of_what_is_opaque(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    path = save(tmp_path / "m.png", np.dstack([photo, np.uint8(255) * mask(BOWL)]))
+    ids, _ = read(path, OWN)
+    np.testing.assert_array_equal(ids, ids_of(BOWL))
+
+
+def test_several_masks_that_are_all_inverted(tmp_path):
+    paths = [save(tmp_path / f"{number}.png", ~mask(box)) for number, box in enumerate((MUG, BOWL))]
+    ids, notes = read(paths, OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "all 2 masks are inverted" in notes[0]
+
+
+def test_a_picture_of_all_among_those_of_each_is_left_out(tmp_path):
+    pixels = {"all": mask(MUG, BOWL), "1": mask(MUG), "2": mask(BOWL)}
+    paths = [save(tmp_path / f"{name}.png", each) for name, each in pixels.items()]
+    ids, notes = read(paths, OWN, names=[path.name for path in paths])
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert notes == ("masks: all.png shows several of the other masks at once and is left out",)
+
+
+def test_polygons_drawn_on_a_larger_picture_are_said(tmp_path):
+    large = (np.array(SQUARE) * 2).tolist()
+    (tmp_path / "m.json").write_text(json.dumps([{"segmentation": [SQUARE, large]}]))
+    assert "reach beyond the picture of 96x64" in read(tmp_path / "m.json", OWN)[1][0]
+
+
+def test_labelme_without_a_size_and_with_a_rotated_box(tmp_path):
+    box = [[40, 20], [60, 20], [60, 40], [40, 40]]
+    shapes = [{"label": "box", "points": box, "shape_type": "rotation"}]
+    (tmp_path / "m.json").write_text(json.dumps({"imageWidth": None, "imageHeight": None, "shapes": shapes}))
+    masks = read_masks([tmp_path / "m.json"], OWN)
+    assert masks.labels == ("box",)
+    assert np.count_nonzero(masks.ids) == pytest.approx(400, abs=50)
+
+
 def test_the_layout_of_sam_3d(tmp_path):
     """The photo as image.png, and beside it one cut-out per object, from 0 on."""
     photo = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
@@ -600,7 +676,8 @@ def test_arrays_that_are_no_masks(tmp_path):
         ("c", ids_of(MUG).astype(int) << 40, "ids from 0 to 1099511627776"),
         ("d", np.ones((HEIGHT, WIDTH), bool), "fills the picture"),
         ("e", np.full((HEIGHT, WIDTH), 3), "the same value everywhere"),
-        ("f", np.array([{}]), "cannot be read"),
+        ("f", np.array([{}]), "holds Python objects, which are not read"),
+        ("i", np.zeros((3, WIDTH, HEIGHT), bool), r"shape \(3, 96, 64\) and the photo 96x64; .*Swap its axes"),
     ):
         np.save(tmp_path / f"{name}.npy", values, allow_pickle=True)
         with pytest.raises(InputError, match=said):

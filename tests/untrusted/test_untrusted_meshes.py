@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,34 @@ def test_what_is_no_mesh_of_an_object(tmp_path: Path) -> None:
     lone = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     with pytest.raises(InputError, match="has 1 triangles; allowed: 4 to"):
         read_glb(saved(tmp_path / "lone.glb", lone), "m")
+
+
+@pytest.mark.parametrize("extension", ["KHR_draco_mesh_compression", "EXT_meshopt_compression"])
+def test_compressed_meshes_are_refused_by_name(tmp_path: Path, extension: str) -> None:
+    document = json.dumps({"asset": {"version": "2.0"}, "extensionsUsed": [extension]}).encode()
+    document += b" " * (-len(document) % 4)
+    header = struct.pack("<4sIIII", b"glTF", 2, 20 + len(document), len(document), 0x4E4F534A)
+    (tmp_path / "m.glb").write_bytes(header + document)
+    with pytest.raises(InputError, match=f"is compressed \\({extension}\\).*without compression"):
+        read_glb(tmp_path / "m.glb", "m")
+
+
+def test_nothing_beside_a_glb_is_read(tmp_path: Path) -> None:
+    (tmp_path / "beside.bin").write_bytes(bytes(36))
+    document = {
+        "asset": {"version": "2.0"},
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}],
+        "accessors": [{"bufferView": 0, "componentType": 5126, "count": 3, "type": "VEC3"}],
+        "buffers": [{"uri": "beside.bin", "byteLength": 36}],
+        "bufferViews": [{"buffer": 0, "byteLength": 36}],
+    }
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % 4)
+    (tmp_path / "m.glb").write_bytes(struct.pack("<4sIIII", b"glTF", 2, 20 + len(text), len(text), 0x4E4F534A) + text)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_glb(tmp_path / "m.glb", "m")
 
 
 GLB = trimesh.Scene([trimesh.creation.icosphere(1)]).export(file_type="glb")

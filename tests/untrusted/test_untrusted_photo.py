@@ -101,6 +101,14 @@ def test_the_first_page_of_a_scan(tmp_path):
     assert photo.warnings == ("the photo's file has 2 pages; the first one is used",)
 
 
+@pytest.mark.parametrize("tag", [50706, 254])
+def test_the_preview_of_a_raw_file_is_no_photo(tmp_path, tag):
+    """Raw files of cameras are TIFFs whose first page is small. The tags are DNGVersion and NewSubfileType."""
+    Image.new("RGB", (32, 24)).save(tmp_path / "a.dng", "TIFF", tiffinfo={tag: (1, 4, 0, 0) if tag == 50706 else 1})
+    with pytest.raises(InputError, match=r"a camera's raw file.* Develop it to JPEG or TIFF"):
+        read(tmp_path / "a.dng")
+
+
 @pytest.mark.parametrize("mode", ["F", "I", "LAB"])
 def test_measurements_are_no_photo(tmp_path, mode):
     Image.new(mode, (32, 24)).save(tmp_path / "a.tif")
@@ -122,6 +130,8 @@ def test_exif_orientation(tmp_path, orientation):
     np.testing.assert_array_equal(np.asarray(photo.rgb), upright)
     assert photo.size == (30, 20)
     assert photo.stored_size == stored.shape[1::-1]
+    Image.fromarray(stored).save(tmp_path / "a.tif", tiffinfo={ExifTags.Base.Orientation: orientation})
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.tif").rgb), upright)
 
 
 def test_a_sideways_photo_is_square_only_at_working_size(tmp_path):
@@ -220,6 +230,14 @@ def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_array_equal(np.asarray(read(tmp_path / "a.png").rgb)[..., 1], values >> 8)
+
+
+def test_12_of_16_bits_are_the_whole_range(tmp_path):
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    photo = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(photo.rgb)[..., 1], values >> 4)
+    assert "uses 12 of its 16 bits" in photo.warnings[0]
 
 
 def test_16_bit_rgb_is_scaled_not_clipped(tmp_path):
@@ -389,6 +407,15 @@ def test_other_formats_are_refused(tmp_path):
     Image.new("RGB", (32, 24)).save(tmp_path / "a.tga")
     with pytest.raises(InputError, match="allowed: JPEG, PNG"):
         read(tmp_path / "a.tga")
+
+
+@pytest.mark.parametrize("suffix", ["avif", "heic", "jp2"])
+def test_what_begins_like_a_picture_is_said_to_be_damaged(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise(60, 80)).save(path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match="damaged"):
+        read(path)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp"])

@@ -60,11 +60,15 @@ def read_camera(paths: Sequence[Path], photo: UprightPhoto, name: str) -> tuple[
 
 
 def archived_camera(path: Path, photo: UprightPhoto, notes: list[str]) -> DecodedCamera | None:
-    """The camera in the archive of a depth map; None if it has none that fits the photo."""
+    """The camera in the archive of a depth map; None if it has none that fits the photo, which is said."""
+    with parsing(WHAT), np.load(path, allow_pickle=False) as archive:
+        if "intrinsics" not in archive:
+            return None
     try:
         with parsing(WHAT):
             camera, said = _fitted(_archived(path, photo.size), photo)
-    except InputError:
+    except InputError as error:
+        notes.append(f"depth: the camera beside it is not used: {error}")
         return None
     notes += said
     return camera
@@ -85,7 +89,8 @@ def _parsed(path: Path, images: Path | None, photo: UprightPhoto, name: str) -> 
         )
     if is_colmap(path):
         return read_colmap(path, images, name)
-    numbers = path.read_text(encoding="utf-8-sig").replace(",", " ").split()
+    lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
+    numbers = " ".join(line.partition("#")[0] for line in lines).split()
     return from_numbers([float(number) for number in numbers], photo.size)
 
 

@@ -27,6 +27,13 @@ MODELS = {
     8: ("SIMPLE_RADIAL_FISHEYE", 4),
     9: ("RADIAL_FISHEYE", 5),
     10: ("THIN_PRISM_FISHEYE", 12),
+    11: ("RAD_TAN_THIN_PRISM_FISHEYE", 16),
+    12: ("SIMPLE_DIVISION", 4),
+    13: ("DIVISION", 5),
+    14: ("SIMPLE_FISHEYE", 3),
+    15: ("FISHEYE", 4),
+    16: ("EUCM", 6),
+    17: ("EQUIRECTANGULAR", 2),
 }
 """Number of each model in binary files: its name, and how many parameters it has."""
 ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
@@ -42,6 +49,29 @@ class Image:
     name: str
     camera: int
     camera_from_world: Float64[np.ndarray, "4 4"]
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A camera of a reconstruction, which may be that of other photos only."""
+
+    number: int
+    model: str
+    size: tuple[int, int]
+    values: tuple[float, ...]
+
+    def parsed(self) -> ParsedCamera:
+        """The camera.
+
+        Raises:
+            InputError: if it is no pinhole.
+        """
+        if self.model not in PINHOLES:
+            raise InputError(
+                f"`camera` has COLMAP's model {self.model}; allowed: {', '.join(PINHOLES)}. Undistort the photo first."
+            )
+        fx, fy, cx, cy, *distortion = (self.values[0], *self.values) if self.model in ONE_FOCAL else self.values
+        return ParsedCamera(fx, fy, cx, cy, self.size, tuple(distortion) if any(distortion) else ())
 
 
 def is_colmap(path: Path) -> bool:
@@ -64,29 +94,18 @@ def read_colmap(cameras: Path, images: Path | None, photo: str) -> ParsedCamera:
         InputError: if it has none, or one with a model that is no pinhole.
         struct.error, ValueError: if a file is damaged.
     """
-    known = dict(_cameras_binary(cameras) if cameras.suffix == ".bin" else _cameras_text(cameras))
+    known = {lens.number: lens for lens in (_cameras_binary if cameras.suffix == ".bin" else _cameras_text)(cameras)}
     found = [] if images is None else list(_images_binary(images) if images.suffix == ".bin" else _images_text(images))
     named = [image for image in found if is_name_of(photo, image.name)]
     if len(named) == 1:
-        camera = known[named[0].camera]
+        camera = known[named[0].camera].parsed()
         return replace(camera, world_from_camera=np.linalg.inv(named[0].camera_from_world))
     if len(known) == 1:
-        return next(iter(known.values()))
+        return next(iter(known.values())).parsed()
     listed = ", ".join(image.name for image in found[:4]) or "no images file lies beside it"
     raise InputError(
         f"`camera` has {len(known)} cameras and {len(named)} images named like photo {photo!r} ({listed}); one must be."
     )
-
-
-def _camera(model: str, size: tuple[int, int], values: list[float]) -> ParsedCamera:
-    if model not in PINHOLES:
-        raise InputError(
-            f"`camera` has COLMAP's model {model}; allowed: {', '.join(PINHOLES)}. Undistort the photo first."
-        )
-    if model in ONE_FOCAL:
-        values = [values[0], *values]
-    fx, fy, cx, cy, *distortion = values
-    return ParsedCamera(fx, fy, cx, cy, size, tuple(distortion) if any(distortion) else ())
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -96,11 +115,11 @@ def _lines(path: Path) -> Iterator[str]:
                 yield line.strip()
 
 
-def _cameras_text(path: Path) -> Iterator[tuple[int, ParsedCamera]]:
+def _cameras_text(path: Path) -> Iterator[Lens]:
     for line in _lines(path):
         if line:
             number, model, width, height, *values = line.split()
-            yield int(number), _camera(model, (int(width), int(height)), [float(value) for value in values])
+            yield Lens(int(number), model, (int(width), int(height)), tuple(float(value) for value in values))
 
 
 def _images_text(path: Path) -> Iterator[Image]:
@@ -111,12 +130,16 @@ def _images_text(path: Path) -> Iterator[Image]:
             yield Image(parts[9], int(parts[8]), _pose([float(value) for value in parts[1:8]]))
 
 
-def _cameras_binary(path: Path) -> Iterator[tuple[int, ParsedCamera]]:
+def _cameras_binary(path: Path) -> Iterator[Lens]:
     with path.open("rb") as file:
         for _ in range(_count(file)):
             number, model, width, height = _unpacked(file, "<iiQQ")
+            if model not in MODELS:
+                raise InputError(
+                    f"`camera` has COLMAP's model number {model}, which is not known. Undistort the photo first."
+                )
             name, count = MODELS[model]
-            yield number, _camera(name, (width, height), list(_unpacked(file, f"<{count}d")))
+            yield Lens(number, name, (width, height), _unpacked(file, f"<{count}d"))
 
 
 def _images_binary(path: Path) -> Iterator[Image]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,12 @@ from scenegen.untrusted.names import entry_of
 
 MATRICES = ("K", "intrinsics", "camera_matrix", "intrinsic_matrix", "cam_K")
 SPELLINGS = (("fx", "fy"), ("fl_x", "fl_y"), ("focal_x", "focal_y"))
+CENTRES = (("cx", "cy"), ("ppx", "ppy"))
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
+DISTORTIONS = ("dist_coeffs", "distortion_coefficients", "distortion", "dist", "D")
+"""Lists of the same, in OpenCV's order."""
+NO_PINHOLES = ("FISHEYE", "EQUIRECT", "SPHERICAL", "PANORAMA", "ORTHO", "OMNI")
+"""In names of camera models."""
 
 
 def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCamera:
@@ -48,6 +54,10 @@ def _of_frame(transforms: Mapping[str, Any], photo: str, size: tuple[int, int]) 
     frame = entry_of(photo, list(transforms["frames"]), "file_path", "`camera` has {} frames")
     shared = {name: value for name, value in transforms.items() if name != "frames"}
     pose = np.array(frame["transform_matrix"], float)
+    if pose.shape == (3, 4):
+        pose = np.vstack([pose, [0, 0, 0, 1]])
+    if pose.shape != (4, 4):
+        raise InputError(f"`camera` has a `transform_matrix` of shape {pose.shape}; allowed: 4x4 or 3x4.")
     return _camera({**shared, **frame}, size, pose @ CV_FROM_GL)
 
 
@@ -57,22 +67,25 @@ def _camera(value: Mapping[str, Any], size: tuple[int, int], pose: np.ndarray | 
         return _camera(value["intrinsic"], size, None if extrinsic is None else np.linalg.inv(extrinsic))
     if isinstance(value.get("intrinsics"), Mapping):
         return _camera({**value, **value["intrinsics"], "intrinsics": None}, size, pose)
+    model = str(value.get("camera_model", value.get("model", ""))).upper()
+    if value.get("is_fisheye") or any(name in model for name in NO_PINHOLES):
+        raise InputError(
+            f"`camera` has the model {model or 'fisheye'}; allowed: pinhole cameras. Undistort the photo first."
+        )
     size = _size(value) or size
     if pose is None:
         pose = next(
             (np.array(value[name], float) for name in ("camera_to_world", "world_from_camera") if name in value), None
         )
     camera = _intrinsics(value, size)
-    distortion = tuple(float(value.get(name, 0)) for name in DISTORTION)
-    return ParsedCamera(
-        camera.fx, camera.fy, camera.cx, camera.cy, camera.size, distortion if any(distortion) else (), pose
-    )
+    return replace(camera, distortion=_distortion(value), world_from_camera=pose)
 
 
 def _intrinsics(value: Mapping[str, Any], size: tuple[int, int]) -> ParsedCamera:
     for name in MATRICES:
-        if isinstance(value.get(name), list):
-            numbers = np.asarray(value[name], float)
+        matrix = _data(value.get(name))
+        if isinstance(matrix, list):
+            numbers = np.asarray(matrix, float)
             # Open3D writes its nine numbers column by column.
             rows = numbers.reshape(3, 3, order="F") if name == "intrinsic_matrix" else numbers.reshape(3, 3)
             return from_matrix(rows.tolist(), size)
@@ -80,11 +93,15 @@ def _intrinsics(value: Mapping[str, Any], size: tuple[int, int]) -> ParsedCamera
     for x, y in SPELLINGS:
         if x in value:
             fx = float(value[x])
-            return ParsedCamera(
-                fx, float(value.get(y, fx)), float(value.get("cx", width / 2)), float(value.get("cy", height / 2)), size
+            cx, cy = next(
+                ((float(value[u]), float(value[v])) for u, v in CENTRES if u in value and v in value),
+                (width / 2, height / 2),
             )
+            return ParsedCamera(fx, float(value.get(y, fx)), cx, cy, size)
     if "camera_angle_x" in value:
         return centred(size, float(value["camera_angle_x"]))
+    if "camera_angle_y" in value:
+        return centred(size, float(value["camera_angle_y"]), size[1])
     if "fov" in value or "fov_deg" in value:
         return centred(size, math.radians(float(value.get("fov", value.get("fov_deg")))))
     raise InputError(
@@ -93,8 +110,22 @@ def _intrinsics(value: Mapping[str, Any], size: tuple[int, int]) -> ParsedCamera
     )
 
 
+def _data(value: Any) -> Any:
+    """A list of numbers, or what OpenCV and ROS write for one."""
+    return value.get("data") if isinstance(value, Mapping) else value
+
+
+def _distortion(value: Mapping[str, Any]) -> tuple[float, ...]:
+    listed = next((_data(value[name]) for name in DISTORTIONS if isinstance(_data(value.get(name)), list)), None)
+    if listed is None:
+        found = tuple(float(value.get(name, 0)) for name in DISTORTION)
+    else:
+        found = tuple(np.asarray(listed, float).ravel()[: len(DISTORTION)].tolist())
+    return found if any(found) else ()
+
+
 def _size(value: Mapping[str, Any]) -> tuple[int, int] | None:
-    for width, height in (("width", "height"), ("w", "h")):
+    for width, height in (("width", "height"), ("w", "h"), ("image_width", "image_height")):
         if width in value and height in value:
             return int(value[width]), int(value[height])
     return None

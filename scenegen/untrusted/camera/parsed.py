@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from scenegen.errors import InputError
+
 CV_FROM_GL = np.diag([1.0, -1.0, -1.0, 1.0])
 """OpenCV's camera axes from OpenGL's, which NeRF, glTF and USD have."""
 
@@ -28,8 +30,29 @@ class ParsedCamera:
     """OpenCV axes, in whatever world and unit the file has; None if it does not say."""
 
 
-def centred(size: tuple[int, int], fov_x: float) -> ParsedCamera:
-    """A camera with square pixels that looks through the middle of its picture, by its horizontal field of view in radians."""
+def unscaled(matrix: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:
+    """A pose without the scale of the nodes above a camera, which does not change what it sees."""
+    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
+    if not lengths.all():
+        raise ValueError("its pose has an axis of no length")
+    return np.asarray(matrix / np.append(lengths, 1.0))
+
+
+def centred(size: tuple[int, int], fov: float, side: int | None = None) -> ParsedCamera:
+    """A camera with square pixels that looks through the middle of its picture.
+
+    Args:
+        size: width and height.
+        fov: field of view in radians.
+        side: the length that it spans; the width if None.
+
+    Raises:
+        InputError: if no pinhole camera has this field of view.
+    """
     width, height = size
-    focal = width / 2 / math.tan(fov_x / 2)
+    if not 0 < fov < math.pi:
+        raise InputError(
+            f"`camera` has a field of view of {math.degrees(fov):g} degrees; allowed: above 0 and below 180."
+        )
+    focal = (side or width) / 2 / math.tan(fov / 2)
     return ParsedCamera(focal, focal, width / 2, height / 2, size)

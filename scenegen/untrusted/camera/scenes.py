@@ -12,7 +12,7 @@ import numpy as np
 
 from scenegen.errors import InputError
 from scenegen.untrusted.camera.matrices import from_matrix
-from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera
+from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, unscaled
 from scenegen.untrusted.documents import MAX_JSON_BYTES, parse_json, read_json
 
 GLB_MAGIC, JSON_CHUNK = b"glTF", b"JSON"
@@ -31,7 +31,7 @@ def read_gltf(path: Path, size: tuple[int, int]) -> ParsedCamera:
     lenses = [camera for camera in document.get("cameras", []) if "perspective" in camera]
     if len(lenses) != 1 or len(held) > 1:
         raise InputError(f"`camera` is a glTF scene with {len(lenses)} perspective cameras; allowed: one.")
-    pose = None if not held else _world(nodes, held[0]) @ CV_FROM_GL
+    pose = None if not held else unscaled(_world(nodes, held[0])) @ CV_FROM_GL
     extras = lenses[0].get("extras") or {}
     if {"K", "width", "height"} <= extras.keys():
         camera = from_matrix(extras["K"], (int(extras["width"]), int(extras["height"])))
@@ -91,6 +91,8 @@ def read_usd(path: Path, size: tuple[int, int]) -> ParsedCamera:
     if len(cameras) != 1:
         raise InputError(f"`camera` is a USD stage with {len(cameras)} cameras; allowed: one.")
     camera = UsdGeom.Camera(cameras[0])
+    if camera.GetProjectionAttr().Get() == UsdGeom.Tokens.orthographic:
+        raise InputError("`camera` is an orthographic camera; allowed: a perspective one.")
     focal, across, down, right, up = (
         float(attribute.Get())
         for attribute in (
@@ -112,5 +114,5 @@ def read_usd(path: Path, size: tuple[int, int]) -> ParsedCamera:
         height * (0.5 + up / down),
         size,
         (),
-        matrix @ CV_FROM_GL,
+        unscaled(matrix) @ CV_FROM_GL,
     )

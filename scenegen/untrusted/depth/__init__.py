@@ -27,10 +27,12 @@ FARTHEST_M = 1000.0
 """Beyond it nothing is measured: renderers and sensors write such values where they see nothing."""
 FULL = (1.0, 255.0, 65535.0)
 """The largest values of pictures that were stretched to their range."""
-NEARLY_FULL = 0.98
+NEARLY_FULL = 0.9
 """Share of the largest value that the next smaller ones reach, if the range is filled rather than its end a mark."""
 LIKELY_M = (0.02, 200.0)
 """Medians that a depth map in metres can have."""
+FLAT = 0.02
+"""Share of the median depth over which a photo's depth goes at least."""
 KINDS_SAID = "--depth-kind disparity (near is large, without a unit), inverse (1/metres), distance or z"
 
 
@@ -84,7 +86,7 @@ def read_depth(
         raise InputError(
             f"{WHAT} is a {path.suffix or 'file without suffix'}; allowed: {', '.join(sorted(DEPTH_SUFFIXES))}."
         )
-    notes: list[str] = []
+    notes = [*raw.notes]
     values, found, camera = _values(raw, kind, photo)
     if suffix == ".npz" and camera is None:
         camera = archived_camera(path, photo, notes)
@@ -120,6 +122,11 @@ def _in_unit(
     Raises:
         InputError: if they cannot be depth.
     """
+    if kind in ("auto", "z") and _is_negative(values):
+        values = -values
+        notes.append(
+            "depth: the values are negative, as along an axis that points backwards, and were taken without their sign"
+        )
     known = np.isfinite(values) & (values > 0)
     if raw.valid is not None:
         known &= raw.valid
@@ -154,10 +161,16 @@ def _in_unit(
     return values, known
 
 
+def _is_negative(values: Float32[np.ndarray, "h w"]) -> bool:
+    """Whether nearly all values but 0 are negative."""
+    said = values[np.isfinite(values) & (values != 0)]
+    return bool(said.size and (said < 0).mean() > 0.99)
+
+
 def _is_stretched(values: Float32[np.ndarray, "h w"]) -> bool:
     """Whether values go from 0 to the end of a range, without a gap before it."""
     finite = values[np.isfinite(values)]
-    if not finite.size or finite.min() != 0 or float(finite.max()) not in FULL:
+    if not finite.size or finite.min() != 0 or not any(0.9999 * full <= finite.max() <= full for full in FULL):
         return False
     below = finite[finite < finite.max()]
     return bool(below.size and below.max() >= NEARLY_FULL * finite.max())
@@ -181,6 +194,12 @@ def _plausible(
         if not sure or middle > FARTHEST_M:
             raise InputError(f"{WHAT}: {text}.")
         notes.append(f"depth: {text}")
+    near, distant = np.percentile(values[known], (1, 99))
+    if distant - near < FLAT * middle:
+        notes.append(
+            f"depth: nearly all of it lies between {near:.4g} and {distant:.4g} m: a flat scene, or the z-buffer of a renderer, "
+            "which is no depth in metres"
+        )
     far = known & (values > FARTHEST_M)
     if far.any():
         notes.append(f"depth: {100 * far.mean():.2g}% of the map is beyond {FARTHEST_M:g} m and counts as unknown")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from scenegen.untrusted.picture import open_picture, parsing
 WHAT = "`depth`"
 MILLIMETRES = 0.001
 HEADER_BYTES = 256
+PFM_HEADER = re.compile(rb"(P[fF])\s+(\d+)\s+(\d+)\s+(\S+)(?:\r\n|\s)")
 
 
 def read_picture(path: Path, check_size: CheckSize) -> RawDepth:
@@ -50,17 +52,18 @@ def read_pfm(path: Path, check_size: CheckSize) -> RawDepth:
         InputError: if it is damaged.
     """
     with parsing(WHAT), path.open("rb") as file:
-        lines = [file.readline(HEADER_BYTES).split() for _ in range(3)]
-        kind, size, scale = lines
-        if kind not in ([b"Pf"], [b"PF"]) or len(size) != 2 or len(scale) != 1:
+        header = PFM_HEADER.match(file.read(HEADER_BYTES))
+        if header is None:
             raise ValueError("no header of a PFM")
-        width, height = (int(side) for side in size)
+        kind, scale = header[1], float(header[4])
+        width, height = int(header[2]), int(header[3])
         check_size(width, height)
-        count = width * height * (3 if kind == [b"PF"] else 1)
+        count = width * height * (3 if kind == b"PF" else 1)
+        file.seek(header.end())
         data = file.read(4 * count)
         if len(data) != 4 * count:
             raise ValueError("it is cut off")
-        flat = np.frombuffer(data, "<f4" if float(scale[0]) < 0 else ">f4")
-    if kind == [b"PF"]:
+        flat = np.frombuffer(data, "<f4" if scale < 0 else ">f4")
+    if kind == b"PF":
         return RawDepth(as_float32(flat.reshape(height, width, 3)[::-1]), "points")
     return RawDepth(as_float32(flat.reshape(height, width)[::-1]))

@@ -25,6 +25,8 @@ class RawDepth:
     """Metres per unit, unless the user says; None if such files have none."""
     valid: Bool[np.ndarray, "h w"] | None = None
     """Where the file says that the values hold."""
+    notes: tuple[str, ...] = ()
+    """What was chosen in the file, where it has several."""
 
 
 def as_float32(values: Num[np.ndarray, "*n"]) -> Float32[np.ndarray, "*n"]:

@@ -13,7 +13,16 @@ from scenegen.errors import InputError
 from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.untrusted.fit import fitted
 from scenegen.untrusted.masks.annotations import read_annotations
-from scenegen.untrusted.masks.ids import ONE_VALUE, background_value, distinct, in_pieces, unmixed, with_background
+from scenegen.untrusted.masks.ids import (
+    MAX_OBJECTS,
+    ONE_VALUE,
+    background_value,
+    distinct,
+    in_pieces,
+    unmixed,
+    unstretched,
+    with_background,
+)
 from scenegen.untrusted.masks.layer import Layer, Masks
 from scenegen.untrusted.masks.layers import MOST, merged
 from scenegen.untrusted.masks.outlines import following
@@ -32,8 +41,8 @@ def read_masks(
 
     One picture or two-dimensional array holds ids: its grey value or palette index, 0 for background. 65535 is unknown, as in the
     `masks.png` of a scene. In a colour picture each distinct colour is an object, black or transparent is background, and ids
-    count from 1 in order of first appearance, row by row. Several pictures, a stack of masks and JSON show one object each, with
-    ids from 1 in the given order.
+    count from 1 in order of first appearance, row by row; of a cut-out photo, what is opaque is an object. Several pictures, a
+    stack of masks and JSON show one object each, with ids from 1 in the given order.
 
     Args:
         paths: the files.
@@ -82,9 +91,13 @@ def _read(
         if isinstance(stack, list):
             return merged(stack, notes)
         return _of_colours(stack, photo, notes) if stack.dtype == np.uint32 else _of_ids(stack, photo, notes)
-    values, colours = read_values(path, f"the id picture of {WHAT}", photo)
-    values = unmixed(values, colours, notes)
-    return _of_colours(values, photo, notes) if colours else _of_ids(values, photo, notes)
+    picture = read_values(path, f"the id picture of {WHAT}", photo)
+    said: dict[str, None] = {}
+    values = unmixed(picture.numbers, picture.colours, said)
+    if picture.opaque is not None and len(np.unique(values)) > MAX_OBJECTS + 1:  # a photo, cut out
+        return _of_one(fitted(picture.opaque, WHAT, photo, notes), notes)
+    notes |= said
+    return _of_colours(values, photo, notes) if picture.colours else _of_ids(values, photo, notes)
 
 
 def _of_ids(
@@ -92,6 +105,7 @@ def _of_ids(
 ) -> Masks:
     if values.dtype == bool:
         return _of_one(fitted(values, WHAT, photo, notes), notes)
+    values = unstretched(values, notes)
     drawn = distinct(values)
     ids = fitted(values, WHAT, photo, notes).astype(np.uint16)
     if BACKGROUND in drawn and len(drawn) == 2 and max(drawn) in ONE_VALUE:

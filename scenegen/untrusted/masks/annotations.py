@@ -23,7 +23,9 @@ from scenegen.untrusted.photo import UprightPhoto
 
 WHAT = "`masks`"
 LABELS = ("label", "class_name", "category", "category_name", "name", "caption", "phrase")
-SHAPES = ("polygon", "rectangle", "circle", "mask", "")
+OUTSIDE = 1.02
+"""Of the width and height of a picture: polygons that reach farther were drawn on a larger one."""
+SHAPES = ("polygon", "rectangle", "rotation", "circle", "mask", "")
 """LabelMe's shapes that have an area."""
 
 
@@ -46,21 +48,26 @@ def read_annotations(path: Path, photo: UprightPhoto, name: str, notes: dict[str
     elif isinstance(value, dict) and isinstance(value.get("images"), list):
         found = _coco(value, name, notes)
     else:
-        found = _listed(value)
+        found = _listed(value, notes)
     layers = []
     for number, (label, mask) in enumerate(found, start=1):
         if number > MOST:
             raise InputError(f"{WHAT} has more than {MOST} annotations of this photo.")
         what = f"annotation {number}" + (f" ({label})" if label else "")
         layers.append(Layer.of(what, label_of(label), fitted(mask(photo), f"{what} of {WHAT}", photo, notes)))
+    if not layers:
+        left = "; ".join(note.removeprefix("masks: ") for note in notes) or "it lists none"
+        raise InputError(
+            f"{WHAT} has no mask of this photo: {left}. Give annotations with a `segmentation`, or pictures of masks."
+        )
     return layers
 
 
 class _Drawn:
     """A mask that is not drawn before its size has been checked."""
 
-    def __init__(self, segmentation: Any, size: tuple[int, int] | None) -> None:
-        self.segmentation, self.size = segmentation, size
+    def __init__(self, segmentation: Any, size: tuple[int, int] | None, notes: dict[str, None]) -> None:
+        self.segmentation, self.size, self.notes = segmentation, size, notes
 
     def __call__(self, photo: UprightPhoto) -> Bool[np.ndarray, "h w"]:
         if isinstance(self.segmentation, Mapping):
@@ -69,6 +76,10 @@ class _Drawn:
             return mask_of_runs(self.segmentation["counts"], height, width)
         width, height = self.size or photo.size
         checked_size((width, height), WHAT, photo)
+        if any(_reaches_out(polygon, width, height) for polygon in _listed_polygons(self.segmentation)):
+            self.notes[
+                f"masks: polygons reach beyond the picture of {width}x{height} pixels; check that they were drawn at this size"
+            ] = None
         return polygons(self.segmentation, width, height)
 
 
@@ -79,19 +90,27 @@ def _coco(value: Mapping[str, Any], name: str, notes: dict[str, None]) -> Found:
     image = entry_of(name, value["images"], "file_name", WHAT + " has {} images")
     categories = {category["id"]: str(category.get("name", "")) for category in value.get("categories", [])}
     size = (int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None
-    crowds = 0
+    crowds = bare = 0
     for annotation in value.get("annotations", []):
         if annotation.get("image_id") != image.get("id"):
             continue
         if annotation.get("iscrowd"):
             crowds += 1
         elif annotation.get("segmentation"):
-            yield categories.get(annotation.get("category_id"), ""), _Drawn(annotation["segmentation"], size)
+            yield categories.get(annotation.get("category_id"), ""), _Drawn(annotation["segmentation"], size, notes)
+        else:
+            bare += 1
     if crowds:
         notes[f"masks: {crowds} annotation(s) of crowds are left out, because they are not one object each"] = None
+    _say_bare(bare, notes)
 
 
-def _listed(value: Any) -> Found:
+def _say_bare(count: int, notes: dict[str, None]) -> None:
+    if count:
+        notes[f"masks: {count} annotation(s) without a `segmentation` are left out"] = None
+
+
+def _listed(value: Any, notes: dict[str, None]) -> Found:
     """What segment-anything's `amg.py --convert-to-rle`, SA-1B and Grounded SAM write: annotations with a `segmentation`."""
     entries = value.get("annotations", value.get("masks", [])) if isinstance(value, dict) else value
     if not isinstance(entries, list) or not any(
@@ -101,6 +120,13 @@ def _listed(value: Any) -> Found:
         raise InputError(
             f"{WHAT} is JSON of another kind ({keys}); allowed: COCO, a list of annotations with `segmentation`, LabelMe."
         )
+    entries = [entry for entry in entries if isinstance(entry, dict)]
+    images = {str(entry["image_id"]) for entry in entries if "image_id" in entry}
+    if len(images) > 1:
+        raise InputError(
+            f"{WHAT} has the annotations of {len(images)} images and does not say which is this photo's. Give COCO's file with "
+            "`images`, or the annotations of this photo alone."
+        )
     size = None
     if isinstance(value, dict):
         inner = value.get("image")
@@ -108,14 +134,19 @@ def _listed(value: Any) -> Found:
         for width, height in (("width", "height"), ("img_width", "img_height")):
             if width in image and height in image:
                 size = int(image[width]), int(image[height])
-    for entry in entries:
-        if isinstance(entry, dict) and entry.get("segmentation"):
-            yield next((str(entry[key]) for key in LABELS if entry.get(key)), ""), _Drawn(entry["segmentation"], size)
+    drawn = [entry for entry in entries if entry.get("segmentation")]
+    _say_bare(len(entries) - len(drawn), notes)
+    for entry in drawn:
+        yield (
+            next((str(entry[key]) for key in LABELS if entry.get(key)), ""),
+            _Drawn(entry["segmentation"], size, notes),
+        )
 
 
 def _labelme(value: Mapping[str, Any], notes: dict[str, None]) -> Found:
     """Shapes of one group are one object."""
-    size = int(value["imageWidth"]), int(value["imageHeight"])
+    sides = value.get("imageWidth"), value.get("imageHeight")
+    size = (int(sides[0]), int(sides[1])) if sides[0] and sides[1] else None
     groups: dict[Any, list[Mapping[str, Any]]] = {}
     left = []
     for number, shape in enumerate(value["shapes"]):
@@ -134,12 +165,12 @@ def _labelme(value: Mapping[str, Any], notes: dict[str, None]) -> Found:
 class _Shapes:
     """LabelMe's shapes of one object."""
 
-    def __init__(self, shapes: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> None:
+    def __init__(self, shapes: Sequence[Mapping[str, Any]], size: tuple[int, int] | None) -> None:
         self.shapes, self.size = shapes, size
 
     def __call__(self, photo: UprightPhoto) -> Bool[np.ndarray, "h w"]:
-        checked_size(self.size, WHAT, photo)
-        width, height = self.size
+        width, height = self.size or photo.size
+        checked_size((width, height), WHAT, photo)
         return np.logical_or.reduce([_shape(shape, width, height) for shape in self.shapes])
 
 
@@ -165,6 +196,17 @@ def _pasted(text: str, corner: np.ndarray, width: int, height: int) -> Bool[np.n
     return np.asarray(picture)
 
 
+def _listed_polygons(values: Sequence[Any]) -> Sequence[Any]:
+    """Polygons, where one alone need not be in a list."""
+    return values if np.ndim(values[0]) else [values]
+
+
+def _reaches_out(polygon: Any, width: int, height: int) -> bool:
+    return bool(
+        (np.array(polygon, float).reshape(-1, 2).max(axis=0, initial=0) > OUTSIDE * np.array([width, height])).any()
+    )
+
+
 def polygons(values: Sequence[Any], width: int, height: int) -> Bool[np.ndarray, "h w"]:
     """What closed polygons cover, each a list x, y, x, y and so on, or of points, in pixels from the picture's corner.
 
@@ -172,7 +214,7 @@ def polygons(values: Sequence[Any], width: int, height: int) -> Bool[np.ndarray,
         ValueError: if a polygon has fewer than three points, or one that is not finite.
     """
     picture = Image.new("1", (width, height))
-    for polygon in values if np.ndim(values[0]) else [values]:
+    for polygon in _listed_polygons(values):
         points = np.array(polygon, float).reshape(-1, 2)
         if len(points) < 3 or not np.isfinite(points).all():
             raise ValueError("a polygon has fewer than three points, or one that is not finite")

@@ -141,6 +141,23 @@ def with_background(ids: UInt16[np.ndarray, "h w"], notes: dict[str, None]) -> U
     return np.where(ids == value, np.uint16(0), np.where(ids == BACKGROUND, np.uint16(free), ids))
 
 
+def unstretched(values: Integer[np.ndarray, "h w"], notes: dict[str, None]) -> Integer[np.ndarray, "h w"]:
+    """Ids 1 to n that were stretched to 65535, as pictures are to be seen better, at their own values. Any other 65535 stays
+    unknown."""
+    present = np.unique(values)
+    present = present[present > 0]
+    count = len(present)
+    if not count or present[-1] != UNKNOWN:
+        return values
+    steps = np.arange(1, count + 1) * (UNKNOWN / count)
+    if count == 1 or (np.abs(present - steps) >= 1).any():
+        if count > 1 and present[-2] > MAX_OBJECTS:
+            notes["masks: 65535 counts as unknown, as in the masks.png of a scene"] = None
+        return values
+    notes[f"masks: the ids go up to 65535 in equal steps, so they were stretched; they are 1 to {count}"] = None
+    return np.searchsorted(np.concatenate([[0], present]), values).astype(values.dtype)
+
+
 def separated(mask: Bool[np.ndarray, "h w"], notes: dict[str, None]) -> Masks:
     """The things of one mask that do not touch, the largest first; specks belong to the nearest."""
     pieces, count = ndimage.label(mask, EIGHT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, UInt16
@@ -39,6 +39,10 @@ class Layer:
         mask = np.zeros(self.shape, dtype=bool)
         mask[self.rows, self.columns] = self.box
         return mask
+
+    def part(self, box: Bool[np.ndarray, "r c"]) -> Layer:
+        """What of it has these pixels of its box."""
+        return replace(self, box=box, area=int(np.count_nonzero(box)))
 
     def common(self, other: Layer) -> int:
         """Pixels that both have."""

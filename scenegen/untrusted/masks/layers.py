@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
+from scipy import ndimage
 
 from scenegen.errors import InputError
-from scenegen.untrusted.masks.ids import MAX_OBJECTS, SHOWN, border_share, in_pieces, separated
+from scenegen.untrusted.masks.ids import EIGHT, MAX_OBJECTS, PIECE_SHARE, SHOWN, border_share, in_pieces, separated
 from scenegen.untrusted.masks.layer import Layer, Masks
 
 MOST = 2048
@@ -40,6 +42,7 @@ def merged(layers: Sequence[Layer], notes: dict[str, None]) -> Masks:
         raise InputError("`masks` has no object with a pixel left at working size. Mark at least one larger object.")
     if len(filled) == 1 and not filled[0].label:
         return _alone(filled[0].mask, notes)
+    filled = _not_inverted(filled, notes)
     objects = [layer for layer in filled if not _is_background(layer)]
     _say(
         notes,
@@ -64,12 +67,24 @@ def _alone(mask: Bool[np.ndarray, "h w"], notes: dict[str, None]) -> Masks:
     """The objects of the only mask, which may be inverted."""
     if mask.mean() >= FILLS:
         raise InputError("`masks` fills the picture, so the object has no outline. Mark the object, and not the rest.")
-    if border_share(mask) >= 0.9 and border_share(~mask) < 0.1:
+    if _is_inverted(mask):
         notes[
             "masks: the mask has nearly the whole border of the picture, so it is inverted: the object is what it leaves out"
         ] = None
         mask = ~mask
     return separated(mask, notes)
+
+
+def _not_inverted(layers: list[Layer], notes: dict[str, None]) -> list[Layer]:
+    """The masks, or what they leave out where all of them have the border of the picture."""
+    if any(layer.label or not _is_inverted(layer.mask) for layer in layers):
+        return layers
+    notes[f"masks: all {len(layers)} masks are inverted, and the objects are what they leave out"] = None
+    return [Layer.of(layer.name, layer.label, ~layer.mask) for layer in layers]
+
+
+def _is_inverted(mask: Bool[np.ndarray, "h w"]) -> bool:
+    return not mask.all() and border_share(mask) >= 0.9
 
 
 def _is_background(layer: Layer) -> bool:
@@ -100,6 +115,14 @@ def _nested(objects: list[Layer], notes: dict[str, None]) -> tuple[list[Layer], 
                 within.setdefault(small, set()).add(large)
             else:
                 parts.setdefault(small, large)
+    groups = [index for index, count in Counter(parts.values()).items() if count > 1 and _is_group(index, objects)]
+    if groups:
+        _say(
+            notes,
+            [objects[index] for index in groups],
+            "masks: {} shows several of the other masks at once and is left out",
+        )
+        return _nested([layer for index, layer in enumerate(objects) if index not in groups], notes)
     _say_pairs(
         notes,
         doubles,
@@ -123,6 +146,22 @@ def _nested(objects: list[Layer], notes: dict[str, None]) -> tuple[list[Layer], 
         if small in number
     }
     return [objects[index] for index in left], inside
+
+
+def _is_group(index: int, objects: Sequence[Layer]) -> bool:
+    """Whether an unnamed mask is several of the others, which do not touch."""
+    group = objects[index]
+    pieces, count = ndimage.label(group.box, EIGHT)
+    areas = np.bincount(pieces.ravel(), minlength=count + 1)
+    large = [piece for piece in range(1, count + 1) if areas[piece] >= PIECE_SHARE * group.area]
+    if group.label or len(large) < 2:
+        return False
+    others = [layer for place, layer in enumerate(objects) if place != index]
+    return all(any(_is_alike(group.part(pieces == piece), other) for other in others) for piece in large)
+
+
+def _is_alike(a: Layer, b: Layer) -> bool:
+    return a.common(b) >= ALIKE * max(a.area, b.area)
 
 
 def _painted(kept: list[Layer], inside: dict[int, set[int]]) -> np.ndarray:

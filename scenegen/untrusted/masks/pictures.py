@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from scenegen.untrusted.photo import HALF, UprightPhoto
 from scenegen.untrusted.picture import open_picture, parsing
 
 LOSSY_FORMATS = ("JPEG", "MPO", "HEIF", "AVIF", "JPEG2000")
+GREY = 0x010101
+"""The colour of the grey value 1."""
 BLACK, WHITE = 32, 223
 """Grey up to and from which a lossy picture is black or white; in between it is an edge."""
 MOST_GREY = 0.05
@@ -29,9 +32,9 @@ def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, 
     with open_picture(path, what) as picture:
         threshold = HALF if picture.format in LOSSY_FORMATS else 0
         _load(picture, what, photo)
-    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    if alpha is not None and alpha.getextrema() != (255, 255):
-        return np.asarray(np.asarray(alpha) > HALF)
+    opaque = _opaque(picture)
+    if opaque is not None:
+        return opaque
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
         return np.asarray(np.asarray(picture) > threshold)
     if picture.mode == "P":  # the first index is the background, whatever its colour
@@ -41,8 +44,19 @@ def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, 
     return np.asarray(np.asarray(picture.convert("RGB")).max(axis=2) > threshold)
 
 
-def read_values(path: Path, what: str, photo: UprightPhoto) -> tuple[UInt[np.ndarray, "h w"], bool]:
-    """The values of a picture of ids, as stored, and whether they are colours (0xBBGGRR, 0 where transparent) rather than ids.
+@dataclass(frozen=True, eq=False)
+class Values:
+    """A picture of all objects, as stored."""
+
+    numbers: UInt[np.ndarray, "h w"]
+    colours: bool = False
+    """Whether they are colours (0xBBGGRR, 0 where transparent) rather than ids."""
+    opaque: Bool[np.ndarray, "h w"] | None = None
+    """What is opaque, where colours have transparency."""
+
+
+def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
+    """The values of a picture of ids or colours. Colours that are all grey are ids.
 
     Raises:
         InputError: if the picture is damaged, of another shape than the photo, or lossy with more than two values.
@@ -51,11 +65,11 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> tuple[UInt[np.nda
         lossy = picture.format in LOSSY_FORMATS
         _load(picture, what, photo)
     if lossy:
-        return _two_valued(picture, what), False
+        return Values(_two_valued(picture, what))
     if picture.mode in ("1", "L", "LA", "P", "PA") or picture.mode.startswith("I;16"):
         # Pillow cannot split a 16-bit picture into channels.
         values = picture if picture.mode.startswith("I;16") else picture.getchannel(0)
-        return np.asarray(values).astype(np.uint16), False
+        return Values(np.asarray(values).astype(np.uint16))
     if picture.mode in ("I", "F"):
         numbers = np.asarray(picture)
         if not (
@@ -64,8 +78,18 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> tuple[UInt[np.nda
             and 0 <= numbers.min() <= numbers.max() < 65536
         ):
             raise InputError(f"{what} holds numbers that are no ids; allowed: whole numbers from 0 to 65535.")
-        return numbers.astype(np.uint16), False
-    return colours(picture), True
+        return Values(numbers.astype(np.uint16))
+    found = colours(picture)
+    grey = found & 255
+    if (found == grey * GREY).all():
+        return Values(grey.astype(np.uint16))
+    return Values(found, colours=True, opaque=_opaque(picture))
+
+
+def _opaque(picture: Image.Image) -> Bool[np.ndarray, "h w"] | None:
+    """What is opaque in a picture; None if all of it is."""
+    alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
+    return None if alpha is None or alpha.getextrema() == (255, 255) else np.asarray(np.asarray(alpha) > HALF)
 
 
 def colours(picture: Image.Image) -> UInt32[np.ndarray, "h w"]:

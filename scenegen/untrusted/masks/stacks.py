@@ -13,6 +13,7 @@ from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
 from scenegen.untrusted.arrays import read_npy, read_npz, without_single_axes
 from scenegen.untrusted.fit import checked_size, fitted, same_shape
+from scenegen.untrusted.masks.ids import border_share
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.pictures import colours
@@ -82,7 +83,13 @@ def _interpreted(
         return _ids(values, notes)
     if values.ndim != 3:
         raise InputError(f"{WHAT} is an array of shape {values.shape}; allowed: ids (h, w), or masks (n, h, w).")
-    if not _is_shape(values.shape[1:], photo) and _is_shape(values.shape[:2], photo):
+    if not _is_shape(values.shape[1:], photo):
+        if not _is_shape(values.shape[:2], photo):
+            raise InputError(
+                f"{WHAT} is an array of shape {values.shape} and the photo {photo.size[0]}x{photo.size[1]}; allowed: masks "
+                "(n, height, width) or (height, width, n) of the photo's shape. Swap its axes, or make the masks from the full "
+                "photo."
+            )
         if values.dtype == np.uint8 and values.shape[2] in (3, 4) and values.max() > 1:
             return colours(Image.fromarray(values))
         values = np.moveaxis(values, 2, 0)
@@ -114,7 +121,20 @@ def _ids(
     if values.size and values.max() > UNKNOWN:
         notes[f"masks: ids above {UNKNOWN} are numbered from 1, in the order in which they appear"] = None
         return np.maximum(values, 0).astype(np.uint32)
+    if values.size and values.min() == -1 and (values == 0).any():
+        values = _counted_from_zero(values, notes)
     return np.maximum(values, 0).astype(np.uint16)
+
+
+def _counted_from_zero(values: Shaped[np.ndarray, "h w"], notes: dict[str, None]) -> Shaped[np.ndarray, "h w"]:
+    """Ids with both -1 and 0: the one that has more of the picture's border is background."""
+    outside = values == -1
+    if border_share(outside) < border_share(values == 0):
+        notes["masks: -1 counts as unknown, because 0 has more of the picture's border"] = None
+        return np.where(outside, UNKNOWN, values)
+    free = int(values.max()) + 1
+    notes[f"masks: -1 is background, because it has more of the picture's border than 0, which is object {free}"] = None
+    return np.where(outside, 0, np.where(values == 0, free, values))
 
 
 def _shown(values: Shaped[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
