@@ -24,11 +24,12 @@ from pydantic import (
 
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
-from scenegen.records import MAX_PIXEL
+from scenegen.records import MAX_PIXEL, ObjectId, Place
 from scenegen.registry import CAMERA_ESTIMATORS, COMPLETERS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
 from scenegen.untrusted.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 
 DEFAULT_PRESET = "embedded"
+MAX_LINES = 16
 MAX_SEED = 2**53 - 1
 """Larger integers are not exact in every reader of JSON."""
 MAX_ID = 2**16 - 1
@@ -327,12 +328,17 @@ class DepthProCameraConfig(DepthProSettings):
 CameraEstimatorConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(CAMERA_ESTIMATORS.settings)]
 
 
-class KnownLength(Settings):
+class Line(Settings):
+    """A line that the photo shows."""
+
+    start: Place
+    """u and v in pixels of the photo as given, turned upright."""
+    end: Place
+
+
+class KnownLength(Line):
     """How far two things are apart that the photo shows."""
 
-    start: tuple[Pixel, Pixel]
-    """u and v in pixels of the photo as given, turned upright."""
-    end: tuple[Pixel, Pixel]
     metres: Metres
 
 
@@ -347,6 +353,13 @@ class CameraConfig(Settings):
     """Assumed if neither of them gives a field of view."""
     known_length: KnownLength | None = None
     """A length that is known gives the scene its metres, whatever else would."""
+    second_length: KnownLength | None = None
+    """A second length gives the field of view, if it lies at another distance or in another direction than the first."""
+    verticals: Annotated[tuple[Line, ...], Field(max_length=MAX_LINES)] = ()
+    """Edges that are vertical give gravity: one as far as it tells, two that are not parallel all of it."""
+    horizon: Line | None = None
+    """A line along the horizon gives gravity, and where nothing gives the field of view, that, too: the one with which the
+    camera looks down, or up, as far as its estimator says."""
 
 
 class ViewsConfig(Settings):
@@ -370,6 +383,8 @@ class LayoutConfig(Settings):
     """How far the floor's normal may lean from gravity, if an estimator gives gravity."""
     grid: int = Field(96, ge=8, le=512)
     """Cells along the longer side of a background mesh."""
+    floor_at: Place | None = None
+    """A place where the photo shows the floor: it goes through that, as level as it was found."""
 
 
 class NoCompletionConfig(BackendConfig):
@@ -474,6 +489,10 @@ class TextureConfig(Settings):
     """Seconds after which UV unwrapping counts as hung, and its object as failed."""
 
 
+Stand = ObjectId | Literal["floor", "background", "nothing"]
+"""What carries an object."""
+
+
 class ComposeConfig(Settings):
     """Placement of the objects."""
 
@@ -481,6 +500,12 @@ class ComposeConfig(Settings):
     """Whether objects are moved along their rays, within the depth's uncertainty, to touch what supports them."""
     max_shift: float = Field(0.25, ge=0, lt=1)
     """Largest relative change of an object's scale for contact; never more than two standard deviations of the depth."""
+    stands: dict[ObjectId, Stand] = {}
+    """What carries some of the objects, whatever the photo suggests."""
+    before: tuple[tuple[ObjectId, ObjectId], ...] = ()
+    """Pairs of which the first lies before the second."""
+    distances: dict[ObjectId, Annotated[float, Field(ge=0.1, le=10)]] = {}
+    """Distance of some of the objects along their rays, over what depth says. Contact does not move them."""
 
 
 class DepthSettings(Settings):
@@ -532,7 +557,10 @@ class ReportConfig(Settings):
 class ObjectConfig(Settings):
     """Overrides for one object, by its id."""
 
-    seed: int = Field(ge=0, le=MAX_SEED)
+    seed: int | None = Field(None, ge=0, le=MAX_SEED)
+    """Without it, that of all objects."""
+    generate: GenerateConfig | None = None
+    """Without it, that of all objects."""
 
 
 class Config(Settings):
@@ -558,6 +586,11 @@ class Config(Settings):
         """The settings partly hidden objects are completed with."""
         return CompleteSettings(complete=self.complete, seed=self.seed)
 
+    @property
+    def depth_settings(self) -> DepthSettings:
+        """The settings that depth and camera are estimated with."""
+        return DepthSettings(depth=self.depth, camera=self.camera)
+
     def object_settings(self, object_id: int) -> ObjectSettings:
         """The settings object `object_id` is generated with.
 
@@ -565,9 +598,11 @@ class Config(Settings):
             >>> Config(seed=3, objects={2: ObjectConfig(seed=9)}).object_settings(2).seed
             9
         """
-        override = self.objects.get(object_id)
+        override = self.objects.get(object_id, ObjectConfig())
         return ObjectSettings(
-            generate=self.generate, texture=self.texture, seed=self.seed if override is None else override.seed
+            generate=override.generate or self.generate,
+            texture=self.texture,
+            seed=self.seed if override.seed is None else override.seed,
         )
 
 

@@ -143,14 +143,19 @@ Place = tuple[Pixel, Pixel]
 """u and v in pixels of the photo as given, turned upright; the centre of its top-left pixel is (0.5, 0.5)."""
 
 
+MAX_PLACES = 64
+"""Most places inside, and outside, of one prompt."""
+Places = Annotated[tuple[Place, ...], Field(max_length=MAX_PLACES)]
+
+
 class PromptEdit(Record):
-    """The object becomes what clicks or a box mean. What it no longer shows is unknown."""
+    """The object becomes what clicks, places along a scribble or a box mean. What it no longer shows is unknown."""
 
     kind: Literal["prompt"] = "prompt"
     object: ObjectId
     """A new id makes an object."""
-    inside: tuple[Place, ...] = ()
-    outside: tuple[Place, ...] = ()
+    inside: Places = ()
+    outside: Places = ()
     box: tuple[Pixel, Pixel, Pixel, Pixel] | None = None
     """u0, v0, u1, v1."""
 
@@ -163,6 +168,15 @@ class PaintEdit(Record):
     """A new id makes an object."""
     mask: Artifact
     """PNG, 8-bit grey: all of the object is white. It is as large as the photo at working size."""
+
+
+class FillEdit(Record):
+    """What the object encloses becomes part of it: holes, and other objects in them."""
+
+    kind: Literal["fill"] = "fill"
+    object: ObjectId
+    at: Place | None = None
+    """In the hole that is filled; None for every hole."""
 
 
 class MergeEdit(Record):
@@ -200,8 +214,18 @@ class RenameEdit(Record):
     label: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(.*\S)?$"), AfterValidator(redacted)]
 
 
+class LockEdit(Record):
+    """The object keeps its outline and its name: what is drawn over it leaves it out, and it cannot be edited."""
+
+    kind: Literal["lock"] = "lock"
+    object: ObjectId
+    locked: bool
+    """False ends that."""
+
+
 MaskEdit = Annotated[
-    PromptEdit | PaintEdit | MergeEdit | SplitEdit | RemoveEdit | RenameEdit, Field(discriminator="kind")
+    PromptEdit | PaintEdit | FillEdit | MergeEdit | SplitEdit | RemoveEdit | RenameEdit | LockEdit,
+    Field(discriminator="kind"),
 ]
 """A change of which pixels show which object, or of what it is."""
 
@@ -262,6 +286,10 @@ class Photo(Record):
     """npz of a `TexturedMesh`, glTF's axes, any unit."""
     warnings: tuple[Shown, ...] = ()
 
+    def at_working_size(self, place: Place) -> tuple[float, float]:
+        """The place in pixels of the photo at working size."""
+        return place[0] * self.width / self.original_width, place[1] * self.height / self.original_height
+
     def with_meshes_of(self, object_id: int | None) -> Photo:
         """The photo with no other meshes than that of one object, so that the others do not depend on it; None for no mesh."""
         return self.model_copy(update={"meshes": tuple(given for given in self.meshes if given.id == object_id)})
@@ -279,6 +307,8 @@ class Instance(Record):
     """Everyday nouns it could be called, each with how likely it is right, the likeliest first; empty if nobody guesses."""
     score: float
     """How sure the segmenter is, 0..1."""
+    locked: bool = False
+    """Whether it keeps its outline and its name (`LockEdit`)."""
     box: tuple[int, int, int, int]
     """Tight box of the visible mask in pixels: x0, y0, x1, y1, with x1 and y1 exclusive."""
     area: int
@@ -343,10 +373,12 @@ class Depth(Record):
     """npy float32, z-depth in metres (distance along the optical axis), 0 where unknown."""
     intrinsics: Intrinsics
     intrinsics_source: str
-    """`camera` or `fov` (given), `depth file` (beside the depth map), `exif`, the name of the camera estimator, or `default` if
-    there is none."""
+    """`camera`, `fov`, `horizon` or `two lengths` (given), `depth file` (beside the depth map), `exif`, the name of the camera
+    estimator, or `default` if there is none."""
     gravity: Vector | None = None
-    """Unit vector that points down, in the camera frame, if an estimator gives it."""
+    """Unit vector that points down, in the camera frame, if an estimator gives it, or the user has shown it."""
+    gravity_shown: bool = False
+    """Whether the user has shown it."""
     metres: Metres
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
@@ -468,7 +500,7 @@ class Layout(Record):
     """Rigid. World: metres, Y up, the floor at height 0, the camera looks towards -Z."""
     floor: Plane
     floor_source: str
-    """`ransac` (fitted), or `assumed` if no floor is visible."""
+    """`ransac` (fitted), `assumed` if no floor is visible, or `shown` by the user."""
     surfaces: tuple[Surface, ...]
     supports: tuple[Support, ...]
     limit: Artifact
@@ -617,6 +649,8 @@ class PlacedObject(Record):
     world_from_object: Matrix4
     scale: Scale
     """The one free number s of X_camera = s R^T X_crop."""
+    distance: float = 1.0
+    """That over the one that depth says."""
     support: Carrier
     level: float | None = None
     """Height over the floor of the level plane that it stands on, metres."""

@@ -24,6 +24,7 @@ from scenegen.ids import BACKGROUND, object_ids
 from scenegen.messages.remarks import note, of_object
 from scenegen.records import (
     BACKGROUND_SUPPORT,
+    Carrier,
     Depth,
     Failure,
     Instances,
@@ -41,7 +42,7 @@ from scenegen.records import (
     Views,
     ViewScores,
 )
-from scenegen.scene.arrange import STEADY_DEG, Arranged, Unplaced, View, arrange
+from scenegen.scene.arrange import STEADY_DEG, Arranged, Told, Unplaced, View, arrange
 from scenegen.scene.graph import (
     CAMERA,
     TOUCHING,
@@ -60,6 +61,7 @@ from stages.stage import Stage, Work
 
 logger = logging.getLogger(__name__)
 
+CARRIERS: Mapping[str, Carrier] = {"floor": FLOOR, "background": BACKGROUND_SUPPORT, "nothing": None}
 POOR_IOU = 0.85
 LEAST_IOU = 0.3
 """Silhouette IoU in its main view below which an object made from several photos is not what that one shows."""
@@ -121,7 +123,13 @@ def compose(
     reach = min(config.max_shift, 2 * depth.uncertainty) if config.contact else 0.0
     world_from_camera = np.array(layout.world_from_camera)
     before = {item.id: item for item in kept.objects if item.id in found}
-    placed = arrange(found, view, {i: _arranged(item, world_from_camera, work) for i, item in before.items()}, reach)
+    kept_places = {i: _arranged(item, world_from_camera, work) for i, item in before.items()}
+    told = Told(
+        {number: CARRIERS[on] if isinstance(on, str) else on for number, on in config.stands.items()},
+        config.before,
+        config.distances,
+    )
+    placed = arrange(found, view, kept_places, reach, told)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     in_views = [_scores(placed, look) for look in looks]
     scores = {i: in_views[0 if i in in_views[0] else views.best(i)][i] for i in placed}
@@ -142,7 +150,8 @@ def compose(
                     members.append(_stored_again(before[item.id], object_name(item.id, item.label), work))
                     continue
                 seen = looks[views.best(item.id)].seen.instances
-                member = _member(item, placed[item.id], in_world[item.id], seen, scores[item.id], work)
+                distance = placed[item.id].scale / found[item.id].fit.scale
+                member = _member(item, placed[item.id], distance, in_world[item.id], seen, scores[item.id], work)
                 shown = _view_scores(item.id, looks, in_views) if views.others else ()
                 members.append(member.model_copy(update={"views": shown}))
     cameras = tuple(
@@ -277,7 +286,13 @@ def _doubts(object_id: int, item: Arranged) -> list[str]:
 
 
 def _member(
-    item: ObjectMesh, place: Arranged, world: TexturedMesh, instances: Instances, scores: Scores, work: Work
+    item: ObjectMesh,
+    place: Arranged,
+    distance: float,
+    world: TexturedMesh,
+    instances: Instances,
+    scores: Scores,
+    work: Work,
 ) -> PlacedObject:
     """The object with its own frame: gravity-aligned, metres, origin at the centre of its base."""
     low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
@@ -294,6 +309,7 @@ def _member(
         mesh=work.artifact(f"{name}.npz"),
         world_from_object=matrix4(world_from_object),
         scale=place.scale,
+        distance=round(distance, 6),
         support=place.support,
         level=place.level,
         backend=item.backend,

@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from jaxtyping import Float, Float32, UInt8, UInt16
 
-from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, unproject, vector
-from scenegen.config import DepthSettings, KnownLength
+from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, rays, vector
+from scenegen.config import CameraConfig, DepthSettings, KnownLength, Line
 from scenegen.errors import UsageError
 from scenegen.messages.remarks import note
-from scenegen.perception import DepthEstimate
+from scenegen.perception import CameraEstimate, DepthEstimate
 from scenegen.perception.given_depth import given_depth
 from scenegen.perception.nouns import noun_of
 from scenegen.records import Depth, Instances, Intrinsics, KnownSize, Metres, Photo, Vector
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
+from scenegen.scene.lines import depth_at, fov_by_horizon, fov_by_lengths, gravity_along, gravity_below
 from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -37,6 +38,8 @@ class Camera:
     source: str
     """As `Depth.intrinsics_source`."""
     gravity: Vector | None
+    gravity_shown: bool = False
+    """Whether lines that the user has drawn tell it."""
     warnings: tuple[str, ...] = ()
 
 
@@ -47,11 +50,19 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
 
     Raises:
         InputError: if near and far of the user's map look swapped.
+        UsageError: if lines that the user has drawn tell nothing of the camera, or contradict each other.
         ScenegenError: from an estimator.
     """
     image, ids = (read_png(work.read(picture)) for picture in (photo.image, instances.masks))
     camera = _camera(photo, image, config, work)
     estimate = _estimate(photo, image, ids, camera.intrinsics, config, work)
+    if (seen := _by_two_lengths(estimate.depth, photo, config.camera)) is not None:
+        camera = replace(camera, intrinsics=seen, source="two lengths", warnings=())
+        estimate = _estimate(photo, image, ids, seen, config, work)
+    if config.camera.verticals:
+        edges = [_at_working_size(line, photo) for line in config.camera.verticals]
+        down = gravity_along(edges, camera.intrinsics, np.array(camera.gravity or (0.0, 1.0, 0.0)))
+        camera = replace(camera, gravity=vector(down), gravity_shown=True)
     z, metres, said = _in_metres(estimate, instances, ids, camera)
     if config.camera.known_length is not None:
         z, metres, said = *_by_length(z, config.camera.known_length, photo, camera.intrinsics), ()
@@ -62,6 +73,7 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
         intrinsics=camera.intrinsics,
         intrinsics_source=camera.source,
         gravity=camera.gravity,
+        gravity_shown=camera.gravity_shown,
         metres=metres,
         uncertainty=estimate.uncertainty,
         relief_error=estimate.relief_error,
@@ -77,17 +89,35 @@ def depth_backends(config: DepthSettings) -> tuple[Chosen[Any], ...]:
 
 
 def _camera(photo: Photo, image: UInt8[np.ndarray, "h w 3"], config: DepthSettings, work: Work) -> Camera:
-    """The user's camera or field of view, else that of EXIF, else of the configured estimator; gravity from the estimator."""
-    width, height, settings = photo.width, photo.height, config.camera
+    """The user's camera or field of view, else that of EXIF, else of the horizon or the configured estimator; gravity from
+    the horizon, else from the estimator."""
+    settings = config.camera
     estimate = CAMERA_ESTIMATORS.of(settings.estimator).run(image, settings.estimator, work.runtime)
-    gravity = None if estimate.down is None else vector(estimate.down)
-    given = photo.camera
+    camera = _given_camera(photo, settings) or _estimated_camera(photo, settings, estimate)
+    if settings.horizon is None:
+        return replace(camera, gravity=None if estimate.down is None else vector(estimate.down))
+    horizon = _at_working_size(settings.horizon, photo)
+    if camera.warnings:  # the field of view is a guess
+        down = np.array((0.0, 1.0, 0.0)) if estimate.down is None else np.array(estimate.down)
+        fov = fov_by_horizon(horizon, camera.intrinsics, down)
+        camera = Camera(intrinsics_from_fov(photo.width, photo.height, fov), "horizon", None)
+    return replace(camera, gravity=vector(gravity_below(horizon, camera.intrinsics)), gravity_shown=True)
+
+
+def _given_camera(photo: Photo, settings: CameraConfig) -> Camera | None:
+    """The user's camera or field of view, else that of EXIF; without gravity."""
+    width, height, given = photo.width, photo.height, photo.camera
     if given is not None and not (given.of_depth and settings.fov_deg is not None):
-        return Camera(given.intrinsics, "depth file" if given.of_depth else "camera", gravity)
+        return Camera(given.intrinsics, "depth file" if given.of_depth else "camera", None)
     if settings.fov_deg is not None:
-        return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", gravity)
+        return Camera(intrinsics_from_fov(width, height, settings.fov_deg), "fov", None)
     if photo.focal_35mm is not None:
-        return Camera(intrinsics_from_focal_35mm(width, height, photo.focal_35mm), "exif", gravity)
+        return Camera(intrinsics_from_focal_35mm(width, height, photo.focal_35mm), "exif", None)
+    return None
+
+
+def _estimated_camera(photo: Photo, settings: CameraConfig, estimate: CameraEstimate) -> Camera:
+    """A centred camera with the estimated field of view, or the assumed one; without gravity. Its warning says so."""
     if estimate.fov_x_deg is None:
         fov, source = settings.default_fov_deg, "default"
         how = f"{fov:g} degrees are assumed (horizontal)"
@@ -97,7 +127,27 @@ def _camera(photo: Photo, image: UInt8[np.ndarray, "h w 3"], config: DepthSettin
         if estimate.log_focal_error is not None:
             how += f", give or take {100 * estimate.log_focal_error:.0f} %"
     warning = note(f"the photo does not say its field of view: {how}; give --fov if you know it.")
-    return Camera(intrinsics_from_fov(width, height, fov), source, gravity, (warning,))
+    return Camera(intrinsics_from_fov(photo.width, photo.height, fov), source, None, warnings=(warning,))
+
+
+def _by_two_lengths(z: Float32[np.ndarray, "h w"], photo: Photo, settings: CameraConfig) -> Intrinsics | None:
+    """The camera with which two known lengths are in their ratio, if two are known.
+
+    Raises:
+        UsageError: if they do not tell it, or one ends where no depth is known.
+    """
+    if settings.known_length is None or settings.second_length is None:
+        return None
+    lengths = settings.known_length, settings.second_length
+    ends = np.stack([_at_working_size(length, photo) for length in lengths])
+    depths = np.array([[depth_at(z, photo, place) for place in (length.start, length.end)] for length in lengths])
+    camera = intrinsics_from_fov(photo.width, photo.height, settings.default_fov_deg)
+    fov = fov_by_lengths(ends, depths, np.array([length.metres for length in lengths]), camera)
+    return intrinsics_from_fov(photo.width, photo.height, fov)
+
+
+def _at_working_size(line: Line, photo: Photo) -> Float[np.ndarray, "2 2"]:
+    return np.array([photo.at_working_size(line.start), photo.at_working_size(line.end)])
 
 
 def _in_metres(
@@ -139,17 +189,11 @@ def _by_length(
     Raises:
         UsageError: if no depth is known at one of its ends, or both are one point.
     """
-    points = unproject(camera, z)
-    ends = []
-    for u, v in (known.start, known.end):
-        column, row = int(u * photo.width / photo.original_width), int(v * photo.height / photo.original_height)
-        inside = 0 <= column < photo.width and 0 <= row < photo.height
-        if not inside or z[row, column] <= 0:
-            raise UsageError(
-                f"`camera.known_length` ends at {u:g},{v:g}, where the photo shows no depth; choose a point on an object."
-            )
-        ends.append(points[row, column])
-    found = float(np.linalg.norm(ends[1] - ends[0]))
+    start, end = (
+        depth_at(z, photo, place) * rays(camera, np.array(photo.at_working_size(place)))
+        for place in (known.start, known.end)
+    )
+    found = float(np.linalg.norm(end - start))
     if found == 0:
         raise UsageError("`camera.known_length` begins where it ends; give two points that are apart.")
     scaled = (z * (known.metres / found)).astype(np.float32)

@@ -10,20 +10,21 @@ from jaxtyping import UInt8, UInt16
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig, PromptedSegmenterConfig, SegmentConfig
-from scenegen.edits.masks import redrawn, renumbered, split
+from scenegen.edits.masks import filled, redrawn, renumbered, split
 from scenegen.errors import UsageError
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids
 from scenegen.perception import UNNAMED, Guess, Segmentation
 from scenegen.perception.masks import MIN_DRAWN_AREA, NOTHING_FOUND, boxes_and_areas, without_small
 from scenegen.perception.prompts import Prompt, check_prompt
 from scenegen.records import (
+    FillEdit,
     Instance,
     Instances,
+    LockEdit,
     MaskEdit,
     MergeEdit,
     PaintEdit,
     Photo,
-    Place,
     PromptEdit,
     RemoveEdit,
     RenameEdit,
@@ -51,7 +52,7 @@ def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: Segmen
     """The objects after one change. Objects that are hardly seen any more are dropped; a warning names them.
 
     Raises:
-        UsageError: if there is no such object, or the change leaves nothing of it.
+        UsageError: if there is no such object, or it is locked, or the change leaves nothing of it.
         ScenegenError: from the segmenter.
     """
     before = _Edited(
@@ -60,7 +61,8 @@ def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: Segmen
         instances.backend,
         instances.licence,
     )
-    after = _changed(before, change, photo, config, work)
+    _check_unlocked(before, change)
+    after = _kept(before, _changed(before, change, photo, config, work))
     clean = without_small(after.ids, MIN_DRAWN_AREA)
     meant = {change.object} if not isinstance(change, MergeEdit | RemoveEdit) else set()
     if isinstance(change, SplitEdit):
@@ -119,18 +121,25 @@ def _changed(before: _Edited, change: MaskEdit, photo: Photo, config: SegmentCon
             return _prompted(before, change, photo, config, work)
         case PaintEdit():
             return _painted(before, change, photo, config, work)
+        case FillEdit():
+            number = _known(before, change.object).id
+            at = None if change.at is None else photo.at_working_size(change.at)
+            return replace(before, ids=_filled(before, number, at))
         case MergeEdit():
             first, *others = (_known(before, number).id for number in change.objects)
             return replace(before, ids=renumbered(before.ids, others, first))
         case SplitEdit():
             whole = _known(before, change.object)
             _require_new(before, change.part)
-            start, end = (_at_working_size(place, photo) for place in (change.start, change.end))
+            start, end = (photo.at_working_size(place) for place in (change.start, change.end))
             ids = split(before.ids, change.object, change.part, start, end)
             return replace(before, ids=ids, items={**before.items, change.part: whole})
         case RemoveEdit():
             becomes = BACKGROUND if change.shows == "background" else UNKNOWN
             return replace(before, ids=renumbered(before.ids, [_known(before, change.object).id], becomes))
+        case LockEdit():
+            held = _known(before, change.object).model_copy(update={"locked": change.locked})
+            return replace(before, items={**before.items, change.object: held})
         case RenameEdit():
             named = _known(before, change.object).model_copy(update={"label": change.label, "label_confidence": None})
             return replace(before, items={**before.items, change.object: named})
@@ -185,8 +194,31 @@ def _painted(before: _Edited, change: PaintEdit, photo: Photo, config: SegmentCo
     return replace(before, ids=ids, items={**before.items, change.object: item})
 
 
-def _at_working_size(place: Place, photo: Photo) -> tuple[float, float]:
-    return place[0] * photo.width / photo.original_width, place[1] * photo.height / photo.original_height
+def _filled(before: _Edited, number: int, at: tuple[float, float] | None) -> UInt16[np.ndarray, "h w"]:
+    """Raises UsageError if the place is in no hole of the object, or it has none."""
+    height, width = before.ids.shape
+    if at is not None and not (at[0] < width and at[1] < height):
+        raise UsageError(f"{at[0]:g},{at[1]:g} is outside the photo, which is {width}x{height}.")
+    ids = filled(before.ids, number, at)
+    if (ids == before.ids).all():
+        where = "no hole" if at is None else "no hole there"
+        raise UsageError(f"object {number} has {where}; close its outline around what is to be filled, or paint it.")
+    return ids
+
+
+def _check_unlocked(before: _Edited, change: MaskEdit) -> None:
+    """Raises UsageError if the change is to a locked object."""
+    if isinstance(change, LockEdit):
+        return
+    for number in change.objects if isinstance(change, MergeEdit) else (change.object,):
+        if number in before.items and before.items[number].locked:
+            raise UsageError(f"object {number} is locked; unlock it to change it.")
+
+
+def _kept(before: _Edited, after: _Edited) -> _Edited:
+    """What was changed, with the outlines of locked objects as they were."""
+    locked = [number for number, item in before.items.items() if item.locked]
+    return replace(after, ids=np.where(np.isin(before.ids, locked), before.ids, after.ids))
 
 
 def _known(before: _Edited, number: int) -> Instance:

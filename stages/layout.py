@@ -5,26 +5,34 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from scenegen.camera import matrix4, unproject, vector
+from scenegen.camera import matrix4, rays, unproject, vector
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import save_mesh
 from scenegen.ids import BACKGROUND, shows_object
 from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
 from scenegen.scene.backdrop import background_surfaces
 from scenegen.scene.background import background_depth, below_objects
-from scenegen.scene.layout import find_floor, find_supports, world_from_camera
+from scenegen.scene.layout import find_floor, find_supports, floor_through, world_from_camera
+from scenegen.scene.lines import depth_at
 from scenegen.scene.room import find_room
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 
 def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutConfig, work: Work) -> Layout:
-    """The room: see `Layout` for what comes back, `scenegen.scene` for how."""
+    """The room: see `Layout` for what comes back, `scenegen.scene` for how.
+
+    Raises:
+        UsageError: if no depth is known where the floor was shown, or it would be above the camera.
+    """
     image = read_png(work.read(photo.image))
     ids = read_png(work.read(instances.masks))
     z = np.load(work.read(depth.depth))
     camera = depth.intrinsics
-    floor = find_floor(z, ids, camera, config, depth.gravity, depth.uncertainty)
+    floor = find_floor(z, ids, camera, config, depth.gravity, depth.uncertainty, depth.gravity_shown)
+    if config.floor_at is not None:
+        pixel = np.array(photo.at_working_size(config.floor_at))
+        floor = floor_through(floor, depth_at(z, photo, config.floor_at) * rays(camera, pixel))
     points = unproject(camera, z)
     of_interest = shows_object(ids) & (z > 0)
     if not of_interest.any():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, UInt16
+from scipy import ndimage
 
 from scenegen.ids import UNKNOWN
 
@@ -29,6 +30,27 @@ def renumbered(ids: UInt16[np.ndarray, "h w"], numbers: Sequence[int], becomes: 
         [[1, 1, 1, 0]]
     """
     return np.where(np.isin(ids, numbers), np.uint16(becomes), ids)
+
+
+def filled(ids: UInt16[np.ndarray, "h w"], number: int, at: tuple[float, float] | None) -> UInt16[np.ndarray, "h w"]:
+    """The picture in which what object `number` encloses shows it.
+
+    Args:
+        ids: the picture.
+        number: the object.
+        at: u and v, pixels, in the one hole that is filled; None for every hole.
+
+    Examples:
+        >>> ids = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint16)
+        >>> filled(ids, 1, None)[1].tolist()
+        [1, 1, 1]
+    """
+    holes = ndimage.binary_fill_holes(ids == number) & (ids != number)
+    if at is not None:
+        labels, _ = ndimage.label(holes)
+        chosen = labels[int(at[1]), int(at[0])]
+        holes = (labels == chosen) & (chosen > 0)
+    return np.where(holes, np.uint16(number), ids)
 
 
 def split(

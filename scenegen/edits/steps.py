@@ -6,15 +6,18 @@ part of the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scenegen.config import MAX_SEED, Config, KnownLength, ObjectConfig
+from scenegen.config import MAX_LINES, MAX_SEED, BackendConfig, Config, KnownLength, Line, ObjectConfig, Stand
 from scenegen.errors import UsageError
-from scenegen.records import MaskEdit, ObjectId, Place, Record, Source
+from scenegen.records import Artifact, GivenMesh, MaskEdit, ObjectId, Place, Record, Source
+from scenegen.registry import EXPORTERS, OBJECT_GENERATORS, Port
+
+Metres = Annotated[float, Field(ge=0.001, le=10_000)]
 
 
 class FieldOfViewEdit(Record):
@@ -30,15 +33,99 @@ class LengthEdit(Record):
     kind: Literal["length"] = "length"
     start: Place
     end: Place
-    metres: Annotated[float, Field(ge=0.001, le=10_000)]
+    metres: Metres
+
+
+class Length(Record):
+    """A length that is known."""
+
+    start: Place
+    end: Place
+    metres: Metres
+
+
+class LengthsEdit(Record):
+    """Two lengths are known, which gives the field of view and the metres. It takes the place of a given camera."""
+
+    kind: Literal["lengths"] = "lengths"
+    first: Length
+    second: Length
+
+
+class VerticalEdit(Record):
+    """An edge that the photo shows is vertical, beside those that earlier edits say."""
+
+    kind: Literal["vertical"] = "vertical"
+    start: Place
+    end: Place
+
+
+class HorizonEdit(Record):
+    """The horizon lies along a line: see `CameraConfig.horizon`."""
+
+    kind: Literal["horizon"] = "horizon"
+    start: Place
+    end: Place
+
+
+class FloorEdit(Record):
+    """The photo shows the floor at this place."""
+
+    kind: Literal["floor"] = "floor"
+    at: Place
+
+
+class SupportEdit(Record):
+    """What carries the object."""
+
+    kind: Literal["support"] = "support"
+    object: ObjectId
+    on: Stand | Literal["photo"]
+    """`photo`: what the photo suggests."""
+
+
+class OrderEdit(Record):
+    """One object lies before another."""
+
+    kind: Literal["order"] = "order"
+    front: ObjectId
+    behind: ObjectId
+
+
+class DistanceEdit(Record):
+    """The object lies at this multiple of the distance that depth says, and stays there; None takes that back."""
+
+    kind: Literal["distance"] = "distance"
+    object: ObjectId
+    factor: Annotated[float, Field(ge=0.1, le=10)] | None
 
 
 class RegenerateEdit(Record):
-    """The object is made with another seed."""
+    """The object is made with another seed, and with another generator if `method` names one."""
 
     kind: Literal["regenerate"] = "regenerate"
     object: ObjectId
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
+    method: Annotated[str, Field(max_length=80)] | None = None
+    """As `generate.method`; None: the scene's own generator."""
+
+
+class MeshEdit(Record):
+    """The object is a mesh of the user's; None: it is generated."""
+
+    kind: Literal["mesh"] = "mesh"
+    object: ObjectId
+    mesh: Artifact | None
+    """GLB."""
+
+
+class FormatsEdit(Record):
+    """What is written beside GLB and USD."""
+
+    kind: Literal["formats"] = "formats"
+    formats: Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=16)]
+    """As `export.formats`: methods of exporters."""
+    usdz: bool = True
 
 
 class Undo(Record):
@@ -53,7 +140,21 @@ class Redo(Record):
     kind: Literal["redo"] = "redo"
 
 
-Edit = MaskEdit | FieldOfViewEdit | LengthEdit | RegenerateEdit
+Edit = (
+    MaskEdit
+    | FieldOfViewEdit
+    | LengthEdit
+    | LengthsEdit
+    | VerticalEdit
+    | HorizonEdit
+    | FloorEdit
+    | SupportEdit
+    | OrderEdit
+    | DistanceEdit
+    | RegenerateEdit
+    | MeshEdit
+    | FormatsEdit
+)
 Step = Annotated[Edit | Undo | Redo, Field(discriminator="kind")]
 
 
@@ -105,26 +206,103 @@ def history(steps: Iterable[Step]) -> History:
 def resolved(source: Source, config: Config, edits: Iterable[Edit]) -> tuple[Source, Config]:
     """What a scene with `edits` is made from. `source` and `config` are what it is made from without.
 
+    Raises:
+        UsageError: if an edit names a back-end that is not there, or says what cannot be.
+
     Examples:
         >>> from scenegen.records import Artifact
         >>> photo = Source(name="photo", photo=Artifact(path="input/a", sha256="a", bytes=1))
         >>> resolved(photo, Config(), [FieldOfViewEdit(degrees=50)])[1].camera.fov_deg
         50.0
     """
+    original = config
     for edit in edits:
-        if isinstance(edit, FieldOfViewEdit):
-            source = source.model_copy(update={"camera": ()})
-            config = _with_camera(config, fov_deg=edit.degrees)
-        elif isinstance(edit, LengthEdit):
-            known = KnownLength(start=edit.start, end=edit.end, metres=edit.metres)
-            config = _with_camera(config, known_length=known)
-        elif isinstance(edit, RegenerateEdit):
-            objects = {**config.objects, edit.object: ObjectConfig(seed=edit.seed)}
-            config = config.model_copy(update={"objects": objects})
-        else:
-            source = source.model_copy(update={"edits": (*source.edits, edit)})
+        match edit:
+            case FieldOfViewEdit():
+                source = source.model_copy(update={"camera": ()})
+                config = _with_camera(config, fov_deg=edit.degrees, second_length=None)
+            case LengthEdit():
+                config = _with_camera(config, known_length=_known(edit), second_length=None)
+            case LengthsEdit():
+                source = source.model_copy(update={"camera": ()})
+                lengths = {"known_length": _known(edit.first), "second_length": _known(edit.second)}
+                config = _with_camera(config, fov_deg=None, **lengths)
+            case VerticalEdit():
+                line = Line(start=edit.start, end=edit.end)
+                config = _with_camera(config, verticals=(*config.camera.verticals, line)[-MAX_LINES:], horizon=None)
+            case HorizonEdit():
+                config = _with_camera(config, horizon=Line(start=edit.start, end=edit.end), verticals=())
+            case FloorEdit():
+                layout = config.layout.model_copy(update={"floor_at": edit.at})
+                config = config.model_copy(update={"layout": layout})
+            case SupportEdit():
+                stands = {**config.compose.stands, edit.object: edit.on}
+                config = _with_compose(config, stands=_without(stands, "photo"))
+            case OrderEdit():
+                pair = (edit.front, edit.behind)
+                others = [each for each in config.compose.before if set(each) != set(pair)]
+                config = _with_compose(config, before=(*others, pair))
+            case DistanceEdit():
+                distances = {**config.compose.distances, edit.object: edit.factor}
+                config = _with_compose(config, distances=_without(distances, None))
+            case RegenerateEdit():
+                config = _regenerated(config, edit, original)
+            case MeshEdit():
+                kept = [given for given in source.meshes if given.id != edit.object]
+                new = [] if edit.mesh is None else [GivenMesh(id=edit.object, mesh=edit.mesh)]
+                meshes = tuple(sorted((*kept, *new), key=lambda given: given.id))
+                source = source.model_copy(update={"meshes": meshes})
+            case FormatsEdit():
+                formats = tuple(_settings(EXPORTERS, name, original.export.formats) for name in edit.formats)
+                export = config.export.model_copy(update={"formats": formats, "usdz": edit.usdz})
+                config = config.model_copy(update={"export": export})
+            case _:
+                source = source.model_copy(update={"edits": (*source.edits, edit)})
+    _check_stands(config.compose.stands)
     return source, config
 
 
-def _with_camera(config: Config, **values: float | KnownLength) -> Config:
+def _known(length: Length | LengthEdit) -> KnownLength:
+    return KnownLength(start=length.start, end=length.end, metres=length.metres)
+
+
+def _with_camera(config: Config, **values: Any) -> Config:
     return config.model_copy(update={"camera": config.camera.model_copy(update=values)})
+
+
+def _with_compose(config: Config, **values: Any) -> Config:
+    return config.model_copy(update={"compose": config.compose.model_copy(update=values)})
+
+
+def _without(values: Mapping[int, Any], default: object) -> dict[int, Any]:
+    """What is left to say if `default` goes without saying."""
+    return {number: value for number, value in values.items() if value != default}
+
+
+def _regenerated(config: Config, edit: RegenerateEdit, original: Config) -> Config:
+    before = original.objects.get(edit.object, ObjectConfig())
+    own = [original.generate] if before.generate is None else [before.generate, original.generate]
+    generate = before.generate if edit.method is None else _settings(OBJECT_GENERATORS, edit.method, own)
+    objects = {**config.objects, edit.object: ObjectConfig(seed=edit.seed, generate=generate)}
+    return config.model_copy(update={"objects": objects})
+
+
+def _settings(port: Port[Any], method: str, known: Iterable[BackendConfig]) -> Any:
+    """Settings of the back-end called `method`: those of the scene, if it has some, else its defaults.
+
+    Raises:
+        UsageError: if there is no such back-end.
+    """
+    found = next((settings for settings in known if settings.method == method), None)
+    return port.backend(method).config() if found is None else found
+
+
+def _check_stands(stands: Mapping[int, Stand]) -> None:
+    """Raises UsageError if an object would stand on itself."""
+    for number in stands:
+        way = [number]
+        while isinstance(on := stands.get(way[-1]), int):
+            if on in way:
+                circle = " on ".join(map(str, [*way[way.index(on) :], on]))
+                raise UsageError(f"objects cannot carry each other in a circle: {circle}. Undo one of these edits.")
+            way.append(on)

@@ -51,9 +51,15 @@ INTRINSICS_SOURCES = {
     "depth file": "of the camera beside the depth map",
     "fov": "given",
     "exif": "from EXIF",
+    "horizon": "by the horizon that was shown",
+    "two lengths": "by two lengths that are known",
     "default": "assumed",
 }
-FLOOR_SOURCES = {"ransac": "fitted to the depth", "assumed": "assumed; none was seen"}
+FLOOR_SOURCES = {
+    "ransac": "fitted to the depth",
+    "assumed": "assumed; none was seen",
+    "shown": "where it was shown",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -418,6 +424,8 @@ def facts(findings: Findings) -> str:
 
 def _gravity(findings: Findings) -> str:
     """How the world's vertical was found."""
+    if findings.depth.gravity_shown:
+        return "along lines that were shown"
     assumed = findings.layout.floor_source == "assumed"
     if findings.depth.gravity is None:
         return "along the picture's vertical, assumed" if assumed else "the floor's normal"

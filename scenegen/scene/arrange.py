@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 import numpy as np
@@ -19,7 +19,7 @@ from scenegen.geometry.render import RayCaster
 from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, Support
 from scenegen.scene.foot import with_hidden_foot
 from scenegen.scene.graph import occlusions, support_graph
-from scenegen.scene.layout import FLOOR, Floor, hidden_below
+from scenegen.scene.layout import FLOOR, Floor, hidden_below, without_cycles
 from scenegen.scene.placement import Fit, gap_above
 from scenegen.scene.room import MOST_ROOM
 from scenegen.scene.sizes import SIZES
@@ -51,6 +51,10 @@ SEAT_SHARE = 0.25
 """The same where it stands on a level surface of another object: there its underside is mostly made up."""
 SEVERAL_REACH = 0.01
 """Largest relative change of a scale that several photos tell."""
+TOLD_REACH = 1.0
+"""The same where the user says how an object stands, or before what it lies."""
+SAID = 2.0
+"""Counts as share of a contact that the user tells: more than any that is seen."""
 STEADY_DEG = 1.0
 """Gravity may turn by this much before what stands tips over."""
 FOOT_HIDDEN = 0.25
@@ -111,8 +115,39 @@ class View:
     relief_error: float
 
 
+@dataclass(frozen=True)
+class Told:
+    """What the user says of where objects are, which comes before what the photo suggests."""
+
+    stands: Mapping[int, Carrier] = field(default_factory=dict)
+    """By object: what carries it."""
+    before: Sequence[tuple[int, int]] = ()
+    """Pairs of which the first lies before the second."""
+    distances: Mapping[int, float] = field(default_factory=dict)
+    """By object: its distance over what depth says. It stays there."""
+
+    def among(self, objects: Collection[int]) -> Told:
+        """What it says of these objects alone."""
+        return Told(
+            {
+                child: on
+                for child, on in self.stands.items()
+                if child in objects and (not on or isinstance(on, str) or on in objects)
+            },
+            [pair for pair in self.before if all(number in objects for number in pair)],
+            {number: factor for number, factor in self.distances.items() if number in objects},
+        )
+
+    def reach(self, number: int) -> float | None:
+        """Largest relative change of an object's scale; None if nothing is said of it."""
+        if number in self.distances:
+            return 0.0
+        told = number in self.stands or any(number in pair for pair in self.before)
+        return TOLD_REACH if told else None
+
+
 def arrange(
-    objects: Mapping[int, Unplaced], view: View, kept: Mapping[int, Arranged], reach: float
+    objects: Mapping[int, Unplaced], view: View, kept: Mapping[int, Arranged], reach: float, told: Told = Told()
 ) -> dict[int, Arranged]:
     """Every object at its place, by id; those of `kept` just as they are there, but for the evidence.
 
@@ -121,22 +156,26 @@ def arrange(
         view: the photo.
         kept: what an earlier run has arranged.
         reach: largest relative change of a scale from what depth says; 0 leaves objects where depth says, as they are.
+        told: what the user says of some of them.
 
     Raises:
         ObjectError: if one of the objects cannot be placed.
     """
-    supporters = _supporters(objects, view)
+    told = told.among(objects)
+    moved = {number: told.distances.get(number, 1.0) for number in objects}
+    objects = {number: replace(item, fit=item.fit.times(moved[number])) for number, item in objects.items()}
+    supporters = _supporters(objects, view, told)
     candidates = {}
     for number, item in objects.items():
         with about_object(number):
-            candidates[number] = _candidate(item, supporters.get(number), view, kept.get(number), reach)
+            candidates[number] = _candidate(number, item, supporters.get(number), view, kept.get(number), reach, told)
     overlapping = overlapping_pairs({number: item.mesh for number, item in objects.items()}, view.camera)
     blocking = {*itertools.chain(*overlapping), *supporters.values(), *supporters}
     for number in sorted(blocking):
         with about_object(number):
             mesh = objects[number].mesh
             candidates[number] = replace(candidates[number], solid=distances(mesh.vertices, mesh.faces))
-    scales = solve_scales(candidates, overlapping, orders(objects, view), view.floor.offset)
+    scales = solve_scales(candidates, overlapping, orders(objects, view, told.before), view.floor.offset)
     scales |= {number: place.scale for number, place in kept.items()}
     arranged: dict[int, Arranged] = {}
     lean = LEAN_MEASURED_DEG if view.relief_error <= MEASURED else LEAN_ESTIMATED_DEG
@@ -144,7 +183,7 @@ def arrange(
         number: replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scales[number]).astype(np.float32))
         for number, item in objects.items()
     }
-    for number in _supporters_first(candidates):
+    for number in _supporters_first(candidates, told):
         with about_object(number):
             arranged[number] = _stood(
                 number,
@@ -157,6 +196,7 @@ def arrange(
                 kept.get(number),
                 lean,
                 reach,
+                told,
             )
             check_object(arranged[number].mesh)
     return arranged
@@ -171,41 +211,58 @@ def overlapping_pairs(meshes: Mapping[int, TexturedMesh], camera: Intrinsics) ->
     return [(a, b) for a, b in itertools.combinations(meshes, 2) if (covered[a] & covered[b]).any()]
 
 
-def orders(objects: Mapping[int, Unplaced], view: View) -> list[Order]:
-    """Which of two objects that share an outline is before the other, where depth steps clearly."""
+def orders(objects: Mapping[int, Unplaced], view: View, told: Sequence[tuple[int, int]] = ()) -> list[Order]:
+    """Which of two objects is before the other: as the user says, else where they share an outline and depth steps clearly."""
     depth = np.zeros(view.ids.shape)
     for item in objects.values():
         depth = np.where(item.depth > 0, item.depth, depth)
     made = occlusions(view.ids, depth)
     found = []
+    for front, behind in told:
+        found.append(Order(front, behind, _distance(objects[front]) / _distance(objects[behind])))
+    said = {frozenset(pair) for pair in told}
     for (front, behind), seen in occlusions(view.ids, view.z).items():
-        if front not in objects or behind not in objects:
+        if front not in objects or behind not in objects or {front, behind} in said:
             continue
         step = made.get((front, behind), {}).get("depth_step_m")
         back = made.get((behind, front), {}).get("depth_step_m")
         if step is None and back is None:
             continue
-        distance = float(np.median(objects[behind].depth[objects[behind].depth > 0]))
+        distance = _distance(objects[behind])
         if seen["depth_step_m"] > BESIDE * distance * objects[behind].fit.scale:
             ratio = 1 - (step if step is not None else -(back or 0.0)) / distance
             found.append(Order(front, behind, max(ratio, 1e-3)))
     return found
 
 
-def _supporters(objects: Mapping[int, Unplaced], view: View) -> dict[int, int]:
-    """The object that each is seen to stand on, for those that do."""
-    return {s.child: s.parent for s in view.supports if s.child in objects and s.parent in objects}
+def _distance(item: Unplaced) -> float:
+    """z-depth of what is seen of an object, at scale 1."""
+    return float(np.median(item.depth[item.depth > 0]))
 
 
-def _supporters_first(candidates: Mapping[int, Candidate]) -> list[int]:
-    """Sorted by the number of objects between each and the floor, with what hangs in the air last, then by id."""
+def _supporters(objects: Mapping[int, Unplaced], view: View, told: Told) -> dict[int, int]:
+    """The object that each is said, or else seen, to stand on, for those that do."""
+    said = [
+        Support(child=child, parent=on, contact_share=SAID) for child, on in told.stands.items() if isinstance(on, int)
+    ]
+    seen = [support for support in view.supports if support.child not in told.stands]
+    known = [each for each in (*said, *seen) if each.child in objects and each.parent in objects]
+    return {each.child: each.parent for each in without_cycles(known) if each.parent != FLOOR}
+
+
+def _supporters_first(candidates: Mapping[int, Candidate], told: Told) -> list[int]:
+    """Sorted by the number of objects between each and the floor, with what hangs in the air last, then by id. What is said to
+    carry others comes before them, wherever it hangs."""
     stands = support_graph((item.supporter or FLOOR, number) for number, item in candidates.items())
     level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
     in_air = {number for number, item in candidates.items() if item.supporter is None and not item.on_floor}
+    in_air -= set(told.stands.values())
     return sorted(candidates, key=lambda number: (number in in_air, level[number], number))
 
 
-def _candidate(item: Unplaced, supporter: int | None, view: View, kept: Arranged | None, reach: float) -> Candidate:
+def _candidate(
+    number: int, item: Unplaced, supporter: int | None, view: View, kept: Arranged | None, reach: float, told: Told
+) -> Candidate:
     vertices = item.mesh.vertices.astype(np.float64)
     scale = item.fit.scale if kept is None else kept.scale
     lowest = _lowest(item.mesh, scale, view)
@@ -214,6 +271,12 @@ def _candidate(item: Unplaced, supporter: int | None, view: View, kept: Arranged
         slack = min(slack, SEVERAL_REACH)
     smallest, largest = scale / (1 + slack) - 1e-9, scale * (1 + min(slack, MOST_ROOM)) + 1e-9
     touching = -view.floor.offset / lowest if lowest < 0 else np.inf
+    on_floor = supporter is None and smallest <= touching <= min(largest, farthest(item, view))
+    if number in told.stands:
+        on_floor = told.stands[number] == FLOOR and bool(np.isfinite(touching))
+    said = told.reach(number)
+    if kept is None and said is not None:
+        smallest, largest = scale / (1 + said) - 1e-9, scale * (1 + said) + 1e-9
     return Candidate(
         scale=scale,
         spread=max(view.uncertainty, item.fit.spread, 1e-3),
@@ -221,7 +284,7 @@ def _candidate(item: Unplaced, supporter: int | None, view: View, kept: Arranged
         largest=largest,
         size=float(np.ptp(vertices, axis=0).max()),
         lowest=lowest,
-        on_floor=supporter is None and smallest <= touching <= min(largest, farthest(item, view)),
+        on_floor=on_floor,
         supporter=supporter,
         points=_without_underside(vertices[:: max(1, len(vertices) // POINTS)], lowest, view.floor),
         solid=None,
@@ -295,11 +358,12 @@ def _stood(
     kept: Arranged | None,
     lean: float,
     reach: float,
+    told: Told,
 ) -> Arranged:
     """The object made to stand on what carries it, if that can be told."""
     scaled = all_scaled[number]
     evidence: dict[str, float | bool] = {
-        "scale_from_depth": round(item.fit.scale, 6),
+        "scale_from_depth": round(item.fit.scale / told.distances.get(number, 1.0), 6),
         "depth_spread": round(item.fit.spread, 6),
         "moved": round(scale / item.fit.scale - 1, 6),
     }
@@ -312,7 +376,11 @@ def _stood(
         return replace(kept, evidence=evidence)
     support: Carrier
     lowest = view.floor.offset + scale * candidate.lowest
-    support, level, gap = _carrier(scaled, lowest, candidate.supporter, others, view)
+    if number in told.stands:
+        evidence["told"] = True
+        support, level, gap = _told_carrier(scaled, lowest, told.stands[number], others, view)
+    else:
+        support, level, gap = _carrier(scaled, lowest, candidate.supporter, others, view)
     if gap is not None:
         evidence["gap_m"] = round(gap, 5)
     mesh = scaled
@@ -321,7 +389,7 @@ def _stood(
         made = standing(scaled, plane, lean)
         mesh = made.mesh
         evidence |= {**_based(mesh, plane), "set_upright_deg": made.lean_deg}
-    if support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG:
+    if number not in told.stands and (support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG):
         hidden = hidden_below(view.z, view.ids, number)
         whole = None
         if hidden >= FOOT_HIDDEN and reach > 0:
@@ -371,6 +439,19 @@ def _carrier(
         return FLOOR, 0.0, lowest
     seats = [_on(item, lowest, height, number, other.mesh, view.floor) for number, other in others.items()]
     return min((seat for seat in seats if seat is not None), key=lambda seat: abs(seat[2]), default=(None, None, None))
+
+
+def _told_carrier(
+    item: TexturedMesh, lowest: float, told: Carrier, others: Mapping[int, Arranged], view: View
+) -> tuple[Carrier, float | None, float | None]:
+    """As `_carrier`, if the user says what carries the object; it is made to stand level where it is near enough for that."""
+    height = max(float(view.floor.heights(item.vertices.astype(np.float64)).max()) - lowest, 1e-6)
+    if told == FLOOR:
+        return FLOOR, 0.0 if abs(lowest) <= max(GAP_M, SEAT_SHARE * height) else None, lowest
+    if isinstance(told, int) and told in others:
+        found = _on(item, lowest, height, told, others[told].mesh, view.floor)
+        return found or (told, None, gap_above(item.vertices.astype(np.float64), others[told].mesh, view.floor))
+    return (None if isinstance(told, int) else told), None, None
 
 
 def _on(

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Integer
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
+from scenegen.errors import UsageError
 from scenegen.geometry.planes import along, depth_normals, fit_plane, plane_facing
 from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
 from scenegen.messages.remarks import note
@@ -38,7 +39,7 @@ class Floor:
     normal: Float[np.ndarray, "3"]
     offset: float
     source: str
-    """`ransac` or `assumed`."""
+    """`ransac`, `assumed` or `shown`."""
     warnings: tuple[str, ...] = ()
 
     def heights(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n"]:
@@ -58,13 +59,15 @@ def find_floor(
     config: LayoutConfig,
     gravity: Vector | None = None,
     uncertainty: float = 0.0,
+    certain: bool = False,
 ) -> Floor:
     """The plane that carries the objects: RANSAC planes of the background, judged by how well objects stand on them.
 
     A plane counts as a floor if the camera is above it and its normal leans at most `config.max_slope_deg` from `gravity`
     (down, camera frame) or, if that is not known, at most `config.max_tilt_deg` from the picture's vertical. Among those,
     the number of points (within `plane_tolerance`), how closely the objects' undersides meet the plane, and how level it is
-    decide. Where there is none, the floor is level and goes through the lowest object; the result says so.
+    decide. Where there is none, the floor is level and goes through the lowest object; the result says so. If gravity is
+    `certain`, it is square to that.
     """
     up = np.array([0.0, -1.0, 0.0]) if gravity is None else -np.array(gravity)
     most = config.max_tilt_deg if gravity is None else config.max_slope_deg
@@ -77,7 +80,7 @@ def find_floor(
     rest, normals = background[chosen], depth_normals(depth, camera)[seen][chosen]
     total = len(rest)
     best: tuple[float, Floor] | None = None
-    if gravity is not None and uncertainty > MEASURED:
+    if gravity is not None and (certain or uncertainty > MEASURED):
         return _level_floor(
             rest, normals, up, objects, plane_tolerance(config, uncertainty), config.min_floor_share
         ) or (_assumed_floor(background, objects, up, estimated=True))
@@ -99,6 +102,24 @@ def find_floor(
     if best is not None:
         return best[1]
     return _assumed_floor(background, objects, up, gravity is not None)
+
+
+def floor_through(floor: Floor, point: Float[np.ndarray, "3"]) -> Floor:
+    """A floor that goes through a point (camera frame) that the user has shown, as level as the one that was found.
+
+    Raises:
+        UsageError: if it would be above the camera.
+
+    Examples:
+        >>> floor_through(Floor(np.array([0.0, -1.0, 0.0]), 1.0, "assumed"), np.array([0.3, 1.5, 2.0])).offset
+        1.5
+    """
+    offset = -float(floor.normal @ point)
+    if offset <= 0:
+        raise UsageError(
+            "the floor would be above the camera; click a place that is lower in the photo, or undo gravity."
+        )
+    return Floor(floor.normal, offset, "shown")
 
 
 def _level_floor(

@@ -6,7 +6,7 @@ X_camera = s R^T X_crop. Any s leaves the object's picture unchanged, so it cann
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32
@@ -42,6 +42,10 @@ class Fit:
     pixels: int
     views: int = 1
     """Photos that it is from."""
+
+    def times(self, factor: float) -> Fit:
+        """The scale as if depth said that multiple of it."""
+        return replace(self, scale=factor * self.scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from scenegen.edits.masks import redrawn, renumbered, split
+from scenegen.edits.masks import filled, redrawn, renumbered, split
 from scenegen.ids import UNKNOWN
 
 SHAPE = (6, 8)
@@ -54,3 +54,15 @@ def test_left_is_as_one_goes() -> None:
     # Upwards in the picture: left is where u is smaller.
     after = split(np.ones((2, 4), np.uint16), 1, 2, (2, 2), (2, 0))
     assert after.tolist() == [[2, 2, 1, 1]] * 2
+
+
+@given(PICTURES)
+def test_what_is_filled_encloses_nothing_and_only_grows(ids: np.ndarray) -> None:
+    after = filled(ids, 1, None)
+    assert ((after == 1) >= (ids == 1)).all()
+    assert np.array_equal(filled(after, 1, None), after)
+    assert np.array_equal(after[after != 1], ids[after != 1])
+    for row, column in np.argwhere((after == 1) & (ids != 1)).tolist():
+        one = filled(ids, 1, (column + 0.5, row + 0.5))
+        assert one[row, column] == 1
+        assert ((one == 1) <= (after == 1)).all()

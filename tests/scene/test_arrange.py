@@ -15,7 +15,7 @@ from rooms import DESK, Room, plain, room
 
 from scenegen.camera import project
 from scenegen.geometry.mesh import joined
-from scenegen.scene.arrange import Arranged, Unplaced, View, arrange, lowest_point, overlapping_pairs
+from scenegen.scene.arrange import Arranged, Told, Unplaced, View, arrange, lowest_point, overlapping_pairs
 from scenegen.scene.layout import Floor, find_supports
 from scenegen.scene.placement import fit_scale, surface_depth
 from scenegen.scene.room import MOST_ROOM
@@ -47,11 +47,18 @@ def unplaced(scene: Room, view: View, wrong: float = 1.0) -> dict[int, Unplaced]
     return items
 
 
+NOTHING = Told()
+
+
 def arranged(
-    scene: Room, wrong: float = 1.0, reach: float = 0.1, kept: Mapping[int, Arranged] = MappingProxyType({})
+    scene: Room,
+    wrong: float = 1.0,
+    reach: float = 0.1,
+    kept: Mapping[int, Arranged] = MappingProxyType({}),
+    told: Told = NOTHING,
 ) -> dict[int, Arranged]:
     view = seen(scene)
-    return arrange(unplaced(scene, view, wrong), view, kept, reach)
+    return arrange(unplaced(scene, view, wrong), view, kept, reach, told)
 
 
 @settings(max_examples=5, deadline=None)
@@ -162,3 +169,50 @@ def test_what_something_nearer_hides_stands_on_a_foot_that_is_made() -> None:
     found = arranged(replace(scene, boxes=(scene.boxes[0], raised)))[2]
     assert found.support == 0
     assert found.evidence["foot_made"]
+
+
+IN_THE_AIR = [((0.3, 0.3, 0.3), (0.2, 0.25, -2.0))]
+
+
+@pytest.mark.parametrize(("on", "support"), [(0, 0), ("background", "background"), (None, None)])
+def test_what_the_user_says_carries_an_object_does(on: int | str | None, support: int | str | None) -> None:
+    scene = room(IN_THE_AIR)
+    (before,) = arranged(scene).values()
+    assert before.support is None
+    (item,) = arranged(scene, told=Told(stands={1: on})).values()  # type: ignore[dict-item]
+    assert item.support == support
+    assert item.evidence["told"]
+    if on == 0:
+        assert seen(scene).floor.heights(item.mesh.vertices).min() == pytest.approx(0, abs=0.01)
+
+
+def test_an_object_stands_on_that_which_the_user_says_though_a_circle_is_seen() -> None:
+    scene = room(DESK)
+    found = arranged(scene, told=Told(stands={2: 3}))
+    assert (found[2].support, found[3].support != 2) == (3, True)
+    # What is said of objects that are not there says nothing.
+    gone = arranged(scene, told=Told(stands={3: 9, 8: 1}, before=((9, 1),), distances={9: 2.0}))
+    assert {number: item.scale for number, item in gone.items()} == {
+        number: item.scale for number, item in arranged(scene).items()
+    }
+
+
+@given(st.floats(0.5, 1.5))
+@settings(max_examples=4, deadline=None)
+def test_a_moved_object_stays_where_it_was_put(factor: float) -> None:
+    scene = room(DESK)
+    view = seen(scene)
+    fit = unplaced(scene, view)[1].fit.scale
+    found = arranged(scene, told=Told(distances={1: factor}))
+    assert found[1].scale == pytest.approx(factor * fit, rel=1e-6)
+    assert found[1].evidence["scale_from_depth"] == pytest.approx(fit, rel=1e-5)
+
+
+def test_what_the_user_puts_before_another_is_before_it() -> None:
+    scene = room([((0.3, 0.4, 0.3), (-0.4, 0.3, -2.4)), ((0.3, 0.4, 0.3), (0.4, 0.3, -2.0))])
+    distances = {}
+    for before in ((), ((1, 2),)):
+        found = arranged(scene, told=Told(before=before))
+        distances[before] = [float(np.median(found[number].mesh.vertices[:, 2])) for number in (1, 2)]
+    assert distances[()][0] > distances[()][1]
+    assert distances[((1, 2),)][0] < 1.03 * distances[((1, 2),)][1]

@@ -14,8 +14,10 @@ from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.perception.masks import NOTHING_FOUND
 from scenegen.records import (
     Artifact,
+    FillEdit,
     Instance,
     Instances,
+    LockEdit,
     MaskEdit,
     MergeEdit,
     PaintEdit,
@@ -111,6 +113,35 @@ def test_a_line_splits_in_pixels_of_the_photo_as_given(store: Store) -> None:
         (7, 300, "cup"),
     ]
     assert (ids[10:40, :10] == 7).all()
+
+
+def test_a_locked_object_keeps_its_outline_and_cannot_be_edited(store: Store) -> None:
+    held, _ = edited(store, LockEdit(object=2, locked=True))
+    assert [item.locked for item in held.items] == [False, True, False]
+    mask = np.full((HEIGHT, WIDTH), 255, np.uint8)
+    record, ids = edited(store, PaintEdit(object=9, mask=stored(store, "mask.png", mask)), held)
+    assert [item.id for item in record.items] == [2, 9]
+    assert (ids[10:40, 40:70] == 2).all()
+    for change in (MergeEdit(objects=(1, 2)), RenameEdit(object=2, label="mug"), RemoveEdit(object=2, shows="unknown")):
+        with pytest.raises(UsageError, match="object 2 is locked"):
+            edited(store, change, held)
+    free, _ = edited(store, LockEdit(object=2, locked=False), held)
+    assert not any(item.locked for item in free.items)
+
+
+def test_holes_are_filled_and_none_says_so(store: Store) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[50:90, 20:60] = 255
+    mask[60:65, 30:35] = mask[70:75, 40:45] = 0
+    holed, _ = edited(store, PaintEdit(object=5, mask=stored(store, "mask.png", mask)))
+    one, ids = edited(store, FillEdit(object=5, at=(TWICE * 32, TWICE * 62)), holed)
+    assert (ids[62, 32], ids[72, 42]) == (5, 0)
+    assert one.items[-1].area == 40 * 40 - 25
+    whole, _ = edited(store, FillEdit(object=5), one)
+    assert whole.items[-1].area == 40 * 40
+    for at in (None, (0.0, 0.0)):
+        with pytest.raises(UsageError, match="has no hole"):
+            edited(store, FillEdit(object=5, at=at), whole)
 
 
 def test_a_new_name_is_certain(store: Store) -> None:

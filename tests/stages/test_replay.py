@@ -206,5 +206,5 @@ def test_a_known_length_gives_the_metres(tmp_path: Path) -> None:
     assert sizes[1] == pytest.approx(sizes[0] / 3, rel=0.02)
     # A length between two places of which one shows nothing says so.
     edit(out / "desk", LengthEdit(start=start, end=(150_00.0, 5), metres=1))
-    with pytest.raises(UsageError, match="shows no depth"):
+    with pytest.raises(UsageError, match="no depth is known at"):
         again(out / "desk")
