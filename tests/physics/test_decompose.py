@@ -7,9 +7,10 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifold3d import Manifold, Mesh
 from physics.bowls import bowl
 
-from scenegen.physics.decompose import convex_parts
+from scenegen.physics.decompose import _left, convex_parts
 
 
 def arrays(solid: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
@@ -51,3 +52,21 @@ def test_an_l_is_two_boxes() -> None:
     solid = trimesh.boolean.union([lying, standing], engine="manifold")
     parts = convex_parts(*arrays(solid), 8)
     assert volume(parts) < 1.15 * solid.volume
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2), st.floats(0.05, 0.95), st.booleans())
+def test_what_a_cut_leaves_is_told_without_cutting(axis: int, place: float, turned: bool) -> None:
+    solid = bowl()
+    if turned:
+        solid.apply_transform(trimesh.transformations.rotation_matrix(0.7, [1, 2, 3], [0.1, 0, 0]))
+    low, high = solid.bounds[:, axis]
+    offset = low + place * (high - low)
+    part = Manifold(Mesh(solid.vertices.astype(np.float32), solid.faces.astype(np.uint32)))
+    halves = part.split_by_plane(np.eye(3)[axis].tolist(), float(offset))
+    exact = sum((half.hull().volume() - half.volume()) ** 2 for half in halves)
+    corners = np.asarray(solid.triangles)
+    doubled = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert _left(corners, doubled, solid.convex_hull.vertices, axis, offset) == pytest.approx(
+        exact, rel=1e-3, abs=1e-12
+    )
