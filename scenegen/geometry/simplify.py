@@ -1,19 +1,20 @@
 """Fewer triangles, still closed.
 
-Large meshes are thinned by quadric error (Garland and Heckbert 1997), fast and in little memory, but with no promise of a
-manifold; manifold3d then takes what is left to the budget, and keeps it closed.
+Edges are collapsed by quadric error (Garland and Heckbert 1997), fast and in little memory, but with no promise of a manifold.
+Where the result is none, or the shape is lost, manifold3d simplifies the mesh instead, and keeps it closed.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Float32, Int32
 
-from scenegen.geometry.solid import connected, largest_pieces, untouching
+from scenegen.geometry.solid import connected, untouching, volume, without_crumbs
 from scenegen.messages.remarks import note
 
 if TYPE_CHECKING:
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LARGE = 200_000
-"""Faces from which on a mesh is thinned first."""
+SHRUNK = 0.02
+"""A thinned solid keeps its volume to this share, or its shape is lost."""
 AGGRESSIVENESS = 5.0
 """How fast the error that is tolerated grows from pass to pass while it is; 7 takes half the time and twice the error."""
 FINEST, COARSEST, STEP = 1e-3, 2e-2, 1.5
 """Tolerances tried, as shares of the mesh's size, each `STEP` times the one before."""
 NEAR, TRIES = 0.95, 12
 """A step that ends below this share of the budget is made finer, with at most so many tolerances tried."""
+_ONE_AT_A_TIME = threading.Lock()
+"""fast_simplification keeps its mesh in global variables, and lets other threads run meanwhile."""
 
 
 def simplify(
@@ -36,8 +39,8 @@ def simplify(
 ) -> tuple[Float32[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"], tuple[str, ...]]:
     """Collapses edges of a closed mesh until it has `max_faces`, or few less, or would lose its shape.
 
-    manifold3d keeps it closed all the way: every edge has exactly two faces. Where it pinches a neck or a tunnel off, vertices at
-    one place are left, and crumbs: the former are drawn apart (`untouching`), and no more pieces are kept than there were.
+    It stays closed: every edge has exactly two faces. Where a neck or a tunnel is pinched off, vertices at one place are left,
+    and crumbs: the former are drawn apart (`untouching`), the latter go (`without_crumbs`).
 
     Returns:
         - **vertices**, **faces**: the simplified mesh, or the given one if it is not a closed manifold.
@@ -48,11 +51,13 @@ def simplify(
     vertices = vertices.astype(np.float32)
     if len(faces) <= max_faces:
         return *untouching(vertices, faces), ()
-    if len(faces) > LARGE:
-        points, few = thinned(vertices, faces, max_faces)
-        if connected(few)[0] <= connected(faces)[0] and is_manifold(points, few):
-            return points, few, ()
-        logger.info("thinned, the mesh of %d faces is not closed: manifold3d simplifies it instead", len(faces))
+    pieces = connected(faces)[0]
+    points, few = thinned(vertices, faces, max_faces)
+    before = volume(vertices, faces)
+    kept = abs(volume(points, few) - before) <= SHRUNK * abs(before)
+    if len(few) <= max_faces and kept and is_manifold(points, few):
+        return *without_crumbs(points, few, pieces), ()
+    logger.info("thinned, the mesh of %d faces is open or another: manifold3d simplifies it instead", len(faces))
     solid = manifold3d.Manifold(manifold3d.Mesh(vertices, faces.astype(np.uint32)))
     if solid.status() != manifold3d.Error.NoError:
         return vertices, faces, (f"the mesh is not a closed manifold, so it keeps all its {len(faces)} faces.",)
@@ -60,7 +65,7 @@ def simplify(
     solid, warnings = within_budget(solid, lambda tried: tried.num_tri(), max_faces, size)
     mesh = solid.to_mesh()
     fewer = untouching(mesh.vert_properties[:, :3].astype(np.float32), mesh.tri_verts.astype(np.int32))
-    return *largest_pieces(*fewer, connected(faces)[0]), warnings
+    return *without_crumbs(*fewer, pieces), warnings
 
 
 def thinned(
@@ -73,9 +78,10 @@ def thinned(
     """
     import fast_simplification  # here, so that training needs no native package for meshes
 
-    points, fewer = fast_simplification.simplify(
-        vertices.astype(np.float32), faces.astype(np.int32), target_count=faces_left, agg=AGGRESSIVENESS
-    )
+    with _ONE_AT_A_TIME:
+        points, fewer = fast_simplification.simplify(
+            vertices.astype(np.float32), faces.astype(np.int32), target_count=faces_left, agg=AGGRESSIVENESS
+        )
     return untouching(np.asarray(points, dtype=np.float32), np.asarray(fewer, dtype=np.int32))
 
 

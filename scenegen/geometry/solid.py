@@ -13,6 +13,8 @@ from scenegen.records import Topology
 
 HAIR = 0.01
 """How far parts that touch in a vertex are drawn apart: the share of the way from it to the middle of each part's faces."""
+CRUMB = 0.003
+"""Pieces with a smaller share of the surface are not missed."""
 
 
 def welded(vertices: Float[np.ndarray, "v 3"]) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "v"]]:
@@ -87,17 +89,21 @@ def untouching(
     return np.where(touching[:, None], split + HAIR * (middles - split), split).astype(vertices.dtype), apart
 
 
-def largest_pieces(
+def without_crumbs(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], count: int
 ) -> tuple[Float[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"]]:
-    """The `count` pieces with the largest surface, in their order; a mesh with no more comes back as it is."""
+    """The `count` pieces with the largest surface, and all others that are larger than crumbs, in their order. A mesh with no
+    more comes back as it is.
+    """
     found, piece = connected(faces)
     if found <= count:
         return vertices, faces
     corners = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    kept = np.isin(piece, np.argsort(-np.bincount(piece, area), kind="stable")[:count])
-    used, compact = np.unique(faces[kept], return_inverse=True)
+    areas = np.bincount(piece, area)
+    large = areas >= CRUMB * areas.sum()
+    large[np.argsort(-areas, kind="stable")[:count]] = True
+    used, compact = np.unique(faces[large[piece]], return_inverse=True)
     return vertices[used], compact.reshape(-1, 3).astype(np.int32)
 
 

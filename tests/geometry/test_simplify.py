@@ -71,8 +71,7 @@ def test_volume_has_the_sign_of_the_winding() -> None:
     assert volume(vertices, faces) > 0
 
 
-def test_a_large_mesh_is_thinned_and_stays_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simplify_module, "LARGE", 10_000)
+def test_a_rough_mesh_stays_closed() -> None:
     vertices, faces = ball(5)
     vertices = vertices + np.random.default_rng(0).normal(0, 0.004, vertices.shape)
     few, few_faces, warnings = simplify(vertices, faces, 1000)
@@ -83,7 +82,6 @@ def test_a_large_mesh_is_thinned_and_stays_closed(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_comes_out_of_thinning_open_is_simplified_the_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simplify_module, "LARGE", 10_000)
     monkeypatch.setattr(simplify_module, "thinned", lambda *given: (thinned(*given)[0], thinned(*given)[1][1:]))
     _, few_faces, warnings = simplify(*ball(5), 1000)
     assert is_closed(few_faces)

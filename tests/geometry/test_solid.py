@@ -15,11 +15,11 @@ from scenegen.geometry.solid import (
     HAIR,
     connected,
     is_closed,
-    largest_pieces,
     topology,
     untouching,
     volume,
     welded,
+    without_crumbs,
 )
 from scenegen.records import Topology
 
@@ -122,12 +122,12 @@ def test_faces_without_area_and_faces_back_to_back_leave_no_gap() -> None:
     assert volume(apart, split) == pytest.approx(volume(vertices, faces))
 
 
-def test_the_largest_pieces_are_kept_in_their_order() -> None:
+def test_pieces_are_kept_in_their_order_but_for_crumbs() -> None:
     meshes = [
         trimesh.creation.icosphere(1, radius=radius).apply_translation([4 * n, 0, 0])
-        for n, radius in enumerate((0.1, 1, 0.5))
+        for n, radius in enumerate((0.05, 1, 0.5, 0.1))
     ]
     vertices, faces = joined([m.vertices for m in meshes], [m.faces for m in meshes])
-    few, kept = largest_pieces(vertices, faces, 2)
+    few, kept = without_crumbs(vertices, faces, 2)
     np.testing.assert_array_equal(few[kept], vertices[faces[len(meshes[0].faces) :]])
-    assert largest_pieces(vertices, faces, 3)[1] is faces
+    assert without_crumbs(vertices, faces, 4)[1] is faces
