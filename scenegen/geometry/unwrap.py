@@ -15,26 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32, UInt32
+from jaxtyping import Float, Float32, Int32
 
 from scenegen.errors import CrashError, LimitError, TransientError
+from scenegen.geometry.unwrap_child import REFUSED
 from scenegen.messages.remarks import note
-from scenegen.system.limits import limit_process
-from scenegen.system.processes import child_lifeline, end_with, ending
+from scenegen.system.processes import child_lifeline, ending
 
 CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from scenegen.geometry.unwrap import answer
+from scenegen.geometry.unwrap_child import answer
 answer(int(sys.argv[2]), int(sys.argv[3]))
 """
 """`-P` and this path keep modules of the user's folder out, and find the package wherever it was imported from."""
 MOST_FACES = 200_000
 """Above it xatlas takes many minutes: its time grows faster than the number of faces."""
-LARGEST_CHART = 0.05
-"""Of a mesh's surface. To flatten larger charts takes several times as long, and they are seldom fewer."""
-REFUSED = 3
-"""Exit code of a child in which xatlas has raised an error."""
 CRASHES = frozenset(
     {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE, -signal.SIGILL}
     | {0xC0000005, 0xC00000FD, 0xC0000409, 0xC000001D, 0xC0000094}
@@ -84,16 +80,23 @@ def unwrap(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], 
 def _xatlas_child(
     vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], texels: int, timeout_s: float
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `answer` in its own process, which ends with this one."""
+    """Runs `unwrap_child.answer` in its own process, which ends with this one."""
     mesh = io.BytesIO()
     np.savez(mesh, vertices=vertices.astype(np.float32), faces=faces.astype(np.uint32), texels=texels)
     cpu_s = int(timeout_s * (os.cpu_count() or 1)) + 1
     command = [sys.executable, "-P", "-c", CHILD, str(Path(__file__).parents[2])]
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # it needs none, and they take a while to start
     try:
         with child_lifeline() as (lifeline, options):
             words = [*command, str(lifeline), str(cpu_s)]
             return subprocess.run(
-                words, input=mesh.getbuffer(), capture_output=True, timeout=timeout_s, check=False, **options
+                words,
+                input=mesh.getbuffer(),
+                capture_output=True,
+                env=environment,
+                timeout=timeout_s,
+                check=False,
+                **options,
             )
     except subprocess.TimeoutExpired as error:
         raise LimitError(
@@ -136,47 +139,3 @@ def _matches(atlas: Atlas, vertices: int, faces: int) -> bool:
         and atlas.source.max(initial=0) < vertices
         and atlas.faces.max(initial=0) < len(atlas.uv)
     )
-
-
-def answer(lifeline: int, cpu_s: int) -> None:
-    """The child process's work: from a mesh (npz) on stdin to its atlas (npz) on stdout.
-
-    Args:
-        lifeline: from the parent's `child_lifeline`.
-        cpu_s: most seconds of CPU time, of all threads together. They end the child if the lifeline cannot.
-    """
-    end_with(lifeline)
-    limit_process(cpu_s)
-    # Native code must not print into the answer.
-    stdout = os.dup(1)
-    os.dup2(2, 1)
-    with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as data:
-        mesh = data["vertices"], data["faces"], int(data["texels"])
-    try:
-        atlas = run_xatlas(*mesh)
-    except (RuntimeError, ValueError) as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}")
-        sys.exit(REFUSED)
-    packed = io.BytesIO()
-    np.savez(packed, source=atlas.source, faces=atlas.faces, uv=atlas.uv)
-    with os.fdopen(stdout, "wb") as pipe:
-        pipe.write(packed.getbuffer())
-
-
-def run_xatlas(vertices: Float32[np.ndarray, "v 3"], faces: UInt32[np.ndarray, "f 3"], texels: int) -> Atlas:
-    """An atlas by xatlas, in this process."""
-    import xatlas
-
-    charts, packing = xatlas.ChartOptions(), xatlas.PackOptions()
-    charts.max_iterations = 1
-    packing.padding = 2
-    packing.resolution = texels
-    packing.bilinear = True
-    corners = vertices[faces.astype(np.int64)].astype(np.float64)
-    doubled = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
-    charts.max_chart_area = LARGEST_CHART * float(doubled) / 2
-    work = xatlas.Atlas()
-    work.add_mesh(vertices, faces)
-    work.generate(charts, packing)
-    source, cut, uv = work[0]
-    return Atlas(source.astype(np.int32), cut.astype(np.int32), uv.astype(np.float32))

@@ -138,11 +138,11 @@ def test_no_temporary_folder_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path
 BUSY = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from scenegen.geometry import unwrap
+from scenegen.geometry import unwrap_child
 def busy(*mesh):
     {busy}
-unwrap.run_xatlas = busy
-unwrap.answer(int(sys.argv[2]), {cpu_s})
+unwrap_child.run_xatlas = busy
+unwrap_child.answer(int(sys.argv[2]), {cpu_s})
 """
 
 
