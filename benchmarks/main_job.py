@@ -20,9 +20,9 @@ from pathlib import Path
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "table.jpg"
 WORKER = """
-import json, resource, sys
-from scenegen.cli.commands import main
-code = main(sys.argv[1:])
+import json, resource
+from scenegen.__main__ import main
+code = main()
 own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 print(json.dumps({"code": code, "own_mb": round(own), "largest_child_mb": round(child)}))
 """

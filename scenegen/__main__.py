@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -19,12 +20,15 @@ logger = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """How long an interrupted run may take to end on its own."""
+GARBAGE = 20_000, 20, 20
+"""Thresholds of Python's garbage collector. At its own ones it looks through all that was imported again and again: a second."""
 
 
 def main() -> int:
     """The console script: the command line on `sys.argv`. Returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    gc.set_threshold(*GARBAGE)
     leave_current_folder()
     code = run()
     if code == EXIT_INTERRUPTED:

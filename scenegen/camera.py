@@ -146,10 +146,14 @@ def rays(camera: Intrinsics, pixels: Float[np.ndarray, "*n 2"] | None = None) ->
         >>> rays(camera).shape
         (48, 64, 3)
     """
-    uv = pixel_centres(camera.width, camera.height) if pixels is None else pixels
-    x = (uv[..., 0] - camera.cx) / camera.fx
-    y = (uv[..., 1] - camera.cy) / camera.fy
-    return np.stack([x, y, np.ones_like(x)], axis=-1)
+    if pixels is None:
+        u, v = np.arange(camera.width) + 0.5, np.arange(camera.height)[:, None] + 0.5
+    else:
+        u, v = pixels[..., 0], pixels[..., 1]
+    x, y = (u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy
+    directions = np.ones((*np.broadcast_shapes(x.shape, y.shape), 3))
+    directions[..., 0], directions[..., 1] = x, y
+    return directions
 
 
 def unproject(camera: Intrinsics, depth: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w 3"]:

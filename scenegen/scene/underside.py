@@ -119,7 +119,7 @@ def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
         vertices = mesh.vertices.astype(np.float64)
         ways = _ways_to(level, vertices)
         near = np.linalg.norm(vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot, axis=1) < radius
-        within = near & last_along_rays(vertices, mesh.faces)
+        within = last_along_rays(vertices, mesh.faces, near)
         if not within.any():
             break
         mesh = replace(mesh, vertices=(vertices * np.where(within, ways, 1.0)[:, None]).astype(np.float32))
@@ -132,9 +132,11 @@ def _on_its_legs(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
     if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
         return mesh
     vertices = mesh.vertices.astype(np.float64)
-    heights, hidden = level.heights(vertices), last_along_rays(vertices, mesh.faces)
+    heights = level.heights(vertices)
+    tallest = float(heights.max())
+    hidden = last_along_rays(vertices, mesh.faces, heights < max(LEGS) * tallest)
     for share in LEGS:
-        low = hidden & (heights < share * float(heights.max()))
+        low = hidden & (heights < share * tallest)
         lowered = vertices * np.where(low, _ways_to(level, vertices), 1.0)[:, None]
         if base(lowered, centre, level).steady_deg >= STEADY_DEG:
             return replace(mesh, vertices=lowered.astype(np.float32))
@@ -143,13 +145,14 @@ def _on_its_legs(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
 
 def _reaching(mesh: TexturedMesh, level: Floor, foot: Float[np.ndarray, "3"], radius: float) -> Bool[np.ndarray, "f"]:
     """The faces that turn away from the camera and whose shadow on the plane comes near the foot."""
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    away = (normal * corners.mean(axis=1)).sum(axis=1) > 0
     ways = _ways_to(level, mesh.vertices.astype(np.float64))
     shadow = mesh.vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot
-    shadow = shadow[mesh.faces]
-    return away & (shadow.min(axis=1) < radius).all(axis=1) & (shadow.max(axis=1) > -radius).all(axis=1)
+    below, above = shadow < radius, shadow > -radius
+    found = (below[mesh.faces].any(axis=1) & above[mesh.faces].any(axis=1)).all(axis=1)
+    corners = mesh.vertices[mesh.faces[found]].astype(np.float64)
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    found[found] = (normal * corners.mean(axis=1)).sum(axis=1) > 0
+    return found
 
 
 def base(points: Float[np.ndarray, "v 3"], centre: Float[np.ndarray, "3"], level: Floor) -> Base:
@@ -179,9 +182,30 @@ def centre_of_mass(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, 
     return np.asarray(weights @ (a + b + c) / (3 * weights.sum()))
 
 
-def last_along_rays(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Bool[np.ndarray, "v"]:
-    """Which vertices are the last of the object along their ray from the camera: nothing of it lies behind them."""
-    return ~RayCaster(vertices, faces).blocked(vertices * (1 + BEYOND), vertices)
+def last_along_rays(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], asked: Bool[np.ndarray, "v"]
+) -> Bool[np.ndarray, "v"]:
+    """Which of the asked vertices are the last of the object along their ray from the camera: nothing of it lies behind them."""
+    last = asked.copy()
+    points = vertices[asked]
+    near = faces[_in_line(vertices, faces, points)]
+    if len(near):
+        last[asked] = ~RayCaster(vertices, near).blocked(points * (1 + BEYOND), points)
+    return last
+
+
+def _in_line(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], points: Float[np.ndarray, "n 3"]
+) -> Bool[np.ndarray, "f"]:
+    """The faces that rays to the points may meet. To prepare a few for rays takes a small part of the time that all would."""
+    if len(points) == 0 or vertices[:, 2].min() <= 0:
+        return np.full(len(faces), len(points) > 0)
+    pictured = vertices[:, :2] / vertices[:, 2:]
+    around = points[:, :2] / points[:, 2:]
+    corners = pictured[faces]
+    return np.asarray(
+        ((corners.max(axis=1) >= around.min(axis=0)) & (corners.min(axis=1) <= around.max(axis=0))).all(axis=1)
+    )
 
 
 def _ways_to(level: Floor, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
@@ -196,7 +220,8 @@ def _raised(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
     ways = _ways_to(level, vertices)
     if (ways >= 1).all():
         return mesh
-    factor = np.where(last_along_rays(vertices, mesh.faces), ways, (1 - HAIR) * ways)
+    last = last_along_rays(vertices, mesh.faces, (1 - HAIR) * ways < 1)
+    factor = np.where(last, ways, (1 - HAIR) * ways)
     return replace(mesh, vertices=(vertices * np.minimum(1.0, factor)[:, None]).astype(np.float32))
 
 
