@@ -1,4 +1,4 @@
-"""Makes docs/studio/*.jpg: the studio's page with the example picture, in the headless Chromium of the tests.
+"""Makes docs/studio/*.jpg: the astronaut of scikit-image put right on the studio's page, in the headless Chromium of the tests.
 
 python docs/make_studio_pictures.py [OUT]
 """
@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import skimage.data
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -19,26 +20,23 @@ sys.path.insert(0, str(ROOT / "tests"))
 from export.chromium import Page, browser_page  # noqa: E402
 
 FOLDER = Path(__file__).parent / "studio"
-SIZE = (1440, 860)
-APPLE, MUG = (0.49, 0.63), (0.3, 0.5)
-"""Where the example picture shows them, as shares of its width and height."""
+SIZE = (1440, 900)
+WIDTH = 1100
+FACE, SUIT, COLLAR, FLAG = (0.44, 0.23), (0.23, 0.78), (0.56, 0.66), (0.17, 0.1)
+"""Where the photo shows them, as shares of its width and height."""
+FEET, HEAD = (0.25, 0.98), (0.44, 0.04)
+LENGTH_M = 0.9
+"""Taken for the length between them."""
 
 
 def main() -> None:
     """Makes the scene in a folder, a temporary one by default, and the pictures."""
     with tempfile.TemporaryDirectory() as temporary:
         out = sys.argv[1] if len(sys.argv) > 1 else f"{temporary}/out"
-        command = [
-            sys.executable,
-            "-m",
-            "scenegen",
-            "studio",
-            str(ROOT / "examples" / "table.jpg"),
-            "-o",
-            out,
-            "--no-browser",
-        ]
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        photo = Path(temporary) / "astronaut.png"
+        Image.fromarray(skimage.data.astronaut()).save(photo)
+        command = [sys.executable, "-m", "scenegen", "studio", str(photo), "-o", out, "--no-browser"]
+        server = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         try:
             with browser_page(Path(temporary)) as page:
@@ -50,22 +48,67 @@ def main() -> None:
 
 def take_pictures(page: Page, address: str) -> None:
     """A picture of each state."""
-    page.open(address, *SIZE)
-    page.wait_for("document.querySelector('#scene')?.dataset.state === 'ready'")
-    page.drag(place(page, APPLE))
-    page.wait_for("document.querySelector('#outlines path.selected') !== null")
-    save(page, "selected")
-    page.drag(place(page, APPLE))
+    open_page(page, address, *SIZE)
+    page.drag(place(page, FACE))
+    page.drag(place(page, SUIT), shift=True)
+    save(page, "first")
+    point(page, FLAG)
+    page.press("d")
+    page.wait_for("document.querySelector('#depth').naturalWidth > 0")
+    save(page, "depth")
+    page.press("d")
+    page.press("m")
+    edited(page, 1)
     page.press("c")
-    page.drag(place(page, MUG))
+    page.drag(place(page, COLLAR))
     page.wait_for("document.querySelector('.answer') !== null")
     save(page, "click")
-    page.open(address, *SIZE, dark=True)
-    page.wait_for("document.querySelector('#scene')?.dataset.state === 'ready'")
+    page.press("Escape")
     page.press("p")
-    start, end = place(page, (0.35, 0.8)), place(page, (0.5, 0.83))
-    page.drag(start, end)
+    page.drag(place(page, COLLAR), place(page, FLAG))
     save(page, "paint")
+    page.press("Escape")
+    # All but the person.
+    page.evaluate(
+        "document.querySelectorAll('#list button').forEach((button) =>"
+        " button.dispatchEvent(new MouseEvent('click', {shiftKey: true})))"
+    )
+    others = page.evaluate("document.querySelectorAll('#list [aria-pressed=true]').length")
+    page.press("Delete")
+    edited(page, 1 + others)
+    page.drag(place(page, FACE))
+    page.press("F2")
+    for character in "astronaut":
+        page.press(character)
+    page.press("Enter")
+    edited(page, 2 + others)
+    page.press("l")
+    page.drag(place(page, FEET), place(page, HEAD))
+    page.evaluate(f"document.querySelector('#metres').value = {LENGTH_M}")
+    save(page, "measure")
+    page.press("Enter")
+    edited(page, 3 + others)
+    page.press("Escape")
+    page.wait_for("!document.querySelector('[data-do=publish]').disabled")
+    page.press("u")
+    page.wait_for("!document.querySelector('[data-do=before]').disabled")
+    page.wait_for("document.querySelector('#state').textContent === 'Published'")
+    page.evaluate("document.querySelector('#edits').open = true")
+    page.press("W", shift=True)
+    save(page, "after")
+    open_page(page, address, 390, 844, dark=True)
+    save(page, "phone")
+
+
+def open_page(page: Page, address: str, width: int, height: int, dark: bool = False) -> None:
+    """Opens the page, and waits for the scene."""
+    page.open(address, width, height, dark)
+    page.wait_for("document.querySelector('#scene')?.dataset.state === 'ready'")
+
+
+def edited(page: Page, count: int) -> None:
+    """Waits until so many edits are in effect."""
+    page.wait_for(f"document.querySelectorAll('#edits li').length === {count}")
 
 
 def place(page: Page, share: tuple[float, float]) -> tuple[float, float]:
@@ -76,10 +119,18 @@ def place(page: Page, share: tuple[float, float]) -> tuple[float, float]:
     return box[0] + share[0] * box[2], box[1] + share[1] * box[3]
 
 
+def point(page: Page, share: tuple[float, float]) -> None:
+    """Moves the mouse to a place of the photo."""
+    x, y = place(page, share)
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
+
 def save(page: Page, name: str) -> None:
     """Writes what the window shows."""
     FOLDER.mkdir(exist_ok=True)
-    Image.fromarray(page.screenshot("body")).save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
+    picture = Image.fromarray(page.screenshot("body"))
+    picture.thumbnail((WIDTH, 10 * WIDTH))
+    picture.save(FOLDER / f"{name}.jpg", quality=80, optimize=True)
 
 
 if __name__ == "__main__":

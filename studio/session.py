@@ -18,7 +18,7 @@ from jaxtyping import Shaped
 from pydantic import Field
 
 from scenegen.compute.runtime import Runtime
-from scenegen.edits.steps import Step
+from scenegen.edits.steps import Edit, Step
 from scenegen.errors import InputError, OutdatedError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.perception import UNNAMED
@@ -91,6 +91,8 @@ class State(Record):
     """For a new object: no edit was ever about it."""
     can_undo: bool
     can_redo: bool
+    done: tuple[Edit, ...]
+    """The edits in effect."""
     warnings: tuple[str, ...]
     published: bool
     """Whether the published folder holds the scene that the edits say."""
@@ -149,6 +151,7 @@ class Session:
             next_id=1 + max(seen.used, default=0),
             can_undo=bool(history.done),
             can_redo=bool(history.undone),
+            done=history.done,
             warnings=seen.instances.warnings,
             published=published is not None and (published.source, published.config) == edits.resolved(),
             files=() if published is None else tuple(file.name for file in published.outputs),

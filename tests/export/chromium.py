@@ -32,6 +32,7 @@ FLAGS = (
 )
 SOFTWARE_GL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 PATIENCE_S = 300
+AXE = Path(__file__).parents[2] / "viewer" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 def require_chromium() -> str:
@@ -98,10 +99,10 @@ class Page:
         self.call("Page.navigate", url=address)
         self.wait_for("document.readyState === 'complete' && location.protocol !== 'about:'")
 
-    def press(self, key: str, shift: bool = False) -> None:
+    def press(self, key: str, shift: bool = False, control: bool = False) -> None:
         """Presses a key, which types if it is a character."""
-        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
-        values = {"key": key, "modifiers": 8 if shift else 0}
+        text = "" if control else {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        values = {"key": key, "modifiers": 8 * shift + 2 * control}
         self.call("Input.dispatchKeyEvent", type="keyDown", **values, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **values)
 
@@ -142,6 +143,16 @@ class Page:
                 self.problems.append(json.dumps(parameters["entry"]))
             case "Network.requestWillBeSent":
                 self.requests.append(parameters["request"]["url"])
+
+
+def axe_violations(page: Page) -> list[str]:
+    """What axe-core has against the page as it is now. Without axe-core the test is skipped, or fails as `require_chromium`."""
+    if not AXE.is_file():
+        reason = "axe-core is not there: install node, then run `npm ci` in viewer"
+        (pytest.fail if os.environ.get("SCENEGEN_REQUIRE_VALIDATORS") == "1" else pytest.skip)(reason)
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run().then(({violations}) => violations)")
+    return [f"{each['id']}: {each['help']}: {each['nodes'][0]['html']}" for each in found]
 
 
 @contextlib.contextmanager

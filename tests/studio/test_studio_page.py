@@ -6,46 +6,51 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from export.chromium import Page, browser_page, require_chromium
+import skimage.data
+import uvicorn
+from export.chromium import Page, axe_violations, browser_page, require_chromium
 
 from scenegen.cli import commands
-from scenegen.config import load_config
+from scenegen.compute.runtime import Runtime
+from scenegen.config import Config, load_config
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs.photos import Inputs
 from scenegen.store.png import write_png
 from stages.replay import begin, read_edits, write_edits
 from stages.run import open_store
+from studio.app import News, studio_app
+from studio.making import make
+from studio.session import Session
 
 ROOT = Path(__file__).parents[2]
 TIMED = {"manifest.json", "report.html", "edits.json"}
 SMALL = ["texture.size=64", "generate.resolution=24", "generate.max_faces=400", "export.usdz=false"]
 SIZE = (160, 120)
 PIECES = {1: (15, 50, 45, 80), 2: (15, 25, 45, 49), 3: (70, 50, 100, 85), 4: (115, 60, 140, 90)}
-"""Where the photo shows the objects: 1 and 2 are one thing, 3 is none."""
+"""Where the small photo shows the objects: left, top, right, bottom."""
+FACE, SUIT = (225.0, 120.0), (120.0, 400.0)
+"""Places of the astronaut, who is found in pieces."""
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Of a photo whose objects are badly cut."""
-    image = np.full((SIZE[1], SIZE[0], 3), 170, np.uint8)
-    ids = np.zeros((SIZE[1], SIZE[0]), np.uint16)
-    for number, (left, top, right, bottom) in PIECES.items():
-        image[top:bottom, left:right] = (50 * number, 90, 240 - 50 * number)
-        ids[top:bottom, left:right] = number
-    write_png(tmp_path / "photo.png", image)
-    write_png(tmp_path / "masks.png", ids)
-    scene = tmp_path / "out" / "photo"
-    store = open_store(scene.parent)
-    inputs = Inputs("photo", tmp_path / "photo.png", masks=(tmp_path / "masks.png",))
-    write_edits(scene, store, begin(inputs, load_config("training-free", overrides=SMALL), store), 0)
-    return scene
+def begun(folder: Path, image: np.ndarray, ids: np.ndarray | None, config: Config) -> None:
+    """A list of edits in `folder`, of this photo and these masks."""
+    store = open_store(folder.parent)
+    paths = []
+    for name, picture in (("photo.png", image), ("masks.png", ids)):
+        if picture is not None:
+            write_png(folder.parent.parent / name, picture)
+            paths.append(folder.parent.parent / name)
+    write_edits(folder, store, begin(Inputs(folder.name, paths[0], masks=tuple(paths[1:])), config, store), 0)
 
 
 @contextlib.contextmanager
@@ -62,27 +67,28 @@ def studio(folder: Path, ends_with: signal.Signals) -> Iterator[str]:
         process.wait(timeout=60)
 
 
-def opened(page: Page, address: str) -> None:
-    page.open(address)
+def opened(page: Page, address: str, **window: Any) -> None:
+    page.open(address, **window)
     page.wait_for("document.querySelector('main')?.dataset.ready !== undefined")
 
 
-def place(page: Page, number: int, across: float = 0.5) -> tuple[float, float]:
-    """A place of the window where the photo shows one of the pieces, this share of its width from the left."""
+def place(page: Page, at: tuple[float, float]) -> tuple[float, float]:
+    """Where the window shows a place of the photo at working size."""
     box = page.evaluate(
-        "(() => { const b = document.querySelector('#outlines').getBoundingClientRect(); return [b.x, b.y, b.width]; })()"
+        "(() => { const b = document.querySelector('#outlines').getBoundingClientRect();"
+        " return [b.x, b.y, b.width / document.querySelector('#outlines').viewBox.baseVal.width]; })()"
     )
+    return box[0] + box[2] * at[0], box[1] + box[2] * at[1]
+
+
+def middle(number: int, across: float = 0.5) -> tuple[float, float]:
+    """A place of the small photo on a piece, this share of its width from the left."""
     left, top, right, bottom = PIECES[number]
-    scale = box[2] / SIZE[0]
-    return box[0] + scale * (left + across * (right - left)), box[1] + scale * (top + bottom) / 2
-
-
-def revision(page: Page, number: int) -> None:
-    page.wait_for(f"fetch('state').then((answer) => answer.json()).then((state) => state.revision === {number})")
+    return left + across * (right - left), (top + bottom) / 2
 
 
 def listed(page: Page) -> list[str]:
-    return list(page.evaluate("[...document.querySelectorAll('#objects li button')].map((each) => each.textContent)"))
+    return list(page.evaluate("[...document.querySelectorAll('#list li button')].map((each) => each.textContent)"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -90,38 +96,62 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.mark.slow  # a browser, and two scenes
-def test_a_scene_is_put_right_by_hand_though_the_studio_is_killed(folder: Path, tmp_path: Path) -> None:
+def typed(page: Page, text: str) -> None:
+    for character in text:
+        page.press(character)
+    page.press("Enter")
+
+
+@pytest.mark.slow  # a browser, the networks, and two scenes
+def test_a_person_in_pieces_is_put_right_by_hand_though_the_studio_is_killed(tmp_path: Path) -> None:
     require_chromium()
+    folder = tmp_path / "out" / "astronaut"
+    begun(folder, skimage.data.astronaut(), None, load_config("training-free", overrides=["segment=embedded", *SMALL]))
     (tmp_path / "browser").mkdir()
     with browser_page(tmp_path / "browser") as page:
         with studio(folder, signal.SIGKILL) as address:
             opened(page, address)
-            assert listed(page) == ["1 object", "2 object", "3 object", "4 object"]
-            page.drag(place(page, 1))
-            page.drag(place(page, 2), shift=True)
+            found = len(listed(page))
+            # What clicks and a scribble mean is shown before anything changes.
+            for tool, end, clicks in (("c", None, 1), ("q", place(page, SUIT), 5)):
+                page.press(tool)
+                page.drag(place(page, FACE), end)
+                page.wait_for("document.querySelector('.answer') !== null")
+                assert page.evaluate("document.querySelectorAll('circle.inside').length") == clicks
+            page.press("Escape")
+            assert page.evaluate("document.querySelector('.answer')") is None
+            page.drag(place(page, FACE))
+            page.drag(place(page, SUIT), shift=True)
+            chosen = page.evaluate("document.querySelectorAll('#list [aria-pressed=true]').length")
+            assert chosen == 2, "the person is found in pieces"
             page.press("m")
-            page.wait_for("document.querySelectorAll('#objects li').length === 3")
-            page.drag(place(page, 3))
-            page.press("Delete")
-            page.wait_for("document.querySelectorAll('#objects li').length === 2")
+            page.wait_for(f"document.querySelectorAll('#list li').length === {found - 1}")
         # Nothing was published, and nothing is lost.
         assert [path.name for path in folder.iterdir()] == ["edits.json"]
         killed = address
         with studio(folder, signal.SIGTERM) as address:
             opened(page, address)
-            assert listed(page) == ["1 object", "4 object"]
-            page.drag(place(page, 4))
+            assert len(listed(page)) == found - 1
+            # All but the person: the list is worked through without a mouse.
+            page.drag(place(page, FACE))
+            person = page.evaluate("document.querySelector('#list li:has([aria-pressed=true])').dataset.id")
+            page.press("Escape")
+            page.evaluate(
+                f"document.querySelectorAll('#list li:not([data-id=\"{person}\"]) button').forEach((button) =>"
+                " button.dispatchEvent(new MouseEvent('click', {shiftKey: true})))"
+            )
+            page.drag(place(page, FACE), shift=True)
+            page.press("Delete")
+            page.wait_for("document.querySelectorAll('#list li').length === 1")
+            page.drag(place(page, FACE))
             page.press("F2")
-            for character in "box":
-                page.press(character)
-            page.press("Enter")
-            page.wait_for("document.querySelector('#objects').textContent.includes('4 box')")
+            typed(page, "astronaut")
+            page.wait_for("document.querySelector('#list').textContent.includes('astronaut')")
             page.press("l")
-            page.drag(place(page, 4, 0.1), place(page, 4, 0.9))
-            page.evaluate("document.querySelector('#metres').value = 0.25")
+            page.drag(place(page, (130, 500)), place(page, (225, 20)))
+            page.evaluate("document.querySelector('#metres').value = 0.9")
             page.press("Enter")
-            revision(page, 4)
+            page.wait_for(f"document.querySelectorAll('#edits li').length === {found + 1}")
             page.wait_for("!document.querySelector('[data-do=publish]').disabled")
             page.press("u")
             page.wait_for("document.querySelector('#state').textContent === 'Published'")
@@ -129,19 +159,147 @@ def test_a_scene_is_put_right_by_hand_though_the_studio_is_killed(folder: Path, 
             assert [problem for problem in page.problems if killed not in problem] == []
             assert all(request.startswith((address, killed, "blob:", "data:")) for request in page.requests)
     manifest = read_manifest(folder)
-    assert [(item.id, item.label) for item in manifest.objects] == [(1, "object"), (4, "box")]
+    assert [(str(item.id), item.label) for item in manifest.objects] == [(person, "astronaut")]
     assert manifest.metres is not None
     assert manifest.metres.source == "known length"
-    assert [step.kind for step in read_edits(folder, open_store(folder.parent)).steps] == [
-        "merge",
-        "remove",
-        "rename",
-        "length",
-    ]
+    steps = [step.kind for step in read_edits(folder, open_store(folder.parent)).steps]
+    assert steps == ["merge", *["remove"] * (found - 2), "rename", "length"]
     # The command line makes the same of the photo and the edits alone.
-    again = tmp_path / "again" / "photo"
+    again = tmp_path / "again" / "astronaut"
     again.mkdir(parents=True)
     shutil.copy(folder / "edits.json", again)
     shutil.copytree(folder.parent / ".scenegen" / "input", again.parent / ".scenegen" / "input")
     assert commands.main(["replay", str(again)]) == 0
     assert contents(again) == contents(folder)
+
+
+# A page whose scene is made ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, str]]:
+    """A page and its address. The server runs in this process, and the scene is made before it starts."""
+    require_chromium()
+    root = tmp_path_factory.mktemp("page")
+    image = np.full((SIZE[1], SIZE[0], 3), 170, np.uint8)
+    ids = np.zeros((SIZE[1], SIZE[0]), np.uint16)
+    for number, (left, top, right, bottom) in PIECES.items():
+        image[top:bottom, left:right] = (50 * number, 90, 240 - 50 * number)
+        ids[top:bottom, left:right] = number
+    folder = root / "out" / "photo"
+    begun(folder, image, ids, load_config("training-free", overrides=SMALL))
+    news = News()
+    session = Session(folder, open_store(folder.parent), Runtime(), 1, news.tell)
+    session.maker.made = make(folder, False, Runtime(), 1)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(studio_app(session, news, "token", port), log_level="warning"))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    (root / "browser").mkdir()
+    try:
+        with browser_page(root / "browser") as page:
+            yield page, f"http://127.0.0.1:{port}/token/"
+    finally:
+        server.should_exit = True
+        news.end()
+        thread.join()
+        session.close()
+
+
+@pytest.fixture
+def page(served: tuple[Page, str]) -> Iterator[Page]:
+    page, address = served
+    page.problems.clear()
+    opened(page, address)
+    page.wait_for("document.querySelector('#scene').dataset.state === 'ready'")
+    yield page
+    assert page.problems == []
+
+
+def revision(page: Page) -> int:
+    return int(page.evaluate("fetch('state').then((answer) => answer.json()).then((state) => state.revision)"))
+
+
+def hover(page: Page, x: float, y: float) -> None:
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def changed(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of the pixels that differ visibly."""
+    return float((np.abs(before.astype(int) - after).max(axis=2) > 12).mean())
+
+
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (1280, True), (3840, False)])
+def test_the_page_fits_every_width_and_is_accessible(served: tuple[Page, str], width: int, dark: bool) -> None:
+    page, address = served
+    opened(page, address, width=width, height=900, dark=dark)
+    page.wait_for("document.querySelector('#scene').dataset.state === 'ready'")
+    page.drag(place(page, middle(1)))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert axe_violations(page) == []
+    page.press("?")
+    assert axe_violations(page) == []
+
+
+def test_what_the_pointer_meets_lights_up_in_photo_scene_and_list(page: Page) -> None:
+    before = page.screenshot("#scene canvas")
+    hover(page, *place(page, middle(3)))
+    assert page.evaluate("document.querySelector('#list li.hovered').dataset.id") == "3"
+    assert page.evaluate("document.querySelector('#under').textContent").startswith("3 object, ")
+    assert changed(before, page.screenshot("#scene canvas")) > 0.3, "the others are dimmed"
+    hover(page, *place(page, (5, 5)))
+    assert page.evaluate("document.querySelector('#under').textContent").startswith("background, ")
+    # The scene is seen from the photo's camera, so that a place of the one is the same share of the other.
+    box = page.evaluate("(({x, y, width}) => [x, y, width])(document.querySelector('#scene').getBoundingClientRect())")
+    u, v = middle(4)
+    hover(page, box[0] + box[2] * u / SIZE[0], box[1] + box[2] * v / SIZE[0])
+    assert page.evaluate("document.querySelector('#outlines path.hovered').dataset.id") == "4"
+
+
+def test_hidden_objects_and_comparisons_show_in_the_pictures(page: Page) -> None:
+    hover(page, 1, 1)
+    whole = page.screenshot("#scene")
+    page.press("w")
+    page.evaluate("document.querySelector('#cut').focus()")
+    page.press("End")
+    photo = page.screenshot("#scene")
+    assert changed(photo, page.screenshot("#photo")) < 0.2, "the photo, without outlines"
+    page.press("Home")
+    assert changed(whole, page.screenshot("#scene")) < 0.01
+    page.press("w")
+    page.drag(place(page, middle(4)))
+    hover(page, 1, 1)
+    chosen = page.screenshot("#scene canvas")
+    page.press("h")
+    hidden = page.screenshot("#scene canvas")
+    assert changed(chosen, hidden) > 0.01
+    page.press("i")
+    page.press("a")
+    assert changed(chosen, page.screenshot("#scene canvas")) == 0
+
+
+def test_everything_is_done_without_a_mouse(page: Page) -> None:
+    now = revision(page)
+    page.press("p")
+    page.evaluate("document.querySelector('#brush').value = 2")
+    page.evaluate("document.querySelector('#outlines').focus()")
+    # From the middle of the photo up to where no object is; then press, go round, release, and fill what was gone round.
+    steps = [("ArrowUp", 5), (" ", 1), ("ArrowRight", 3), ("ArrowDown", 2), ("ArrowLeft", 3), ("ArrowUp", 2), (" ", 1)]
+    for key, times in steps:
+        for _ in range(times):
+            page.press(key, shift=True)
+    page.press("F", shift=True)
+    page.press("Enter")
+    page.wait_for("document.querySelectorAll('#list li').length === 5")
+    painted = page.evaluate("fetch('state').then((answer) => answer.json()).then((state) => state.objects.at(-1).area)")
+    long_step = 0.05 * SIZE[0]
+    assert 6 * long_step**2 < painted < 10 * long_step**2, "with what the line encloses"
+    page.press("e")
+    assert page.evaluate("document.querySelector('#tools [data-tool=erase]').getAttribute('aria-pressed')") == "true"
+    page.press("Escape")
+    page.press("z", control=True)
+    page.wait_for("document.querySelectorAll('#list li').length === 4")
+    assert page.evaluate("document.querySelector('#edits summary').textContent") == "Edits: 0"
+    assert revision(page) == now + 2

@@ -176,6 +176,7 @@ def test_the_state_shows_the_objects_as_edited(page: TestClient, session: Sessio
     assert state["objects"][1]["outline"].count("M") == 2
     # An id is not used again, though its object is gone.
     assert (state["next_id"], state["can_undo"], state["can_redo"]) == (4, True, False)
+    assert state["done"] == [{"kind": "merge", "objects": [2, 3]}]
     state = step(page, 1, kind="undo").json()
     assert (state["revision"], len(state["objects"]), state["can_redo"]) == (2, 3, True)
 

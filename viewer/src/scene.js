@@ -7,6 +7,7 @@ import {
   DirectionalLight,
   HemisphereLight,
   MathUtils,
+  Matrix4,
   MeshBasicMaterial,
   PerspectiveCamera,
   Raycaster,
@@ -44,6 +45,13 @@ function meshesOf(node) {
   return meshes;
 }
 
+/** How far ahead of a camera the middle of meshes lies. */
+function distanceTo(meshes, camera) {
+  const bounds = new Box3();
+  meshes.forEach((mesh) => bounds.expandByObject(mesh));
+  return Math.max(-bounds.getCenter(new Vector3()).applyMatrix4(camera.matrixWorldInverse).z, 0.1);
+}
+
 /** The mesh's textures hold the photo's own light, so it is drawn unlit, unless shading is asked for. */
 function addUnlit(mesh) {
   const { map, side, color } = mesh.material;
@@ -79,6 +87,8 @@ export async function openScene(canvas, glb, names, onPick, onView, onHover = nu
     if (node !== null) objects.set(id, meshesOf(node));
   }
   const idOf = new Map([...objects].flatMap(([id, meshes]) => meshes.map((mesh) => [mesh, id])));
+  let earlier = null;
+  let cut = 0;
   const background = everything.filter((mesh) => !idOf.has(mesh));
 
   const renderer = new WebGLRenderer({ canvas, antialias: true, alpha: true });
@@ -95,9 +105,7 @@ export async function openScene(canvas, glb, names, onPick, onView, onHover = nu
 
   const eye = new Vector3().setFromMatrixPosition(photoCamera.matrixWorld);
   const ahead = new Vector3(0, 0, -1).transformDirection(photoCamera.matrixWorld);
-  const bounds = new Box3();
-  (idOf.size > 0 ? [...idOf.keys()] : everything).forEach((mesh) => bounds.expandByObject(mesh));
-  const distance = Math.max(bounds.getCenter(new Vector3()).sub(eye).dot(ahead), 0.1);
+  const distance = distanceTo(idOf.size > 0 ? [...idOf.keys()] : everything, photoCamera);
   const target = ahead.clone().multiplyScalar(distance).add(eye);
   camera.near = distance / 200;
   camera.far = distance * 200;
@@ -114,7 +122,20 @@ export async function openScene(canvas, glb, names, onPick, onView, onHover = nu
       controls.update();
       invalidate();
     }
+    if (earlier === null || cut === 0) renderer.render(scene, camera);
+    else drawBoth();
+  }
+
+  /** The earlier scene to the left of the cut, the present one to its right. */
+  function drawBoth() {
+    const { x: width, y: height } = renderer.getSize(new Vector2());
+    const edge = Math.round(cut * width);
+    renderer.setScissorTest(true);
+    renderer.setScissor(0, 0, edge, height);
+    renderer.render(earlier, camera);
+    renderer.setScissor(edge, 0, width - edge, height);
     renderer.render(scene, camera);
+    renderer.setScissorTest(false);
   }
 
   function invalidate() {
@@ -159,16 +180,17 @@ export async function openScene(canvas, glb, names, onPick, onView, onHover = nu
     invalidate();
   });
 
+  /** What a camera sees at shares of its picture's width and height, from the left and from above; undefined for nothing. */
+  function seen(across, down, from) {
+    const caster = new Raycaster();
+    caster.setFromCamera(new Vector2(2 * across - 1, 1 - 2 * down), from);
+    return caster.intersectObjects(everything.filter((mesh) => mesh.visible), false)[0];
+  }
+
   /** The object that a pointer meets, or null. */
   function met(event) {
     const box = canvas.getBoundingClientRect();
-    const at = new Vector2(
-      ((event.clientX - box.left) / box.width) * 2 - 1,
-      1 - ((event.clientY - box.top) / box.height) * 2,
-    );
-    const caster = new Raycaster();
-    caster.setFromCamera(at, camera);
-    const hit = caster.intersectObjects(everything.filter((mesh) => mesh.visible), false)[0];
+    const hit = seen((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height, camera);
     return hit === undefined ? null : (idOf.get(hit.object) ?? null);
   }
 
@@ -217,6 +239,39 @@ export async function openScene(canvas, glb, names, onPick, onView, onHover = nu
       const box = new Box3();
       objects.get(id)?.forEach((mesh) => box.expandByObject(mesh));
       return box.isEmpty() ? null : box.getSize(new Vector3()).toArray();
+    },
+    /** How far from the photo's camera the scene is at shares of the photo's width and height, metres; null for nothing. */
+    distance: (across, down) => seen(across, down, photoCamera)?.distance ?? null,
+    /** Moves the object `id` along its rays from the photo's camera, to this multiple of the distance it was made at. */
+    setDistance(id, factor) {
+      for (const mesh of objects.get(id) ?? []) {
+        mesh.userData.made ??= mesh.matrixWorld.clone();
+        const about = new Matrix4().makeTranslation(eye).multiply(new Matrix4().makeScale(factor, factor, factor));
+        const world = about.multiply(new Matrix4().makeTranslation(eye.clone().negate())).multiply(mesh.userData.made);
+        mesh.matrix.copy(mesh.parent.matrixWorld).invert().multiply(world);
+        mesh.matrixAutoUpdate = false;
+        mesh.updateMatrixWorld(true);
+      }
+      invalidate();
+    },
+    /** Shows another scene of the photo to the left of the cut, from wherever this one is seen. */
+    async compare(glb) {
+      const other = await new GLTFLoader().parseAsync(glb, "");
+      other.scene.updateMatrixWorld(true);
+      meshesOf(other.scene).forEach(addUnlit);
+      // Both cameras become one, and the scenes as large: their metres may differ.
+      const size = distanceTo(everything, photoCamera) / distanceTo(meshesOf(other.scene), other.cameras[0]);
+      earlier = new Scene().add(other.scene);
+      earlier.matrixAutoUpdate = false;
+      earlier.matrix.copy(photoCamera.matrixWorld).multiply(new Matrix4().makeScale(size, size, size));
+      earlier.matrix.multiply(other.cameras[0].matrixWorldInverse);
+      earlier.updateMatrixWorld(true);
+      invalidate();
+    },
+    /** Puts the cut at this share of the width from the left. */
+    setCut(share) {
+      cut = share;
+      invalidate();
     },
     /** Gives back what the browser holds for the view, which is of no use afterwards. */
     close() {

@@ -23,7 +23,7 @@ export interface Job {
 export interface Made {
   revision: number;
   glb: { sha256: string };
-  objects: { id: number; name: string; scores: { silhouette_iou: number } }[];
+  objects: { id: number; name: string; distance: number; scores: { silhouette_iou: number } }[];
   failures: { object: number | null; error: string }[];
   warnings: string[];
 }
@@ -37,6 +37,7 @@ export interface State {
   next_id: number;
   can_undo: boolean;
   can_redo: boolean;
+  done: Edit[];
   warnings: string[];
   published: boolean;
   files: string[];
@@ -57,18 +58,39 @@ export interface Answer {
   outline: string;
 }
 
-export type Step =
+export interface Length {
+  start: Place;
+  end: Place;
+  metres: number;
+}
+
+/** What carries an object; `photo` for what the photo suggests. */
+export type Stand = number | "floor" | "background" | "nothing" | "photo";
+
+export type MadeEdit =
   | ({ kind: "prompt" } & Prompt)
-  | { kind: "painted"; object: number; adds: boolean; runs: number[] }
+  | { kind: "fill"; object: number; at: Place | null }
   | { kind: "merge"; objects: number[] }
   | { kind: "split"; object: number; part: number; start: Place; end: Place }
   | { kind: "remove"; object: number; shows: "background" | "unknown" }
   | { kind: "rename"; object: number; label: string }
+  | { kind: "lock"; object: number; locked: boolean }
   | { kind: "field_of_view"; degrees: number }
-  | { kind: "length"; start: Place; end: Place; metres: number }
-  | { kind: "regenerate"; object: number; seed: number }
-  | { kind: "undo" }
-  | { kind: "redo" };
+  | ({ kind: "length" } & Length)
+  | { kind: "lengths"; first: Length; second: Length }
+  | { kind: "vertical" | "horizon"; start: Place; end: Place }
+  | { kind: "floor"; at: Place }
+  | { kind: "support"; object: number; on: Stand }
+  | { kind: "order"; front: number; behind: number }
+  | { kind: "distance"; object: number; factor: number | null }
+  | { kind: "regenerate"; object: number; seed: number; method?: string | null }
+  | { kind: "formats"; formats: string[]; usdz: boolean };
+
+/** An edit as the server lists it. */
+export type Edit = MadeEdit | { kind: "paint"; object: number } | { kind: "mesh"; object: number; mesh: object | null };
+
+/** What the page asks for. */
+export type Step = MadeEdit | { kind: "painted"; object: number; adds: boolean; runs: number[] } | { kind: "undo" } | { kind: "redo" };
 
 /** What `/events` tells: enough to know whether the state has to be asked for. */
 export interface News {

@@ -1,9 +1,14 @@
 // The studio's page: photo and scene side by side, and what a person does to them. All that counts is on the server.
 
 import { hasWebGL, openScene } from "../scene.js";
-import { type News, type State, type Step, getScene, getState, order, take } from "./api.js";
+import { type News, type Place, type Stand, type State, type Step, getScene, getState, order, take } from "./api.js";
+import { shortcut, spoken } from "./keys.js";
 import { PhotoView, colour } from "./photo.js";
+import { asking } from "./question.js";
+import { carrier, described, distance, facts, locked, objects, progress } from "./told.js";
 import { TOOLS, type Tool, type ToolName, tool } from "./tools.js";
+
+const STEPS_AWAY = 5;
 
 type SceneView = Awaited<ReturnType<typeof openScene>>;
 
@@ -14,10 +19,14 @@ function found<E extends Element = HTMLElement>(selector: string): E {
 }
 
 const status = found("#status");
-const list = found("#objects ul");
-const apply = found<HTMLButtonElement>("#apply");
+const list = found("#list");
+const apply = found<HTMLButtonElement>("[data-do=apply]");
 const brush = found<HTMLInputElement>("#brush");
 const metres = found<HTMLInputElement>("#metres");
+const metres2 = found<HTMLInputElement>("#metres2");
+const away = found<HTMLInputElement>("#away");
+const frame = found("#scene");
+const cut = found<HTMLInputElement>("#cut");
 
 let state: State;
 let selected = new Set<number>();
@@ -26,6 +35,7 @@ let current: Tool | null = null;
 let toolName: ToolName = "select";
 let scene: SceneView | null = null;
 let sceneShown = "";
+let glb: ArrayBuffer | null = null;
 let hidden = new Set<number>();
 
 const photo = new PhotoView(found<SVGSVGElement>("#outlines"), found<HTMLCanvasElement>("#paint"), pick, hover);
@@ -34,7 +44,7 @@ const bench = {
   target: () => (selected.size === 1 ? [...selected][0]! : null),
   photo,
   brush: () => brush.valueAsNumber,
-  metres: () => metres.valueAsNumber,
+  metres: (second: boolean) => (second ? metres2 : metres).valueAsNumber,
   say,
   ready: (ready: boolean) => (apply.disabled = !ready),
 };
@@ -55,10 +65,18 @@ function pick(id: number | null, more: boolean): void {
   mark();
 }
 
-function hover(id: number | null): void {
+function hover(id: number | null, at: Place | null = null): void {
+  found("#under").textContent = at === null ? "" : under(id, at);
   if (id === hovered) return;
   hovered = id;
   mark();
+}
+
+/** What is under the pointer, and how far the scene is there. */
+function under(id: number | null, [u, v]: Place): string {
+  const shown = state.objects.find((item) => item.id === id);
+  const far = scene?.distance(u / state.size[0], v / state.size[1]) ?? null;
+  return `${shown ? `${id} ${shown.label}` : "background"}${far === null ? "" : `, ${far.toFixed(2)} m away`}`;
 }
 
 function mark(): void {
@@ -71,7 +89,12 @@ function mark(): void {
   scene?.select(hovered ?? bench.target());
   scene?.hide(hidden);
   const count = selected.size;
-  enable({ merge: count > 1, remove: count > 0, background: count > 0, rename: count === 1, again: count === 1 });
+  const target = bench.target();
+  enable({ merge: count > 1, front: count === 2, remove: count > 0, background: count > 0 });
+  enable({ rename: count === 1, again: count === 1, stand: count === 1, lock: count === 1, nearer: count === 1, farther: count === 1 });
+  found("[data-do=lock]").setAttribute("aria-pressed", String(target !== null && locked(state.done, target)));
+  away.disabled = target === null;
+  away.value = String((target === null ? null : distance(state.done, target)) ?? 1);
   enable({ hide: count > 0, isolate: count > 0, showall: hidden.size > 0 });
 }
 
@@ -92,14 +115,17 @@ function show(now: State): void {
   selected = new Set([...selected].filter((id) => now.objects.some((item) => item.id === id)));
   photo.show(now);
   list.replaceChildren(...now.objects.map(row));
-  found("#count").textContent = `${now.objects.length} object${now.objects.length === 1 ? "" : "s"}`;
+  found("#count").textContent = objects(now.objects.length);
+  found("#edits ol").replaceChildren(...now.done.map((edit) => item(described(edit))));
+  found("#edits summary").textContent = `Edits: ${now.done.length}`;
   found("#warnings").replaceChildren(...[...now.warnings, ...(now.made?.warnings ?? [])].map(item));
   const chip = found("#state");
   chip.textContent = now.published ? "Published" : "Not published";
   chip.className = `chip ${now.published ? "good" : "fair"}`;
   found("#files").replaceChildren(...now.files.filter((name) => !name.includes("/")).map(link));
   enable({ undo: now.can_undo, redo: now.can_redo });
-  progress(now);
+  showProgress(now);
+  showDistances();
   mark();
   trying(showScene);
 }
@@ -129,7 +155,7 @@ function row(shown: State["objects"][number]): HTMLLIElement {
   button.addEventListener("click", (event) => pick(shown.id, event.shiftKey || event.ctrlKey || event.metaKey));
   const note = document.createElement("span");
   note.className = "note";
-  note.textContent = facts(shown);
+  note.textContent = facts(shown, state.made, scene?.size(shown.id) ?? null);
   line.append(button, note);
   line.addEventListener("pointerenter", () => hover(shown.id));
   line.addEventListener("pointerleave", () => hover(null));
@@ -138,36 +164,15 @@ function row(shown: State["objects"][number]): HTMLLIElement {
   return line;
 }
 
-/** How sure the name is, how large the object is and how well it was made, as far as that is known. */
-function facts(shown: State["objects"][number]): string {
-  const made = state.made?.objects.find((each) => each.id === shown.id);
-  const size = scene?.size(shown.id);
-  return [
-    shown.sure === null ? "" : `${Math.round(100 * shown.sure)} % sure`,
-    size ? `${size.map((side) => side.toFixed(2)).join(" x ")} m` : "",
-    made ? `IoU ${made.scores.silhouette_iou.toFixed(2)}` : "",
-  ]
-    .filter(Boolean)
-    .join(", ");
-}
-
-function progress({ job, made, revision }: State): void {
+function showProgress({ job, made, revision }: State): void {
   const running = job?.state === "running";
-  const bar = found<HTMLProgressElement>("progress");
-  bar.hidden = !running;
+  const { text, bar } = progress(job, made, revision);
+  const shown = found<HTMLProgressElement>("progress");
+  shown.hidden = bar === null;
+  if (bar !== null) [shown.value, shown.max] = [bar.value, bar.max];
   enable({ make: !running, publish: !running });
-  found<HTMLButtonElement>("[data-do=cancel]").hidden = !running;
-  const text = found("#making");
-  if (job === null) text.textContent = "";
-  else if (running) {
-    const ended = job.stages.filter(([, how]) => how === "done" || how === "found").length;
-    bar.max = Math.max(job.stages.length, 8);
-    bar.value = ended;
-    const busy = job.stages.filter(([, how]) => !["done", "found", "waiting", "failed"].includes(how));
-    text.textContent = busy.map(([stage, how]) => (how === "running" ? stage : `${stage}: ${how}`)).join(", ");
-  } else if (job.state === "done") {
-    text.textContent = made && made.revision !== revision ? "The scene is of before the last edits: make it again." : "";
-  } else text.textContent = job.state === "failed" ? `It could not be made: ${job.error}` : "Cancelled; finished work is kept.";
+  found("[data-do=cancel]").hidden = !running;
+  found("#making").textContent = text;
 }
 
 // The scene ------------------------------------------------------------------------------------------------------------
@@ -175,9 +180,10 @@ function progress({ job, made, revision }: State): void {
 async function showScene(): Promise<void> {
   if (state.made === null || state.made.glb.sha256 === sceneShown) return;
   sceneShown = state.made.glb.sha256;
-  const view = found("#scene");
+  enable({ depth: true });
+  loadDepth();
   if (!hasWebGL()) {
-    view.dataset.state = "unavailable";
+    frame.dataset.state = "unavailable";
     return;
   }
   const canvas = document.createElement("canvas");
@@ -185,18 +191,55 @@ async function showScene(): Promise<void> {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", "The scene in 3D. Drag to turn it; with the keyboard, hold Ctrl and use the arrow keys.");
   const names = new Map(state.made.objects.map(({ id, name }) => [id, name]));
-  const glb = await getScene();
+  const before = glb;
+  glb = await getScene();
   scene?.close();
-  view.querySelector("canvas")?.remove();
-  view.append(canvas);
-  scene = await openScene(canvas, glb, names, (id: number | null) => pick(id, false), () => undefined, hover);
-  view.dataset.state = "ready";
+  frame.querySelector("canvas")?.remove();
+  frame.prepend(canvas);
+  scene = await openScene(canvas, glb, names, (id: number | null) => pick(id, false), onView, hover);
+  if (before !== null) await scene.compare(before);
+  enable({ before: before !== null });
+  comparing(compared());
+  showDistances();
+  frame.dataset.state = "ready";
   found("#scene + .toolbar").hidden = false;
-  for (const line of list.children as HTMLCollectionOf<HTMLElement>) {
-    const shown = state.objects.find(({ id }) => id === Number(line.dataset.id));
-    if (shown) line.querySelector(".note")!.textContent = facts(shown);
-  }
+  list.replaceChildren(...state.objects.map(row));
   mark();
+}
+
+/** The photo lies over the scene only where both are seen by one camera. */
+function onView(view: "photo" | "free"): void {
+  frame.dataset.view = view;
+}
+
+type Compared = "photo" | "before" | "";
+const compared = (): Compared => (frame.dataset.compared ?? "") as Compared;
+
+/** Shows the photo, or the scene as it was before, to the left of the cut. */
+function comparing(what: Compared): void {
+  frame.dataset.compared = what;
+  found("#wipe").hidden = what === "";
+  for (const name of ["photo", "before"]) found(`[data-do=${name}]`).setAttribute("aria-pressed", String(name === what));
+  if (what === "photo") scene?.showPhotoView();
+  moveCut();
+}
+
+function moveCut(): void {
+  frame.style.setProperty("--cut", `${cut.value}%`);
+  scene?.setCut(compared() === "before" ? cut.valueAsNumber / 100 : 0);
+}
+
+function toggleDepth(): void {
+  const shown = found("#depth");
+  shown.hidden = !shown.hidden;
+  found("[data-do=depth]").setAttribute("aria-pressed", String(!shown.hidden));
+  loadDepth();
+}
+
+/** The depth that the scene was made with, once it is looked at. */
+function loadDepth(): void {
+  const shown = found<HTMLImageElement>("#depth");
+  if (!shown.hidden) shown.src = `depth.png?${sceneShown}`;
 }
 
 // What a person does ---------------------------------------------------------------------------------------------------
@@ -239,22 +282,6 @@ async function applied(): Promise<void> {
   }
 }
 
-/** Asks for a text in the page's dialog; null if none was given. */
-function asking(question: string, value: string): Promise<string | null> {
-  const dialog = found<HTMLDialogElement>("dialog");
-  const input = dialog.querySelector("input")!;
-  dialog.querySelector("label span")!.textContent = question;
-  input.value = value;
-  dialog.returnValue = "";
-  dialog.showModal();
-  input.select();
-  return new Promise((done) => {
-    dialog.addEventListener("close", () => done(dialog.returnValue === "ok" && input.value.trim() ? input.value.trim() : null), {
-      once: true,
-    });
-  });
-}
-
 async function each(made: (id: number) => Step): Promise<void> {
   for (const id of [...selected]) await step(made(id));
 }
@@ -263,15 +290,62 @@ async function rename(): Promise<void> {
   const object = bench.target();
   const shown = state.objects.find(({ id }) => id === object);
   if (shown === undefined) return;
-  const label = await asking(`What is object ${shown.id}?`, shown.label);
+  const label = await asking(`What is object ${shown.id}?`, { text: shown.label });
   if (label !== null) await step({ kind: "rename", object: shown.id, label });
 }
 
 async function regenerate(): Promise<void> {
   const object = bench.target();
   if (object === null) return;
-  const seed = await asking(`Seed for object ${object}`, String(1 + Math.floor(Math.random() * 1e6)));
+  const seed = await asking(`Seed for object ${object}`, { text: String(1 + Math.floor(Math.random() * 1e6)) });
   if (seed !== null) await step({ kind: "regenerate", object, seed: Number(seed) });
+}
+
+async function stand(): Promise<void> {
+  const object = bench.target();
+  if (object === null) return;
+  const others = state.objects.filter(({ id }) => id !== object).map(({ id, label }) => [String(id), `${id} ${label}`] as const);
+  const surfaces = (["photo", "floor", "background", "nothing"] as const).map((on) => [on, carrier(on)] as const);
+  const on = await asking(`What does object ${object} stand on?`, { choices: [...surfaces, ...others] });
+  if (on !== null) await step({ kind: "support", object, on: (Number(on) || on) as Stand });
+}
+
+async function front(): Promise<void> {
+  const [nearer, farther] = [...selected];
+  await step({ kind: "order", front: nearer!, behind: farther! });
+}
+
+async function lock(): Promise<void> {
+  const object = bench.target();
+  if (object !== null) await step({ kind: "lock", object, locked: !locked(state.done, object) });
+}
+
+/** Shows an object where it will be once the scene is made. */
+function showDistance(object: number, factor: number | null): void {
+  const made = state.made?.objects.find(({ id }) => id === object);
+  if (made) scene?.setDistance(object, factor === null ? 1 : factor / made.distance);
+}
+
+function showDistances(): void {
+  for (const { id } of state.made?.objects ?? []) showDistance(id, distance(state.done, id));
+}
+
+function showAway(): void {
+  const object = bench.target();
+  if (object !== null) showDistance(object, away.valueAsNumber);
+}
+
+async function applyAway(): Promise<void> {
+  const object = bench.target();
+  if (object === null) return;
+  const factor = away.valueAsNumber;
+  await step({ kind: "distance", object, factor: factor === 1 ? null : factor });
+}
+
+async function moveAway(steps: number): Promise<void> {
+  steps < 0 ? away.stepDown(-steps) : away.stepUp(steps);
+  showAway();
+  await applyAway();
 }
 
 /** Hides objects in the 3D view, and nowhere else. */
@@ -281,45 +355,60 @@ function hiding(ids: number[]): void {
 }
 
 async function fieldOfView(): Promise<void> {
-  const degrees = await asking("Horizontal field of view in degrees", "55");
+  const degrees = await asking("Horizontal field of view in degrees", { text: "55" });
   if (degrees !== null) await step({ kind: "field_of_view", degrees: Number(degrees) });
 }
 
-const DOES: Record<string, { key: string; run: () => Promise<unknown> }> = {
-  merge: { key: "m", run: () => step({ kind: "merge", objects: [...selected] }) },
-  remove: { key: "Delete", run: () => each((object) => ({ kind: "remove", object, shows: "unknown" })) },
-  background: { key: "b", run: () => each((object) => ({ kind: "remove", object, shows: "background" })) },
-  rename: { key: "F2", run: rename },
-  again: { key: "g", run: regenerate },
-  fov: { key: "f", run: fieldOfView },
-  undo: { key: "z", run: () => step({ kind: "undo" }) },
-  redo: { key: "y", run: () => step({ kind: "redo" }) },
-  make: { key: "r", run: () => order("make") },
-  cancel: { key: "", run: () => order("cancel") },
-  publish: { key: "u", run: () => order("publish") },
-  view: { key: "0", run: async () => scene?.showPhotoView() },
-  hide: { key: "h", run: async () => hiding([...hidden, ...selected]) },
-  isolate: { key: "i", run: async () => hiding(state.objects.map(({ id }) => id).filter((id) => !selected.has(id))) },
-  showall: { key: "a", run: async () => hiding([]) },
+/** All shortcuts of the page, as the buttons have them. */
+async function showKeys(): Promise<void> {
+  const shown = [...document.querySelectorAll<HTMLElement>("main [aria-keyshortcuts]")].flatMap((button) => {
+    const key = document.createElement("dt");
+    const name = document.createElement("dd");
+    key.textContent = spoken(button.getAttribute("aria-keyshortcuts")!);
+    name.textContent = button.textContent;
+    return [key, name];
+  });
+  found("#keys dl").replaceChildren(...shown);
+  found<HTMLDialogElement>("#keys").showModal();
+}
+
+const DOES: Record<string, () => Promise<unknown>> = {
+  merge: () => step({ kind: "merge", objects: [...selected] }),
+  remove: () => each((object) => ({ kind: "remove", object, shows: "unknown" })),
+  background: () => each((object) => ({ kind: "remove", object, shows: "background" })),
+  rename,
+  again: regenerate,
+  stand,
+  front,
+  lock,
+  nearer: () => moveAway(-STEPS_AWAY),
+  farther: () => moveAway(STEPS_AWAY),
+  fov: fieldOfView,
+  undo: () => step({ kind: "undo" }),
+  redo: () => step({ kind: "redo" }),
+  make: () => order("make"),
+  cancel: () => order("cancel"),
+  publish: () => order("publish"),
+  keys: showKeys,
+  enclosed: async () => photo.fillPaint(),
+  apply: applied,
+  depth: async () => toggleDepth(),
+  view: async () => scene?.showPhotoView(),
+  photo: async () => comparing(compared() === "photo" ? "" : "photo"),
+  before: async () => comparing(compared() === "before" ? "" : "before"),
+  hide: async () => hiding([...hidden, ...selected]),
+  isolate: async () => hiding(state.objects.map(({ id }) => id).filter((id) => !selected.has(id))),
+  showall: async () => hiding([]),
 };
 
 function byKey(event: KeyboardEvent): void {
-  const typing = event.target instanceof HTMLInputElement && event.target.type !== "range";
-  if (found<HTMLDialogElement>("dialog").open || (typing && event.key !== "Enter")) return;
-  if (event.ctrlKey || event.metaKey) {
-    if (event.key.toLowerCase() !== "z" && event.key !== "y") return;
-    found<HTMLButtonElement>(`[data-do=${event.key === "y" || event.shiftKey ? "redo" : "undo"}]`).click();
-  } else if (event.key === "Enter" && (typing || !(event.target instanceof HTMLButtonElement))) {
-    trying(applied);
-  } else if (event.key === "Escape") {
-    choose("select");
-  } else {
-    const named = Object.entries(DOES).find(([name, { key }]) => key === event.key && name !== "undo" && name !== "redo");
-    const chosen = Object.entries(TOOLS).find(([, { key }]) => key === event.key);
-    if (named) found<HTMLButtonElement>(`[data-do=${named[0]}]`).click();
-    else if (chosen) choose(chosen[0] as ToolName);
-    else return;
-  }
+  const { target } = event;
+  const typing = target instanceof HTMLInputElement && target.type !== "range";
+  const pressing = event.key === "Enter" && target instanceof HTMLElement && target.matches("button, a, summary");
+  if (document.querySelector("dialog[open]") || pressing || (typing && event.key !== "Enter")) return;
+  const button = document.querySelector<HTMLButtonElement>(`[aria-keyshortcuts~="${CSS.escape(shortcut(event))}"]`);
+  if (!button?.checkVisibility()) return;
+  button.click();
   event.preventDefault();
 }
 
@@ -331,7 +420,7 @@ function listen(): void {
     if (news.revision !== state.revision || news.made !== (state.made?.glb.sha256 ?? null) || ended) trying(refresh);
     else {
       state = { ...state, job: news.job };
-      progress(state);
+      showProgress(state);
     }
   };
   events.onerror = () => say("The studio does not answer. What was done is kept: start it again.");
@@ -344,15 +433,17 @@ async function start(): Promise<void> {
     button.type = "button";
     button.dataset.tool = name;
     button.textContent = label;
-    button.title = `${label} (${key.toUpperCase()})`;
-    button.setAttribute("aria-keyshortcuts", key.toUpperCase());
+    button.title = `${label} (${spoken(key)})`;
+    button.setAttribute("aria-keyshortcuts", key);
     button.addEventListener("click", () => choose(name as ToolName));
     tools.append(button);
   }
   for (const button of document.querySelectorAll<HTMLButtonElement>("[data-do]")) {
-    button.addEventListener("click", () => trying(DOES[button.dataset.do!]!.run));
+    button.addEventListener("click", () => trying(DOES[button.dataset.do!]!));
   }
-  apply.addEventListener("click", () => trying(applied));
+  cut.addEventListener("input", moveCut);
+  away.addEventListener("input", showAway);
+  away.addEventListener("change", () => trying(applyAway));
   document.addEventListener("keydown", byKey);
   say("Looking at the photo ...");
   await refresh();

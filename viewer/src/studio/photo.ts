@@ -1,9 +1,12 @@
 // The photo with the outlines of its objects, and the tools that point at it: with a pointer, or with a cross that arrow keys move.
 
 import type { Place, ShownObject, State } from "./api.js";
+import { contains, placeIn, polygons, within } from "./places.js";
+import { type Mask, emptyMask, fill, runs, stroke } from "./raster.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const CLICK_PIXELS = 4;
+const PAINT = [255, 176, 32, 255];
 const STEP = 0.01; // of the photo's longer side, for each press of an arrow key
 
 /** What a tool does with a press at one place of the photo, in pixels at working size, and a release at another. */
@@ -29,7 +32,10 @@ export class PhotoView {
   private readonly draft = shape("g");
   private readonly cross = shape("path", { class: "cross", visibility: "hidden" });
   private readonly paint: CanvasRenderingContext2D;
+  private painted: Mask = emptyMask(1, 1);
   private paths = new Map<number, SVGPathElement>();
+  /** The larger ones first, as they are drawn. */
+  private shapes: { id: number; corners: Place[][] }[] = [];
   private size: Place = [1, 1];
   private at: Place = [0, 0];
   private pressed = false;
@@ -39,7 +45,7 @@ export class PhotoView {
     private readonly svg: SVGSVGElement,
     canvas: HTMLCanvasElement,
     private readonly onPick: (id: number | null, more: boolean) => void,
-    private readonly onHover: (id: number | null) => void,
+    private readonly onHover: (id: number | null, at: Place | null) => void,
   ) {
     const context = canvas.getContext("2d");
     if (context === null) throw new Error("this browser cannot draw");
@@ -57,13 +63,14 @@ export class PhotoView {
       this.measure();
       this.paint.canvas.width = width;
       this.paint.canvas.height = height;
+      this.painted = emptyMask(width, height);
       document.body.style.setProperty("--shape", `${width} / ${height}`);
     }
     // The larger ones first, so that the smaller ones can be met.
-    const drawn = [...state.objects].sort((a, b) => b.area - a.area).map((item) => this.outlined(item));
-    this.paths = new Map(drawn);
-    const marks = state.objects.map((item) => this.named(item));
-    this.outlines.replaceChildren(...drawn.map(([, path]) => path), ...marks);
+    const items = [...state.objects].sort((a, b) => b.area - a.area);
+    this.shapes = items.map(({ id, outline }) => ({ id, corners: polygons(outline) }));
+    this.paths = new Map(items.map((item) => [item.id, this.outlined(item)]));
+    this.outlines.replaceChildren(...this.paths.values(), ...items.map((item) => this.named(item)));
   }
 
   /** Marks which objects are chosen, and which one is meant by the pointer. */
@@ -80,7 +87,7 @@ export class PhotoView {
     inside?: Place[];
     outside?: Place[];
     box?: readonly number[] | null;
-    line?: [Place, Place] | null;
+    lines?: readonly (readonly Place[])[];
   }): void {
     const radius = Math.max(...this.size) / 120;
     const dots = (places: Place[] | undefined, kind: string) =>
@@ -91,41 +98,40 @@ export class PhotoView {
       const [x0, y0, x1, y1] = sketched.box as [number, number, number, number];
       parts.push(shape("rect", { x: x0, y: y0, width: x1 - x0, height: y1 - y0, class: "line" }));
     }
-    if (sketched.line) {
-      const [[x1, y1], [x2, y2]] = sketched.line;
-      parts.push(shape("line", { x1, y1, x2, y2, class: "line" }));
-    }
+    for (const line of sketched.lines ?? []) parts.push(shape("polyline", { points: line.join(" "), class: "line" }));
     this.draft.replaceChildren(...parts);
   }
 
   /** Paints a stroke of a round brush. */
   stroke(from: Place, to: Place, radius: number): void {
-    this.paint.lineCap = "round";
-    this.paint.strokeStyle = "#ffb020";
-    this.paint.lineWidth = 2 * radius;
-    this.paint.beginPath();
-    this.paint.moveTo(...from);
-    this.paint.lineTo(to[0] + 1e-3, to[1]);
-    this.paint.stroke();
+    this.drawPaint(...stroke(this.painted, from, to, radius));
+  }
+
+  /** Paints what the strokes enclose. */
+  fillPaint(): void {
+    fill(this.painted);
+    this.drawPaint(0, 0, ...this.size);
   }
 
   clearPaint(): void {
+    this.painted = emptyMask(...this.size);
     this.paint.clearRect(0, 0, ...this.size);
   }
 
-  /** What was painted: how many pixels are outside, then inside, then outside, row by row; null if nothing was. */
+  /** What was painted, as `runs`. */
   paintedRuns(): number[] | null {
-    const { data } = this.paint.getImageData(0, 0, ...this.size);
-    const runs = [0];
-    let inside = false;
-    for (let index = 3; index < data.length; index += 4) {
-      if (data[index]! > 127 !== inside) {
-        inside = !inside;
-        runs.push(0);
+    return runs(this.painted);
+  }
+
+  private drawPaint(left: number, top: number, right: number, bottom: number): void {
+    if (left === right || top === bottom) return;
+    const image = new ImageData(right - left, bottom - top);
+    for (let row = top, at = 0; row < bottom; row++) {
+      for (let column = left; column < right; column++, at += 4) {
+        if (this.painted.inside[row * this.painted.width + column]) image.data.set(PAINT, at);
       }
-      runs[runs.length - 1]!++;
     }
-    return runs.length > 1 ? runs : null;
+    this.paint.putImageData(image, left, top);
   }
 
   /** Tells the style how many pixels of the photo one of the page is, so that names are as large for any photo. */
@@ -133,13 +139,13 @@ export class PhotoView {
     this.svg.style.setProperty("--pixel", `${this.size[0] / Math.max(this.svg.clientWidth, 1)}px`);
   }
 
-  private outlined(item: ShownObject): [number, SVGPathElement] {
+  private outlined(item: ShownObject): SVGPathElement {
     const path = shape("path", { d: item.outline, "fill-rule": "evenodd" });
     path.style.setProperty("--colour", colour(item.id));
     path.append(shape("title"));
     path.firstElementChild!.textContent = `${item.id} ${item.label}`;
     path.dataset.id = String(item.id);
-    return [item.id, path];
+    return path;
   }
 
   private named(item: ShownObject): SVGTextElement {
@@ -151,18 +157,15 @@ export class PhotoView {
   }
 
   private place(event: PointerEvent): Place {
-    const box = this.svg.getBoundingClientRect();
-    const inside = (value: number, most: number) => Math.min(Math.max(value * most, 0), most);
-    return [
-      inside((event.clientX - box.left) / box.width, this.size[0]),
-      inside((event.clientY - box.top) / box.height, this.size[1]),
-    ];
+    return placeIn(this.svg.getBoundingClientRect(), this.size, [event.clientX, event.clientY]);
   }
 
-  private objectAt([u, v]: Place): number | null {
-    const point = new DOMPoint(u - 0.5, v - 0.5);
-    const met = [...this.paths].filter(([, path]) => path.isPointInFill(point));
-    return met.at(-1)?.[0] ?? null;
+  private objectAt(place: Place): number | null {
+    return this.shapes.findLast(({ corners }) => contains(corners, place))?.id ?? null;
+  }
+
+  private hover(place: Place): void {
+    this.onHover(this.objectAt(place), place);
   }
 
   private listen(): void {
@@ -176,9 +179,9 @@ export class PhotoView {
     });
     svg.addEventListener("pointermove", (event) => {
       if (start !== null) this.pointing?.move(this.place(event));
-      this.onHover(this.objectAt(this.place(event)));
+      this.hover(this.place(event));
     });
-    svg.addEventListener("pointerleave", () => this.onHover(null));
+    svg.addEventListener("pointerleave", () => this.onHover(null, null));
     svg.addEventListener("pointerup", (event) => {
       if (start === null) return;
       const moved = Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY);
@@ -209,7 +212,7 @@ export class PhotoView {
       const step = STEP * Math.max(...this.size) * (event.shiftKey ? 5 : 1);
       this.moveCross([move[0] * step, move[1] * step]);
       if (this.pressed) this.pointing?.move(this.at);
-      this.onHover(this.objectAt(this.at));
+      this.hover(this.at);
     } else if (event.key === " ") {
       if (this.pointing === null) this.onPick(this.objectAt(this.at), event.shiftKey);
       else if (this.pressed) this.pointing.release(this.at);
@@ -221,12 +224,8 @@ export class PhotoView {
   }
 
   private moveCross([across, down]: Place): void {
-    const [width, height] = this.size;
-    this.at = [
-      Math.min(Math.max(this.at[0] + across, 0), width),
-      Math.min(Math.max(this.at[1] + down, 0), height),
-    ];
-    const arm = Math.max(width, height) / 60;
+    this.at = within([this.at[0] + across, this.at[1] + down], this.size);
+    const arm = Math.max(...this.size) / 60;
     const [u, v] = this.at;
     this.cross.setAttribute("d", `M${u - arm} ${v}h${2 * arm}M${u} ${v - arm}v${2 * arm}`);
     this.cross.setAttribute("visibility", "visible");

@@ -1,16 +1,26 @@
 // The tools that point at the photo. Each sketches what it would do; `apply` makes a step of it.
 
-import { type Place, type Prompt, type State, type Step, answer } from "./api.js";
+import { type Length, type Place, type Prompt, type State, type Step, answer } from "./api.js";
 import type { PhotoView, Pointing } from "./photo.js";
+import { type Box, boxOf, scaled } from "./places.js";
+import { spaced } from "./raster.js";
+
+const SCRIBBLE_CLICKS = 5;
 
 export const TOOLS = {
-  select: { label: "Select", key: "v", hint: "Click objects; with Shift, several." },
-  click: { label: "Click", key: "c", hint: "Click what belongs to the object; with Alt or the right button, what does not." },
-  box: { label: "Box", key: "x", hint: "Draw a box around the object." },
-  paint: { label: "Paint", key: "p", hint: "Paint what belongs to the object." },
-  erase: { label: "Erase", key: "e", hint: "Paint what does not belong to the selected object." },
-  split: { label: "Split", key: "s", hint: "Draw a line across the selected object." },
-  measure: { label: "Measure", key: "l", hint: "Draw a line between two points whose distance you know." },
+  select: { label: "Select", key: "V Escape", hint: "Click objects; with Shift, several." },
+  click: { label: "Click", key: "C", hint: "Click what belongs to the object; with Alt or the right button, what does not." },
+  box: { label: "Box", key: "X", hint: "Draw a box around the object." },
+  scribble: { label: "Scribble", key: "Q", hint: "Scribble over what belongs to the object; with Alt or the right button, over what does not." },
+  paint: { label: "Paint", key: "P", hint: "Paint what belongs to the object; Fill in paints what the paint encloses." },
+  erase: { label: "Erase", key: "E", hint: "Paint what does not belong to the selected object." },
+  split: { label: "Split", key: "S", hint: "Draw a line across the selected object." },
+  fill: { label: "Fill", key: "J", hint: "Click a hole of the selected object; without a click, Enter fills all of them." },
+  measure: { label: "Measure", key: "L", hint: "Draw a line between two points whose distance you know." },
+  lengths: { label: "Two lengths", key: "Shift+L", hint: "Draw two lines whose lengths you know, not beside each other: they give the field of view." },
+  vertical: { label: "Vertical", key: "Y", hint: "Draw along an edge that is vertical, from below to above." },
+  horizon: { label: "Horizon", key: "Z", hint: "Draw a line where the horizon is, or would be." },
+  floor: { label: "Floor", key: "N", hint: "Click where the floor is seen." },
 } as const;
 export type ToolName = keyof typeof TOOLS;
 
@@ -21,7 +31,8 @@ export interface Bench {
   target(): number | null;
   photo: PhotoView;
   brush(): number;
-  metres(): number;
+  /** What is given as the length of the first line, or of the second. */
+  metres(second: boolean): number;
   say(text: string): void;
   /** Called when there is something to apply, or no longer. */
   ready(ready: boolean): void;
@@ -33,29 +44,24 @@ export interface Tool extends Pointing {
 }
 
 /** Takes a place at working size to one of the photo as given. */
-function given(state: State, [u, v]: Place): Place {
-  return [(u * state.original[0]) / state.size[0], (v * state.original[1]) / state.size[1]];
-}
+const atPhoto = (state: State, place: Place): Place => scaled(place, state.size, state.original);
 
-function sorted([u0, v0]: Place, [u1, v1]: Place): [number, number, number, number] {
-  return [Math.min(u0, u1), Math.min(v0, v1), Math.max(u0, u1), Math.max(v0, v1)];
-}
-
-/** Clicks or a box: asks the network what they mean, and shows it. */
-function prompting(bench: Bench, boxes: boolean): Tool {
+/** Clicks, scribbles or a box: asks the network what they mean, and shows it. */
+function prompting(bench: Bench, draws: "click" | "scribble" | "box"): Tool {
   const inside: Place[] = [];
   const outside: Place[] = [];
-  let corner: Place | null = null;
-  let box: [number, number, number, number] | null = null;
+  let line: Place[] = [];
+  let aside = false;
+  let box: Box | null = null;
   let asked = 0;
-  const sketch = (outline = "") => bench.photo.sketch({ outline, inside, outside, box });
+  const sketch = (outline = "") => bench.photo.sketch({ outline, inside, outside, box, lines: [line] });
 
   function prompt(): Prompt | null {
     if (inside.length === 0 && box === null) return null;
     const state = bench.state();
-    const places = (each: Place[]) => each.map((place) => given(state, place));
-    const scaled = box && ([...given(state, [box[0], box[1]]), ...given(state, [box[2], box[3]])] as typeof box);
-    return { object: bench.target() ?? state.next_id, inside: places(inside), outside: places(outside), box: scaled };
+    const places = (each: Place[]) => each.map((place) => atPhoto(state, place));
+    const corners = box && ([...atPhoto(state, [box[0], box[1]]), ...atPhoto(state, [box[2], box[3]])] as Box);
+    return { object: bench.target() ?? state.next_id, inside: places(inside), outside: places(outside), box: corners };
   }
 
   async function ask(): Promise<void> {
@@ -71,21 +77,21 @@ function prompting(bench: Bench, boxes: boolean): Tool {
   }
 
   return {
-    press(place, aside) {
-      if (boxes) corner = place;
-      else (aside ? outside : inside).push(place);
+    press(place, away) {
+      line = [place];
+      aside = away;
     },
     move(place) {
-      if (corner === null) return;
-      box = sorted(corner, place);
+      if (line.length === 0 || draws === "click") return;
+      if (draws === "scribble") line.push(place);
+      else box = boxOf(line[0]!, place);
       sketch();
     },
     release(place) {
-      if (boxes) {
-        box = corner && sorted(corner, place);
-        if (box && (box[0] === box[2] || box[1] === box[3])) box = null;
-        corner = null;
-      }
+      if (line.length === 0) return;
+      if (draws === "box") box = boxOf(line[0]!, place);
+      else (aside ? outside : inside).push(...spaced(line, SCRIBBLE_CLICKS));
+      line = [];
       ask().catch((error: Error) => bench.say(error.message));
     },
     step: () => {
@@ -122,25 +128,54 @@ function painting(bench: Bench, adds: boolean): Tool {
   };
 }
 
-function lining(bench: Bench, made: (start: Place, end: Place) => Step | null, hint: string): Tool {
+/** Draws so many lines: where there is one more, the first is forgotten. */
+function lining(bench: Bench, count: number, hint: string, made: (lines: [Place, Place][]) => Step | null): Tool {
+  const lines: [Place, Place][] = [];
   let start: Place | null = null;
-  let line: [Place, Place] | null = null;
   const draw = (place: Place) => {
     if (start === null) return;
-    line = [start, place];
-    bench.photo.sketch({ line });
+    bench.photo.sketch({ lines: [...lines, [start, place]] });
   };
   return {
-    press: (place) => (start = place),
+    press(place) {
+      start = place;
+      if (lines.length === count) lines.shift();
+    },
     move: draw,
     release(place) {
+      if (start === null) return;
       draw(place);
+      lines.push([start, place]);
       start = null;
+      bench.ready(lines.length === count);
+      bench.say(lines.length === count ? hint : "Now the next one.");
+    },
+    step() {
+      const given = lines.map((line) => line.map((place) => atPhoto(bench.state(), place)) as [Place, Place]);
+      return lines.length === count ? made(given) : null;
+    },
+  };
+}
+
+/** A click, which may be left out. */
+function placing(bench: Bench, hint: string, made: (at: Place | null) => Step | null): Tool {
+  let at: Place | null = null;
+  return {
+    press: () => undefined,
+    move: () => undefined,
+    release(place) {
+      at = place;
+      bench.photo.sketch({ inside: [place] });
       bench.ready(true);
       bench.say(hint);
     },
-    step: () => line && made(given(bench.state(), line[0]), given(bench.state(), line[1])),
+    step: () => made(at && atPhoto(bench.state(), at)),
   };
+}
+
+/** A line as a length; null unless it is given. */
+function length([start, end]: [Place, Place], metres: number): Length | null {
+  return metres > 0 ? { start, end, metres } : null;
 }
 
 export function tool(name: ToolName, bench: Bench): Tool | null {
@@ -148,27 +183,37 @@ export function tool(name: ToolName, bench: Bench): Tool | null {
     case "select":
       return null;
     case "click":
-      return prompting(bench, false);
+    case "scribble":
     case "box":
-      return prompting(bench, true);
+      return prompting(bench, name);
     case "paint":
       return painting(bench, true);
     case "erase":
       return painting(bench, false);
+    case "fill":
+      return placing(bench, "Enter fills this hole.", (at) => {
+        const object = bench.target();
+        return object === null ? null : { kind: "fill", object, at };
+      });
     case "split":
-      return lining(
-        bench,
-        (start, end) => {
-          const object = bench.target();
-          return object === null ? null : { kind: "split", object, part: bench.state().next_id, start, end };
-        },
-        "Enter splits the selected object along this line.",
-      );
+      return lining(bench, 1, "Enter splits the selected object along this line.", ([line]) => {
+        const object = bench.target();
+        return object === null ? null : { kind: "split", object, part: bench.state().next_id, start: line![0], end: line![1] };
+      });
     case "measure":
-      return lining(
-        bench,
-        (start, end) => (bench.metres() > 0 ? { kind: "length", start, end, metres: bench.metres() } : null),
-        "Give the length in metres; Enter applies it.",
-      );
+      return lining(bench, 1, "Give the length in metres; Enter applies it.", ([line]) => {
+        const known = length(line!, bench.metres(false));
+        return known && { kind: "length", ...known };
+      });
+    case "lengths":
+      return lining(bench, 2, "Give both lengths in metres; Enter applies them.", ([one, other]) => {
+        const [first, second] = [length(one!, bench.metres(false)), length(other!, bench.metres(true))];
+        return first && second && { kind: "lengths", first, second };
+      });
+    case "vertical":
+    case "horizon":
+      return lining(bench, 1, "Enter applies this line.", ([line]) => ({ kind: name, start: line![0], end: line![1] }));
+    case "floor":
+      return placing(bench, "Enter puts the floor here.", (at) => at && { kind: "floor", at });
   }
 }

@@ -1,0 +1,111 @@
+// What the page says of objects, edits and the making of scenes, in words.
+
+import type { Edit, Job, Made, ShownObject, Stand } from "./api.js";
+
+export const objects = (count: number): string => `${count} object${count === 1 ? "" : "s"}`;
+
+/** How sure the name is, how large the object is in metres and how well it was made, as far as that is known. */
+export function facts(shown: ShownObject, made: Made | null, size: readonly number[] | null): string {
+  const scores = made?.objects.find(({ id }) => id === shown.id)?.scores;
+  return [
+    shown.sure === null ? "" : `${Math.round(100 * shown.sure)} % sure`,
+    size ? `${size.map((side) => side.toFixed(2)).join(" x ")} m` : "",
+    scores ? `IoU ${scores.silhouette_iou.toFixed(2)}` : "",
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+const STANDS = { floor: "the floor", background: "the background", nothing: "nothing", photo: "what the photo suggests" };
+
+/** What carries an object, in words. */
+export const carrier = (on: Stand): string => (typeof on === "number" ? `object ${on}` : STANDS[on]);
+
+/** What an edit did. */
+export function described(edit: Edit): string {
+  switch (edit.kind) {
+    case "prompt":
+      return `Object ${edit.object} drawn anew by ${edit.box ? "a box" : `${edit.inside.length + edit.outside.length} clicks`}`;
+    case "paint":
+      return `Object ${edit.object} painted`;
+    case "fill":
+      return edit.at === null ? `Holes of object ${edit.object} filled` : `A hole of object ${edit.object} filled`;
+    case "merge":
+      return `Merged ${edit.objects.join(", ")}`;
+    case "split":
+      return `Object ${edit.object} split: ${edit.part} is new`;
+    case "remove":
+      return edit.shows === "background" ? `Object ${edit.object} is background` : `Object ${edit.object} deleted`;
+    case "rename":
+      return `Object ${edit.object} is called ${edit.label}`;
+    case "lock":
+      return `Object ${edit.object} ${edit.locked ? "locked" : "unlocked"}`;
+    case "field_of_view":
+      return `Field of view ${edit.degrees} degrees`;
+    case "length":
+      return `A length of ${edit.metres} m`;
+    case "lengths":
+      return `Lengths of ${edit.first.metres} m and ${edit.second.metres} m`;
+    case "vertical":
+      return "An edge is vertical";
+    case "horizon":
+      return "The horizon";
+    case "floor":
+      return "A place of the floor";
+    case "support":
+      return `Object ${edit.object} stands on ${carrier(edit.on)}`;
+    case "order":
+      return `Object ${edit.front} is in front of object ${edit.behind}`;
+    case "distance":
+      return `Object ${edit.object} at ${edit.factor === null ? "the distance" : `${edit.factor} of the distance`} that depth says`;
+    case "regenerate":
+      return `Object ${edit.object} with seed ${edit.seed}${edit.method ? ` by ${edit.method}` : ""}`;
+    case "mesh":
+      return edit.mesh === null ? `Object ${edit.object} generated again` : `Object ${edit.object} is a given mesh`;
+    case "formats":
+      return `Formats ${["glb", "usd", ...(edit.usdz ? ["usdz"] : []), ...edit.formats].join(", ")}`;
+  }
+}
+
+/** Whether an object keeps its outline and its name. */
+export function locked(done: readonly Edit[], object: number): boolean {
+  const last = done.findLast((edit) => edit.kind === "lock" && edit.object === object);
+  return last?.kind === "lock" && last.locked;
+}
+
+/** The distance that an object was given, over the one that depth says; null if none was. */
+export function distance(done: readonly Edit[], object: number): number | null {
+  const last = done.findLast((edit) => edit.kind === "distance" && edit.object === object);
+  return last?.kind === "distance" ? last.factor : null;
+}
+
+export interface Progress {
+  text: string;
+  /** Stages that have ended, and all that are known of; null unless a scene is being made. */
+  bar: { value: number; max: number } | null;
+}
+
+const FEWEST_STAGES = 8;
+
+/** How far the making is. */
+export function progress(job: Job | null, made: Made | null, revision: number): Progress {
+  if (job === null) return { text: "", bar: null };
+  switch (job.state) {
+    case "running": {
+      const ended = job.stages.filter(([, how]) => how === "done" || how === "found").length;
+      const busy = job.stages.filter(([, how]) => !["done", "found", "waiting", "failed"].includes(how));
+      return {
+        text: busy.map(([stage, how]) => (how === "running" ? stage : `${stage}: ${how}`)).join(", "),
+        bar: { value: ended, max: Math.max(job.stages.length, FEWEST_STAGES) },
+      };
+    }
+    case "done": {
+      const old = made !== null && made.revision !== revision;
+      return { text: old ? "The scene is of before the last edits: make it again." : "", bar: null };
+    }
+    case "failed":
+      return { text: `It could not be made: ${job.error}`, bar: null };
+    case "cancelled":
+      return { text: "Cancelled; finished work is kept.", bar: null };
+  }
+}
