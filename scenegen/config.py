@@ -25,7 +25,15 @@ from pydantic import (
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
 from scenegen.records import MAX_PIXEL, ObjectId, Place
-from scenegen.registry import CAMERA_ESTIMATORS, COMPLETERS, DEPTH_ESTIMATORS, EXPORTERS, OBJECT_GENERATORS, SEGMENTERS
+from scenegen.registry import (
+    CAMERA_ESTIMATORS,
+    COMPLETERS,
+    DEPTH_ESTIMATORS,
+    EXPORTERS,
+    MATCHERS,
+    OBJECT_GENERATORS,
+    SEGMENTERS,
+)
 from scenegen.untrusted.documents import MAX_CHARACTERS, MAX_DEPTH, parse_yaml
 
 DEFAULT_PRESET = "embedded"
@@ -362,9 +370,30 @@ class CameraConfig(Settings):
     camera looks down, or up, as far as its estimator says."""
 
 
+class SiftConfig(BackendConfig):
+    """SIFT features. COLMAP finds cameras by its own. Needs no weights."""
+
+    method: Literal["sift"] = "sift"
+
+
+class LightGlueConfig(BackendConfig):
+    """LightGlue on SuperPoint's features, through transformers: also for COLMAP."""
+
+    method: Literal["lightglue"] = "lightglue"
+    checkpoint: LocalPath | None = None
+    """A local folder in the hub's layout; without it, the registered repository is used."""
+    max_side: int = Field(1024, ge=64, le=4096)
+    """Longer side, in pixels, that larger photos are reduced to."""
+
+
+MatcherConfig = Annotated[SerializeAsAny[BackendConfig], PlainValidator(MATCHERS.settings)]
+
+
 class ViewsConfig(Settings):
     """Several photos of one scene."""
 
+    match: MatcherConfig = SiftConfig()
+    """What finds the points that the photos share."""
     timeout_s: Timeout = 600.0
     """Seconds after which finding their cameras counts as hung."""
 

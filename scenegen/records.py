@@ -427,6 +427,8 @@ class Registered(Record):
     """The photos that cannot be used, and why."""
     shared_points: int
     """Points that two of the photos show, from which the unit of the cameras is."""
+    matches: Artifact
+    """Where two photos show the same, by their places in `items`, as `scenegen.views.features.load_matches` reads it."""
     backend: str
     """`given`, or what found the cameras."""
     licence: str

@@ -405,5 +405,6 @@ def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
         (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
         (COMPLETE, config.complete_settings),
         (GENERATE, config.object_settings(0)),
+        (REGISTER, config.views),
     )
     return {stage.name: dict(stage.weights(part)) for stage, part in settings}

@@ -17,7 +17,7 @@ from scenegen.records import Instance, Registered, SeenView, Views
 from scenegen.store.png import read_png, write_png
 from scenegen.views.agreement import ENOUGH
 from scenegen.views.alignment import aligned, rescaled_cameras
-from scenegen.views.features import SeenFrom, find_matches, tie_points
+from scenegen.views.features import SeenFrom, load_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from stages.stage import Stage, Work
 
@@ -29,7 +29,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
     """
     masks = [_masks(seen, work) for seen in registered.items]
     posed = [SeenFrom(each.image, each.intrinsics, each.world_from_camera) for each in masks]
-    ties = [tie_points(each, posed) for each in find_matches([each.image for each in masks])]
+    ties = [tie_points(each, posed) for each in load_matches(work.read(registered.matches))]
     names = same_objects(masks, ties)
     called = _called(registered, names)
     if registered.shared_points < ENOUGH:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, UInt8
@@ -14,17 +16,19 @@ from scenegen.config import ViewsConfig
 from scenegen.errors import InputError
 from scenegen.messages.remarks import note
 from scenegen.records import Depth, Failure, Intrinsics, Perceived, Registered, SeenView, Vector
+from scenegen.registry import MATCHERS, Chosen
 from scenegen.store.png import read_png
 from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
 from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, well_tied
 from scenegen.views.duplicates import duplicates, is_blank
-from scenegen.views.features import SeenFrom, find_matches, tie_points
+from scenegen.views.features import Matches, SeenFrom, among, save_matches, tie_points
 from scenegen.views.structure import structure_from_motion
 from stages.stage import Stage, Work
 
 NAME = "register"
 MEASURED_FOCAL = ("camera", "depth file", "fov", "exif")
 """Of `Depth.intrinsics_source`: the others are guesses, which the photos refine."""
+MATCHES = "matches.npz"
 GIVEN, COLMAP = "given", "COLMAP"
 COLMAP_LICENCE = "BSD-3-Clause (COLMAP)"
 
@@ -38,7 +42,7 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
 
     Raises:
         InputError: if no two photos belong together.
-        WeightsError: if the cameras are not given and `pycolmap` is not installed.
+        WeightsError: if the cameras are not given and `pycolmap` is not installed, or the matcher's weights are missing.
         ResourceError: if finding the cameras takes too long, or its process is lost.
     """
     photos = perceived.items
@@ -47,14 +51,17 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
     kept = [index for index in range(len(photos)) if index not in reasons]
     if not kept:
         raise InputError(f"none of the photos can be used: photo {photos[0].photo.name} {reasons[0]}.")
+    matcher = MATCHERS.of(config.match)
+    pairs = matcher.run([images[index] for index in kept], config.match, work.runtime) if len(kept) > 1 else ()
+    found = [replace(each, first=kept[each.first], second=kept[each.second]) for each in pairs]
     backend = GIVEN
     if len(kept) == 1:
         views = {kept[0]: SeenFrom(images[kept[0]], photos[kept[0]].depth.intrinsics, np.eye(4))}
     elif sum(_pose(photos[index]) is not None for index in kept) >= 2:
-        views = _given(kept, photos, images, reasons)
+        views = _given(kept, photos, images, found, reasons)
     else:
         backend = COLMAP
-        views = _found(kept, photos, images, reasons, config)
+        views = _found(kept, photos, images, found, reasons, config, matcher.finds_cameras)
     used = sorted(views)
     ordered = [views[index] for index in used]
     maps = [
@@ -65,7 +72,8 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         )
         for index in used
     ]
-    matches = find_matches([view.image for view in ordered])
+    matches = among(found, used)
+    save_matches(work.write(MATCHES), matches)
     ties = [tie_points(each, ordered) for each in matches]
     unit = metres_per_unit(maps, ties, ordered, backend == GIVEN) if len(used) > 1 else 1.0
     main_from_world = np.linalg.inv(ordered[0].world_from_camera)
@@ -82,6 +90,8 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         f"the cameras are {'as given' if backend == GIVEN else 'found by COLMAP'}; their unit is {unit:.4g} m by the depth maps; "
         f"the photos share {shared} points."
     )
+    own = matcher.provider == "" and not matcher.weights(config.match)
+    licences = [*([] if backend == GIVEN else [COLMAP_LICENCE]), *([] if own else [matcher.licence])]
     return Registered(
         scene=perceived.scene,
         items=tuple(items),
@@ -90,8 +100,9 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
             for index in sorted(reasons)
         ),
         shared_points=shared,
-        backend=backend,
-        licence="none: no weights" if backend == GIVEN else COLMAP_LICENCE,
+        matches=work.artifact(MATCHES),
+        backend=backend if own else f"{backend}, by {matcher.signed(matcher.name)}",
+        licence="; ".join(licences) or matcher.licence,
         warnings=(*((said,) if len(used) > 1 else ()), *_opaque([photos[index] for index in used])),
     )
 
@@ -131,6 +142,7 @@ def _given(
     kept: Sequence[int],
     photos: Sequence[SeenView],
     images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    matches: Sequence[Matches],
     reasons: dict[int, str],
 ) -> dict[int, SeenFrom]:
     """The photos with given cameras that can be right; what is wrong with the others goes to `reasons`.
@@ -148,7 +160,7 @@ def _given(
         else:
             views[index] = SeenFrom(images[index], photos[index].depth.intrinsics, pose)
     order = sorted(views)
-    wrong = contradicting(find_matches([images[index] for index in order]), [views[index] for index in order])
+    wrong = contradicting(among(matches, order), [views[index] for index in order])
     said = {order[place]: text for place, text in wrong.items()}
     if len(said) > 0 and len(said) >= len(order) - 1:
         first = min(said)
@@ -164,32 +176,36 @@ def _found(
     kept: Sequence[int],
     photos: Sequence[SeenView],
     images: Sequence[UInt8[np.ndarray, "_h _w 3"]],
+    matches: Sequence[Matches],
     reasons: dict[int, str],
     config: ViewsConfig,
+    by_matches: bool,
 ) -> dict[int, SeenFrom]:
-    """The photos whose cameras COLMAP finds; why the others cannot be used goes to `reasons`.
+    """The photos whose cameras COLMAP finds, by the matches or by its own; why the others cannot be used goes to `reasons`.
 
     Raises:
         InputError: if it finds none.
     """
+    between = among(matches, kept)
     cameras = [photos[index].depth.intrinsics for index in kept]
     known = [photos[index].depth.intrinsics_source in MEASURED_FOCAL for index in kept]
     with tempfile.TemporaryDirectory(prefix="scenegen-views-") as folder:
         names = [f"{index:04d}.png" for index in kept]
         for name, index in zip(names, kept, strict=True):
             _write(images[index], Path(folder) / name)
-        poses = structure_from_motion(Path(folder), names, cameras, known, config.timeout_s)
+        poses = structure_from_motion(
+            Path(folder), names, cameras, known, config.timeout_s, between if by_matches else None
+        )
     views = {
         index: SeenFrom(images[index], _refocused(cameras[place], poses[place].focal), poses[place].world_from_camera)
         for place, index in enumerate(kept)
         if place in poses
     }
     order = sorted(views)
-    matches = find_matches([images[index] for index in kept])
-    among = find_matches([images[index] for index in order])
-    views = {order[place]: views[order[place]] for place in sorted(well_tied(among, [views[i] for i in order]))}
+    tied = well_tied(among(matches, order), [views[index] for index in order])
+    views = {order[place]: views[order[place]] for place in sorted(tied)}
     if len(views) < 2:
-        raise InputError(cannot_be_found(matches, [photos[index].photo.name for index in kept]))
+        raise InputError(cannot_be_found(between, [photos[index].photo.name for index in kept]))
     for index in kept:
         if index not in views:
             reasons[index] = (
@@ -248,4 +264,9 @@ def _registered(
     )
 
 
-REGISTER = Stage(name=NAME, record=Registered, run=register)
+def register_backends(config: ViewsConfig) -> tuple[Chosen[Any], ...]:
+    """The configured matcher."""
+    return (MATCHERS.chosen(config.match),)
+
+
+REGISTER = Stage(name=NAME, record=Registered, run=register, backends=register_backends)

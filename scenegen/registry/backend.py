@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from scenegen.perception import CameraEstimate, DepthEstimate, Names, Segmentation
     from scenegen.perception.prompts import Prompt
     from scenegen.records import Intrinsics
+    from scenegen.views.features import Matches
     from scenegen.weights_registry import Model
 
 C = TypeVar("C", bound=BaseModel)
 """Settings of a back-end."""
 
-Gives = Literal["masks", "labels", "depth", "metres", "focal length", "gravity", "picture", "mesh", "material", "files"]
+Gives = Literal[
+    "masks", "labels", "depth", "metres", "focal length", "gravity", "picture", "mesh", "material", "points", "files"
+]
 """What a back-end can give. `metres`: its depth has a scale that is measured rather than assumed."""
 
 
@@ -167,6 +170,15 @@ class ObjectGenerator(Backend[C]):
     def parts(self) -> tuple[Callable[..., Any], ...]:
         """The functions and classes whose code decides its results."""
         return super().parts + (() if self.finish is None else (self.finish,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matcher(Backend[C]):
+    """Finds points that two of several photos (sRGB) of a scene share."""
+
+    run: Callable[[Sequence[UInt8[np.ndarray, "_h _w 3"]], C, Runtime], Sequence[Matches]]
+    finds_cameras: bool = True
+    """Whether unknown cameras are found from its matches, rather than from COLMAP's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from scenegen.registry.backend import (
     Completer,
     DepthEstimator,
     Exporter,
+    Matcher,
     ObjectGenerator,
     Segmenter,
 )
@@ -154,6 +155,7 @@ DEPTH_ESTIMATORS: Port[DepthEstimator[Any]] = Port("scenegen.depth_estimators", 
 CAMERA_ESTIMATORS: Port[CameraEstimator[Any]] = Port("scenegen.camera_estimators", "camera estimator", CameraEstimator)
 COMPLETERS: Port[Completer[Any]] = Port("scenegen.completers", "completer", Completer)
 OBJECT_GENERATORS: Port[ObjectGenerator[Any]] = Port("scenegen.generators", "generator", ObjectGenerator)
+MATCHERS: Port[Matcher[Any]] = Port("scenegen.matchers", "matcher", Matcher)
 EXPORTERS: Port[Exporter[Any]] = Port("scenegen.exporters", "exporter", Exporter)
 PORTS: tuple[Port[Any], ...] = (
     SEGMENTERS,
@@ -161,6 +163,7 @@ PORTS: tuple[Port[Any], ...] = (
     CAMERA_ESTIMATORS,
     COMPLETERS,
     OBJECT_GENERATORS,
+    MATCHERS,
     EXPORTERS,
 )
 

@@ -1,17 +1,17 @@
-"""Points that two photos of a scene share: SIFT features, and where they are in space once the cameras are known."""
+"""Points that two photos of a scene share: by SIFT features, and where they are in space once the cameras are known."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float64, UInt8
 
 from scenegen.camera import camera_matrix, rays, transform
-from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.records import Intrinsics
 
 MOST = 4000
@@ -20,8 +20,8 @@ RATIO = 0.8
 """Largest distance of a match over that of the next best one (Lowe 2004)."""
 EPIPOLAR_SHARE = 0.004
 """How far from its epipolar line a match may lie, as a share of the longer side of the photo."""
-KEPT = 32
-"""Photos whose features are kept, up to 2 MB each."""
+FEWEST = 8
+"""Matches that determine a fundamental matrix."""
 MIN_ANGLE = np.radians(1.5)
 """Between the rays to a point: below it its distance is not known."""
 
@@ -62,20 +62,60 @@ class Tie:
 def find_matches(images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> tuple[Matches, ...]:
     """The matches of every pair of photos that has any: mutually nearest, clearly better than the next, and in agreement with
     one fundamental matrix."""
-    described = [_features(image) for image in images]
+    described = [_described(image) for image in images]
     found = []
     for first, second in itertools.combinations(range(len(images)), 2):
         (pixels_a, looks_a), (pixels_b, looks_b) = described[first], described[second]
         a, b = _mutual(looks_a, looks_b)
-        if len(a) < 8:
-            continue
-        scale = EPIPOLAR_SHARE * max(*images[first].shape[:2], *images[second].shape[:2])
-        _, kept = cv2.findFundamentalMat(pixels_a[a], pixels_b[b], cv2.FM_RANSAC, scale, 0.999, 2000)
-        if kept is None:
-            continue
-        inlier = kept.ravel().astype(bool)
-        found.append(Matches(first, second, (pixels_a[a][inlier], pixels_b[b][inlier])))
+        pair = agreeing(first, second, (pixels_a[a], pixels_b[b]), (images[first], images[second]))
+        if pair is not None:
+            found.append(pair)
     return tuple(found)
+
+
+def agreeing(
+    first: int,
+    second: int,
+    pixels: tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "n 2"]],
+    images: tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h2 _w2 3"]],
+) -> Matches | None:
+    """Those matches of two photos that agree with one fundamental matrix; None if none does."""
+    if len(pixels[0]) < FEWEST:
+        return None
+    off = EPIPOLAR_SHARE * max(*images[0].shape[:2], *images[1].shape[:2])
+    _, kept = cv2.findFundamentalMat(pixels[0], pixels[1], cv2.FM_RANSAC, off, 0.999, 2000)
+    if kept is None:
+        return None
+    inlier = kept.ravel().astype(bool)
+    return Matches(first, second, (pixels[0][inlier], pixels[1][inlier]))
+
+
+def among(matches: Sequence[Matches], kept: Sequence[int]) -> tuple[Matches, ...]:
+    """The matches of the photos `kept` alone, whose numbers are then their places in it.
+
+    >>> none = np.zeros((0, 2))
+    >>> [(each.first, each.second) for each in among([Matches(0, 2, (none, none)), Matches(1, 2, (none, none))], [0, 2])]
+    [(0, 1)]
+    """
+    place = {number: index for index, number in enumerate(kept)}
+    return tuple(
+        replace(each, first=place[each.first], second=place[each.second])
+        for each in matches
+        if each.first in place and each.second in place
+    )
+
+
+def save_matches(path: Path, matches: Sequence[Matches]) -> None:
+    """Writes matches as `.npz`, as `load_matches` reads them."""
+    arrays = {f"{each.first} {each.second}": np.concatenate(each.pixels, axis=1) for each in matches}
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def load_matches(path: Path) -> tuple[Matches, ...]:
+    """The matches that `save_matches` wrote."""
+    with np.load(path, allow_pickle=False) as archive:
+        pairs = [(name.split(), archive[name]) for name in archive.files]
+    return tuple(Matches(int(a), int(b), (pixels[:, :2], pixels[:, 2:])) for (a, b), pixels in pairs)
 
 
 def explained(matches: Matches, views: Sequence[SeenFrom]) -> Bool[np.ndarray, "n"]:
@@ -127,12 +167,8 @@ def at_pixels(picture: np.ndarray, pixels: Float[np.ndarray, "n 2"]) -> np.ndarr
     return picture[rows, columns]
 
 
-def _features(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float64[np.ndarray, "n 2"], np.ndarray]:
-    """Pixels (centres at +0.5) and RootSIFT descriptors. Those of the last photos are kept: two stages match them."""
-    return _recent.of(digest_of_image(image), lambda: _described(image))
-
-
 def _described(image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float64[np.ndarray, "n 2"], np.ndarray]:
+    """Pixels (centres at +0.5) and RootSIFT descriptors."""
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
     points, looks = cv2.SIFT_create(nfeatures=MOST, contrastThreshold=0.02).detectAndCompute(grey, None)
     if looks is None:
@@ -152,6 +188,3 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mutual = likeness.argmax(axis=0)[best] == np.arange(len(a))
     kept = np.flatnonzero(mutual & (nearest < RATIO * next_one))
     return kept, best[kept]
-
-
-_recent: Recent[tuple[Float64[np.ndarray, "n 2"], np.ndarray]] = Recent(KEPT)

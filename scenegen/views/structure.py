@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -22,6 +22,9 @@ from scenegen.errors import CrashError, LimitError, TransientError, WeightsError
 from scenegen.records import Intrinsics
 from scenegen.system.limits import limit_process
 from scenegen.system.processes import child_lifeline, end_with, ending
+
+if TYPE_CHECKING:
+    from scenegen.views.features import Matches
 
 CHILD = """
 import sys
@@ -58,7 +61,12 @@ class Pose:
 
 
 def structure_from_motion(
-    folder: Path, names: Sequence[str], cameras: Sequence[Intrinsics], known: Sequence[bool], timeout_s: float
+    folder: Path,
+    names: Sequence[str],
+    cameras: Sequence[Intrinsics],
+    known: Sequence[bool],
+    timeout_s: float,
+    matches: Sequence[Matches] | None = None,
 ) -> dict[int, Pose]:
     """The poses of the photos that belong together, by their index; those that do not are missing.
 
@@ -70,6 +78,7 @@ def structure_from_motion(
         cameras: their intrinsics, as far as they are known.
         known: which focal lengths are measured or given; the others are refined.
         timeout_s: how long it may take.
+        matches: points that two of the photos share; without them COLMAP finds its own.
 
     Raises:
         WeightsError: if `pycolmap` is not installed.
@@ -85,7 +94,11 @@ def structure_from_motion(
         asdict(Picture(name, camera.model_dump(), sure))
         for name, camera, sure in zip(names, cameras, known, strict=True)
     ]
-    found = _colmap_child(json.dumps({"folder": str(folder), "pictures": pictures}), len(names), timeout_s)
+    given = (
+        None if matches is None else [[each.first, each.second, np.hstack(each.pixels).tolist()] for each in matches]
+    )
+    request = {"folder": str(folder), "pictures": pictures, "matches": given}
+    found = _colmap_child(json.dumps(request), len(names), timeout_s)
     return {
         int(index): Pose(np.array(pose["world_from_camera"], np.float64), float(pose["focal"]))
         for index, pose in found.items()
@@ -130,15 +143,22 @@ def answer(lifeline: int, cpu_s: int) -> None:
     os.dup2(2, 1)
     request = json.load(sys.stdin)
     pictures = [Picture(**picture) for picture in request["pictures"]]
-    found = run_colmap(Path(request["folder"]), pictures)
+    found = run_colmap(Path(request["folder"]), pictures, request["matches"])
     with os.fdopen(stdout, "w", encoding="utf-8") as pipe:
         json.dump(found, pipe)
 
 
-def run_colmap(folder: Path, pictures: Sequence[Picture]) -> dict[int, dict[str, Any]]:
+def run_colmap(
+    folder: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]] | None = None
+) -> dict[int, dict[str, Any]]:
     """Pose and focal length of the photos of the largest reconstruction, by index, in this process.
 
     One thread and fixed seeds give the same answer every time.
+
+    Args:
+        folder: of the pictures.
+        pictures: the photos.
+        matches: two photos each, and the pixels of their points, four numbers a row; without them COLMAP finds its own.
     """
     import pycolmap
 
@@ -146,6 +166,7 @@ def run_colmap(folder: Path, pictures: Sequence[Picture]) -> dict[int, dict[str,
     database = folder / "colmap.db"
     sift = pycolmap.FeatureExtractionOptions()
     sift.num_threads = 1
+    pycolmap.Database.open(database).close()
     cameras: dict[str, list[Picture]] = {}
     for picture in pictures:
         cameras.setdefault(json.dumps([picture.intrinsics, picture.known], sort_keys=True), []).append(picture)
@@ -155,14 +176,22 @@ def run_colmap(folder: Path, pictures: Sequence[Picture]) -> dict[int, dict[str,
         reader.camera_model = "SIMPLE_PINHOLE"
         # COLMAP refines one focal length; pixels of photos are square.
         reader.camera_params = f"{(camera.fx + camera.fy) / 2},{camera.cx},{camera.cy}"
-        pycolmap.extract_features(
-            database, folder, [picture.name for picture in group], pycolmap.CameraMode.SINGLE, reader, sift
-        )
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.num_threads = 1
+        names = [picture.name for picture in group]
+        if matches is None:
+            pycolmap.extract_features(database, folder, names, pycolmap.CameraMode.SINGLE, reader, sift)
+        else:
+            pycolmap.import_images(database, folder, pycolmap.CameraMode.SINGLE, names, reader)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED
-    pycolmap.match_exhaustive(database, matching_options=matching, verification_options=verification)
+    if matches is None:
+        matching = pycolmap.FeatureMatchingOptions()
+        matching.num_threads = 1
+        pycolmap.match_exhaustive(database, matching_options=matching, verification_options=verification)
+    else:
+        _write_matches(database, pictures, matches)
+        verifier = pycolmap.GeometricVerifierOptions()
+        verifier.num_threads = 1
+        pycolmap.geometric_verification(database, verifier, two_view_geometry_options=verification)
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
     options.min_model_size = 2
@@ -186,3 +215,28 @@ def run_colmap(folder: Path, pictures: Sequence[Picture]) -> dict[int, dict[str,
         focal = float(best.camera(image.camera_id).mean_focal_length())
         found[index_of[image.name]] = {"world_from_camera": pose.tolist(), "focal": focal}
     return found
+
+
+def _write_matches(database: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]]) -> None:
+    """Puts the points of each photo, and which of them are the same, into COLMAP's database, which lists the photos."""
+    import pycolmap
+
+    points: dict[int, list[np.ndarray]] = {}
+    for first, second, pixels in matches:
+        both = np.reshape(pixels, (-1, 4)).astype(np.float32)
+        points.setdefault(first, []).append(both[:, :2])
+        points.setdefault(second, []).append(both[:, 2:])
+    opened = pycolmap.Database.open(database)
+    ids = {index: opened.read_image_with_name(picture.name).image_id for index, picture in enumerate(pictures)}
+    features = {index: np.unique(np.concatenate(each), axis=0, return_inverse=True) for index, each in points.items()}
+    for index, (pixels, _) in features.items():
+        opened.write_keypoints(ids[index], pixels)
+    used = dict.fromkeys(points, 0)
+    for first, second, pixels in matches:
+        count = len(pixels)
+        sides = []
+        for index in (first, second):
+            sides.append(features[index][1].ravel()[used[index] : used[index] + count])
+            used[index] += count
+        opened.write_matches(ids[first], ids[second], np.column_stack(sides).astype(np.uint32))
+    opened.close()

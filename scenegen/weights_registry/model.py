@@ -30,11 +30,11 @@ class Model:
 
     name: str
     kind: str
-    """`segment`, `depth`, `complete` or `generate`."""
+    """`segment`, `depth`, `complete`, `generate` or `match`."""
     repo: str | None
     """Repository on the Hugging Face hub."""
     revision: str | None
-    """Commit of `repo`, 40 hex digits."""
+    """Commit of `repo`, 40 hex digits; a branch, where none is known to hold the files."""
     files: tuple[ModelFile, ...]
     licence: str
     note: str

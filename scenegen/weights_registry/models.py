@@ -14,6 +14,7 @@ from scenegen.weights_registry.model import Model, ModelFile
 
 SAM2_NAME, SAM3_NAME = "sam2.1-hiera-large", "sam3"
 MOGE_NAME, DEPTH_PRO_NAME = "moge-2-vitl-normal", "depth-pro"
+LIGHTGLUE_NAME = "lightglue-superpoint"
 
 
 def registered(name: str) -> Model:
@@ -232,6 +233,19 @@ MODELS: Mapping[str, Model] = {
             note="Depth Pro (Bochkovskii et al. 2024). Apple's machine learning research model licence is for research only, "
             "not for commercial use. Its page has later commits with the same files: depth-pro@COMMIT fetches one of them.",
             about_gb=1.9,
+        ),
+        Model(
+            name=LIGHTGLUE_NAME,
+            kind="match",
+            repo="ETH-CVG/lightglue_superpoint",
+            # Its commits are not known here; lightglue-superpoint@COMMIT fetches one of them.
+            revision="main",
+            files=(ModelFile("config.json"), ModelFile("model.safetensors")),
+            licence="other (SuperPoint)",
+            note="LightGlue (Lindenberger et al. 2023) with SuperPoint (DeTone et al. 2018), for transformers. LightGlue "
+            "itself is Apache-2.0, but the file holds SuperPoint, which Magic Leap licenses for non-commercial research only. No "
+            "commit is pinned: what the first fetch brings is required from then on.",
+            about_gb=0.055,
         ),
         _depth_anything(
             "relative",

@@ -14,6 +14,7 @@ from scenegen.registry import (
     COMPLETERS,
     DEPTH_ESTIMATORS,
     EXPORTERS,
+    MATCHERS,
     OBJECT_GENERATORS,
     SEGMENTERS,
     Chosen,
@@ -85,6 +86,8 @@ def _chosen(
         yield generator
         if several and generator.backend.several is not None:
             yield Chosen(generator.backend.several, generator.settings)
+    if several:
+        yield MATCHERS.chosen(config.views.match)
     for settings in config.export.formats:
         yield EXPORTERS.chosen(settings)
 

@@ -165,11 +165,15 @@ def written(folder: Path) -> list[str]:
     return names
 
 
-def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", [True, False])
+def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path, own: bool) -> None:
+    """By COLMAP's own features, and by given matches."""
     pytest.importorskip("pycolmap")
     guess = photos()[0].camera
     guess = guess.model_copy(update={"fx": 1.12 * guess.fx, "fy": 1.12 * guess.fy})
-    found = structure_from_motion(tmp_path, written(tmp_path), [guess] * 3, [False] * 3, 120)
+    found = structure_from_motion(
+        tmp_path, written(tmp_path), [guess] * 3, [False] * 3, 120, None if own else matches()
+    )
     assert sorted(found) == [0, 1, 2]
     for number in (1, 2):
         made = np.linalg.inv(found[0].world_from_camera) @ found[number].world_from_camera
