@@ -52,7 +52,7 @@ def simplify(
     if len(faces) <= max_faces:
         return *untouching(vertices, faces), ()
     pieces = connected(faces)[0]
-    points, few = thinned(vertices, faces, max_faces)
+    points, few = untouching(*thinned(vertices, faces, max_faces))
     before = volume(vertices, faces)
     kept = abs(volume(points, few) - before) <= SHRUNK * abs(before)
     if len(few) <= max_faces and kept and is_manifold(points, few):
@@ -74,7 +74,7 @@ def thinned(
     """About `faces_left` of the faces of a mesh whose faces are turned alike, by quadric error. Boundaries lose vertices too, but
     stay where they are, to about the width of a face.
 
-    A closed mesh usually stays closed; see whether it has.
+    A closed mesh usually stays closed; see whether it has. Parts of it may come to touch.
     """
     import fast_simplification  # here, so that training needs no native package for meshes
 
@@ -82,7 +82,7 @@ def thinned(
         points, fewer = fast_simplification.simplify(
             vertices.astype(np.float32), faces.astype(np.int32), target_count=faces_left, agg=AGGRESSIVENESS
         )
-    return untouching(np.asarray(points, dtype=np.float32), np.asarray(fewer, dtype=np.int32))
+    return np.asarray(points, dtype=np.float32), np.asarray(fewer, dtype=np.int32)
 
 
 def is_manifold(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> bool:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from scenegen.errors import InputError
 from scenegen.geometry.outside import turned_outwards
 from scenegen.geometry.simplify import simplify, thinned
-from scenegen.geometry.solid import is_closed
+from scenegen.geometry.solid import is_closed, untouching
 from scenegen.geometry.topology import (
     boundary_loops,
     capped,
@@ -37,8 +37,9 @@ QUADS = (
     ((0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 0)),
 )
 """The four voxels around an edge along x, y, z: steps from the voxel that owns the edge."""
-DENSE = 1_000_000
-"""Faces from which on a decoded surface is thinned before it is cleaned, so that cleaning takes bounded time and memory."""
+DENSE, SPARE = 300_000, 6
+"""A decoded surface is thinned to so many faces, or so many for each face that is asked for, before it is cleaned, if that at
+least halves it: so that cleaning takes bounded time and memory."""
 SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
 """The two ways to cut a quad: between its corners 0 and 2, or 1 and 3."""
 
@@ -136,7 +137,7 @@ def clean_surface(
 
     Degenerate and double faces are removed, faces are turned alike and outwards, crowded edges and pinched vertices are
     resolved, specks are dropped, small holes are closed, and the rest is simplified. If large holes are left, the mesh is open.
-    More than `DENSE` faces are thinned as soon as they are turned alike.
+    Far more than `DENSE` faces are thinned as soon as they are turned alike.
 
     Args:
         vertices: in the latent cube [-0.5, 0.5]^3.
@@ -153,10 +154,11 @@ def clean_surface(
     if not len(faces):
         raise InputError("the decoded surface has no faces, so the latent is empty. Try another seed or a larger mask.")
     faces, patch, one_sided = turned_alike(faces)
-    if len(faces) > DENSE:
+    enough = max(DENSE, SPARE * max_faces)
+    if len(faces) > 2 * enough:
         # Only now: where parts come to touch, the winding of their faces tells them apart.
-        vertices, faces = thinned(vertices, faces, max(DENSE // 2, 4 * max_faces))
-        faces, patch, _ = turned_alike(faces)
+        vertices, faces = thinned(vertices, faces, enough)
+        faces, patch, _ = turned_alike(proper_faces(faces))
     if one_sided:
         warnings.append(note(f"{one_sided} patches of the surface are one-sided and were cut open."))
     faces = turned_outwards(vertices, faces, patch)
@@ -183,7 +185,7 @@ def clean_surface(
         points, faces, more = simplify(points, faces, max_faces)
         warnings += more
     elif len(faces) > max_faces:
-        points, faces = thinned(points, faces, max_faces)
+        points, faces = untouching(*thinned(points, faces, max_faces))
     return CleanSurface(points, faces, is_closed(faces), tuple(warnings))
 
 

@@ -212,7 +212,7 @@ def test_a_noisy_open_surface_comes_to_its_budget() -> None:
 
 def test_a_dense_surface_is_thinned_before_it_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Faces in any winding: they are turned alike first."""
-    monkeypatch.setattr(surface, "DENSE", 20_000)
+    monkeypatch.setattr(surface, "DENSE", 10_000)
     mesh = trimesh.creation.icosphere(6)
     faces = np.asarray(mesh.faces, dtype=np.int32)
     faces[::3] = faces[::3, ::-1]
