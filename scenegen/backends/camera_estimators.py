@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from scenegen.backends.measuring import (
+    depth_pro_needs,
+    depth_pro_on_card,
+    depth_pro_weights,
+    moge_needs,
+    moge_on_card,
+    moge_weights,
+)
 from scenegen.compute.runtime import Runtime
 from scenegen.config import DefaultCameraConfig, DepthProCameraConfig, EmbeddedCameraConfig, MogeCameraConfig
 from scenegen.registry import CameraEstimator
 from scenegen.weights import perception_weights
-from scenegen.weights_registry.models import DEPTH_PRO_NAME, MOGE_NAME
-from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,23 +44,10 @@ def _moge(image: UInt8[np.ndarray, "h w 3"], config: MogeCameraConfig, runtime: 
     return estimate_camera_moge(image, config, runtime)
 
 
-def _moge_weights(config: MogeCameraConfig) -> Mapping[str, str]:
-    from scenegen.perception.moge import moge_weights
-
-    return moge_weights(config)
-
-
 def _depth_pro(image: UInt8[np.ndarray, "h w 3"], config: DepthProCameraConfig, runtime: Runtime) -> CameraEstimate:
     from scenegen.perception.depth_pro import estimate_camera_depth_pro
 
     return estimate_camera_depth_pro(image, config, runtime)
-
-
-def _depth_pro_weights(config: DepthProCameraConfig) -> Mapping[str, str]:
-    from scenegen.perception.depth_pro import FILES
-    from scenegen.perception.released import released_weights
-
-    return released_weights(DEPTH_PRO_NAME, FILES, config.checkpoint)
 
 
 DEFAULT = CameraEstimator(config=DefaultCameraConfig, run=_default, gives=())
@@ -70,17 +62,19 @@ MOGE = CameraEstimator(
     config=MogeCameraConfig,
     run=_moge,
     gives=("focal length", "gravity"),
-    weights=_moge_weights,
+    weights=moge_weights,
     licence="MIT",
-    needs=lambda config: unless_given([MOGE_NAME], config.checkpoint),
+    needs=moge_needs,
+    on_card=moge_on_card,
 )
 DEPTH_PRO = CameraEstimator(
     config=DepthProCameraConfig,
     run=_depth_pro,
     gives=("focal length",),
-    weights=_depth_pro_weights,
+    weights=depth_pro_weights,
     licence="Apple AMLR",
-    needs=lambda config: unless_given([DEPTH_PRO_NAME], config.checkpoint),
+    needs=depth_pro_needs,
+    on_card=depth_pro_on_card,
     packages=("transformers>=5.24",),
     extra="full",
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scenegen.compute.runtime import Runtime
 from scenegen.config import NoCompletionConfig, OutlineConfig, QwenEditConfig, SdxlInpaintingConfig
 from scenegen.registry import Completer
-from scenegen.weights_registry.editors import QWEN_EDIT_NAME, SDXL_INPAINTING_NAME
+from scenegen.weights_registry.editors import QWEN_DEMAND, QWEN_EDIT_NAME, SDXL_INPAINTING_NAME, sdxl_demand
 from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ QWEN_IMAGE_EDIT = Completer(
     weights=_qwen_weights,
     licence="Apache-2.0",
     needs=lambda config: unless_given([QWEN_EDIT_NAME], config.checkpoint),
+    on_card=lambda config: QWEN_DEMAND,
     packages=PACKAGES,
     extra="full",
 )
@@ -72,6 +73,7 @@ SDXL_INPAINTING = Completer(
     weights=_sdxl_weights,
     licence="OpenRAIL++",
     needs=lambda config: unless_given([SDXL_INPAINTING_NAME], config.checkpoint),
+    on_card=lambda config: sdxl_demand(config.side),
     packages=PACKAGES,
     extra="full",
 )

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scenegen.backends.measuring import (
+    depth_pro_needs,
+    depth_pro_on_card,
+    depth_pro_weights,
+    moge_needs,
+    moge_on_card,
+    moge_weights,
+)
+from scenegen.compute.residency import Demand
 from scenegen.compute.runtime import Runtime
 from scenegen.config import DepthAnythingConfig, DepthProDepthConfig, EmbeddedDepthConfig, GroundConfig, MogeDepthConfig
 from scenegen.records import Intrinsics
 from scenegen.registry import DepthEstimator
 from scenegen.weights import perception_weights
-from scenegen.weights_registry.models import DEPTH_PRO_NAME, MOGE_NAME, depth_anything_name
+from scenegen.weights_registry.models import depth_anything_name, registered
 from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
@@ -18,6 +27,9 @@ if TYPE_CHECKING:
     from jaxtyping import Integer, UInt8
 
     from scenegen.perception import DepthEstimate
+
+WORKING_GB = 2.0
+"""What Depth Anything computes in, an estimate; 10^9 bytes."""
 
 
 def _embedded(
@@ -78,12 +90,6 @@ def _moge(
     return estimate_depth_moge(image, camera, config, runtime)
 
 
-def _moge_weights(config: MogeDepthConfig) -> Mapping[str, str]:
-    from scenegen.perception.moge import moge_weights
-
-    return moge_weights(config)
-
-
 def _depth_pro(
     image: UInt8[np.ndarray, "h w 3"],
     ids: Integer[np.ndarray, "h w"],
@@ -94,13 +100,6 @@ def _depth_pro(
     from scenegen.perception.depth_pro import estimate_depth_pro
 
     return estimate_depth_pro(image, camera, config, runtime)
-
-
-def _depth_pro_weights(config: DepthProDepthConfig) -> Mapping[str, str]:
-    from scenegen.perception.depth_pro import FILES
-    from scenegen.perception.released import released_weights
-
-    return released_weights(DEPTH_PRO_NAME, FILES, config.checkpoint)
 
 
 EMBEDDED = DepthEstimator(
@@ -118,6 +117,9 @@ DEPTH_ANYTHING = DepthEstimator(
     weights=_depth_anything_weights,
     licence="Apache-2.0 (small), CC-BY-NC-4.0 (base, large)",
     needs=_depth_anything_needs,
+    on_card=lambda config: Demand(
+        (registered(depth_anything_name(config.variant, config.size)).gigabytes,), WORKING_GB
+    ),
     packages=("transformers>=5.24",),
     extra="full",
 )
@@ -125,17 +127,19 @@ MOGE = DepthEstimator(
     config=MogeDepthConfig,
     run=_moge,
     gives=("depth", "metres"),
-    weights=_moge_weights,
+    weights=moge_weights,
     licence="MIT",
-    needs=lambda config: unless_given([MOGE_NAME], config.checkpoint),
+    needs=moge_needs,
+    on_card=moge_on_card,
 )
 DEPTH_PRO = DepthEstimator(
     config=DepthProDepthConfig,
     run=_depth_pro,
     gives=("depth", "metres"),
-    weights=_depth_pro_weights,
+    weights=depth_pro_weights,
     licence="Apple AMLR",
-    needs=lambda config: unless_given([DEPTH_PRO_NAME], config.checkpoint),
+    needs=depth_pro_needs,
+    on_card=depth_pro_on_card,
     packages=("transformers>=5.24",),
     extra="full",
 )

@@ -12,7 +12,7 @@ from scenegen.config import EmbeddedGeneratorConfig, InflateConfig, Pixal3DConfi
 from scenegen.registry import ObjectGenerator
 from scenegen.weights import generator_weights
 from scenegen.weights_registry.needed import unless_given
-from scenegen.weights_registry.pixal3d import PARTS
+from scenegen.weights_registry.pixal3d import PARTS, pixal3d_demand
 
 if TYPE_CHECKING:
     from scenegen.geometry.generator import MadeObject, ObjectView, Unfinished
@@ -99,6 +99,7 @@ PIXAL3D_VIEWS = ObjectGenerator(
     weights=partial(_pixal3d_weights, "several"),
     licence="MIT (Pixal3D), DINOv3, Apache-2.0 (NAF)",
     needs=partial(_pixal3d_needs, "several"),
+    on_card=lambda config: pixal3d_demand(config.max_tokens),
     largest_crop=1024,
 )
 PIXAL3D = replace(

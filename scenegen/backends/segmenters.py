@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from scenegen.compute.residency import Demand
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedSegmentConfig, RegionsConfig, Sam2Config, Sam3Config, SamConfig
 from scenegen.registry import Segmenter
 from scenegen.weights import perception_weights
-from scenegen.weights_registry.models import SAM2_NAME, SAM3_NAME, sam_name
+from scenegen.weights_registry.models import SAM2_NAME, SAM3_NAME, registered, sam_name
 from scenegen.weights_registry.needed import unless_given
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from scenegen.perception import Names, Segmentation
     from scenegen.perception.prompts import Prompt
+
+WORKING_GB = 3.0
+"""What the released segmenters compute in, an estimate; 10^9 bytes."""
 
 
 def _embedded(
@@ -118,6 +122,7 @@ SAM = Segmenter(
     weights=_sam_weights,
     licence="Apache-2.0",
     needs=_sam_needs,
+    on_card=lambda config: Demand((registered(sam_name(config.model)).gigabytes,), WORKING_GB),
     packages=("segment-anything>=1",),
     extra="full",
 )
@@ -128,6 +133,7 @@ SAM2 = Segmenter(
     weights=_sam2_weights,
     licence="Apache-2.0",
     needs=lambda config: unless_given([SAM2_NAME], config.checkpoint),
+    on_card=lambda config: Demand((registered(SAM2_NAME).gigabytes,), WORKING_GB),
     packages=("transformers>=5.24",),
     extra="full",
 )
@@ -138,6 +144,7 @@ SAM3 = Segmenter(
     weights=_sam3_weights,
     licence="SAM License",
     needs=lambda config: unless_given([SAM3_NAME], config.checkpoint),
+    on_card=lambda config: Demand((registered(SAM3_NAME).gigabytes,), WORKING_GB),
     packages=("transformers>=5.24",),
     extra="full",
 )

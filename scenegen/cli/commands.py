@@ -757,6 +757,36 @@ def fetch(
     return EXIT_DONE
 
 
+@models_app.command(name="plan")
+def plan_(*, preset: str | None = None, card: list[float] | None = None) -> int:
+    """Print what of the networks is on a graphics card, stage after stage: by arithmetic, for cards that need not be here.
+
+    Args:
+        preset: The preset; otherwise the default.
+        card: Memory of a card in GB, as it is sold; may be repeated. Otherwise the usual sizes.
+    """
+    from rich.table import Table
+
+    from scenegen.config import DEFAULT_PRESET, load_config
+    from scenegen.weights_registry.card_plan import CARDS, card_plan
+
+    config = load_config(preset or DEFAULT_PRESET)
+    table = Table("card", "stage", "networks", "kept", "peak GB", "in the machine GB", box=None)
+    for sold in card or CARDS:
+        for step in card_plan(config, sold):
+            guest = f", its reader on the {step.guest}" if step.guest else ""
+            peak = f"{step.peak:.1f}" if step.fits else f"{step.peak:.1f}: too much"
+            table.add_row(f"{sold:g} GB", step.stage, step.backend, step.residency + guest, peak, f"{step.host:.0f}")
+    if table.row_count:
+        _show(table)
+        _say(
+            "All objects are segmented, then all completed, then one after another generated. Estimates: nothing is measured."
+        )
+    else:
+        _say("none of its networks needs more than 1 GB")
+    return EXIT_DONE
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv`, by default that of the process. Returns the exit code and never raises."""
     with logging_to_stderr():

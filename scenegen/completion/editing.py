@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,10 @@ from jaxtyping import Bool, UInt8
 from scipy import ndimage
 
 from scenegen.completion import PartView
+from scenegen.compute.residency import Demand, Residency
 from scenegen.compute.runtime import Runtime
-from scenegen.compute.torch_env import full_packages, require_exact
+from scenegen.compute.torch_env import card_gigabytes, full_packages, require_exact
+from scenegen.config import EditorConfig
 from scenegen.errors import WeightsError
 from scenegen.untrusted.documents import read_json
 from scenegen.weights_registry import digest_of, locate, registered
@@ -22,8 +23,6 @@ INDEX = "model_index.json"
 WHITE = 255
 COLOURED = 14
 """A pixel that differs from white by more grey levels shows the object."""
-RESERVE_GB = 4.0
-"""Memory that an editor needs beside its networks, for pictures of a megapixel."""
 
 
 def on_white(view: PartView) -> UInt8[np.ndarray, "s s 3"]:
@@ -130,59 +129,17 @@ def load_part(network: Any, folder: Path, dtype: Any, variant: str | None = None
     return made.eval().requires_grad_(False)
 
 
-def stepped_down(residency: str, economy: int) -> str:
-    """What stays on the graphics card if memory must be saved: the result is the same, and comes later.
-
-    Examples:
-        >>> stepped_down("auto", 0), stepped_down("resident", 1), stepped_down("staged", 2)
-        ('auto', 'staged', 'streamed')
-    """
-    return max(residency, ("auto", "staged", "streamed")[economy], key=("auto", "resident", "staged", "streamed").index)
+def residency_on(device: Any, demand: Demand, config: EditorConfig, economy: int) -> Residency:
+    """What of an editor's networks stays on `device`; elsewhere than on a graphics card all do."""
+    return "resident" if device.type != "cuda" else demand.chosen(config.residency, card_gigabytes(device), economy)
 
 
-def gigabytes(network: Any) -> float:
-    """Of a network's weights, 10^9 bytes."""
-    return float(sum(weights.numel() * weights.element_size() for weights in network.parameters()) / 1e9)
-
-
-def fitting(memory_gb: float, networks_gb: Sequence[float], now_and_then_gb: float = 0.0) -> str:
-    """The residency with which networks fit into a card's memory beside `RESERVE_GB` for what they compute.
-
-    Args:
-        memory_gb: the card's, 10^9 bytes.
-        networks_gb: of the networks' weights.
-        now_and_then_gb: of one more network that comes between two uses of these and leaves.
-
-    Examples:
-        >>> qwen, reader = (40.9, 0.25), 16.6
-        >>> [fitting(card, qwen, reader) for card in (85.0, 51.0, 25.4)]
-        ['resident', 'staged', 'streamed']
-    """
-    room = memory_gb - RESERVE_GB
-    if sum(networks_gb) + now_and_then_gb < room:
-        return "resident"
-    return "staged" if max(networks_gb) < room else "streamed"
-
-
-def card_gigabytes(device: Any) -> float:
-    """Memory of a graphics card, 10^9 bytes."""
-    import torch
-
-    return float(torch.cuda.get_device_properties(device).total_memory / 1e9)
-
-
-def placed(pipeline: Any, device: Any, residency: str, networks: Sequence[Any], now_and_then_gb: float = 0.0) -> Any:
+def placed(pipeline: Any, device: Any, residency: Residency) -> Any:
     """A pipeline of diffusers on `device`: all of its networks, one at a time, or one layer at a time.
-
-    `auto` is what is `fitting`.
 
     Raises:
         WeightsError: if accelerate, which moves networks to and fro, is missing.
     """
-    if device.type != "cuda":
-        return pipeline.to(device)
-    if residency == "auto":
-        residency = fitting(card_gigabytes(device), [gigabytes(network) for network in networks], now_and_then_gb)
     if residency == "resident":
         return pipeline.to(device)
     with full_packages():

@@ -19,23 +19,28 @@ from torch import Tensor
 
 from scenegen.completion import PartView, WholeView
 from scenegen.completion.editing import (
-    card_gigabytes,
     drawn_on_white,
     editor_folder,
-    fitting,
-    gigabytes,
     load_part,
     on_white,
     placed,
+    residency_on,
     squared,
-    stepped_down,
 )
-from scenegen.compute.networks import loaded
+from scenegen.compute.networks import is_loaded, loaded, make_room
+from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
-from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
+from scenegen.compute.torch_env import (
+    RELEASED_THREADS,
+    card_gigabytes,
+    device_memory,
+    full_packages,
+    torch_device,
+    torch_threads,
+)
 from scenegen.config import QwenEditConfig
 from scenegen.errors import WeightsError
-from scenegen.weights_registry.editors import QWEN_EDIT_NAME
+from scenegen.weights_registry.editors import QWEN_DEMAND, QWEN_EDIT_NAME
 
 PIPELINE = "QwenImageEditPipeline"
 INSTRUCTION = (
@@ -65,20 +70,19 @@ def complete_qwen(view: PartView, seed: int, config: QwenEditConfig, runtime: Ru
     """
     folder, licence = editor_folder(QWEN_EDIT_NAME, PIPELINE, config.checkpoint, runtime)
     device = torch_device(runtime)
-    residency = stepped_down(config.residency, runtime.economy)
+    residency = residency_on(device, QWEN_DEMAND, config, runtime.economy)
+    reader_key, editor_key = ("qwen-reader", str(folder)), ("qwen-editor", str(folder), str(device), residency)
     side = view.image.shape[0]
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
-        reader = loaded(("qwen-reader", str(folder)), lambda: load_reader(folder))
-        editor = loaded(
-            ("qwen-editor", str(folder), str(device), residency),
-            lambda: load_editor(folder, device, residency, gigabytes(reader.network)),
-        )
+        make_room(str(device), QWEN_DEMAND.to_come(residency, is_loaded(editor_key)), reader_key, editor_key)
+        reader = loaded(reader_key, lambda: load_reader(folder))
+        editor = loaded(editor_key, lambda: load_editor(folder, device, residency))
         from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions
 
         # The size that the pipeline would give a square picture.
         picture = squared(on_white(view), calculate_dimensions(1024 * 1024, 1.0)[0])
         texts = (INSTRUCTION.format(label=view.label), UNWANTED)
-        if device.type != "cuda" or fitting(card_gigabytes(device), [gigabytes(reader.network)]) == "resident":
+        if device.type != "cuda" or QWEN_DEMAND.welcomes(card_gigabytes(device)):
             reader.network.to(device)  # otherwise it reads on the CPU
         wanted, unwanted = (encode(reader, editor, text, picture).to(device) for text in texts)
         if device.type == "cuda":
@@ -137,10 +141,8 @@ def load_reader(folder: Path) -> Reader:
     )
 
 
-def load_editor(folder: Path, device: Any, residency: str, reader_gb: float = 0.0) -> Any:
+def load_editor(folder: Path, device: Any, residency: Residency) -> Any:
     """The editor of a released folder, without the language model: diffusers' pipeline on `device`, in bfloat16.
-
-    `reader_gb` is what the language model takes of the device's memory between two pictures.
 
     Raises:
         WeightsError: if a file is missing, damaged or of another network.
@@ -159,4 +161,4 @@ def load_editor(folder: Path, device: Any, residency: str, reader_gb: float = 0.
         scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, processor=None, transformer=transformer
     )
     pipeline.set_progress_bar_config(disable=True)
-    return placed(pipeline, device, residency, (transformer, vae), reader_gb)
+    return placed(pipeline, device, residency)

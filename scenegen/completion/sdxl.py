@@ -16,14 +16,15 @@ from scenegen.completion.editing import (
     load_part,
     on_white,
     placed,
+    residency_on,
     squared,
-    stepped_down,
 )
-from scenegen.compute.networks import loaded
+from scenegen.compute.networks import is_loaded, loaded, make_room
+from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
 from scenegen.config import SdxlInpaintingConfig
-from scenegen.weights_registry.editors import SDXL_INPAINTING_NAME
+from scenegen.weights_registry.editors import SDXL_INPAINTING_NAME, sdxl_demand
 
 PIPELINE = "StableDiffusionXLInpaintPipeline"
 WANTED = "a photo of one whole {label}, plain white background"
@@ -42,13 +43,13 @@ def complete_sdxl(view: PartView, seed: int, config: SdxlInpaintingConfig, runti
     """
     folder, licence = editor_folder(SDXL_INPAINTING_NAME, PIPELINE, config.checkpoint, runtime)
     device = torch_device(runtime)
-    residency = stepped_down(config.residency, runtime.economy)
+    demand = sdxl_demand(config.side)
+    residency = residency_on(device, demand, config, runtime.economy)
+    key = ("sdxl-inpainting", str(folder), str(device), residency)
     side = config.side // MULTIPLE * MULTIPLE
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
-        pipeline = loaded(
-            ("sdxl-inpainting", str(folder), str(device), residency),
-            lambda: load_inpainter(folder, device, residency),
-        )
+        make_room(str(device), demand.to_come(residency, is_loaded(key)), key)
+        pipeline = loaded(key, lambda: load_inpainter(folder, device, residency))
         drawn = pipeline(
             prompt=WANTED.format(label=view.label),
             negative_prompt=UNWANTED,
@@ -66,7 +67,7 @@ def complete_sdxl(view: PartView, seed: int, config: SdxlInpaintingConfig, runti
     return WholeView(image, drawn_on_white(image, view.seen), SDXL_INPAINTING_NAME, licence)
 
 
-def load_inpainter(folder: Path, device: Any, residency: str) -> Any:
+def load_inpainter(folder: Path, device: Any, residency: Residency) -> Any:
     """Diffusers' pipeline of a released folder on `device`: float16 on a graphics card, float32 elsewhere.
 
     Raises:
@@ -95,4 +96,4 @@ def load_inpainter(folder: Path, device: Any, residency: str) -> Any:
         add_watermarker=False,
     )
     pipeline.set_progress_bar_config(disable=True)
-    return placed(pipeline, device, residency, tuple(parts.values()))
+    return placed(pipeline, device, residency)

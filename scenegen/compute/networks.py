@@ -51,7 +51,27 @@ def _made(load: Callable[[], N]) -> N:
     return load()
 
 
-def release() -> None:
-    """Forgets all networks; their memory is freed once nobody uses them."""
+def is_loaded(key: Hashable) -> bool:
+    """Whether the network known by `key` is here."""
     with _lock:
-        _loaded.clear()
+        return key in _loaded
+
+
+def release(*kept: Hashable) -> None:
+    """Forgets all networks but those known by `kept`; their memory is freed once nobody uses them."""
+    with _lock:
+        for key in set(_loaded) - set(kept):
+            del _loaded[key]
+
+
+def make_room(device: str, gigabytes: float, *kept: Hashable) -> None:
+    """Forgets all networks but those known by `kept`, unless so much of a graphics card is free beside them, in 10^9 bytes."""
+    if not device.startswith("cuda"):
+        return
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(device)
+    if free < gigabytes * 1e9:
+        release(*kept)
+        gc.collect()
+        torch.cuda.empty_cache()

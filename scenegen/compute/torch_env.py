@@ -78,6 +78,13 @@ def named_device(name: str) -> Any:
     return torch.device(name)
 
 
+def card_gigabytes(device: Any) -> float:
+    """Memory of a graphics card, 10^9 bytes."""
+    import torch
+
+    return float(torch.cuda.get_device_properties(device).total_memory / 1e9)
+
+
 @contextlib.contextmanager
 def device_memory(device: Any) -> Iterator[None]:
     """Turns running out of memory on `device` into a `LimitError`."""

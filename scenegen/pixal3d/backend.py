@@ -15,9 +15,15 @@ import torch
 from jaxtyping import Float
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, fov_x_deg
-from scenegen.compute import networks
+from scenegen.compute.networks import make_room
+from scenegen.compute.residency import RESIDENCIES, Demand, Residency
 from scenegen.compute.runtime import Runtime
-from scenegen.compute.torch_env import RELEASED_THREADS, torch_device, torch_threads
+from scenegen.compute.torch_env import (
+    RELEASED_THREADS,
+    card_gigabytes,
+    torch_device,
+    torch_threads,
+)
 from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.errors import LimitError, WeightsError
 from scenegen.geometry.generator import MadeObject, ObjectView, OtherView, Unfinished
@@ -28,7 +34,6 @@ from scenegen.pixal3d.generation import Generated
 from scenegen.pixal3d.pipeline import Pixal3DPipeline
 from scenegen.pixal3d.pretrained import DINOV3_FOLDER, IMAGE_WEIGHTS, NAF_FOLDER
 from scenegen.pixal3d.projection import fov_from_focal
-from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.settings import PIPELINE, Pictures, read_pipeline
 from scenegen.pixal3d.views import View
@@ -37,17 +42,13 @@ from scenegen.records import SelfCheck, digest_json
 from scenegen.system.memory import total_memory
 from scenegen.weights_registry import digest_of, locate_pixal3d
 from scenegen.weights_registry.models import registered
-from scenegen.weights_registry.pixal3d import DINOV3, NAF, PARTS
+from scenegen.weights_registry.pixal3d import DINOV3, NAF, PARTS, pixal3d_demand
 
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
-RESIDENT_GIB, STAGED_GIB = 28, 14
-"""Least memory of a device on which all networks stay, and on which one at a time does; a CPU never keeps them all."""
-ECONOMY: Mapping[int, Residency] = {1: "staged", 2: "streamed"}
-"""Residency at each level of `Runtime.economy`."""
-FRUGALITY: tuple[Residency, ...] = ("resident", "staged", "streamed")
-"""Residencies in order of memory, most first."""
+STAGED_GIB = 14
+"""Least memory of a machine without a card where one network at a time is loaded whole; it never keeps them all."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def generate_pixal3d(
         ResourceError: if the device is absent or its memory full.
     """
     planned = plan(config, runtime)
-    with loaded(planned.opening) as pipeline:
+    with loaded(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
         made = pipeline.generate(
             view.image,
             view.mask,
@@ -153,7 +154,7 @@ def generate_pixal3d_views(
         ResourceError: if the device is absent or its memory full.
     """
     planned = plan(config, runtime, "several")
-    with loaded(planned.opening) as pipeline:
+    with loaded(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
         made = pipeline.generate_views(
             [_as_view(each) for each in view.all],
             seed=seed,
@@ -289,10 +290,9 @@ def plan(config: Pixal3DConfig, runtime: Runtime, pictures: Pictures = "one") ->
     if not folder.is_dir():
         raise WeightsError(f"`generate.checkpoint` is {folder}, which is not a folder; give one with a pipeline.json.")
     device = torch_device(runtime)
-    residency = residency_for(device) if config.residency == "auto" else config.residency
+    residency = residency_for(device, config, runtime.economy)
     max_tokens, warnings = config.max_tokens, list[str]()
     if runtime.economy:
-        residency = max(residency, ECONOMY[runtime.economy], key=FRUGALITY.index)
         max_tokens //= 2
         warnings.append(
             f"memory was short: the weights were {residency} and the flows limited to {max_tokens} tokens instead of "
@@ -305,36 +305,25 @@ def plan(config: Pixal3DConfig, runtime: Runtime, pictures: Pictures = "one") ->
     return Plan(Opening(folder, pictures, dino, naf, str(device), residency, precision), max_tokens, tuple(warnings))
 
 
-def residency_for(device: torch.device) -> Residency:
-    """What fits into the memory of a CUDA device, or else of the machine."""
+def residency_for(device: torch.device, config: Pixal3DConfig, economy: int = 0) -> Residency:
+    """What `config` asks for, or what fits into the memory of a CUDA device, or else of the machine; less if memory was short."""
     if device.type == "cuda":
-        room = torch.cuda.get_device_properties(device).total_memory
-        return "resident" if room >= RESIDENT_GIB * GIB else "staged" if room >= STAGED_GIB * GIB else "streamed"
+        return pixal3d_demand(config.max_tokens).chosen(config.residency, card_gigabytes(device), economy)
     room = total_memory()
-    return "staged" if room is not None and room >= STAGED_GIB * GIB else "streamed"
-
-
-def _has_room(opening: Opening) -> bool:
-    """Whether all networks of the pipeline are on the card already, or fit into what is free there."""
-    return opening in _loaded or free_memory(opening.device) >= RESIDENT_GIB * GIB
-
-
-def free_memory(device: str) -> int:
-    """Bytes of a graphics card that no process has taken."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free)
+    fits: Residency = "staged" if room is not None and room >= STAGED_GIB * GIB else "streamed"
+    asked = fits if config.residency == "auto" else config.residency
+    return max(asked, RESIDENCIES[economy], key=RESIDENCIES.index)
 
 
 @contextlib.contextmanager
-def loaded(opening: Opening) -> Iterator[Pixal3DPipeline]:
+def loaded(opening: Opening, demand: Demand) -> Iterator[Pixal3DPipeline]:
     """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out.
 
-    Networks of other stages leave the card if there is no room for them beside it, as on one that is too small for all of its
-    own networks. They have done their part: a photo is segmented, and its objects completed, before any is generated.
+    Networks of other stages leave the card if there is no room beside them for what is in `demand`. They have done their part: a
+    photo is segmented, and its objects completed, before any is generated.
     """
     with _lock:
-        if opening.device.startswith("cuda") and (opening.residency != "resident" or not _has_room(opening)):
-            networks.release()
+        make_room(opening.device, demand.to_come(opening.residency, opening in _loaded))
         if opening not in _loaded:
             release()
             _loaded[opening] = Pixal3DPipeline.from_pretrained(

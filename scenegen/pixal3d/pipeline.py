@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, crop_from_latent, transform
+from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import device_memory, named_device, torch_device
 from scenegen.config import Pixal3DConfig, TextureConfig
@@ -35,7 +36,7 @@ from scenegen.pixal3d.generation import (
 from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.pretrained import PipelineFiles, copy_files, find_files
 from scenegen.pixal3d.projection import Cameras, distance_from_fov, fov_from_focal, front_cameras
-from scenegen.pixal3d.residency import Networks, Residency, open_extractor, open_networks
+from scenegen.pixal3d.residency import Networks, open_extractor, open_networks
 from scenegen.pixal3d.sampler import Step
 from scenegen.pixal3d.selfcheck import (
     ATTEMPTS,

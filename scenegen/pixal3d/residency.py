@@ -1,6 +1,7 @@
-"""What stays on the device between uses: every network, one at a time, or one block of one at a time.
+"""What stays on the device between uses: every network, one at a time, or of the flow transformers one block at a time.
 
-The arithmetic is the same in all three: results are equal bit for bit.
+The arithmetic is the same in all three: results are equal bit for bit. `HostWeights` says what a graphics card copies from;
+elsewhere networks are read from their files.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from scenegen.compute.residency import Residency
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import FeatureExtractor
 from scenegen.pixal3d.flow import FlowTransformer
@@ -32,11 +34,6 @@ from scenegen.pixal3d.weights import (
     load_weights,
     tensor_file,
 )
-
-Residency = Literal["resident", "staged", "streamed"]
-"""`resident`: every network stays on the device. `staged`: one at a time, copied to it when it is used. `streamed`: of the flow
-transformers, one block at a time, while the next one is copied. `HostWeights` says what a graphics card copies from; elsewhere
-networks are read from their files."""
 
 BLOCKS = "blocks"
 """Name of the list of blocks of a flow transformer."""

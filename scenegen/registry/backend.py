@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Integer, UInt8, UInt16
 
     from scenegen.completion import PartView, WholeView
+    from scenegen.compute.residency import Demand
     from scenegen.compute.runtime import Runtime
     from scenegen.config import TextureConfig
     from scenegen.export.parts import PartScene
@@ -42,6 +43,16 @@ def no_weights(settings: Any) -> Mapping[str, str]:
         {}
     """
     return {}
+
+
+def little_of_a_card(settings: Any) -> Demand | None:
+    """What a back-end with small networks, or none, needs of a graphics card.
+
+    Example:
+        >>> little_of_a_card(None) is None
+        True
+    """
+    return None
 
 
 def no_models(settings: Any) -> Sequence[str]:
@@ -75,6 +86,8 @@ class Backend(Generic[C]):
     """Weight files for `scenegen models` to list and fetch."""
     needs: Callable[[C], Sequence[str]] = no_models
     """Names of the models that must have been fetched for the given settings."""
+    on_card: Callable[[C], Demand | None] = little_of_a_card
+    """What it needs of a graphics card under the given settings; None if that is little."""
     packages: Sequence[str] = ()
     """Distributions that it needs besides those of its own package, as `name>=version`."""
     extra: str = ""

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from scenegen.compute.residency import Demand
 from scenegen.weights_registry.model import Model, ModelFile
 
 QWEN_EDIT_NAME, SDXL_INPAINTING_NAME = "qwen-image-edit", "sdxl-inpainting"
+WORKING_GB = 4.0
+"""What an editor computes a picture of a megapixel in, an estimate; 10^9 bytes."""
+QWEN_DEMAND = Demand(networks=(40.9, 0.25), working=WORKING_GB, layer=0.7, guest=16.6)
+"""Transformer and decoder; the language model comes before them."""
+
+
+def sdxl_demand(side: int) -> Demand:
+    """Two text encoders, the network that draws a square with so many pixels along a side, and the decoder.
+
+    Example:
+        >>> round(sdxl_demand(1024).peak("staged"), 2)
+        9.14
+    """
+    return Demand(networks=(0.25, 1.39, 5.14, 0.17), working=WORKING_GB * (side / 1024) ** 2, layer=0.1)
 
 
 def _shards(stem: str, count: int) -> tuple[str, ...]:

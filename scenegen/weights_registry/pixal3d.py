@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from scenegen.compute.residency import Demand
 from scenegen.compute.runtime import Runtime
 from scenegen.errors import WeightsError
 from scenegen.weights_registry.convert import as_safetensors
@@ -22,6 +23,25 @@ PARTS: Mapping[Literal["one", "several"], Sequence[str]] = {
     "several": (PIXAL3D_MV, DINOV3, NAF),
 }
 """Models for one picture of an object, and for several."""
+
+
+FLOWS_GB, DECODERS_GB, DINOV3_GB = (2.71, 2.81, 2.81, 2.81), (0.15, 0.95, 0.95), 1.21
+"""Weights as they are on a card, in bfloat16 and float16, DINOv3 in float32; 10^9 bytes."""
+WORKING_GB, WORKING_KB_PER_TOKEN = 0.5, 180.0
+"""What is computed in, an estimate: most of it is the surface, of about 256 voxels of the finest grid for each token."""
+
+
+def pixal3d_demand(max_tokens: int) -> Demand:
+    """What Pixal3D needs of a graphics card.
+
+    Examples:
+        >>> released = pixal3d_demand(49_152)
+        >>> [round(released.peak(kept), 1) for kept in ("resident", "staged", "streamed")]
+        [23.7, 12.2, 10.3]
+    """
+    # Decoders are never streamed, and DINOv3 is whenever not everything is resident.
+    working = WORKING_GB + WORKING_KB_PER_TOKEN * max_tokens / 1e6
+    return Demand(networks=(*FLOWS_GB, *DECODERS_GB, DINOV3_GB), working=working, layer=max(DECODERS_GB))
 
 
 def locate_pixal3d(runtime: Runtime, pictures: Literal["one", "several"] = "one") -> tuple[Path, Path, Path]:

@@ -93,7 +93,7 @@ def test_an_editor_draws_the_same_for_the_same_seed(complete: Callable[..., Whol
 
 
 def test_the_reader_is_told_which_tokens_are_pictures(qwen: Path) -> None:
-    reader, editor = load_reader(qwen), load_editor(qwen, torch.device("cpu"), "auto")
+    reader, editor = load_reader(qwen), load_editor(qwen, torch.device("cpu"), "resident")
     picture = np.full((56, 56, 3), 90, np.uint8)
     given = {}
     run = reader.network.forward

@@ -18,6 +18,7 @@ from pixal3d.solids import Material, generated_ball, glassy, gradient, striped
 
 from scenegen.camera import crop_from_latent, rays
 from scenegen.compute import networks
+from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS
 from scenegen.config import Pixal3DConfig, TextureConfig
@@ -40,13 +41,13 @@ from scenegen.pixal3d.backend import (
 from scenegen.pixal3d.generation import Generated, Images
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
 from scenegen.pixal3d.projection import Cameras, fov_from_focal
-from scenegen.pixal3d.residency import Residency
 from scenegen.pixal3d.selfcheck import Quality
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.store import digest
 from scenegen.store.digest import sha256_file
 from scenegen.weights_registry import MODELS
+from scenegen.weights_registry.pixal3d import pixal3d_demand
 
 SIZE, FOCAL = 160, 1.1
 CROP = Intrinsics(width=SIZE, height=SIZE, fx=FOCAL * SIZE, fy=FOCAL * SIZE, cx=SIZE / 2, cy=SIZE / 2)
@@ -54,6 +55,7 @@ FOV = fov_from_focal(FOCAL)
 PLACE, RADIUS = np.array([0.06, 0.04, 0.1]), 0.3
 TEXTURE = TextureConfig(size=256)
 CPU = Runtime(device="cpu", offline=True)
+DEMAND = pixal3d_demand(49_152)
 
 
 def finished_one(
@@ -308,16 +310,16 @@ def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch
     staged, streamed = (
         plan(config(checkpoint=tree, residency=residency), CPU).opening for residency in ("staged", "streamed")
     )
-    with loaded(staged) as first:
+    with loaded(staged, DEMAND) as first:
         pass
-    with loaded(staged) as again:
+    with loaded(staged, DEMAND) as again:
         assert again is first
-    with loaded(streamed):
+    with loaded(streamed, DEMAND):
         assert list(backend._loaded) == [streamed]
-    with pytest.raises(ResourceError, match=r"memory$"), loaded(streamed):
+    with pytest.raises(ResourceError, match=r"memory$"), loaded(streamed, DEMAND):
         raise LimitError("out of memory")
     assert not backend._loaded
-    with pytest.raises(ResourceError, match="residency=streamed"), loaded(staged):
+    with pytest.raises(ResourceError, match="residency=streamed"), loaded(staged, DEMAND):
         raise LimitError("out of memory.")
     assert opened == ["staged", "streamed", "staged"]
 
@@ -355,11 +357,12 @@ def test_precision_and_residency_follow_the_machine(tree: Path, monkeypatch: pyt
     for gib, residency in ((8, "streamed"), (15, "staged"), (600, "staged")):
         pages["SC_PHYS_PAGES"] = gib * 2**30 // 4096
         monkeypatch.setattr(os, "sysconf", pages.__getitem__)
-        assert residency_for(torch.device("cpu")) == residency
+        assert residency_for(torch.device("cpu"), config()) == residency
     for gib, residency in ((8, "streamed"), (16, "staged"), (80, "resident")):
         properties = type("Properties", (), {"total_memory": gib * 2**30})
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, properties=properties: properties)
-        assert residency_for(torch.device("cuda")) == residency
+        assert residency_for(torch.device("cuda"), config()) == residency
+    assert residency_for(torch.device("cuda"), config(), economy=2) == "streamed"
 
 
 def test_what_is_missing_is_said_at_once_with_the_command(tmp_path: Path) -> None:
@@ -416,20 +419,21 @@ def test_weights_are_known_by_revision_or_by_content(
 @pytest.mark.parametrize(
     ("device", "residency", "free_gib", "kept"),
     [
-        ("cuda:0", "staged", 70, False),
+        ("cuda:0", "staged", 70, True),
+        ("cuda:0", "staged", 10, False),
         ("cuda:0", "resident", 70, True),
         ("cuda:0", "resident", 20, False),
         ("cpu", "staged", 0, True),
     ],
 )
-def test_a_small_or_full_card_is_cleared_of_other_networks(
+def test_a_full_card_is_cleared_of_other_networks(
     monkeypatch: pytest.MonkeyPatch, device: str, residency: Residency, free_gib: int, kept: bool
 ) -> None:
-    monkeypatch.setattr(backend, "free_memory", lambda device: free_gib * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_gib * 2**30, 80 * 2**30))
     monkeypatch.setattr(backend, "_loaded", {})
     monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: None)
     networks.release()
     network = networks.loaded("sam", list)
-    with loaded(Opening(Path("x"), "one", None, None, device, residency, "released")):
+    with loaded(Opening(Path("x"), "one", None, None, device, residency, "released"), DEMAND):
         pass
     assert (networks.loaded("sam", list) is network) == kept
