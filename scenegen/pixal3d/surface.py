@@ -37,7 +37,7 @@ QUADS = (
     ((0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 0, 0)),
 )
 """The four voxels around an edge along x, y, z: steps from the voxel that owns the edge."""
-DENSE, SPARE = 300_000, 6
+DENSE, SPARE = 200_000, 4
 """A decoded surface is thinned to so many faces, or so many for each face that is asked for, before it is cleaned, if that at
 least halves it: so that cleaning takes bounded time and memory."""
 SPLITS = (((0, 1, 2), (0, 2, 3)), ((0, 1, 3), (3, 1, 2)))
