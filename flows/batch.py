@@ -16,7 +16,7 @@ from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
 from scenegen.errors import ScenegenError, TransientError, UsageError
 from scenegen.inputs.listing import log_skipped
-from scenegen.inputs.sources import Item, Listing, list_photos
+from scenegen.inputs.sources import Item, Listing, list_photos, list_scenes
 from scenegen.store.store import disk_errors
 from stages.batch import Job, Row, open_outlet, pending, skipped_rows, standing
 from stages.table import summary, write_table
@@ -29,6 +29,7 @@ def batch_scenes(
     source: Place,
     out: Place,
     which: Literal["all", "failed", "missing"] = "all",
+    views: bool = False,
     making: Making = Making(),
     work: PhotoLimits = PhotoLimits(),
     fan_out: FanOut = FanOut(),
@@ -42,6 +43,7 @@ def batch_scenes(
         source: folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
         out: folder or URL that gets one folder per photo, batch.csv, batch.html and batch.json.
         which: all photos that are not done, those that failed, or those that have not been tried yet.
+        views: whether the source is a folder or URL of folders, each with several photos of one scene.
         making: how scenes are made.
         work: how each run works on its photos.
         fan_out: how photos are spread over workers.
@@ -55,9 +57,9 @@ def batch_scenes(
     """
     end_crash_loop()
     check_places(making.offline, source=source, out=out, cache=work.cache)
-    job = making.job(out, work.cache)
+    job = making.job(out, work.cache, several=views)
     with logging_to_prefect():
-        listing = _listed(source)
+        listing = _listed(source, views)
         items, aside = listing.items, skipped_rows(listing.skipped, job)
         rows = {row.name: row for row in standing(items, job)}
         todo = pending(items, tuple(rows.values()), failed=which == "failed", missing=which == "missing")
@@ -84,12 +86,13 @@ def batch_scenes(
         return counts
 
 
-def _listed(source: str) -> Listing:
-    listing = list_photos(source)
+def _listed(source: str, views: bool) -> Listing:
+    listing = list_scenes(source) if views else list_photos(source)
     log_skipped(listing.skipped)
     for item in listing.items:
         try:
-            without_secrets(item.image)
+            for image in item.photos:
+                without_secrets(image)
         except ValueError as error:
             raise UsageError(f"`source` {source} lists {item.name}: {error}") from error
     return listing

@@ -74,19 +74,20 @@ class Making(BaseModel):
         """Where to compute."""
         return Runtime(device=self.device, offline=self.offline)
 
-    def job(self, out: str, cache: str | None = None) -> Job:
+    def job(self, out: str, cache: str | None = None, several: bool = False) -> Job:
         """What a batch does to every photo.
 
         Args:
             out: folder or URL that gets one folder per photo.
             cache: where scenes are made when `out` is a URL.
+            several: whether each scene is of several photos.
 
         Raises:
             UsageError: for an unknown preset, or settings that do not exist.
             WeightsError: if weights that the configuration names are missing.
         """
         runtime = self.runtime()
-        job = plan(out, self.config(), runtime, None if cache is None else Path(cache))
+        job = plan(out, self.config(), runtime, None if cache is None else Path(cache), several)
         return job.model_copy(update={"devices": process_devices(runtime, job.weights, self.isolate, at_once=1)})
 
 

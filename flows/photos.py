@@ -44,7 +44,7 @@ def photos_to_scenes(
         ScenegenError: if the outputs cannot be reached, or some photos keep failing because of a network or device.
     """
     check_places(making.offline, out=out, cache=work.cache)
-    job = making.job(out, work.cache)
+    job = making.job(out, work.cache, several=any(photo.others for photo in photos))
     with logging_to_prefect():
         make_photos(photos, job, work, show_row)
         return count(standing(photos, job))

@@ -18,7 +18,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
 from typing import Annotated, Literal
@@ -32,7 +32,7 @@ from scenegen.config import Config
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import Manifest, heal, read_manifest
 from scenegen.inputs.listing import Skipped
-from scenegen.inputs.photos import Inputs
+from scenegen.inputs.photos import Inputs, unique_names
 from scenegen.inputs.sources import Item, fetch
 from scenegen.messages.progress import Watch, log_photo
 from scenegen.messages.redaction import redacted, redacted_url
@@ -44,6 +44,7 @@ from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, i
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Slot, Watching, finishing_for, in_process_on, local_submit, run_on
+from stages.register import REGISTER
 from stages.run import photo_to_scene
 from stages.stage import Layers
 from stages.workers.device import queue_of
@@ -78,7 +79,7 @@ class Job(Record):
 
 
 class Row(Record):
-    """One photo of a batch, as its table shows it."""
+    """One scene of a batch, as its table shows it."""
 
     image: Annotated[str, AfterValidator(redacted_url)]
     name: str
@@ -100,6 +101,7 @@ class Row(Record):
     """Whether it failed because of a network or device that may be back soon."""
     config_sha256: str
     photo_sha256: str | None = None
+    """Of the photo, or one digest for several."""
     version: str | None = None
     """`Item.version` of that content."""
     thumbnail: str = ""
@@ -130,8 +132,8 @@ class Outlet:
         return str(self.local / name) if self.remote is None else self.remote.address(name)
 
 
-def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) -> Job:
-    """The job of making scenes in `out`.
+def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None, several: bool = False) -> Job:
+    """The job of making scenes in `out`; with `several`, each of several photos.
 
     Raises:
         UsageError: if there can be no scene in such a folder.
@@ -144,7 +146,7 @@ def plan(out: str, config: Config, runtime: Runtime, cache: Path | None = None) 
         config=config,
         device=runtime.device,
         offline=runtime.offline,
-        weights=weights_in_use(config),
+        weights=weights_in_use(config, several),
         cache=None if cache is None else str(cache.absolute()),
     )
 
@@ -199,10 +201,10 @@ def pending(
 
 
 def run_item(item: Item, job: Job, slot: Slot = contextlib.nullcontext, watch: Watch | None = None) -> Row:
-    """Makes and publishes the scene of one photo, unless it is there. Every failure becomes a row.
+    """Makes and publishes one scene, unless it is there. Every failure becomes a row.
 
     Args:
-        item: the photo.
+        item: the photo, or several of one scene.
         job: what to do with it.
         slot: held while one of its stages uses a graphics card.
         watch: told what becomes of its stages.
@@ -211,17 +213,18 @@ def run_item(item: Item, job: Job, slot: Slot = contextlib.nullcontext, watch: W
     start = time.perf_counter()
     digest = None
     try:
-        if job.offline and is_url(item.image):
-            refuse_network(item.image, "SOURCE")
+        for image in item.photos:
+            if job.offline and is_url(image):
+                refuse_network(image, "SOURCE")
         outlet = open_outlet(job)
         runtime = Runtime(device=job.device, offline=job.offline)
         with outlet.store.staging() as folder:
             with disk_errors(folder):
-                photo = fetch(item.image, folder)
-            digest = outlet.store.ingest(photo).sha256
+                photos = [_fetched(image, folder / str(number)) for number, image in enumerate(item.photos)]
+            digest = _content([outlet.store.ingest(photo).sha256 for photo in photos])
             row = _done(item, job, outlet, digest)
             if row is None:
-                inputs = Inputs(name=item.name, photo=photo)
+                inputs = _inputs(item.name, photos)
                 at_once, process = 1, None
                 if job.devices:
                     workers = workers_on(job.devices)
@@ -268,6 +271,34 @@ def workers_on(devices: tuple[str, ...]) -> CardWorkers:
     share = max(1, finishing // len(distinct)) if finishing else 0
     finishers = queue_of([Worker() for _ in range(share)]) if share else None
     return CardWorkers(queue_of([Worker(*distinct)]), finishers, 1 + share)
+
+
+def _fetched(image: str, folder: Path) -> Path:
+    folder.mkdir()
+    return fetch(image, folder)
+
+
+def _inputs(name: str, photos: Sequence[Path]) -> Inputs:
+    """The files of one scene."""
+    if len(photos) == 1:
+        return Inputs(name=name, photo=photos[0])
+    first, *others = (Inputs(stem, photo) for stem, photo in zip(unique_names(photos), photos, strict=True))
+    return replace(first, others=tuple(others), scene=name)
+
+
+def _content(digests: Sequence[str]) -> str:
+    """One digest of the photos of a scene: that of the only one, or of all."""
+    return digests[0] if len(digests) == 1 else digest_json([*digests])
+
+
+def _content_of(manifest: Manifest) -> str:
+    """The same of a published scene."""
+    return _content([manifest.source.photo.sha256, *(other.source.photo.sha256 for other in manifest.others)])
+
+
+def _unmade(manifest: Manifest) -> int:
+    """How many parts another run may make. Photos of several that cannot be used stay so."""
+    return sum(failure.stage != REGISTER.name for failure in manifest.failures)
 
 
 def run_items(
@@ -346,9 +377,9 @@ def described(error: Exception) -> tuple[str, int]:
 def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     last = _last_row(item, outlet)
     digest = None
-    if not is_url(item.image):
+    if not any(map(is_url, item.photos)):
         with contextlib.suppress(InputError):  # running it reports the error
-            digest, _ = input_digest(local_path(item.image))
+            digest = _content([input_digest(local_path(image))[0] for image in item.photos])
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
     row = None if digest is None else _done(item, job, outlet, digest, log=logging.WARNING)
@@ -376,8 +407,8 @@ def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.
     manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
     if (
         manifest is None
-        or manifest.failures
-        or manifest.source.photo.sha256 != digest
+        or _unmade(manifest)
+        or _content_of(manifest) != digest
         or manifest.environment.scenegen != __version__
         or not _same_config(manifest.config, job.config)
         or any(entry.weights != job.weights.get(entry.stage, {}) for entry in manifest.stages)
@@ -440,14 +471,14 @@ def _row(item: Item, job: Job, outlet: Outlet, manifest: Manifest) -> Row:
         name=item.name,
         state=manifest.state,
         objects=len(manifest.objects),
-        failed_objects=len(manifest.failures),
+        failed_objects=_unmade(manifest),
         silhouette_iou=statistics.median(ious) if ious else None,
         seconds=round(sum(entry.seconds for entry in manifest.stages), 3),
         output=outlet.address(item.name),
         error="; ".join(gone) if gone else "" if ious else "no object was found",
         exit_code=EXIT_DONE if manifest.state == "complete" else EXIT_PARTIAL,
         config_sha256=_config_digest(job),
-        photo_sha256=manifest.source.photo.sha256,
+        photo_sha256=_content_of(manifest),
         version=item.version,
         thumbnail=picture,
     )

@@ -394,8 +394,8 @@ def timings(outcomes: tuple[Outcome[Any], ...]) -> Timings:
     )
 
 
-def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
-    """Revisions of the weights in use, by stage.
+def weights_in_use(config: Config, several: bool = False) -> dict[str, dict[str, str]]:
+    """Revisions of the weights in use, by stage; with `several`, of scenes of several photos.
 
     Raises:
         WeightsError: if weights that the configuration names are missing.
@@ -404,7 +404,7 @@ def weights_in_use(config: Config) -> dict[str, dict[str, str]]:
         (SEGMENT, config.segment),
         (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
         (COMPLETE, config.complete_settings),
-        (GENERATE, config.object_settings(0)),
-        (REGISTER, config.views),
+        (GENERATE_FROM_VIEWS if several else GENERATE, config.object_settings(0)),
+        *(((REGISTER, config.views),) if several else ()),
     )
     return {stage.name: dict(stage.weights(part)) for stage, part in settings}

@@ -383,6 +383,7 @@ def batch(
     timeout: float = 3600.0,
     failed: bool = False,
     missing: bool = False,
+    views: bool = False,
     cache: Path | None = None,
     config_options: ConfigOptions = ConfigOptions(),
     seed: int | None = None,
@@ -401,6 +402,7 @@ def batch(
         timeout: Seconds a photo may take before it is stopped.
         failed: Run only photos that failed or lack an object.
         missing: Run only photos that have not been tried yet.
+        views: Make one scene of each folder in SOURCE, from all the photos in it.
         cache: Folder to make scenes in if OUT is a URL; by default in the user's cache folder.
         seed: Random seed.
         device: auto, cpu, cuda, cuda:1 or mps.
@@ -410,7 +412,7 @@ def batch(
     """
     from scenegen.compute.runtime import MAX_AT_ONCE
     from scenegen.inputs.listing import log_skipped
-    from scenegen.inputs.sources import list_photos
+    from scenegen.inputs.sources import list_photos, list_scenes
     from scenegen.messages.progress import BatchProgress
     from scenegen.store.destination import check_folder
     from scenegen.store.folder import is_url, local_path, refuse_network
@@ -431,9 +433,9 @@ def batch(
     if cache is not None and not is_url(out):
         raise UsageError(f"`cache` needs an `out` that is a URL; {out} is a folder. Drop --cache.")
     config = config_options.load({} if seed is None else {"seed": seed})
-    listing = list_photos(source)
+    listing = list_scenes(source) if views else list_photos(source)
     runtime = run_options.runtime()
-    require_models(config, runtime, segments=True, measures=True, generates=ray is None)
+    require_models(config, runtime, segments=True, measures=True, generates=ray is None, several=views)
     if cache is not None or not is_url(out):
         check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
     log_skipped(listing.skipped)
@@ -443,7 +445,7 @@ def batch(
     from stages.batch import open_outlet, pending, plan, run_items, skipped_rows, standing
     from stages.table import summary, write_table
 
-    job = plan(out, config, runtime, cache)
+    job = plan(out, config, runtime, cache, several=views)
     devices = () if ray else process_devices(runtime, job.weights, isolate, at_once=1)
     job = job.model_copy(update={"devices": devices, "cluster": ray})
     aside = skipped_rows(listing.skipped, job)

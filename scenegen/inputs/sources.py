@@ -14,10 +14,10 @@ from urllib.parse import unquote
 from pydantic import AfterValidator
 
 from scenegen.errors import InputError, UsageError
-from scenegen.inputs.listing import NO_PICTURE, Skipped, find_photos
+from scenegen.inputs.listing import NO_PICTURE, Skipped, find_photos, pictures
 from scenegen.inputs.photos import is_safe_name, safe_name, unique_names
 from scenegen.messages.redaction import redacted_url
-from scenegen.records import Record
+from scenegen.records import Record, digest_json
 from scenegen.store.folder import connect, is_url, local_path, reaching, scheme
 from scenegen.store.store import MAX_INPUT_BYTES, input_digest
 from scenegen.untrusted.formats import PICTURE_SUFFIXES
@@ -37,14 +37,21 @@ def _checked_name(name: str) -> str:
 
 
 class Item(Record):
-    """One photo of a batch."""
+    """One scene of a batch: of one photo, or of several."""
 
     image: str
-    """Absolute path, or URL."""
+    """Absolute path, or URL, of the photo; of several, the first."""
+    others: tuple[str, ...] = ()
+    """The same of further photos of the scene."""
     name: Annotated[str, AfterValidator(_checked_name)]
     """Name of its output folder: safe, and different from every other one on any file system."""
     version: str | None = None
-    """The object store's name for this content (its ETag), so that a finished photo need not be fetched."""
+    """The object store's name for this content (its ETags), so that a finished photo need not be fetched."""
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """All photos of the scene."""
+        return self.image, *self.others
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,68 @@ def list_photos(source: str) -> Listing:
         for (image, version), name in zip(photos.items(), names, strict=True)
     )
     return Listing(tuple(items), tuple(skipped))
+
+
+def list_scenes(source: str) -> Listing:
+    """The scenes of several photos that `source` names: one for each folder of photos. None is read.
+
+    Args:
+        source: a folder or URL, each of whose sub-folders holds the photos of one scene; or a `.txt` or `.list` file with one
+            such sub-folder per line. The first photo of each, by name, is its main view.
+
+    Raises:
+        UsageError: if it names no folder with at least two photos.
+        WeightsError: if a package for the URL's protocol is missing.
+        ResourceError: if it cannot be reached.
+    """
+    found: dict[str, dict[str, str | None]] = {}
+    skipped: list[Skipped] = []
+    for folder in _inner_folders(source):
+        photos, left = _remote(folder) if is_url(folder) else _local(folder)
+        skipped += left
+        if len(photos) > 1:
+            found[folder] = photos
+        else:
+            skipped.append(
+                Skipped(redacted_url(folder), f"holds {len(photos)} photo(s); a scene of several needs two or more")
+            )
+    if not found and not any(item.failed for item in skipped):
+        raise UsageError(
+            f"`SOURCE` {redacted_url(source)} names no scene of several photos; give a folder with a folder of photos for each."
+        )
+    # A name with a dot is a folder's as a whole.
+    names = unique_names([_pure_path(f"{redacted_url(folder).rstrip('/')}.jpg") for folder in found])
+    items = []
+    for photos, name in zip(found.values(), names, strict=True):
+        image, *others = photos
+        versions = [version for version in photos.values() if version is not None]
+        version = digest_json(versions) if len(versions) == len(photos) else None
+        items.append(Item(image=image, others=tuple(others), name=name, version=version))
+    return Listing(tuple(items), tuple(skipped))
+
+
+def _inner_folders(source: str) -> list[str]:
+    """The folders in a folder, sorted, or those of a list in its order."""
+    if PurePosixPath(source).suffix.lower() in LIST_SUFFIXES:
+        return list(dict.fromkeys(_listed(source)))
+    if is_url(source):
+        files, path = connect(source)
+        with reaching(source):
+            try:
+                entries = files.ls(path, detail=True)
+            except FileNotFoundError:
+                entries = []
+        return sorted(str(files.unstrip_protocol(entry["name"])) for entry in entries if entry["type"] == "directory")
+    folder = local_path(source)
+    if not folder.is_dir():
+        raise UsageError(f"`SOURCE` {source} is not a folder; it must hold a folder of photos for each scene.")
+    return sorted(_text(path) for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _local(folder: str) -> tuple[dict[str, str | None], list[Skipped]]:
+    """The photos of a folder here, and what is skipped."""
+    found, skipped = pictures(local_path(folder))
+    return dict.fromkeys(map(_text, found)), skipped
 
 
 def fetch(image: str, folder: Path) -> Path:

@@ -58,8 +58,8 @@ def test_every_deployment_fits_its_flow(name: str) -> None:
         "photos": [{"image": "/photo.jpg", "name": "photo"}],
         "views": [{"image": "/left.jpg"}, {"image": "/right.jpg", "depth": "/right.npy"}],
     }
-    named = parameter_schema(flow.fn).properties
-    values = {name: value for name, value in needed.items() if name in named}
+    schema = parameter_schema(flow.fn)
+    values = {name: needed[name] for name in schema.properties if name == "out" or name in schema.required}
     assert flow.validate_parameters({**values, **given})["out"] == given.get("out", "/scenes")
 
 
@@ -80,7 +80,7 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
         pools = schema.definitions["FanOut"]["properties"]["pool"]["anyOf"]
         assert pools == [{"enum": ["cpu", "gpu"], "type": "string"}, {"type": "null"}]
     if flow is photos_to_scenes:
-        assert set(schema.definitions["Item"]["properties"]) == {"image", "name", "version"}
+        assert set(schema.definitions["Item"]["properties"]) == {"image", "others", "name", "version"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from scenegen.errors import InputError, ResourceError, UsageError
 from scenegen.inputs.photos import MAX_NAME_BYTES, TABLES, safe_name
-from scenegen.inputs.sources import Item, fetch, list_photos
+from scenegen.inputs.sources import Item, fetch, list_photos, list_scenes
 from scenegen.store.folder import RemoteFolder, connect
 
 NASTY = st.text(
@@ -55,6 +55,38 @@ def test_local_sources(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (album / "empty.txt").touch()
         with pytest.raises(UsageError, match=message):
             list_photos(source)
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_folder_for_each_scene_of_several_photos(tmp_path: Path, remote: bool) -> None:
+    place = f"memory://{uuid.uuid4().hex}" if remote else str(tmp_path)
+    folder = RemoteFolder(place) if remote else None
+    for name in (
+        "desk/b.png",
+        "desk/a.JPG",
+        "desk/notes.md",
+        "shelf.v2/1.webp",
+        "shelf.v2/2.webp",
+        "alone/a.png",
+        "x.png",
+    ):
+        if folder is None:
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).touch()
+        else:
+            folder.write(name, name.encode())
+    listing = list_scenes(place)
+    assert [item.name for item in listing.items] == ["desk", "shelf.v2"]
+    assert [[Path(photo).name for photo in item.photos] for item in listing.items] == [
+        ["a.JPG", "b.png"],
+        ["1.webp", "2.webp"],
+    ]
+    assert [Path(item.place).name for item in listing.skipped] == ["alone", "notes.md"]
+    assert "holds 1 photo(s)" in listing.skipped[0].reason
+    (tmp_path / "l.txt").write_text(f"{place}/desk\n")
+    assert [item.name for item in list_scenes(str(tmp_path / "l.txt")).items] == ["desk"]
+    with pytest.raises(UsageError, match="names no scene of several photos"):
+        list_scenes(f"{place}/desk")
 
 
 def test_remote_sources(bucket: RemoteFolder) -> None:

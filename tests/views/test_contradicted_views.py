@@ -13,8 +13,10 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.inputs.photos import Inputs
+from scenegen.inputs.sources import list_scenes
 from scenegen.records import ObjectMesh, Perceived, Registered, Report, Scene, Scores, Views, ViewScores
 from stages import graph
+from stages.batch import pending, plan, run_item, standing
 from stages.compose import LEAST_IOU
 from stages.layers import local_submit
 from stages.run import open_store, photo_to_scene
@@ -77,6 +79,25 @@ def report(*inputs: Any, config: Any, work: Work) -> Report:
     *given, _ = inputs
     found: Report = standins.report(*given, config=config, work=work)
     return found
+
+
+def test_a_folder_for_each_scene_is_made_once(stages: standins.Bench, tmp_path: Path) -> None:
+    for scene in ("desk", "shelf"):
+        (tmp_path / "shots" / scene).mkdir(parents=True)
+        for photo in ("a", "b"):
+            (tmp_path / "shots" / scene / f"{photo}.jpg").write_text(f"picture {scene} {photo}")
+    out = tmp_path / "out"
+    job = plan(str(out), Config(), Runtime(), several=True)
+    items = list_scenes(str(tmp_path / "shots")).items
+    rows = [run_item(item, job) for item in items]
+    assert [(row.name, row.state, row.objects) for row in rows] == [("desk", "complete", 2), ("shelf", "complete", 2)]
+    assert [given.given.photo for given in read_manifest(out / "desk").others] == ["b.jpg"]
+    stages.executed.clear()
+    assert not pending(items, standing(items, job))
+    assert [run_item(item, job) for item in items] == rows
+    assert not stages.executed
+    Path(items[0].others[0]).write_text("another picture")
+    assert [item.name for item in pending(items, standing(items, job))] == ["desk"]
 
 
 @pytest.fixture
