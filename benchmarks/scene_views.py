@@ -117,14 +117,17 @@ def photographed(folder: Path, shots: Path) -> Truth:
     rng = np.random.default_rng(0)
     floor = replace(random_texture(rng, size / 4), contrast=1.2, noise_period=size / 30)
     behind = replace(random_texture(rng, size), contrast=1.0, noise_period=size / 20)
+    light = random_light(rng)
+    # A pattern of its own, or the photos would show the same thing in two places.
+    beside = replace(random_texture(rng, size), contrast=1.0, noise_period=size / 20)
     far = middle * [1, 0, 1] - 3 * size * np.array([0, 0, 1.0])
     bodies = [Body(mesh, np.eye(4), linear_from_srgb(mesh.colors), 0.1) for mesh in meshes.values()]
     surfaces = [
         horizontal(np.zeros(3), (np.inf, np.inf), 0.3, floor),
         wall(far, np.array([0, 0, 1.0]), behind),
-        wall(middle * [1, 0, 1] - 3 * size * np.array([1.0, 0, 0]), np.array([1.0, 0, 0]), behind),
+        wall(middle * [1, 0, 1] - 3 * size * np.array([1.0, 0, 0]), np.array([1.0, 0, 0]), beside),
     ]
-    setting = Setting(bodies, surfaces, random_light(rng))
+    setting = Setting(bodies, surfaces, light)
     cameras = {turn: Camera(intrinsics, first @ _round(middle, turn)) for turn in (*TURNS, *UNSEEN)}
     (shots / "masks").mkdir(parents=True, exist_ok=True)
     frames, ids = [], []

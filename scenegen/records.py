@@ -425,8 +425,6 @@ class Registered(Record):
     """The first is the main view: its camera's frame is that of the scene."""
     left_out: tuple[Failure, ...]
     """The photos that cannot be used, and why."""
-    shared_points: int
-    """Points that two of the photos show, from which the unit of the cameras is."""
     matches: Artifact
     """Where two photos show the same, by their places in `items`, as `scenegen.views.features.load_matches` reads it."""
     backend: str

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float64, Integer
 
-from scenegen.camera import matrix4
+from scenegen.camera import matrix4, vector
 from scenegen.config import ViewsConfig
 from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED
 from scenegen.records import Instance, Registered, SeenView, Views
 from scenegen.store.png import read_png, write_png
-from scenegen.views.agreement import ENOUGH
-from scenegen.views.alignment import aligned, rescaled_cameras
-from scenegen.views.features import SeenFrom, load_matches, tie_points
+from scenegen.views.alignment import aligned
+from scenegen.views.features import Matches, SeenFrom, Tie, load_matches, tie_points
+from scenegen.views.ground import on_ground, shared_ground
 from scenegen.views.matching import Masks, best_views, same_objects
 from stages.stage import Stage, Work
 
@@ -28,13 +27,14 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
     Objects of the first view keep their ids; so do all where the user drew the masks.
     """
     masks = [_masks(seen, work) for seen in registered.items]
-    posed = [SeenFrom(each.image, each.intrinsics, each.world_from_camera) for each in masks]
-    ties = [tie_points(each, posed) for each in load_matches(work.read(registered.matches))]
+    matches = load_matches(work.read(registered.matches))
+    ties = _ties(matches, masks)
     names = same_objects(masks, ties)
     called = _called(registered, names)
-    if registered.shared_points < ENOUGH:
-        masks = _rescaled(masks, rescaled_cameras(masks, names))
-    placed = aligned(masks, names)
+    placed, apart = aligned(masks, names, ties)
+    ground = shared_ground(placed, _ties(matches, placed), _down(registered))
+    if ground is not None:
+        placed = [on_ground(view, ground) for view in placed]
     items = []
     for index, seen in enumerate(registered.items):
         name = f"masks-{seen.photo.name}.png"
@@ -56,6 +56,8 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
         depth = f"depth-{seen.photo.name}.npy"
         np.save(work.write(depth), placed[index].z.astype(np.float32), allow_pickle=False)
         found = {"depth": work.artifact(depth), "uncertainty": placed[index].uncertainty}
+        if ground is not None:
+            found["gravity"] = vector(placed[index].world_from_camera[:3, :3].T @ ground.down)
         pose = matrix4(placed[index].world_from_camera)
         items.append(
             seen.model_copy(
@@ -74,17 +76,29 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
         scene=registered.scene,
         items=tuple(items),
         made_from=tuple(best.items()),
-        warnings=tuple(
-            note(f"object {number} is seen in {', '.join(photos)}, and made from {items[best[number]].photo.name}.")
-            for number, photos in shown.items()
+        warnings=(
+            *((note(f"by the objects, the cameras stand {apart:.3g} times as far apart."),) if apart != 1 else ()),
+            *(
+                note(f"object {number} is seen in {', '.join(photos)}, and made from {items[best[number]].photo.name}.")
+                for number, photos in shown.items()
+            ),
         ),
     )
 
 
-def _rescaled(masks: Sequence[Masks], scale: float) -> list[Masks]:
-    """The views with their cameras moved apart; the first is the origin."""
-    stretch = np.array([[1.0, 1, 1, scale]] * 3 + [[1.0] * 4])
-    return [replace(each, world_from_camera=each.world_from_camera * stretch) for each in masks]
+def _ties(matches: Sequence[Matches], views: Sequence[Masks]) -> list[Tie]:
+    posed = [SeenFrom(each.image, each.intrinsics, each.world_from_camera) for each in views]
+    return [tie_points(each, posed) for each in matches]
+
+
+def _down(registered: Registered) -> Float64[np.ndarray, "3"] | None:
+    """Where gravity points in the frame of all, as the photos have it."""
+    first = registered.items[0]
+    return (
+        None
+        if first.depth.gravity is None
+        else np.array(first.main_from_camera)[:3, :3] @ np.array(first.depth.gravity)
+    )
 
 
 def _masks(seen: SeenView, work: Work) -> Masks:

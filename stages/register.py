@@ -99,7 +99,6 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
             Failure(stage=NAME, object=None, error=f"photo {photos[index].photo.name} {reasons[index]}")
             for index in sorted(reasons)
         ),
-        shared_points=shared,
         matches=work.artifact(MATCHES),
         backend=backend if own else f"{backend}, by {matcher.signed(matcher.name)}",
         licence="; ".join(licences) or matcher.licence,

@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, Integer
 from scenegen.camera import project, transform, unproject
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.records import Intrinsics
-from scenegen.views.features import SeenFrom, Tie, at_pixels
+from scenegen.views.features import SeenFrom, Tie, at_pixels, shared_by
 
 ENOUGH = 12
 """Shared points of a photo, or of an object in it, from which on they tell its distance."""
@@ -114,7 +114,9 @@ def agreed(index: int, depth: DepthOf, ties: Sequence[Tie], unit: float) -> Agre
         corrected |= here
     left = ratios - at_pixels(correction, pixels)
     spread = max(1.4826 * float(np.median(np.abs(left))), SURE)
-    share = float(corrected[depth.z > 0].mean())
+    # What is around the objects says little of how far they are.
+    telling = (depth.z > 0) & (shows_object(depth.ids) if shows_object(depth.ids).any() else True)
+    share = float(corrected[telling].mean())
     uncertainty = float(np.sqrt(share * spread**2 + (1 - share) * depth.uncertainty**2))
     return Agreed((depth.z * np.exp(-correction)).astype(np.float32), min(uncertainty, depth.uncertainty))
 
@@ -123,13 +125,7 @@ def _log_ratios(
     index: int, depth: DepthOf, ties: Sequence[Tie]
 ) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n 2"]]:
     """Logarithms of the depth map over the depth of the shared points, and where they are seen."""
-    pixels, told = [np.zeros((0, 2))], [np.zeros(0)]
-    for tie in ties:
-        for side, view in enumerate((tie.first, tie.second)):
-            if view == index:
-                pixels.append(tie.pixels[side])
-                told.append(tie.depths[side])
-    at, true = np.concatenate(pixels), np.concatenate(told)
+    at, true = shared_by(index, ties)
     found = at_pixels(depth.z, at)
     known = found > 0
     return np.log(found[known] / true[known]), at[known]

@@ -160,6 +160,17 @@ def tie_points(matches: Matches, views: Sequence[SeenFrom]) -> Tie:
     )
 
 
+def shared_by(index: int, ties: Sequence[Tie]) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "n"]]:
+    """Where photo `index` sees the points that it shares with others, and their z-depth in it."""
+    pixels, depths = [np.zeros((0, 2))], [np.zeros(0)]
+    for tie in ties:
+        for side, view in enumerate((tie.first, tie.second)):
+            if view == index:
+                pixels.append(tie.pixels[side])
+                depths.append(tie.depths[side])
+    return np.concatenate(pixels), np.concatenate(depths)
+
+
 def at_pixels(picture: np.ndarray, pixels: Float[np.ndarray, "n 2"]) -> np.ndarray:
     """The values of the pixels that hold the points."""
     height, width = picture.shape[:2]

@@ -30,7 +30,6 @@ def register(perceived: Perceived, *, config: Any, work: Work) -> Registered:
         scene=perceived.scene,
         items=perceived.items,
         left_out=(),
-        shared_points=0,
         matches=perceived.items[0].photo.image,
         backend="given",
         licence="none",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from scenegen.ids import object_ids
-from scenegen.views.alignment import aligned, rescaled_cameras
+from scenegen.views.alignment import aligned
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
 from tests.views.photographed import Photographed, looking, photograph
@@ -80,6 +80,15 @@ def test_an_object_is_made_from_the_view_that_shows_most_of_it() -> None:
     assert best_views(areas, cut) == {1: 0, 2: 1, 3: 1, 4: 2}
 
 
+SAME = {number: number for number in (1, 2, 3)}
+
+
+def median_ratio(view: Masks, index: int, number: int) -> float:
+    """Of the depth of an object over the true one."""
+    here = photos()[index].ids == number
+    return float(np.median(view.z[here] / photos()[index].depth[here]))
+
+
 @pytest.mark.parametrize("error", [0.85, 1.15])
 def test_objects_come_to_the_distance_at_which_all_photos_show_them(error: float) -> None:
     views = [
@@ -87,14 +96,37 @@ def test_objects_come_to_the_distance_at_which_all_photos_show_them(error: float
         masks(1, shuffled=False, uncertainty=0.1),
         masks(2, shuffled=False),
     ]
-    same = {number: number for number in (1, 2, 3)}
-    first, second, third = aligned(views, {0: same, 1: same, 2: same})
-    for number in same:
-        here = photos()[0].ids == number
-        assert np.median(first.z[here] / photos()[0].depth[here]) == pytest.approx(1, abs=0.05)
+    (first, second, third), apart = aligned(views, dict.fromkeys(range(3), SAME), [])
+    for number in SAME:
+        assert median_ratio(first, 0, number) == pytest.approx(1, abs=0.05)
     assert first.uncertainty < 0.06
     assert second.uncertainty < 0.06
     assert np.array_equal(third.z, views[2].z)
+    assert apart == 1  # measured depth is surer than the middles of masks
+
+
+def test_objects_that_photos_put_too_far_each_in_its_own_way_come_together() -> None:
+    factors = {0: {1: 1.0, 2: 1.35, 3: 0.8}, 1: {1: 1.5, 2: 1.0, 3: 1.0}, 2: {1: 0.9, 2: 0.75, 3: 1.3}}
+    views = []
+    for index, mine in factors.items():
+        view = masks(index, shuffled=False, uncertainty=0.1)
+        for number, factor in mine.items():
+            view.z[view.ids == number] *= factor
+        views.append(view)
+    placed, apart = aligned(views, dict.fromkeys(range(3), SAME), [])
+    for index, view in enumerate(placed):
+        for number in SAME:
+            assert median_ratio(view, index, number) == pytest.approx(apart, rel=0.06)
+
+
+def test_an_object_that_something_hides_is_not_put_where_the_rest_of_it_is() -> None:
+    views = [masks(index, shuffled=False, uncertainty=0.1) for index in range(3)]
+    views[1].ids[:, : photos()[1].ids.shape[1] // 2][views[1].ids[:, : photos()[1].ids.shape[1] // 2] == 1] = 9
+    views[1].z[views[1].ids == 9] *= 0.8
+    placed, apart = aligned(views, dict.fromkeys(range(3), SAME), [])
+    assert apart == pytest.approx(1, abs=0.06)
+    for number in SAME:
+        assert median_ratio(placed[0], 0, number) == pytest.approx(apart, rel=0.06)
 
 
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.5])
@@ -105,8 +137,24 @@ def test_where_photos_look_at_objects_tells_the_unit_of_their_cameras(scale: flo
         pose = whole.world_from_camera.copy()
         pose[:3, 3] /= scale
         views.append(replace(whole, world_from_camera=pose))
-    same = {number: number for number in (1, 2, 3)}
-    assert rescaled_cameras(views, dict.fromkeys(range(3), same)) == pytest.approx(scale, rel=0.06)
-    assert rescaled_cameras(views[:1], {0: same}) == 1
+    placed, apart = aligned(views, dict.fromkeys(range(3), SAME), [])
+    assert apart == pytest.approx(scale, rel=0.06)
+    assert placed[1].world_from_camera[:3, 3] == pytest.approx(apart * views[1].world_from_camera[:3, 3])
+    assert aligned(views[:1], {0: SAME}, [])[1] == 1
     measured = [replace(view, uncertainty=0.01) for view in views]
-    assert rescaled_cameras(measured, dict.fromkeys(range(3), same)) == 1
+    assert aligned(measured, dict.fromkeys(range(3), SAME), [])[1] == 1
+
+
+def test_shared_points_of_the_floor_put_it_where_it_is() -> None:
+    large = photograph([looking(angle) for angle in (0, 18)])
+    seen = [SeenFrom(photo.image, photo.camera, photo.world_from_camera) for photo in large]
+    views = [
+        Masks(photo.image, photo.ids, photo.depth.astype(float), 0.1, photo.camera, photo.world_from_camera, True)
+        for photo in large
+    ]
+    floor = (views[0].ids == 0) & (views[0].z > 0)
+    views[0].z[floor] *= 1.3
+    ties = [tie_points(each, seen) for each in find_matches([photo.image for photo in large])]
+    (first, _), apart = aligned(views, dict.fromkeys(range(2), SAME), ties)
+    assert apart == pytest.approx(1, abs=0.03)
+    assert np.median(first.z[floor] / large[0].depth[floor]) == pytest.approx(apart, rel=0.03)
