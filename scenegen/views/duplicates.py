@@ -13,6 +13,8 @@ SIDE = 48
 """Pixels along each side of the small pictures that are compared."""
 SAME = 3.0
 """Mean difference in grey levels below which two of them are the same: recompressed, resized, but not another view."""
+ANYWHERE = 30.0
+"""Difference that the same picture has nowhere: a small object before a plain wall changes the mean little."""
 
 TURNS: Mapping[str, Callable[[Any], Any]] = {
     "is the same picture as {}": lambda small: small,
@@ -40,17 +42,18 @@ def duplicates(images: Sequence[UInt8[np.ndarray, "_h _w 3"]], names: Sequence[s
             if earlier in found:
                 continue
             said = next(
-                (
-                    text
-                    for text, turned in TURNS.items()
-                    if float(np.abs(turned(small[earlier]) - small[later]).mean()) < SAME
-                ),
+                (text for text, turned in TURNS.items() if _is_same(turned(small[earlier]), small[later])),
                 None,
             )
             if said is not None:
                 found[later] = said.format(names[earlier])
                 break
     return found
+
+
+def _is_same(a: Float32[np.ndarray, "s s"], b: Float32[np.ndarray, "s s"]) -> bool:
+    off = np.abs(a - b)
+    return bool(off.mean() < SAME and off.max() < ANYWHERE)
 
 
 def _small(image: UInt8[np.ndarray, "h w 3"]) -> Float32[np.ndarray, "s s"]:

@@ -4,14 +4,14 @@ photos share, and by their colours where those do not tell."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Float64, Integer, UInt8
 from scipy.optimize import linear_sum_assignment
 
-from scenegen.camera import project, transform, unproject
+from scenegen.camera import project, rays, transform
 from scenegen.ids import object_ids
 from scenegen.records import Intrinsics
 from scenegen.views.features import Tie, at_pixels
@@ -24,6 +24,10 @@ SHIFTS = (0.0, -1.0, 1.0, -2.0, 2.0)
 """In standard deviations of the depth: an object as a whole may be that far nearer or farther."""
 SHIFT_COST = 0.05
 """What each of them costs."""
+TOLD = 12
+"""Shared points of a photo from which on they have corrected its depth."""
+FACTORS = (0.35, 0.5, 0.7, 1.4, 2.0, 2.8)
+"""By which the depth of a photo as a whole may be off."""
 VOTES = 5
 """Shared points of an object from which on they count."""
 SAME = 0.35
@@ -71,12 +75,9 @@ def same_objects(views: Sequence[Masks], ties: Sequence[Tie]) -> dict[int, dict[
             if k not in chosen.values() and not (views[index].drawn and any(views[view].drawn for view, _ in members))
         ]
         if open_ids and known:
-            likeness = np.array(
-                [[max(_alike(views, ties, each, (index, n)) for each in found[k]) for k in known] for n in open_ids]
-            )
-            for row, column in zip(*linear_sum_assignment(-likeness), strict=True):
-                if likeness[row, column] >= SAME:
-                    chosen[open_ids[row]] = known[column]
+            likeness = _likeness(views, ties, [found[k] for k in known], index, open_ids)
+            for row, column in _assigned(likeness):
+                chosen[open_ids[row]] = known[column]
         for number in mine:
             name = chosen.get(number)
             if name is None:
@@ -87,6 +88,36 @@ def same_objects(views: Sequence[Masks], ties: Sequence[Tie]) -> dict[int, dict[
         index: {n: k for k, members in found.items() for view, n in members if view == index}
         for index in range(len(views))
     }
+
+
+def _likeness(
+    views: Sequence[Masks], ties: Sequence[Tie], known: Sequence[Sequence[Member]], index: int, numbers: Sequence[int]
+) -> Float64[np.ndarray, "m k"]:
+    """How likely each object of a photo is one of those that are known from others.
+
+    The estimated depth of a photo may be too near or too far as a whole, above all that of a cut-out, and shared points may not
+    tell. If some objects then find none, the factor counts at which the photo's objects lie best on the others.
+    """
+
+    def at(factor: float) -> Float64[np.ndarray, "m k"]:
+        scaled = [replace(v, z=factor * v.z) if number == index else v for number, v in enumerate(views)]
+        return np.array(
+            [[max(_alike(scaled, ties, each, (index, n)) for each in members) for members in known] for n in numbers]
+        )
+
+    found = at(1.0)
+    shared = sum(len(tie.depths[0]) for tie in ties if index in (tie.first, tie.second))
+    sure = views[index].uncertainty <= EXACT or shared >= TOLD
+    if sure or len(_assigned(found)) == min(found.shape):
+        return found
+    tried = [found, *(at(factor) for factor in FACTORS)]
+    return max(tried, key=lambda each: sum(each[pair] for pair in _assigned(each)))
+
+
+def _assigned(likeness: Float64[np.ndarray, "m k"]) -> list[tuple[int, int]]:
+    """The rows and columns that belong together: each at most once, and none that are too unlike."""
+    pairs = zip(*linear_sum_assignment(-likeness), strict=True)
+    return [(int(row), int(column)) for row, column in pairs if likeness[row, column] >= SAME]
 
 
 def best_views(areas: Sequence[Mapping[int, int]], cut: Sequence[Mapping[int, bool]]) -> dict[int, int]:
@@ -118,11 +149,12 @@ def _alike(views: Sequence[Masks], ties: Sequence[Tie], a: Member, b: Member) ->
 def _lands_on(views: Sequence[Masks], a: Member, b: Member) -> float:
     """Share of the pixels of `a` that lie on `b` seen from its camera, of those that are in view there and not hidden."""
     here, there = views[a[0]], views[b[0]]
-    mask = (here.ids == a[1]) & (here.z > 0)
-    if not mask.any():
+    rows, columns = np.nonzero((here.ids == a[1]) & (here.z > 0))
+    if not len(rows):
         return 0.0
-    points = unproject(here.intrinsics, here.z)[mask]
-    points = points[np.linspace(0, len(points) - 1, min(SAMPLES, len(points))).astype(int)]
+    chosen = np.linspace(0, len(rows) - 1, min(SAMPLES, len(rows))).astype(int)
+    rows, columns = rows[chosen], columns[chosen]
+    points = rays(here.intrinsics, np.column_stack([columns, rows]) + 0.5) * here.z[rows, columns, None]
     size = float(np.ptp(np.percentile(points, (3, 97), axis=0), axis=0).max())
     b_from_a = np.linalg.inv(there.world_from_camera) @ here.world_from_camera
     shifts = SHIFTS if here.uncertainty > EXACT else (0.0,)

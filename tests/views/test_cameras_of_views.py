@@ -151,6 +151,16 @@ def test_a_picture_again_is_no_other_view() -> None:
     }
 
 
+def test_a_small_object_before_a_plain_wall_is_another_view_when_it_moves() -> None:
+    wall = np.full((240, 320, 3), 200, np.uint8)
+    views = []
+    for left in (150, 160):
+        views.append(wall.copy())
+        views[-1][100:140, left : left + 30] = 60
+    assert duplicates(views, ["a", "b"]) == {}
+    assert list(duplicates([views[0], np.fliplr(cv2.resize(views[0], (200, 150)))], ["a", "b"])) == [1]
+
+
 def test_what_would_help_is_said() -> None:
     said = cannot_be_found(matches(), ["a", "b", "c"])
     assert "30 degrees" in said

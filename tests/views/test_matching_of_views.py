@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from scenegen.ids import object_ids
+from scenegen.ids import UNKNOWN, object_ids
 from scenegen.views.alignment import aligned
 from scenegen.views.features import SeenFrom, find_matches, tie_points
 from scenegen.views.matching import Masks, best_views, same_objects
@@ -46,6 +46,24 @@ def test_objects_are_found_again_from_all_sides() -> None:
 def test_a_depth_that_is_off_within_its_uncertainty_does_no_harm(error: float) -> None:
     views = [masks(0), masks(1, error=error, uncertainty=0.06), masks(2, uncertainty=0.06)]
     assert same_objects(views, []) == {index: expected(index) for index in range(3)}
+
+
+@pytest.mark.parametrize("off", [0.45, 2.3])
+def test_a_cut_out_whose_depth_is_off_as_a_whole_is_matched_with_an_opaque_photo(off: float) -> None:
+    """What an estimator sees of a cut-out says little of its distance, and its background has no features."""
+    for index in (2, 3):
+        cut = masks(index, error=off, uncertainty=0.2)
+        background = cut.ids == 0
+        cut = replace(cut, ids=np.where(background, UNKNOWN, cut.ids).astype(np.uint16), image=cut.image.copy())
+        cut.image[background] = 128
+        assert same_objects([masks(0, uncertainty=0.2), cut], [])[1] == expected(index)
+
+
+def test_an_object_that_the_other_photo_lacks_finds_none_at_any_distance() -> None:
+    first, second = masks(0, uncertainty=0.2), masks(2, uncertainty=0.2)
+    first.ids[first.ids != 2] = 0
+    second.ids[second.ids != next(own for own, name in expected(2).items() if name == 3)] = 0
+    assert len(set(same_objects([first, second], [])[1].values()) & {2}) == 0
 
 
 def test_shared_points_tell_where_the_depth_is_wrong() -> None:
