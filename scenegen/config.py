@@ -499,6 +499,8 @@ class Pixal3DConfig(BackendConfig):
     """What stays on the device: every network, one network, or one block of one. `auto` decides by the device's memory."""
     precision: Literal["auto", "released", "float32"] = "auto"
     """Type of the networks' blocks: bfloat16 as released, or float32, which `auto` uses on a CPU."""
+    compiled: bool = False
+    """Whether torch compiles the blocks of the flows, once in each process; needs a C++ compiler. Numbers differ by rounding."""
     surface: Literal["true", "shell"] = "true"
     """The decoded surface itself, or the reference's offset shell about it (with double walls if the surface is open)."""
     max_faces: int = Field(50_000, ge=100, le=MAX_FACES)

@@ -225,6 +225,7 @@ def _stage_entries(run: SceneRun) -> tuple[StageEntry, ...]:
             object=outcome.record.id if isinstance(outcome.record, ObjectMesh) else None,
             key=outcome.key,
             seconds=outcome.seconds,
+            card_peak_bytes=outcome.card_peak_bytes,
             backend=getattr(outcome.record, "backend", None),
             licence=getattr(outcome.record, "licence", None),
             weights=dict(outcome.weights),

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import ValidationError
 
+from scenegen.compute.card_peak import stage_peak
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.threads import one_blas_thread
 from scenegen.config import Settings
@@ -150,6 +151,8 @@ class Outcome(Generic[R]):
     cached: bool
     weights: Mapping[str, str]
     """Name and revision of the weights it was computed with."""
+    card_peak_bytes: int = 0
+    """As in `scenegen.store.entry.Entry`."""
 
 
 @runtime_checkable
@@ -204,7 +207,7 @@ def execute(
             store.discard(stage.name, key, "its record has another form")
             return None
         logger.debug("%s: found %s", stage.name, key[:12])
-        return Outcome(record, stage.name, key, entry.seconds, cached=True, weights=weights)
+        return Outcome(record, stage.name, key, entry.seconds, True, weights, entry.card_peak_bytes)
 
     item = next((value for value in inputs if isinstance(value, int)), None)
     with logged_stage(stage.name if item is None else f"{stage.name} {item}"):
@@ -218,7 +221,7 @@ def execute(
             start = time.perf_counter()
             with store.staging() as folder, disk_errors(folder):
                 work = Work(store, runtime, folder, stage.name, key)
-                with contextlib.ExitStack() as held:
+                with stage_peak() as peak, contextlib.ExitStack() as held:
                     for layer in layers.held:
                         held.enter_context(layer(stage, config, object_id))
                     if layers.process is None:
@@ -226,6 +229,6 @@ def execute(
                     else:
                         record = layers.process(stage, inputs, config, work, object_id)
                 seconds = round(time.perf_counter() - start, 3)
-                store.commit(folder, stage.name, key, record, seconds)
+                store.commit(folder, stage.name, key, record, seconds, peak.bytes)
         logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
-        return Outcome(record, stage.name, key, seconds, cached=False, weights=weights)
+        return Outcome(record, stage.name, key, seconds, False, weights, peak.bytes)

@@ -82,6 +82,8 @@ class StageEntry(Record):
     object: int | None
     key: str
     seconds: float
+    card_peak_bytes: int = 0
+    """Of a graphics card's memory, the most that its tensors took; 0 if it ran on none."""
     backend: str | None
     licence: str | None
     weights: dict[str, str]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from scenegen.compute.torch_env import (
     torch_threads,
 )
 from scenegen.config import Pixal3DConfig, TextureConfig
-from scenegen.errors import LimitError, WeightsError
+from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.geometry.generator import MadeObject, ObjectView, OtherView, Unfinished
 from scenegen.geometry.refine import unseen, visible_front
 from scenegen.messages.progress import tell_progress
@@ -62,6 +64,7 @@ class Opening:
     device: str
     residency: Residency
     precision: Precision
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Plan:
     """How memory was saved."""
 
 
+COMPILERS = ("g++", "clang++")
 GENERATED = ("vertices", "faces", "coords", "attributes")
 """Tensors of a `Generated` that make a mesh."""
 
@@ -302,7 +306,20 @@ def plan(config: Pixal3DConfig, runtime: Runtime, pictures: Pictures = "one") ->
     precision: Precision = "released"
     if config.precision == "float32" or (config.precision == "auto" and device.type == "cpu"):
         precision = "float32"
-    return Plan(Opening(folder, pictures, dino, naf, str(device), residency, precision), max_tokens, tuple(warnings))
+    if config.compiled:
+        _require_compiler()
+    opening = Opening(folder, pictures, dino, naf, str(device), residency, precision, config.compiled)
+    return Plan(opening, max_tokens, tuple(warnings))
+
+
+def _require_compiler() -> None:
+    """Raises ResourceError if torch would find no compiler."""
+    names = (os.environ["CXX"],) if "CXX" in os.environ else COMPILERS
+    if not any(shutil.which(name) for name in names):
+        raise ResourceError(
+            f"`generate.compiled` needs a C++ compiler, and this machine has none of {', '.join(names)}; install one, or leave "
+            "it off."
+        )
 
 
 def residency_for(device: torch.device, config: Pixal3DConfig, economy: int = 0) -> Residency:
@@ -334,6 +351,7 @@ def loaded(opening: Opening, demand: Demand) -> Iterator[Pixal3DPipeline]:
                 device=opening.device,
                 residency=opening.residency,
                 precision=opening.precision,
+                compiled=opening.compiled,
                 offline=True,
             )
         try:

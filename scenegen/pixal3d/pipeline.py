@@ -204,6 +204,8 @@ class Pixal3DPipeline:
     """What stays in memory between uses."""
     precision: Precision
     """Precision of the networks' blocks."""
+    compiled: bool
+    """Whether torch compiles the blocks of the flows."""
 
     @classmethod
     def from_pretrained(
@@ -217,6 +219,7 @@ class Pixal3DPipeline:
         device: torch.device | str = "auto",
         residency: Residency = "staged",
         precision: Precision = "released",
+        compiled: bool = False,
         memory: WorkingMemory | None = None,
         offline: bool = False,
         models: Path | None = None,
@@ -236,6 +239,7 @@ class Pixal3DPipeline:
             device: where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
             residency: what stays in memory between uses; see `Residency`.
             precision: precision of the blocks; a CPU is faster with `float32`.
+            compiled: whether torch compiles the blocks of the flows, which needs a C++ compiler. Numbers differ by rounding.
             memory: memory to work in, in addition to weights and results; by default what suits the device.
             offline: never use the network.
             models: folder of fetched models; scenegen's own by default.
@@ -254,9 +258,9 @@ class Pixal3DPipeline:
         runtime = reach if models is None else replace(reach, models=models)
         where = torch_device(runtime)
         files = find_files(source, pictures, revision, dino, naf, runtime, progress)
-        settings, networks, extractor = _opened(files, where, residency, precision)
+        settings, networks, extractor = _opened(files, where, residency, precision, compiled)
         memory = memory or WorkingMemory.of(where)
-        return cls(networks, extractor, settings, files, memory, residency, precision)
+        return cls(networks, extractor, settings, files, memory, residency, precision, compiled)
 
     @property
     def device(self) -> torch.device:
@@ -266,7 +270,7 @@ class Pixal3DPipeline:
     def to(self, device: torch.device | str) -> Pixal3DPipeline:
         """The pipeline on another device: itself if it is already there, otherwise a new one, read from the same files.
 
-        Residency and precision stay the same; the memory to work in is what suits the device.
+        Residency, precision and compilation stay the same; the memory to work in is what suits the device.
 
         Args:
             device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
@@ -284,7 +288,7 @@ class Pixal3DPipeline:
         where = named_device(str(device))
         if where == self.device:
             return self
-        _, networks, extractor = _opened(self.files, where, self.residency, self.precision)
+        _, networks, extractor = _opened(self.files, where, self.residency, self.precision, self.compiled)
         return replace(self, networks=networks, extractor=extractor, memory=WorkingMemory.of(where))
 
     def save_pretrained(self, folder: Path) -> None:
@@ -516,12 +520,12 @@ class Pixal3DPipeline:
 
 
 def _opened(
-    files: PipelineFiles, device: torch.device, residency: Residency, precision: Precision
+    files: PipelineFiles, device: torch.device, residency: Residency, precision: Precision, compiled: bool
 ) -> tuple[PipelineSettings, Networks, FeatureExtractor]:
     """The settings in the pipeline's file, and its networks, on `device`."""
     settings, stems = read_pipeline(files.folder, files.pictures)
     with device_memory(device):
-        networks = open_networks(stems, device, residency, precision)
+        networks = open_networks(stems, device, residency, precision, compiled)
         extractor = open_extractor(files.dino, files.naf, device, residency)
     return settings, networks, extractor
 

@@ -46,14 +46,26 @@ ReadTensor = Callable[[int, str], Tensor]
 
 
 def open_networks(
-    stems: Mapping[str, Path], device: torch.device, residency: Residency, precision: Precision
+    stems: Mapping[str, Path],
+    device: torch.device,
+    residency: Residency,
+    precision: Precision,
+    compiled: bool = False,
 ) -> Networks:
-    """The networks whose files are `stems` with their suffixes. Each is checked against its file at once.
+    """The networks whose files are `stems` with their suffixes. Each is checked against its file at once. If `compiled`, torch
+    compiles the blocks of the flow transformers when they first run.
 
     Raises:
         WeightsError: if a file is missing or damaged, or its tensors are not exactly those of the network.
     """
-    networks = {name: build_network(stem, precision) for name, stem in stems.items()}
+
+    def built(stem: Path) -> nn.Module:
+        network = build_network(stem, precision)
+        if compiled and isinstance(network, FlowTransformer):
+            network.compile_blocks()
+        return network
+
+    networks = {name: built(stem) for name, stem in stems.items()}
     if residency == "resident":
         for name, stem in stems.items():
             load_weights(networks[name], tensor_file(stem), device)
@@ -62,7 +74,7 @@ def open_networks(
 
     @contextlib.contextmanager
     def use(name: str) -> Iterator[nn.Module]:
-        network, path = build_network(stems[name], precision), tensor_file(stems[name])
+        network, path = built(stems[name]), tensor_file(stems[name])
         streamed = residency == "streamed" and isinstance(network, FlowTransformer)
         kept_out = BLOCKS if streamed else ""
         with contextlib.ExitStack() as held:

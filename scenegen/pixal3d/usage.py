@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 
+from scenegen.compute.card_peak import begin_part
 from scenegen.system.memory import resident_peak
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class UsageMeter:
         """Measures what runs until the block ends. A stage that raises is not recorded."""
         on_cuda = self._device.type == "cuda"
         if on_cuda:
-            torch.cuda.reset_peak_memory_stats(self._device)
+            begin_part(self._device)
         start = time.perf_counter()
         yield
         if on_cuda:

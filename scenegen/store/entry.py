@@ -43,6 +43,8 @@ class Entry(BaseModel):
     key: str
     seconds: float
     """Wall time of the execution."""
+    card_peak_bytes: int = 0
+    """Of a graphics card's memory, the most that its tensors took; 0 if it ran on none."""
     record: dict[str, Any]
     """The stage's record as JSON values."""
     files: dict[Annotated[str, AfterValidator(_inside)], EntryFile]

@@ -351,7 +351,9 @@ class Store:
         """Whether the file of an artifact is here or in the mirror, unchanged since it was written."""
         return _is_whole(self.path(artifact), artifact.bytes, artifact.sha256)
 
-    def commit(self, folder: Path, stage: str, key: str, record: Record, seconds: float) -> None:
+    def commit(
+        self, folder: Path, stage: str, key: str, record: Record, seconds: float, card_peak_bytes: int = 0
+    ) -> None:
         """Moves a staging `folder` into place as the entry of `stage` under `key`, and copies it to the mirror.
 
         Args:
@@ -360,6 +362,7 @@ class Store:
             key: the key of the result.
             record: the result.
             seconds: how long it took.
+            card_peak_bytes: as in `Entry`.
 
         Raises:
             ResourceError: if the disk cannot be written, or the mirror cannot be reached. Then the entry is only here, and
@@ -377,7 +380,15 @@ class Store:
                 if path.is_file()
             }
         values = record.model_dump(mode="json")
-        entry = Entry(stage=stage, key=key, seconds=seconds, record=values, files=files, provisional=record.provisional)
+        entry = Entry(
+            stage=stage,
+            key=key,
+            seconds=seconds,
+            card_peak_bytes=card_peak_bytes,
+            record=values,
+            files=files,
+            provisional=record.provisional,
+        )
         self._commit_here(folder, entry)
         if self.mirror is not None:
             self._push(self.mirror, stage, key)

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from types import NoneType
 from typing import Any
 
+from scenegen.compute.card_peak import job_peak
 from scenegen.compute.slot import device_slot
 from scenegen.compute.torch_env import growing_memory
 from scenegen.errors import ScenegenError
@@ -51,6 +52,8 @@ class Done:
     """What the job has returned."""
 
     result: Any
+    card_peak: int = 0
+    """Bytes of the graphics card that its tensors have taken at most; 0 elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,9 @@ def answer(message: bytes, *place: str) -> Done | Raised:
     """Does the job in `message`."""
     try:
         job: Call = pickle.loads(message)
-        return Done(job(*place))
+        with job_peak(*place) as peak:
+            result = job(*place)
+        return Done(result, peak.bytes)
     except Exception as error:  # noqa: BLE001 (it is the parent's to judge)
         return raised(error)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import LifoQueue
 from typing import TypeVar, cast
 
+from scenegen.compute.card_peak import tell_peak
 from scenegen.compute.runtime import MAX_ECONOMY, Runtime
 from scenegen.compute.threads import one_blas_thread
 from scenegen.config import Settings
@@ -105,6 +106,7 @@ def run_stage(
             "or make it smaller."
         ) from error
     if isinstance(reply, Done):
+        tell_peak(reply.card_peak)
         return cast(R, reply.result)
     if isinstance(reply, Raised) and not is_spent(reply):
         raise reply.error

@@ -38,10 +38,13 @@ from scenegen.pixal3d.backend import (
     plan,
     residency_for,
 )
+from scenegen.pixal3d.flow import FlowTransformer
 from scenegen.pixal3d.generation import Generated, Images
 from scenegen.pixal3d.pipeline import GeneratedObject, Pixal3DPipeline
 from scenegen.pixal3d.projection import Cameras, fov_from_focal
+from scenegen.pixal3d.residency import open_networks
 from scenegen.pixal3d.selfcheck import Quality
+from scenegen.pixal3d.settings import read_pipeline
 from scenegen.records import CropCamera, Intrinsics
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.store import digest
@@ -363,6 +366,24 @@ def test_precision_and_residency_follow_the_machine(tree: Path, monkeypatch: pyt
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, properties=properties: properties)
         assert residency_for(torch.device("cuda"), config()) == residency
     assert residency_for(torch.device("cuda"), config(), economy=2) == "streamed"
+
+
+def test_compilation_is_asked_for_and_needs_a_compiler(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(FlowTransformer, "compile_blocks", lambda flow: asked.append(type(flow).__name__))
+    _, stems = read_pipeline(tree, "one")
+    for compiled, count in ((False, 0), (True, 1)):
+        asked.clear()
+        use = open_networks(stems, torch.device("cpu"), "staged", "float32", compiled)
+        asked.clear()
+        with use("shape_slat_flow_model_512"), use("shape_slat_decoder"):
+            assert len(asked) == count
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not plan(config(checkpoint=tree), CPU).opening.compiled
+    with pytest.raises(ResourceError, match="C\\+\\+ compiler"):
+        plan(config(checkpoint=tree, compiled=True), CPU)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    assert plan(config(checkpoint=tree, compiled=True), CPU).opening.compiled
 
 
 def test_what_is_missing_is_said_at_once_with_the_command(tmp_path: Path) -> None:

@@ -342,7 +342,7 @@ def test_entries_are_plain_json(store: Store) -> None:
     commit(store, "hello")
     entry = json.loads((store.root / entry_folder("stage", KEY) / "entry.json").read_text())
     assert set(entry) == {"entry", "sha256"}
-    assert set(entry["entry"]) == {"stage", "key", "record", "seconds", "files", "provisional"}
+    assert set(entry["entry"]) == {"stage", "key", "record", "seconds", "card_peak_bytes", "files", "provisional"}
     artifact = Artifact(path=f"{entry_folder('stage', KEY)}/sub/data.txt", sha256="0", bytes=5)
     assert store.path(artifact).read_text() == "hello"
 
