@@ -82,6 +82,8 @@ def rules_for_masks() -> dict[str, Image.Image]:
         "background-colour": ([shapes((MUG, (200, 0, 0)), (BOWL, (0, 0, 0)), ground=(255, 255, 255))], []),
         "background-mask": ([inverted(mask(MUG, BOWL)), mask(MUG), mask(BOWL)], []),
         "inverted": ([inverted(mask(BOWL))], []),
+        "all-inverted": ([inverted(mask(MUG)), inverted(mask(BOWL))], []),
+        "all-at-once": ([mask(MUG, BOWL), mask(MUG), mask(BOWL)], []),
         "double": ([mask(MUG), mask((8, 8, 28, 31)), mask(BOWL)], []),
         "part": ([mask(MUG), mask(LID), mask(BOWL)], []),
         "named-part": ([mask(MUG), mask(LID), mask(BOWL)], ["mug", "lid", "bowl"]),

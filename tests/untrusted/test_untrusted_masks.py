@@ -574,6 +574,8 @@ LABELLED = np.stack(MASKS)
         ids_of(MUG, BOWL)[..., None].astype(np.int32) - (ids_of(MUG, BOWL)[..., None] == 0),
         LABELLED,
         LABELLED[:, None],
+        LABELLED[None],
+        np.concatenate([~LABELLED.any(axis=0)[None], LABELLED]),
         np.moveaxis(LABELLED, 0, 2).astype(np.uint8),
         LABELLED * np.float32(0.9),
         np.where(LABELLED, 3.0, -7.0),

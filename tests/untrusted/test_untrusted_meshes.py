@@ -65,6 +65,15 @@ def test_parts_of_several_colours_become_one(tmp_path: Path) -> None:
     assert (colours[at < -3] == RED).all()
 
 
+def test_nodes_move_and_scale_their_parts(tmp_path: Path) -> None:
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.creation.box((1, 1, 1)), transform=trimesh.transformations.scale_matrix(3))
+    scene.add_geometry(trimesh.creation.box((1, 1, 1)), transform=trimesh.transformations.translation_matrix((5, 0, 0)))
+    (tmp_path / "m.glb").write_bytes(scene.export(file_type="glb"))
+    mesh = read_glb(tmp_path / "m.glb", "m")
+    np.testing.assert_allclose([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)], [[-1.5] * 3, [5.5, 1.5, 1.5]])
+
+
 def test_uvs_that_repeat_become_colours(tmp_path: Path) -> None:
     box = textured_box()
     box.visual.uv = box.visual.uv * 3
@@ -82,6 +91,9 @@ def test_what_is_no_mesh_of_an_object(tmp_path: Path) -> None:
     lone = trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [0, 1, 0]], [[0, 1, 2]])
     with pytest.raises(InputError, match="has 1 triangles; allowed: 4 to"):
         read_glb(saved(tmp_path / "lone.glb", lone), "m")
+    (tmp_path / "points.glb").write_bytes(trimesh.Scene(trimesh.PointCloud(np.eye(3))).export(file_type="glb"))
+    with pytest.raises(InputError, match="has 0 triangles"):
+        read_glb(tmp_path / "points.glb", "m")
 
 
 @pytest.mark.parametrize("extension", ["KHR_draco_mesh_compression", "EXT_meshopt_compression"])
