@@ -89,7 +89,7 @@ def record(stage: str, inputs: tuple[Any, ...], file: Artifact) -> Record:
             frame = {"intrinsics": CAMERA, "world_from_camera": IDENTITY, "floor": floor, "floor_source": "assumed"}
             return Layout(**frame, surfaces=(), supports=(), limit=file, backend="sleeps")
         case "generate":
-            return ObjectMesh(id=1, label="thing", mesh=file, crop=CROP, seed=0, **BACKEND)
+            return ObjectMesh(id=1, mesh=file, crop=CROP, seed=0, **BACKEND)
         case "compose":
             made = given["Objects"].items[0]
             scores = Scores(silhouette_iou=0.9, depth_error=None, colour_psnr=None)

@@ -546,6 +546,19 @@ class DepthSettings(Settings):
     camera: CameraConfig
 
 
+class OutlineSettings(Settings):
+    """The settings that depth and background of an object with an edited outline depend on."""
+
+    depth: DepthConfig
+    layout: LayoutConfig
+
+
+class MeasureSettings(Settings):
+    """The settings that the metres of an edited scene depend on."""
+
+    known_length: KnownLength | None
+
+
 class CompleteSettings(Settings):
     """The settings that the completion of partly hidden objects depends on."""
 
@@ -620,7 +633,25 @@ class Config(Settings):
     @property
     def depth_settings(self) -> DepthSettings:
         """The settings that depth and camera are estimated with."""
-        return DepthSettings(depth=self.depth, camera=self.camera)
+        camera = self.camera
+        if camera.second_length is None:  # one length alone tells the metres, and they are found later
+            camera = camera.model_copy(update={"known_length": None})
+        return DepthSettings(depth=self.depth, camera=camera)
+
+    @property
+    def outline_settings(self) -> OutlineSettings:
+        """The settings that objects with edited outlines are seen with."""
+        return OutlineSettings(depth=self.depth, layout=self.first_layout)
+
+    @property
+    def measure_settings(self) -> MeasureSettings:
+        """The settings that the metres of an edited scene are found with."""
+        return MeasureSettings(known_length=self.camera.known_length)
+
+    @property
+    def first_layout(self) -> LayoutConfig:
+        """The settings of the layout that objects are generated in: where the floor is shown does not change them."""
+        return self.layout.model_copy(update={"floor_at": None})
 
     def object_settings(self, object_id: int) -> ObjectSettings:
         """The settings object `object_id` is generated with.

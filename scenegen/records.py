@@ -315,10 +315,20 @@ class Instance(Record):
     """Visible pixels."""
 
 
+class Outline(Record):
+    """The outline of an object, which a person has put right."""
+
+    id: int
+    mask: Artifact
+    """PNG, 8-bit: 255 where the object is seen."""
+
+
 class Instances(Record):
     masks: Artifact
     """PNG, 16-bit: the id of the object each pixel shows, 0 for visible background, 65535 for unknown."""
     items: tuple[Instance, ...]
+    edited: tuple[Outline, ...] = ()
+    """Of the objects that do not look as they were found first."""
     backend: str
     licence: str
     warnings: tuple[Shown, ...] = ()
@@ -380,6 +390,10 @@ class Depth(Record):
     gravity_shown: bool = False
     """Whether the user has shown it."""
     metres: Metres
+    sized: float | None = None
+    """Factor by which the known sizes of objects have scaled what the estimator assumed; None where its scale is its own."""
+    assumption: Shown = ""
+    """What the estimator assumes of the scale if nothing tells it."""
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
     relief_error: float
@@ -387,6 +401,28 @@ class Depth(Record):
     backend: str
     licence: str
     warnings: tuple[Shown, ...] = ()
+
+
+class OutlinedObject(Record):
+    """An object with an edited outline, in a photo that otherwise is as it was seen first. Other edits do not change it."""
+
+    id: int
+    mask: Artifact
+    """As in `Outline`."""
+    depth: Artifact
+    """npy float32 [n]: z-depth at the pixels of the mask in reading order, in the unit of the photo's depth, 0 where unknown."""
+    relief_error: float
+    """As in `Depth`."""
+    limit: Artifact
+    """As in `Layout`."""
+    on_object: bool
+    """Whether it stands on another object."""
+
+
+class OutlinedObjects(Record):
+    """All objects with edited outlines."""
+
+    items: tuple[OutlinedObject, ...] = ()
 
 
 class Failure(Record):
@@ -554,9 +590,6 @@ class ObjectMesh(Record):
     """One generated object, in its crop camera's frame."""
 
     id: int
-    label: str
-    label_confidence: float | None = None
-    """As in `Instance`."""
     mesh: Artifact
     """npz of a `TexturedMesh`, crop-camera frame, arbitrary scale: X_camera = s R^T X, s found when composing."""
     crop: CropCamera
@@ -579,7 +612,7 @@ class ObjectMesh(Record):
 class BegunObject(Record):
     """An object whose generation has no more need of a device, between two processes. It is never in the store."""
 
-    instance: Instance
+    id: int
     crop: CropCamera
     facts: str
     """`Unfinished.facts` as JSON; its arrays are in a file beside."""

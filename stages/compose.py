@@ -27,6 +27,7 @@ from scenegen.records import (
     Carrier,
     Depth,
     Failure,
+    Instance,
     Instances,
     Kept,
     Layout,
@@ -98,6 +99,11 @@ def compose(
         "lies elsewhere than that one shows it; check their cameras, and that the object has not moved."
         for number in views.alone
     ]
+    there = {item.id for look in looks for item in look.seen.instances.items}
+    if missing := [str(given.id) for given in photo.meshes if given.id not in there]:
+        warnings.append(
+            f"meshes: there is no object {', '.join(missing)}; name each mesh after the id of its object in masks.png."
+        )
     failures: list[Failure] = list(objects.failures)
     found: dict[int, Unplaced] = {}
     for item in objects.items:
@@ -146,12 +152,12 @@ def compose(
         if item.id in placed:
             with about_object(item.id):
                 in_world[item.id] = placed[item.id].mesh.transformed(world_from_camera)
+                found_as = looks[views.best(item.id)].shown(item.id)
                 if item.id in before:
-                    members.append(_stored_again(before[item.id], object_name(item.id, item.label), work))
+                    members.append(_stored_again(before[item.id], object_name(item.id, found_as.label), work))
                     continue
-                seen = looks[views.best(item.id)].seen.instances
                 distance = placed[item.id].scale / found[item.id].fit.scale
-                member = _member(item, placed[item.id], distance, in_world[item.id], seen, scores[item.id], work)
+                member = _member(item, placed[item.id], distance, in_world[item.id], found_as, scores[item.id], work)
                 shown = _view_scores(item.id, looks, in_views) if views.others else ()
                 members.append(member.model_copy(update={"views": shown}))
     cameras = tuple(
@@ -186,6 +192,10 @@ class _Look:
     image: UInt8[np.ndarray, "h w 3"]
     ids: Integer[np.ndarray, "h w"]
     z: Float[np.ndarray, "h w"]
+
+    def shown(self, object_id: int) -> Instance:
+        """What was found of an object."""
+        return next(item for item in self.seen.instances.items if item.id == object_id)
 
     @property
     def camera_from_main(self) -> Float[np.ndarray, "4 4"]:
@@ -229,6 +239,7 @@ def _unplaced(item: ObjectMesh, mesh: TexturedMesh, together: Sequence[_Look], m
         main: the photo in whose frame the scene is.
     """
     best = together[0]
+    shown = best.shown(item.id)
     unit = mesh.transformed(camera_from_crop(item.crop, 1.0))
     own = _own_depth(unit, item.id, best)
     fit = fit_scale(own, best.z, best.ids == item.id)
@@ -237,10 +248,10 @@ def _unplaced(item: ObjectMesh, mesh: TexturedMesh, together: Sequence[_Look], m
     if len(together) > 1:
         fit = fit_scale_in_views(unit, fit, [_sighting(item.id, look, best) for look in together])
     if best is main:
-        return Unplaced(unit, own, fit, item.label, item.label_confidence)
+        return Unplaced(unit, own, fit, shown.label, shown.label_confidence)
     moved = unit.transformed(np.diag([fit.scale] * 3 + [1.0])).transformed(np.array(best.seen.main_from_camera))
     found = _own_depth(moved, item.id, main)
-    return Unplaced(moved, found, replace(fit, scale=1.0), item.label, item.label_confidence)
+    return Unplaced(moved, found, replace(fit, scale=1.0), shown.label, shown.label_confidence)
 
 
 def _own_depth(mesh: TexturedMesh, object_id: int, look: _Look) -> Float[np.ndarray, "h w"]:
@@ -290,7 +301,7 @@ def _member(
     place: Arranged,
     distance: float,
     world: TexturedMesh,
-    instances: Instances,
+    found_as: Instance,
     scores: Scores,
     work: Work,
 ) -> PlacedObject:
@@ -299,13 +310,13 @@ def _member(
     origin = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     world_from_object = np.eye(4)
     world_from_object[:3, 3] = origin
-    name = object_name(item.id, item.label)
+    name = object_name(item.id, found_as.label)
     save_mesh(world.transformed(np.linalg.inv(world_from_object)), work.write(f"{name}.npz"))
     return PlacedObject(
         id=item.id,
         name=name,
-        label=item.label,
-        label_confidence=item.label_confidence,
+        label=found_as.label,
+        label_confidence=found_as.label_confidence,
         mesh=work.artifact(f"{name}.npz"),
         world_from_object=matrix4(world_from_object),
         scale=place.scale,
@@ -315,7 +326,7 @@ def _member(
         backend=item.backend,
         licence=item.licence,
         seed=item.seed,
-        score=next(instance.score for instance in instances.items if instance.id == item.id),
+        score=found_as.score,
         scores=scores,
         topology=topology(world.vertices, world.faces),
     )

@@ -8,26 +8,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8, UInt16
 
-from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, rays, vector
-from scenegen.config import CameraConfig, DepthSettings, KnownLength, Line
-from scenegen.errors import UsageError
+from scenegen.camera import intrinsics_from_focal_35mm, intrinsics_from_fov, vector
+from scenegen.config import CameraConfig, DepthSettings, Line
 from scenegen.messages.remarks import note
 from scenegen.perception import CameraEstimate, DepthEstimate
 from scenegen.perception.given_depth import given_depth
-from scenegen.perception.nouns import noun_of
-from scenegen.records import Depth, Instances, Intrinsics, KnownSize, Metres, Photo, Vector
+from scenegen.records import Depth, Instances, Intrinsics, Metres, Photo, Vector
 from scenegen.registry import CAMERA_ESTIMATORS, DEPTH_ESTIMATORS, Chosen
 from scenegen.scene.lines import depth_at, fov_by_horizon, fov_by_lengths, gravity_along, gravity_below
-from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
+from scenegen.scene.scale import ASSUMED, by_sizes, metres_remarks
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
-
-GIVEN_CONFIDENCE = 0.95
-"""Taken for names that somebody gave."""
-
-
-LENGTH_FACTOR = 1.1
-"""How far off a length may be that was measured between two points of an estimated depth map, as a factor."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +37,8 @@ class Camera:
 def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Work) -> Depth:
     """z-depth of the photo, from the user's map, else the configured estimator; holes of the user's map stay 0.
 
-    Depth without a scale of its own gets one by the known sizes of what is seen.
+    Depth without a scale of its own gets one by the known sizes of what is seen; a length that the user knows counts in
+    `stages.measure`.
 
     Raises:
         InputError: if near and far of the user's map look swapped.
@@ -63,10 +55,7 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
         edges = [_at_working_size(line, photo) for line in config.camera.verticals]
         down = gravity_along(edges, camera.intrinsics, np.array(camera.gravity or (0.0, 1.0, 0.0)))
         camera = replace(camera, gravity=vector(down), gravity_shown=True)
-    z, metres, said = _in_metres(estimate, instances, ids, camera)
-    if config.camera.known_length is not None:
-        z, metres, said = *_by_length(z, config.camera.known_length, photo, camera.intrinsics), ()
-    warnings = (*camera.warnings, *estimate.warnings, *said)
+    z, sized, metres, assumption = _in_metres(estimate, instances, ids, camera)
     np.save(work.write("depth.npy"), z, allow_pickle=False)
     return Depth(
         depth=work.artifact("depth.npy"),
@@ -75,11 +64,13 @@ def depth(photo: Photo, instances: Instances, *, config: DepthSettings, work: Wo
         gravity=camera.gravity,
         gravity_shown=camera.gravity_shown,
         metres=metres,
+        sized=sized,
+        assumption=assumption,
         uncertainty=estimate.uncertainty,
         relief_error=estimate.relief_error,
         backend=estimate.backend,
         licence=estimate.licence,
-        warnings=warnings,
+        warnings=(*camera.warnings, *estimate.warnings, *metres_remarks(metres, assumption)),
     )
 
 
@@ -152,61 +143,15 @@ def _at_working_size(line: Line, photo: Photo) -> Float[np.ndarray, "2 2"]:
 
 def _in_metres(
     estimate: DepthEstimate, instances: Instances, ids: UInt16[np.ndarray, "h w"], camera: Camera
-) -> tuple[Float32[np.ndarray, "h w"], Metres, tuple[str, ...]]:
-    """The depth at its scale, where that comes from, and remarks on it."""
+) -> tuple[Float32[np.ndarray, "h w"], float | None, Metres, str]:
+    """The depth at its scale; the factor by which known sizes gave it, None where they may not; where it comes from; what is
+    assumed if nothing tells."""
     if estimate.metric:
-        return estimate.depth, Metres(source="measured", factor=1 + estimate.uncertainty), ()
-    fit = None
-    if estimate.any_scale:
-        up = -np.array((0.0, 1.0, 0.0) if camera.gravity is None else camera.gravity)
-        fit = fit_metres(size_evidence(_guesses(instances), ids, estimate.depth, camera.intrinsics, up))
-    if fit is None:
-        assumed = Metres(source="assumed", factor=round(float(np.exp(ASSUMED_SPREAD)), 4))
-        return estimate.depth, assumed, (note(estimate.assumption),) if estimate.assumption else ()
-    sizes = tuple(
-        KnownSize(
-            object=each.object_id,
-            noun=each.kind.noun,
-            measure=each.kind.measure,
-            known_m=each.kind.known,
-            spread=each.kind.spread,
-            found_m=round(each.kind.found * fit.scale, 4),
-            whole=each.whole,
-            trust=round(each.trust, 4),
-        )
-        for each in fit.beliefs
-    )
-    metres = Metres(source="known sizes", factor=round(fit.spread, 4), sizes=sizes)
-    said = f"metres are {metres.in_words()}; give --depth for true ones."
-    return (estimate.depth * fit.scale).astype(np.float32), metres, (note(said),)
-
-
-def _by_length(
-    z: Float32[np.ndarray, "h w"], known: KnownLength, photo: Photo, camera: Intrinsics
-) -> tuple[Float32[np.ndarray, "h w"], Metres]:
-    """The depth at the scale that makes a known length right, and where that is from.
-
-    Raises:
-        UsageError: if no depth is known at one of its ends, or both are one point.
-    """
-    start, end = (
-        depth_at(z, photo, place) * rays(camera, np.array(photo.at_working_size(place)))
-        for place in (known.start, known.end)
-    )
-    found = float(np.linalg.norm(end - start))
-    if found == 0:
-        raise UsageError("`camera.known_length` begins where it ends; give two points that are apart.")
-    scaled = (z * (known.metres / found)).astype(np.float32)
-    return scaled, Metres(source="known length", factor=LENGTH_FACTOR)
-
-
-def _guesses(instances: Instances) -> dict[int, tuple[tuple[str, float], ...]]:
-    """What every object may be: what it was called by somebody, else the guesses."""
-    guesses = {}
-    for item in instances.items:
-        noun = noun_of(item.label) if item.label_confidence is None else None
-        guesses[item.id] = item.guesses if noun is None else ((noun, GIVEN_CONFIDENCE),)
-    return guesses
+        return estimate.depth, None, Metres(source="measured", factor=1 + estimate.uncertainty), ""
+    if not estimate.any_scale:
+        return estimate.depth, None, ASSUMED, estimate.assumption
+    scale, metres = by_sizes(estimate.depth, instances, ids, camera.intrinsics, camera.gravity)
+    return (estimate.depth * scale).astype(np.float32), scale, metres, estimate.assumption
 
 
 def _estimate(

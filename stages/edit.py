@@ -23,6 +23,7 @@ from scenegen.records import (
     LockEdit,
     MaskEdit,
     MergeEdit,
+    Outline,
     PaintEdit,
     Photo,
     PromptEdit,
@@ -86,10 +87,28 @@ def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: Segmen
     return Instances(
         masks=work.artifact("masks.png"),
         items=items,
+        edited=_outlines(instances, before.ids, clean.ids, work),
         backend=_joined(after.backend, BY_HAND),
         licence=after.licence,
         warnings=tuple(warnings),
     )
+
+
+def _outlines(
+    instances: Instances, before: UInt16[np.ndarray, "h w"], after: UInt16[np.ndarray, "h w"], work: Work
+) -> tuple[Outline, ...]:
+    """The outlines that are not those found first, among them those that earlier edits have changed."""
+    known = {outline.id: outline for outline in instances.edited}
+    outlines = []
+    for number in object_ids(after):
+        mask = after == number
+        if np.array_equal(mask, before == number):
+            outlines += [known[number]] if number in known else []
+            continue
+        name = f"object_{number}.png"
+        write_png(work.write(name), mask.astype(np.uint8) * 255)
+        outlines.append(Outline(id=number, mask=work.artifact(name)))
+    return tuple(outlines)
 
 
 def promptable(config: SegmentConfig) -> PromptedSegmenterConfig:

@@ -16,7 +16,7 @@ import numpy as np
 
 from scenegen.camera import fov_x_deg
 from scenegen.compute.runtime import Runtime
-from scenegen.config import Config, DepthSettings
+from scenegen.config import Config
 from scenegen.errors import ScenegenError
 from scenegen.evaluate.ground_truth import TrueScene, load_depth, load_masks, load_scene, read_truth
 from scenegen.evaluate.measure import MadeScene, measure_perception, measure_scene, nothing_made, nothing_seen
@@ -251,8 +251,7 @@ def _photo(truth: Truth, config: Config, settings: EvaluateSettings, submit: Sub
     with peak_memory() as peak:
         photo = submit(READ, Source(name=truth.name, photo=truth.image), config=config.read).result()
         instances = submit(SEGMENT, photo.record, config=config.segment).result()
-        depth_settings = DepthSettings(depth=config.depth, camera=config.camera)
-        depth = submit(DEPTH, photo.record, instances.record, config=depth_settings).result()
+        depth = submit(DEPTH, photo.record, instances.record, config=config.depth_settings).result()
     timing = _timing(truth, (photo, instances, depth), time.perf_counter() - start, peak.bytes)
     scores = submit(PERCEPTION, truth, instances.record, depth.record, config=settings).result().record
     return SceneEntry(name=truth.name, layout=truth.layout, perception=scores, scene=None), timing

@@ -25,11 +25,11 @@ from scenegen.records import (
     Completion,
     CropCamera,
     Depth,
-    Instance,
     Instances,
     Intrinsics,
     Layout,
     ObjectMesh,
+    OutlinedObject,
     Photo,
     SeenView,
     Views,
@@ -60,14 +60,15 @@ def generate(
     instances: Instances,
     depth: Depth,
     layout: Layout,
-    object_id: int,
+    item: int | OutlinedObject,
     views: Views = Views(),
     completion: Completion | None = None,
     *,
     config: ObjectSettings,
     work: Work,
 ) -> ObjectMesh:
-    """Object `object_id`: cropped, generated, unwrapped, baked; or the user's mesh of it, put in its place.
+    """An object, by its id or with its edited outline: cropped, generated, unwrapped, baked; or the user's mesh of it, put in
+    its place.
 
     Where several photos show it, `views` are those that do, this one first; then its mesh is in metres.
     A completed object is made from its whole picture; its depth is what was seen.
@@ -78,10 +79,10 @@ def generate(
         ResourceError: if the device is absent or its memory full.
         ValueError: if the generator's mesh cannot be an object.
     """
-    view, made = _begun((photo, instances, depth, layout, object_id, views, completion), config, work)
+    view, made = _begun((photo, instances, depth, layout, item, views, completion), config, work)
     if isinstance(made, Unfinished):
         made = finish_object(made, config)
-    return _stored(made, _instance(instances, object_id), view.crop, work)
+    return _stored(made, _id(item), view.crop, work)
 
 
 def begin(
@@ -89,7 +90,7 @@ def begin(
     instances: Instances,
     depth: Depth,
     layout: Layout,
-    object_id: int,
+    item: int | OutlinedObject,
     views: Views = Views(),
     completion: Completion | None = None,
     *,
@@ -97,12 +98,11 @@ def begin(
     work: Work,
 ) -> ObjectMesh | BegunObject:
     """The part of `generate` that needs the device. What it leaves to `finish` is in a file of the stage's folder."""
-    view, made = _begun((photo, instances, depth, layout, object_id, views, completion), config, work)
-    instance = _instance(instances, object_id)
+    view, made = _begun((photo, instances, depth, layout, item, views, completion), config, work)
     if isinstance(made, MadeObject):
-        return _stored(made, instance, view.crop, work)
+        return _stored(made, _id(item), view.crop, work)
     np.savez(work.write(BEGUN), **made.arrays)  # type: ignore[arg-type]
-    return BegunObject(instance=instance, crop=view.crop, facts=json.dumps(dict(made.facts)))
+    return BegunObject(id=_id(item), crop=view.crop, facts=json.dumps(dict(made.facts)))
 
 
 def finish(begun: BegunObject, *, config: ObjectSettings, work: Work) -> ObjectMesh:
@@ -112,25 +112,31 @@ def finish(begun: BegunObject, *, config: ObjectSettings, work: Work) -> ObjectM
         unfinished = Unfinished(dict(arrays), json.loads(begun.facts))
     made = finish_object(unfinished, config)
     file.unlink()
-    return _stored(made, begun.instance, begun.crop, work)
+    return _stored(made, begun.id, begun.crop, work)
 
 
-def _instance(instances: Instances, object_id: int) -> Instance:
-    return next(item for item in instances.items if item.id == object_id)
+def _id(item: int | OutlinedObject) -> int:
+    return item if isinstance(item, int) else item.id
 
 
 def _begun(
-    inputs: tuple[Photo, Instances, Depth, Layout, int, Views, Completion | None],
+    inputs: tuple[Photo, Instances, Depth, Layout, int | OutlinedObject, Views, Completion | None],
     config: ObjectSettings,
     work: Work,
 ) -> tuple[ObjectView, MadeObject | Unfinished]:
     """The object's view, and what the generator makes of it, or the user's mesh, or that of a thin object."""
-    photo, instances, depth, layout, object_id, views, completion = inputs
-    mask = read_png(work.read(instances.masks)) == object_id
-    z = np.load(work.read(depth.depth))
+    photo, instances, depth, layout, item, views, completion = inputs
+    object_id, z = _id(item), np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
-    limit = np.load(work.read(layout.limit))
-    if any(support.child == object_id and support.parent != FLOOR for support in layout.supports):
+    if isinstance(item, int):
+        mask, limit = read_png(work.read(instances.masks)) == item, np.load(work.read(layout.limit))
+        on_object = any(support.child == item and support.parent != FLOOR for support in layout.supports)
+        relief_error = depth.relief_error
+    else:
+        mask, limit = read_png(work.read(item.mask)) > 0, np.load(work.read(item.limit))
+        z[mask] = np.load(work.read(item.depth))
+        on_object, relief_error = item.on_object, item.relief_error
+    if on_object:
         limit = np.minimum(limit, support_depth(z, mask, layout.intrinsics, floor))
     image, camera, whole = read_png(work.read(photo.image)), layout.intrinsics, mask
     if completion is not None:
@@ -146,7 +152,7 @@ def _begun(
         limit,
         floor.normal,
         camera,
-        depth.relief_error,
+        relief_error,
         largest,
         THIN_ENLARGED if thin else 1,
     )
@@ -159,13 +165,11 @@ def _begun(
     return view, _from_all(view, config, work.runtime)
 
 
-def _stored(made: MadeObject, instance: Instance, crop: CropCamera, work: Work) -> ObjectMesh:
+def _stored(made: MadeObject, object_id: int, crop: CropCamera, work: Work) -> ObjectMesh:
     check_object(made.mesh)
     save_mesh(made.mesh, work.write("mesh.npz"))
     return ObjectMesh(
-        id=instance.id,
-        label=instance.label,
-        label_confidence=instance.label_confidence,
+        id=object_id,
         mesh=work.artifact("mesh.npz"),
         crop=crop,
         backend=made.backend,

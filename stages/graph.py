@@ -1,6 +1,10 @@
 """The graph of stages, written once: read -> segment (-> edit) -> depth -> layout (-> complete) -> generate ->
 compose -> export -> report.
 
+An edited photo is seen first as if nobody had edited it: every object is generated in that depth and that layout, one with an
+edited outline after `outline` has looked at it there. So no object depends on the edits of others. `measure` and a second layout
+then make the depth and the room of the scene as edited, in which `compose` places the objects.
+
 It is a function over `submit`, so that the command line runs it with plain calls and `flows/` with Prefect tasks. Several photos
 of one scene are read, segmented and measured each alone; then register -> match makes views of one scene of them, and every
 object is generated from all that show it, in the layout of the one that shows it best.
@@ -9,14 +13,14 @@ object is generated from all that show it, in the layout of the one that shows i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scenegen.camera import matrix4
-from scenegen.config import Config, DepthSettings, Settings
+from scenegen.config import Config, Settings
 from scenegen.errors import InputError, ObjectError, ScenegenError, UsageError
 from scenegen.faults import described, ends_photo, shared_limit
 from scenegen.records import (
@@ -29,6 +33,8 @@ from scenegen.records import (
     Layout,
     ObjectMesh,
     Objects,
+    OutlinedObject,
+    OutlinedObjects,
     Perceived,
     Photo,
     Record,
@@ -50,6 +56,8 @@ from stages.generate import GENERATE, GENERATE_FROM_VIEWS
 from stages.layers import Pending, Submit
 from stages.layout import LAYOUT
 from stages.match import MATCH
+from stages.measure import MEASURE
+from stages.outline import OUTLINE
 from stages.read import READ
 from stages.register import REGISTER
 from stages.report import REPORT
@@ -82,15 +90,29 @@ class Perception:
         """In the order of the graph."""
         return self.photo, *self.found, self.depth
 
-    @property
-    def alone(self) -> SeenView:
-        """The photo as the only view of its scene. No other stage needs its meshes."""
+    def alone(self, instances: Instances) -> SeenView:
+        """The photo, with these objects in it, as the only view of its scene. No other stage needs its meshes."""
         return SeenView(
             photo=self.photo.record.with_meshes_of(None),
-            instances=self.instances.record,
+            instances=instances,
             depth=self.depth.record,
             main_from_camera=IDENTITY,
         )
+
+
+@dataclass(frozen=True)
+class AsEdited:
+    """What a photo shows once it is edited."""
+
+    view: SeenView
+    depth: Outcome[Depth]
+    layout: Outcome[Layout]
+    outlined: Mapping[int, OutlinedObject]
+    """The objects with edited outlines."""
+    failures: Mapping[Failure, Exception]
+    """Of those of which nothing can be told."""
+    outcomes: tuple[Outcome[Any], ...]
+    """Of all stages between the first layout and that of the scene."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,8 @@ class SceneRun:
     export: Outcome[Export]
     report: Outcome[Report]
     further: tuple[Outcome[Any], ...] = ()
-    """Of the other photos, and of what makes views of one scene of all."""
+    """Of all that is between the objects that were found and the layout: the depth, that of an edited photo, other photos, and
+    what makes views of one scene of all."""
     completed: tuple[Outcome[Completions], ...] = ()
     """One, if partly hidden objects are completed."""
 
@@ -126,9 +149,9 @@ class SceneRun:
     @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
-        perceived: tuple[Outcome[Any], ...] = (self.photo, *self.found, self.depth)
         return (
-            *perceived,
+            self.photo,
+            *self.found,
             *self.further,
             self.layout,
             *self.completed,
@@ -170,9 +193,10 @@ def image_to_scene(
     if others:
         alone = _perceive_all((source, *others), config, submit, said, failures)
         first = alone[0]
+        further.append(first.depth)
         for each in alone[1:]:
             further += each.outcomes
-        perceived = Perceived(scene=name, items=tuple(each.alone for each in alone))
+        perceived = Perceived(scene=name, items=tuple(each.alone(each.instances.record) for each in alone))
         registered = said.result(submit(REGISTER, perceived, config=config.views))
         failures += _views_left_out(registered.record.left_out)
         matched = said.result(submit(MATCH, registered.record, config=config.views))
@@ -180,17 +204,24 @@ def image_to_scene(
         views = matched.record
     else:
         first = _perceive(source, config, submit, said)
-        views = Views(items=(first.alone,))
+        further.append(first.depth)
+        views = Views(items=(first.alone(first.found[0].record),))
     layouts: dict[int, Outcome[Layout]] = {}
     for index in sorted({0, *(index for _, index in views.made_from)}):
         seen = views.items[index]
-        layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=config.layout))
+        room = config.layout if others else config.first_layout
+        layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=room))
     further += [layouts[index] for index in layouts if index > 0]
-    shown = {item.id for seen in views.items for item in seen.instances.items}
+    main, depth, layout = views.items[0], first.depth, layouts[0]
+    outlined: Mapping[int, OutlinedObject] = {}
+    if not others:
+        edited = _as_edited(first, layout, config, submit, said)
+        main, depth, layout, outlined = edited.view, edited.depth, edited.layout, edited.outlined
+        failures += edited.failures
+        further += edited.outcomes
     completed: tuple[Outcome[Completions], ...] = ()
     if config.complete.method != "none" and not others:  # another photo may show what is hidden in one
-        seen = views.items[0]
-        given = (seen.photo, seen.instances, seen.depth)
+        given = (main.photo, main.instances, first.depth.record)
         completed = (said.result(submit(COMPLETE, *given, config=config.complete_settings)),)
     hidden = Completions() if not completed else completed[0].record
 
@@ -198,7 +229,13 @@ def image_to_scene(
         """Objects, and those that failed."""
         pending = {
             number: _generated(
-                number, views, hidden, layouts[views.best(number)].record, first.photo.record, config, submit
+                outlined.get(number, number),
+                views,
+                hidden,
+                layouts[views.best(number)].record,
+                first.photo.record,
+                config,
+                submit,
             )
             for number in numbers
         }
@@ -212,20 +249,23 @@ def image_to_scene(
                 failed[_left_out(GENERATE.name, object_id, error)] = error
         return objects, failed
 
-    found = sorted(shown) if others else [item.id for item in first.instances.record.items]
-    objects, failed = generated(found, views)
-    if failed and not objects and (limit := shared_limit([*failed.values()])) is not None:
-        raise limit from next(iter(failed.values())).__cause__
+    unclear = {failure.object for failure in failures}
+    shown = {item.id for seen in (main, *views.others) for item in seen.instances.items}
+    objects, failed = generated(sorted(shown - unclear), views)
+    if not objects:
+        reasons = [*failed.values(), *(edited.failures.values() if not others else ())]
+        if reasons and (limit := shared_limit(reasons)) is not None:
+            raise limit from reasons[0].__cause__
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*failures, *failed))
-    main, layout = views.items[0], layouts[0]
     perceived_main = (main.photo, main.instances, main.depth)
+    with_meshes = main.photo.model_copy(update={"meshes": first.photo.record.meshes})
     shown_whole = () if not completed else (Views(), hidden)
 
     while True:
         reached: Stage[Any] = COMPOSE
         several = (views,) if others else ()
         try:
-            given = (*perceived_main, layout.record, made, kept or Kept(), *several)
+            given = (with_meshes, main.instances, main.depth, layout.record, made, kept or Kept(), *several)
             scene = said.result(submit(COMPOSE, *given, config=config.compose))
             believed, views = views, contradicted(scene.record, views)
             if again := set(views.alone) - set(believed.alone):
@@ -236,7 +276,8 @@ def image_to_scene(
             reached = EXPORT
             export = said.result(submit(EXPORT, main.photo, scene.record, kept or Kept(), config=config.export))
             reached = REPORT
-            times = timings((*first.outcomes, *further, layout, *completed, *objects, scene, export))
+            before: tuple[Outcome[Any], ...] = (first.photo, *first.found, *further, layout)
+            times = timings((*before, *completed, *objects, scene, export))
             known = (*perceived_main, layout.record, scene.record, export.record, times, *several, *shown_whole)
             report = said.result(submit(REPORT, *known, config=config.report))
         except ObjectError as error:
@@ -249,7 +290,7 @@ def image_to_scene(
                 config=config,
                 photo=first.photo,
                 found=first.found,
-                depth=first.depth,
+                depth=depth,
                 layout=layout,
                 objects=tuple(objects),
                 scene=scene,
@@ -263,9 +304,57 @@ def image_to_scene(
 def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> Perception:
     """What the photo shows, seen alone."""
     photo, found = image_to_instances(source, config, submit, said)
-    settings = DepthSettings(depth=config.depth, camera=config.camera)
-    depth = said.result(submit(DEPTH, photo.record, found[-1].record, config=settings))
+    seen = photo.record.with_meshes_of(None)
+    depth = said.result(submit(DEPTH, seen, found[0].record, config=config.depth_settings))
     return Perception(photo, found, depth)
+
+
+def _perceived(first: Perception, config: Config, submit: Submit, said: Remarks) -> Perception:
+    """One of several photos as it was edited, with its depth."""
+    if len(first.found) == 1 and config.camera.known_length is None:
+        return first
+    seen, instances = first.photo.record.with_meshes_of(None), first.instances.record
+    depth = said.result(submit(DEPTH, seen, instances, config=config.depth_settings))
+    given = (seen, instances, depth.record, OutlinedObjects())
+    return replace(first, depth=said.result(submit(MEASURE, *given, config=config.measure_settings)))
+
+
+def _as_edited(first: Perception, layout: Outcome[Layout], config: Config, submit: Submit, said: Remarks) -> AsEdited:
+    """What the photo shows once it is edited; just what it showed at first if nothing was.
+
+    Args:
+        first: the photo as it was seen first, with its objects after every edit.
+        layout: of the first view.
+        config: all settings.
+        submit: starts a stage.
+        said: gets what the stages remark.
+    """
+    photo, instances = first.photo.record.with_meshes_of(None), first.instances.record
+    before = (photo, first.found[0].record, first.depth.record, layout.record)
+    pending = {
+        each.id: submit(OUTLINE, *before, each, config=config.outline_settings, object_id=each.id)
+        for each in instances.edited
+    }
+    outlined, failed = {}, {}
+    for number, future in pending.items():
+        try:
+            outlined[number] = said.result(future, number)
+        except Exception as error:
+            if ends_photo(error):
+                raise
+            failed[_left_out(OUTLINE.name, number, error)] = error
+    depth, outcomes = first.depth, list[Outcome[Any]](outlined.values())
+    records = {number: outcome.record for number, outcome in outlined.items()}
+    settings = config.measure_settings
+    if len(first.found) > 1 or settings.known_length is not None:
+        together = OutlinedObjects(items=tuple(records.values()))
+        depth = said.result(submit(MEASURE, photo, instances, first.depth.record, together, config=settings))
+        outcomes.append(depth)
+    if depth is not first.depth or config.layout != config.first_layout:
+        outcomes.insert(0, layout)
+        layout = said.result(submit(LAYOUT, photo, instances, depth.record, config=config.layout))
+    view = first.alone(instances).model_copy(update={"depth": depth.record})
+    return AsEdited(view, depth, layout, records, failed, tuple(outcomes))
 
 
 def image_to_instances(
@@ -277,9 +366,10 @@ def image_to_instances(
         ScenegenError: from the stage that failed.
     """
     photo = said.result(submit(READ, source.without_edits(), config=config.read))
-    found = [said.result(submit(SEGMENT, photo.record, config=config.segment))]
+    seen = photo.record.with_meshes_of(None)
+    found = [said.result(submit(SEGMENT, seen, config=config.segment))]
     for change in source.edits:
-        found.append(said.result(submit(EDIT, photo.record, found[-1].record, change, config=config.segment)))
+        found.append(said.result(submit(EDIT, seen, found[-1].record, change, config=config.segment)))
     return photo, tuple(found)
 
 
@@ -302,7 +392,7 @@ def _perceive_all(
     errors = []
     for source in sources:
         try:
-            found.append(_perceive(source, config, submit, said))
+            found.append(_perceived(_perceive(source, config, submit, said), config, submit, said))
         except InputError as error:
             errors.append(error)
             failures += _views_left_out([Failure(stage=READ.name, object=None, error=str(error))])
@@ -319,7 +409,7 @@ def _views_left_out(left_out: Sequence[Failure]) -> list[Failure]:
 
 
 def _generated(
-    object_id: int,
+    item: int | OutlinedObject,
     views: Views,
     completions: Completions,
     layout: Layout,
@@ -328,6 +418,7 @@ def _generated(
     submit: Submit,
 ) -> Pending[Outcome[ObjectMesh]]:
     """Starts an object: from the view that shows it best, and from the others that show it too."""
+    object_id = item if isinstance(item, int) else item.id
     seen, *others = (views.items[number] for number in views.together(object_id))
     whole = completions.of(object_id)
     beside: tuple[Record, ...] = (Views(), *whole) if whole else ()
@@ -344,7 +435,7 @@ def _generated(
         seen.instances,
         seen.depth,
         layout,
-        object_id,
+        item,
         *beside,
         config=config.object_settings(object_id),
         object_id=object_id,
@@ -402,7 +493,7 @@ def weights_in_use(config: Config, several: bool = False) -> dict[str, dict[str,
     """
     settings: tuple[tuple[Stage[Any], Settings], ...] = (
         (SEGMENT, config.segment),
-        (DEPTH, DepthSettings(depth=config.depth, camera=config.camera)),
+        (DEPTH, config.depth_settings),
         (COMPLETE, config.complete_settings),
         (GENERATE_FROM_VIEWS if several else GENERATE, config.object_settings(0)),
         *(((REGISTER, config.views),) if several else ()),

@@ -78,11 +78,6 @@ def segment(photo: Photo, *, config: SegmentConfig, work: Work) -> Instances:
         )
         for number, box, area in boxes_and_areas(ids)
     )
-    missing = [given.id for given in photo.meshes if given.id not in {item.id for item in items}]
-    if missing:
-        warnings.append(
-            f"meshes: there is no object {', '.join(map(str, missing))}; name each mesh after the id of its object in masks.png."
-        )
     if not items:
         warnings.append(NOTHING_FOUND)
     write_png(work.write("masks.png"), ids)

@@ -209,8 +209,7 @@ def execute(
         logger.debug("%s: found %s", stage.name, key[:12])
         return Outcome(record, stage.name, key, entry.seconds, True, weights, entry.card_peak_bytes)
 
-    item = next((value for value in inputs if isinstance(value, int)), None)
-    with logged_stage(stage.name if item is None else f"{stage.name} {item}"):
+    with logged_stage(stage.name if object_id is None else f"{stage.name} {object_id}"):
         found = find()
         if found is not None:
             return found

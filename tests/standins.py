@@ -31,9 +31,13 @@ from scenegen.records import (
     Layout,
     MaskEdit,
     Matrix4,
+    MergeEdit,
     Metres,
     ObjectMesh,
     Objects,
+    Outline,
+    OutlinedObject,
+    OutlinedObjects,
     Photo,
     PlacedObject,
     Plane,
@@ -84,12 +88,18 @@ GATE = "SCENEGEN_TEST_GATE"
 """Environment variable: file that holds the name of a photo. As long as it is there, that photo's objects are not finished."""
 
 
+OBJECTS_GIVEN = (int, Outline, OutlinedObject)
+
+
 def recorded(run: Callable[..., Any]) -> Callable[..., Any]:
     """The stand-in, with what it does written down."""
 
     @functools.wraps(run)
     def stand_in(*inputs: Any, config: Any, work: Work) -> Any:
-        item = next((value for value in inputs if isinstance(value, int)), None)
+        item = next(
+            (value if isinstance(value, int) else value.id for value in inputs if isinstance(value, OBJECTS_GIVEN)),
+            None,
+        )
         label = run.__name__ if item is None else f"{run.__name__} {item}"
         BENCH.enter(label)
         raise_injected(label)
@@ -154,7 +164,35 @@ def segment(photo: Photo, *, config: Any, work: Work) -> Instances:
 def edit(photo: Photo, instances: Instances, change: MaskEdit, *, config: Any, work: Work) -> Instances:
     gone = change.object if isinstance(change, RemoveEdit) else None
     items = tuple(item for item in instances.items if item.id != gone)
-    return instances.model_copy(update={"masks": keyed(work, "masks.png", "e"), "items": items})
+    edited = instances.edited
+    if isinstance(change, MergeEdit):
+        gone_too = set(change.objects[1:])
+        items = tuple(item for item in items if item.id not in gone_too)
+        outline = Outline(id=change.objects[0], mask=keyed(work, "mask.png", "o"))
+        edited = (*(each for each in edited if each.id not in change.objects), outline)
+    masks = keyed(work, "masks.png", "e")
+    return instances.model_copy(update={"masks": masks, "items": items, "edited": edited})
+
+
+@recorded
+def outline(
+    photo: Photo, instances: Instances, depth: Depth, layout: Layout, drawn: Outline, *, config: Any, work: Work
+) -> OutlinedObject:
+    return OutlinedObject(
+        id=drawn.id,
+        mask=drawn.mask,
+        depth=keyed(work, "depth.npy", "d"),
+        relief_error=0.1,
+        limit=keyed(work, "limit.npy", "l"),
+        on_object=False,
+    )
+
+
+@recorded
+def measure(
+    photo: Photo, instances: Instances, depth: Depth, outlined: OutlinedObjects, *, config: Any, work: Work
+) -> Depth:
+    return depth.model_copy(update={"depth": keyed(work, "depth.npy", "m")})
 
 
 @recorded
@@ -187,15 +225,22 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: Any, wor
 
 @recorded
 def generate(
-    photo: Photo, instances: Instances, depth: Depth, layout: Layout, item: int, *, config: Any, work: Work
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    layout: Layout,
+    item: int | OutlinedObject,
+    *,
+    config: Any,
+    work: Work,
 ) -> ObjectMesh:
     time.sleep(600 if work.read(photo.image).read_text().startswith(SLOW) else float(os.environ.get(PAUSE, "0")))
     while shut(photo.name):
         time.sleep(0.05)
+    number = item if isinstance(item, int) else item.id
     return ObjectMesh(
-        id=item,
-        label="thing",
-        mesh=keyed(work, "mesh.npz", f"mesh {item} seed {config.seed}"),
+        id=number,
+        mesh=keyed(work, "mesh.npz", f"mesh {number} seed {config.seed}"),
         crop=CROP,
         backend="inflate",
         licence="none",
@@ -223,7 +268,7 @@ def compose(
         PlacedObject(
             id=item.id,
             name=f"thing_{item.id}",
-            label=item.label,
+            label="thing",
             mesh=item.mesh,
             world_from_object=IDENTITY,
             scale=scales.get(item.id, 1 + item.id + item.seed % 1000 / 100),
@@ -286,6 +331,8 @@ STAGES: tuple[Stage[Any], ...] = (
     Stage("segment", Instances, segment, backends=with_weights("revision")),
     Stage("edit", Instances, edit),
     Stage("depth", Depth, depth),
+    Stage("outline", OutlinedObject, outline),
+    Stage("measure", Depth, measure),
     Stage("layout", Layout, layout),
     Stage("generate", ObjectMesh, generate),
     Stage("compose", Scene, compose),

@@ -145,6 +145,8 @@ class DepthEstimator(Backend[C]):
         [UInt8[np.ndarray, "h w 3"], Integer[np.ndarray, "h w"], Intrinsics, C, Runtime],
         DepthEstimate,
     ]
+    by_object: bool = True
+    """Whether the depth of an object depends on its outline. If not, an edited outline asks for no other depth."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,27 @@ from rooms import DESK, room
 from scenegen.cli import commands
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.edits.steps import FieldOfViewEdit, LengthEdit, Redo, RegenerateEdit, Step, Undo
+from scenegen.edits.steps import (
+    DistanceEdit,
+    FieldOfViewEdit,
+    FloorEdit,
+    LengthEdit,
+    MeshEdit,
+    Redo,
+    RegenerateEdit,
+    Step,
+    SupportEdit,
+    Undo,
+)
 from scenegen.errors import InputError, OutdatedError, UsageError
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import read_manifest
+from scenegen.geometry.generator import USER_MESH
 from scenegen.inputs.photos import Inputs
-from scenegen.records import MergeEdit, PaintEdit, RemoveEdit, RenameEdit
-from scenegen.store.png import write_png
+from scenegen.records import MergeEdit, PaintEdit, RemoveEdit, RenameEdit, SplitEdit
+from scenegen.store.png import read_png, write_png
 from scenegen.store.prune import prune
+from scenegen.store.store import STORE
 from stages.layers import local_submit
 from stages.replay import EditList, begin, read_edits, replay, write_edits
 from stages.run import Result, open_store, photo_to_scene
@@ -68,13 +82,19 @@ def test_only_what_an_edit_changes_is_computed(bench: Any, scene: Path) -> None:
     bench.executed.clear()
     edit(scene, RemoveEdit(object=1, shows="background"))
     assert again(scene).objects == 2
-    assert bench.executed["edit"] == 1
-    assert not {"read", "segment"} & set(bench.executed)
+    once = {"edit", "measure", "layout", "compose", "export", "report"}
+    assert bench.executed == dict.fromkeys(once, 1)  # no other object
     bench.executed.clear()
-    # Earlier edits are not computed again.
-    edit(scene, RemoveEdit(object=3, shows="background"))
+    # Of two objects that become one, that one is made; earlier edits are not computed again.
+    edit(scene, MergeEdit(objects=(3, 2)))
+    assert again(scene).objects == 1
+    assert bench.executed == dict.fromkeys({*once, "outline 3", "generate 3"}, 1)
+    bench.executed.clear()
+    # Metres, the floor, and where objects are change no object.
+    length = LengthEdit(start=(1, 1), end=(5, 5), metres=2)
+    edit(scene, length, FloorEdit(at=(4, 5)), SupportEdit(object=3, on="floor"), DistanceEdit(object=3, factor=1.1))
     again(scene)
-    assert bench.executed["edit"] == 1
+    assert bench.executed == dict.fromkeys({"measure", "layout", "compose", "export", "report"}, 1)
 
 
 def test_undo_computes_nothing_and_gives_the_same_bytes(bench: Any, scene: Path) -> None:
@@ -178,17 +198,53 @@ def test_the_command_makes_what_the_edits_say(
 # Real stages ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_known_length_gives_the_metres(tmp_path: Path) -> None:
+SETTINGS = ["--preset", "training-free"]
+SETTINGS += ["--set", "texture.size=64", "--set", "generate.resolution=24", "--set", "export.usdz=false"]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A published scene of three boxes, whose depth was measured three times too far."""
     truth = room(DESK, size=(160, 120), fov=55.0)
     write_png(tmp_path / "desk.png", truth.image)
     write_png(tmp_path / "masks.png", truth.ids)
     np.save(tmp_path / "depth.npy", 3 * truth.depth)
-    settings = ["--set", "texture.size=64", "--set", "generate.resolution=24", "--set", "export.usdz=false"]
     given = ["--masks", str(tmp_path / "masks.png"), "--depth", str(tmp_path / "depth.npy"), "--fov", "55"]
-    out = tmp_path / "out"
-    photo = str(tmp_path / "desk.png")
-    assert commands.main([photo, "-o", str(out), "--preset", "training-free", *settings, *given]) == 0
-    before = read_glb(out / "desk" / "scene.glb").objects
+    assert commands.main([str(tmp_path / "desk.png"), "-o", str(tmp_path / "out"), *SETTINGS, *given]) == 0
+    return tmp_path / "out" / "desk"
+
+
+def made(folder: Path) -> dict[str, str]:
+    """What each stage of an object was stored under."""
+    return {f"{each.stage} {each.object}": each.key for each in read_manifest(folder).stages if each.object is not None}
+
+
+def test_an_object_depends_on_no_other_and_the_command_makes_the_same_of_photo_and_edits(desk: Path) -> None:
+    before, ids = made(desk), read_png(desk.parent.parent / "masks.png")
+    (top, bottom), column = np.flatnonzero((ids == 1).any(1))[[0, -1]], int(np.median(np.nonzero(ids == 1)[1]))
+    edit(desk, SplitEdit(object=1, part=4, start=(column, bottom), end=(column, top)))
+    store = open_store(desk.parent)
+    glb = store.ingest(desk / "scene.glb")
+    edit(desk, MeshEdit(object=3, mesh=glb), MeshEdit(object=9, mesh=glb), SupportEdit(object=4, on=1))
+    assert again(desk).objects == 4
+    after = made(desk)
+    assert before["generate 2"] == after["generate 2"]
+    assert before["generate 1"] != after["generate 1"]
+    placed = {item.id: item for item in read_manifest(desk).objects}
+    assert (placed[3].backend, placed[4].support) == (USER_MESH, 1)
+    assert "there is no object 9" in " ".join(text for each in read_manifest(desk).stages for text in each.warnings)
+    # A new store that has nothing but the user's files gives the same scene.
+    other = desk.parent.parent / "other" / "desk"
+    shutil.copytree(desk.parent / STORE / "input", other.parent / STORE / "input")
+    other.mkdir()
+    shutil.copyfile(desk / "edits.json", other / "edits.json")
+    again(other)
+    assert contents(other) == contents(desk)
+
+
+def test_a_known_length_gives_the_metres(desk: Path) -> None:
+    truth, before = room(DESK, size=(160, 120), fov=55.0), made(desk)
+    sizes = [np.ptp(read_glb(desk / "scene.glb").objects[0].mesh.vertices, axis=0)]
     rows, columns = np.nonzero(truth.ids == 1)
     ends = [(columns.min(), rows[columns.argmin()]), (columns.max(), rows[columns.argmax()])]
     places = []
@@ -197,14 +253,15 @@ def test_a_known_length_gives_the_metres(tmp_path: Path) -> None:
         places.append(np.array(ray) * truth.depth[row, column])
     length = float(np.linalg.norm(places[1] - places[0]))
     (start, end) = [(float(column) + 0.5, float(row) + 0.5) for column, row in ends]
-    edit(out / "desk", MergeEdit(objects=(2, 3)), LengthEdit(start=start, end=end, metres=length))
-    assert again(out / "desk").objects == 2
-    manifest = read_manifest(out / "desk")
+    edit(desk, LengthEdit(start=start, end=end, metres=length))
+    assert again(desk).objects == 3
+    manifest = read_manifest(desk)
     assert manifest.metres is not None
     assert manifest.metres.source == "known length"
-    sizes = [np.ptp(parts[0].mesh.vertices, axis=0) for parts in (before, read_glb(out / "desk" / "scene.glb").objects)]
+    assert {key: made(desk)[key] for key in before} == before
+    sizes.append(np.ptp(read_glb(desk / "scene.glb").objects[0].mesh.vertices, axis=0))
     assert sizes[1] == pytest.approx(sizes[0] / 3, rel=0.02)
     # A length between two places of which one shows nothing says so.
-    edit(out / "desk", LengthEdit(start=start, end=(150_00.0, 5), metres=1))
+    edit(desk, LengthEdit(start=start, end=(150_00.0, 5), metres=1))
     with pytest.raises(UsageError, match="no depth is known at"):
-        again(out / "desk")
+        again(desk)

@@ -13,7 +13,7 @@ from scenegen.errors import UsageError
 from scenegen.ids import UNKNOWN, shows_object
 from scenegen.perception import Names, Segmentation, embedded
 from scenegen.perception.prompts import Prompt
-from scenegen.records import Artifact, GivenMesh, Instances, Photo
+from scenegen.records import Artifact, Instances, Photo
 from scenegen.store.png import read_png, write_png
 from scenegen.store.store import Store
 from scenegen.weights import perception_weights
@@ -141,15 +141,6 @@ def test_regions_find_a_ball_on_a_plain_ground(store: Store) -> None:
     assert record.backend.startswith("regions")
     assert [item.label for item in record.items] == ["object"]
     assert np.count_nonzero((ids == 1) != ball) < 0.1 * np.count_nonzero(ball)
-
-
-def test_a_mesh_without_its_object_is_said(store: Store) -> None:
-    masks = np.zeros((HEIGHT, WIDTH), dtype=np.uint16)
-    masks[20:60, 30:70] = 2
-    given = photo(store, masks=masks)
-    meshes = tuple(GivenMesh(id=number, mesh=given.image) for number in (2, 7))
-    record, _ = run(store, given.model_copy(update={"meshes": meshes}), RegionsConfig())
-    assert record.warnings == ("meshes: there is no object 7; name each mesh after the id of its object in masks.png.",)
 
 
 def test_no_object_is_a_warning_not_an_error(store: Store) -> None:
