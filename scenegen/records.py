@@ -183,7 +183,7 @@ class MergeEdit(Record):
     """The objects become one, which goes by the first."""
 
     kind: Literal["merge"] = "merge"
-    objects: Annotated[tuple[ObjectId, ...], Field(min_length=2)]
+    objects: Annotated[tuple[ObjectId, ...], Field(min_length=2, max_length=254)]
 
 
 class SplitEdit(Record):
@@ -206,12 +206,16 @@ class RemoveEdit(Record):
     """What its pixels show: what is behind the objects, or something that is not to be in the scene, whose place is filled."""
 
 
+PRINTED = r"^[^\s\p{Cc}]([^\p{Cc}]*[^\s\p{Cc}])?$"
+"""A text of one line that neither begins nor ends with a space."""
+
+
 class RenameEdit(Record):
     """The object gets a name."""
 
     kind: Literal["rename"] = "rename"
     object: ObjectId
-    label: Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(.*\S)?$"), AfterValidator(redacted)]
+    label: Annotated[str, Field(min_length=1, max_length=80, pattern=PRINTED), AfterValidator(redacted)]
 
 
 class LockEdit(Record):

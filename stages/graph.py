@@ -190,6 +190,9 @@ def image_to_scene(
     said = Remarks()
     failures: list[Failure] = []
     further: list[Outcome[Any]] = []
+    layouts: dict[int, Outcome[Layout]] = {}
+    unclear: Mapping[Failure, Exception] = {}
+    outlined: Mapping[int, OutlinedObject] = {}
     if others:
         alone = _perceive_all((source, *others), config, submit, said, failures)
         first = alone[0]
@@ -202,23 +205,18 @@ def image_to_scene(
         matched = said.result(submit(MATCH, registered.record, config=config.views))
         further += [registered, matched]
         views = matched.record
+        for index in sorted({0, *(index for _, index in views.made_from)}):
+            seen = views.items[index]
+            layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=config.layout))
+        further += [layouts[index] for index in layouts if index > 0]
+        main, depth, layout = views.items[0], first.depth, layouts[0]
     else:
-        first = _perceive(source, config, submit, said)
-        further.append(first.depth)
+        first, layouts[0], edited = image_to_layout(source, config, submit, said)
         views = Views(items=(first.alone(first.found[0].record),))
-    layouts: dict[int, Outcome[Layout]] = {}
-    for index in sorted({0, *(index for _, index in views.made_from)}):
-        seen = views.items[index]
-        room = config.layout if others else config.first_layout
-        layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=room))
-    further += [layouts[index] for index in layouts if index > 0]
-    main, depth, layout = views.items[0], first.depth, layouts[0]
-    outlined: Mapping[int, OutlinedObject] = {}
-    if not others:
-        edited = _as_edited(first, layout, config, submit, said)
         main, depth, layout, outlined = edited.view, edited.depth, edited.layout, edited.outlined
-        failures += edited.failures
-        further += edited.outcomes
+        unclear = edited.failures
+        failures += unclear
+        further += [first.depth, *edited.outcomes]
     completed: tuple[Outcome[Completions], ...] = ()
     if config.complete.method != "none" and not others:  # another photo may show what is hidden in one
         given = (main.photo, main.instances, first.depth.record)
@@ -249,13 +247,11 @@ def image_to_scene(
                 failed[_left_out(GENERATE.name, object_id, error)] = error
         return objects, failed
 
-    unclear = {failure.object for failure in failures}
     shown = {item.id for seen in (main, *views.others) for item in seen.instances.items}
-    objects, failed = generated(sorted(shown - unclear), views)
-    if not objects:
-        reasons = [*failed.values(), *(edited.failures.values() if not others else ())]
-        if reasons and (limit := shared_limit(reasons)) is not None:
-            raise limit from reasons[0].__cause__
+    objects, failed = generated(sorted(shown - {failure.object for failure in unclear}), views)
+    reasons = [*unclear.values(), *failed.values()]
+    if reasons and not objects and (limit := shared_limit(reasons)) is not None:
+        raise limit from reasons[0].__cause__
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*failures, *failed))
     perceived_main = (main.photo, main.instances, main.depth)
     with_meshes = main.photo.model_copy(update={"meshes": first.photo.record.meshes})
@@ -299,6 +295,46 @@ def image_to_scene(
                 further=tuple(further),
                 completed=completed,
             )
+
+
+def image_to_object(
+    source: Source, config: Config, object_id: int, submit: Submit
+) -> tuple[Outcome[ObjectMesh], Layout]:
+    """One object of one photo, as `image_to_scene` makes it, and the layout that it is made in.
+
+    Raises:
+        UsageError: if there is no such object.
+        ScenegenError: from the stage that failed.
+    """
+    said = Remarks()
+    first, layout, edited = image_to_layout(source, config, submit, said)
+    view = first.alone(first.found[0].record)
+    known = [item.id for item in edited.view.instances.items]
+    if object_id not in known:
+        raise UsageError(f"there is no object {object_id}; objects: {', '.join(map(str, known)) or 'none'}.")
+    hidden = Completions()
+    if config.complete.method != "none":
+        hidden = said.result(
+            submit(COMPLETE, view.photo, edited.view.instances, view.depth, config=config.complete_settings)
+        ).record
+    item = edited.outlined.get(object_id, object_id)
+    views, photo = Views(items=(view,)), first.photo.record
+    pending = _generated(item, views, hidden, layout.record, photo, config, submit)
+    return said.result(pending, object_id), layout.record
+
+
+def image_to_layout(
+    source: Source, config: Config, submit: Submit, said: Remarks
+) -> tuple[Perception, Outcome[Layout], AsEdited]:
+    """One photo as it was seen first, the layout of that, and what it shows once it is edited.
+
+    Raises:
+        ScenegenError: from the stage that failed.
+    """
+    first = _perceive(source, config, submit, said)
+    view = first.alone(first.found[0].record)
+    layout = said.result(submit(LAYOUT, view.photo, view.instances, view.depth, config=config.first_layout))
+    return first, layout, _as_edited(first, layout, config, submit, said)
 
 
 def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> Perception:

@@ -19,7 +19,7 @@ from scenegen.edits.steps import History, Step, history, resolved
 from scenegen.errors import InputError, OutdatedError, UsageError, one_line
 from scenegen.export.manifest import Given, read_manifest
 from scenegen.inputs.photos import Inputs, is_safe_name
-from scenegen.records import PaintEdit, Record, Source
+from scenegen.records import Record, Source, artifacts
 from scenegen.store.folder import LocalFolder
 from scenegen.store.store import EDITS, MANIFEST, STAGING, Store, disk_errors, input_digest
 from scenegen.untrusted.documents import read_json
@@ -119,8 +119,7 @@ def _read(folder: Path, store: Store) -> EditList:
             raise InputError(f"{path} cannot be read ({one_line(str(error))}); {ASIDE}") from error
     if not is_safe_name(found.source.name):
         raise InputError(f"{path if path.exists() else folder / MANIFEST} is damaged at `source.name`; {ASIDE}")
-    painted = tuple(step for step in found.steps if isinstance(step, PaintEdit))
-    check_stored(found.given, found.source.model_copy(update={"edits": (*found.source.edits, *painted)}), store)
+    check_stored(found.given, found.source, store, (artifact for step in found.steps for artifact in artifacts(step)))
     return found
 
 

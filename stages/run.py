@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -28,11 +28,11 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name, mesh_number
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, PaintEdit, Record, Source, artifacts
+from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, Record, Source, artifacts
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
-from scenegen.store.store import MANIFEST, STORE, Store
+from scenegen.store.store import EDITS, MANIFEST, STORE, Store
 from scenegen.weights_registry.needed import require_models
 from stages.graph import SceneRun, image_to_scene
 from stages.layers import Submit
@@ -144,7 +144,7 @@ def regenerate(
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
     others = tuple(placed for placed in manifest.objects if placed.id != object_id)
     kept = Kept(objects=others, colliders=manifest.colliders)
-    if manifest.colliders is None or not all(_is_stored(artifact, store) for artifact in artifacts(kept)):
+    if manifest.colliders is None or not all(is_stored(artifact, store) for artifact in artifacts(kept)):
         raise InputError(
             f"{store.root} no longer holds the meshes and colliders of {folder}, so its other objects cannot stay as they are; "
             f"make the scene again, with -o {store.root.parent}."
@@ -257,8 +257,8 @@ def check_source(manifest: Manifest, folder: Path, store: Store) -> None:
         check_stored(photo.given, photo.source, store)
 
 
-def check_stored(given: Given, source: Source, store: Store) -> None:
-    """Fails unless the store has the files of one photo. Raises InputError."""
+def check_stored(given: Given, source: Source, store: Store, edited: Iterable[Artifact] = ()) -> None:
+    """Fails unless the store has the files of one photo, and those that came with edits. Raises InputError."""
     stored = [("IMAGE", given.photo, source.photo)]
     stored += [("--masks", name or "masks", mask) for name, mask in zip_longest(given.masks, source.masks) if mask]
     if source.depth is not None:
@@ -267,9 +267,13 @@ def check_stored(given: Given, source: Source, store: Store) -> None:
     stored += [
         ("--meshes", name or "meshes", file.mesh) for name, file in zip_longest(given.meshes, source.meshes) if file
     ]
-    stored += [("--masks", "a painted mask", edit.mask) for edit in source.edits if isinstance(edit, PaintEdit)]
+    for artifact in (*edited, *(artifact for edit in source.edits for artifact in artifacts(edit))):
+        if not is_stored(artifact, store):
+            raise InputError(
+                f"{store.root} no longer holds a file that came with an edit; move {EDITS} away to begin again from the scene."
+            )
     for argument, name, artifact in stored:
-        if not _is_stored(artifact, store):
+        if not is_stored(artifact, store):
             name = one_line(name, 200)
             raise InputError(
                 f"{store.root} no longer holds {name}; make the scene again, with {name} as `{argument}`, "
@@ -277,7 +281,8 @@ def check_stored(given: Given, source: Source, store: Store) -> None:
             )
 
 
-def _is_stored(artifact: Artifact, store: Store) -> bool:
+def is_stored(artifact: Artifact, store: Store) -> bool:
+    """Whether the store has a file, with the content that it should have."""
     path = store.path(artifact)
     try:
         inside = path.resolve().is_relative_to(store.root.resolve())

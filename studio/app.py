@@ -10,12 +10,16 @@ import asyncio
 import json
 import logging
 import secrets
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -24,13 +28,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scenegen.errors import InputError, OutdatedError, ScenegenError, UsageError, one_line
-from scenegen.records import PromptEdit, Record
+from scenegen.records import ObjectId, PromptEdit, Record
 from scenegen.untrusted.documents import parse_json
+from studio.making import Choices
 from studio.session import Asked, Session
 
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 << 20
+MAX_MESH_BYTES = 128 << 20
+MAX_DIGITS = 9
+"""Of a number in an address."""
 QUIET_S = 15.0
 """After so long without news a line is sent, so that a broken connection shows."""
 PAGE = {
@@ -127,8 +135,10 @@ class Guard:
         first, _, rest = str(scope["path"]).removeprefix("/").partition("/")
         if not secrets.compare_digest(first.encode(), self._token.encode()):
             return PlainTextResponse("Not found. The address has a token: use it as `scenegen studio` prints it.", 404)
-        if not reads and int(headers.get("content-length", "0") or 0) > MAX_BODY_BYTES:
-            return PlainTextResponse(f"A request may have {MAX_BODY_BYTES} bytes at most.", 413)
+        most = MAX_MESH_BYTES if rest.startswith("meshes/") else MAX_BODY_BYTES
+        length = headers.get("content-length", "0")
+        if not reads and not (length.isdecimal() and len(length) <= MAX_DIGITS and int(length) <= most):
+            return PlainTextResponse(f"A request may have {most} bytes at most.", 413)
         scope["path"] = f"/{rest}"
         scope["raw_path"] = scope["path"].encode()
         return None
@@ -154,6 +164,39 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         name = request.path_params["name"]
         path = await run_in_threadpool(session.published_file, name)
         return FileResponse(path, filename=path.name)
+
+    async def depth(request: Request) -> Response:
+        return Response(await run_in_threadpool(session.depth), media_type="image/png")
+
+    async def made(request: Request) -> Response:
+        path = await run_in_threadpool(session.made_file, request.path_params["name"])
+        return FileResponse(path, filename=path.name)
+
+    async def archive(request: Request) -> Response:
+        folder = await run_in_threadpool(tempfile.mkdtemp, prefix="scenegen-studio-")
+        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            path = await run_in_threadpool(session.archive, Path(folder))
+        except BaseException:
+            await done()
+            raise
+        return FileResponse(path, filename=path.name, media_type="application/zip", background=done)
+
+    async def thumbnail(request: Request) -> Response:
+        path = await run_in_threadpool(session.thumbnail, _number(request.path_params["number"]))
+        return FileResponse(path, media_type="image/png")
+
+    async def mesh(request: Request) -> Response:
+        object_id = TypeAdapter(ObjectId).validate_python(_number(request.path_params["object"]))
+        revision = _number(request.query_params.get("revision", ""))
+        content = await _content(request, MAX_MESH_BYTES)
+        await run_in_threadpool(session.take_mesh, object_id, revision, content)
+        return await _json(session.state)
+
+    async def candidates(request: Request) -> Response:
+        asked = Choices.model_validate(await _body(request))
+        await run_in_threadpool(session.make_candidates, asked)
+        return Response(status_code=202)
 
     async def answer(request: Request) -> Response:
         asked = PromptEdit.model_validate(await _body(request))
@@ -184,7 +227,13 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         Route("/state", state),
         Route("/photo.png", photo),
         Route("/scene.glb", scene),
+        Route("/depth.png", depth),
         Route("/published/{name:path}", published),
+        Route("/made/{name:path}", made),
+        Route("/scene.zip", archive),
+        Route("/thumbnails/{number}.png", thumbnail),
+        Route("/meshes/{object}", mesh, methods=["POST"]),
+        Route("/candidates", candidates, methods=["POST"]),
         Route("/answer", answer, methods=["POST"]),
         Route("/steps", steps, methods=["POST"]),
         Route("/make", make, methods=["POST"]),
@@ -227,20 +276,35 @@ async def _body(request: Request) -> Any:
     Raises:
         UsageError: if it is too large or no JSON.
     """
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise UsageError(f"a request may have {MAX_BODY_BYTES} bytes at most.")
+    content = await _content(request, MAX_BODY_BYTES)
     try:
-        return parse_json(bytes(content))
+        return parse_json(content)
     except ValueError as error:
         raise UsageError(f"a request must be JSON: {one_line(str(error), 200)}.") from error
 
 
+async def _content(request: Request, most: int) -> bytes:
+    """The body. Raises UsageError if it has more than `most` bytes."""
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most:
+            raise UsageError(f"a request may have {most} bytes at most.")
+    return bytes(content)
+
+
+def _number(text: str) -> int:
+    """The number that an address has. Raises UsageError if it has none."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
+        raise UsageError(
+            "the address must have a number; for a mesh, also the `revision` of the edits that it goes on from."
+        )
+    return int(text)
+
+
 async def _said(request: Request, error: Exception) -> Response:
     """An error in scenegen's own words."""
-    kinds = ((OutdatedError, 409), (UsageError, 422), (InputError, 404))
+    kinds = ((OutdatedError, 409), (UsageError, 422), (InputError, 404 if request.method == "GET" else 422))
     status = next((code for kind, code in kinds if isinstance(error, kind)), 500)
     if status == 500:
         logger.error("%s", error)

@@ -1,4 +1,4 @@
-"""Makes scenes in a process of their own, so that the page stays quick and a making can be cancelled."""
+"""Makes scenes, and candidates of one object, in a process of their own: the page stays quick, and a making can be cancelled."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from scenegen.compute.runtime import Runtime
-from scenegen.errors import OutdatedError
+from scenegen.config import MAX_SEED, Settings
+from scenegen.edits.steps import RegenerateEdit
+from scenegen.errors import InputError, OutdatedError, ScenegenError
 from scenegen.faults import described
-from scenegen.messages.progress import Event, progress_to, tell_progress
-from scenegen.records import Artifact, Failure, PlacedObject, Record, Shown
+from scenegen.messages.progress import Event, Watch, progress_to, tell_progress
+from scenegen.records import Artifact, Failure, Intrinsics, Metres, ObjectId, PlacedObject, Record, Shown
 from scenegen.system.processes import Died
+from stages.graph import image_to_object
 from stages.replay import edited_scene, read_edits
 from stages.run import open_store, publish_scene
+from stages.thumbnail import THUMBNAIL
 from stages.workers.child import Done
 from stages.workers.worker import Worker
 from stages.workplace import workplace
@@ -31,22 +35,76 @@ GLB = "scene.glb"
 EVENT = TypeAdapter(Event)
 
 
+MAX_CANDIDATES = 8
+
+
 class Made(Record):
     """A scene that was made. Its files are in the store."""
 
     revision: int
     """Of the edits that it was made from."""
     glb: Artifact
+    files: tuple[tuple[str, Artifact], ...]
+    """All that publishing writes, by name."""
+    metres: Metres
+    intrinsics: Intrinsics
     objects: tuple[PlacedObject, ...]
     failures: tuple[Failure, ...]
     warnings: tuple[Shown, ...]
+
+    def file(self, name: str) -> Artifact:
+        """One of its files.
+
+        Raises:
+            InputError: if it has none of this name.
+        """
+        found = dict(self.files).get(name)
+        if found is None:
+            raise InputError("the scene that was made last has no file of this name.")
+        return found
+
+
+class Choice(Record):
+    """How an object may be made: the seed and the generator of a `RegenerateEdit`."""
+
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]
+    method: Annotated[str, Field(max_length=80)] | None = None
+
+
+class Choices(Record):
+    """The candidates that are asked for."""
+
+    object: ObjectId
+    choices: Annotated[tuple[Choice, ...], Field(min_length=1, max_length=MAX_CANDIDATES)]
+
+
+class Candidate(Record):
+    """One of several meshes of an object. The edit that chooses it finds it in the store."""
+
+    choice: Choice
+    backend: str
+    picture: Artifact | None
+    """PNG: the object from two sides; None if it could not be made."""
+    error: Shown = ""
+
+
+class Candidates(Record):
+    """Several meshes of one object, to choose from."""
+
+    revision: int
+    """Of the edits that they were made from."""
+    object: int
+    items: tuple[Candidate, ...]
 
 
 class Job(Record):
     """How far a making is."""
 
     state: Literal["running", "done", "failed", "cancelled"]
-    publishes: bool
+    kind: Literal["scene", "candidates"] = "scene"
+    object: int | None = None
+    """Of which candidates are made."""
+    publishes: bool = False
     revision: int
     """Of the edits that it began with."""
     stages: tuple[tuple[str, str], ...] = ()
@@ -60,27 +118,64 @@ def make(folder: Path, publishes: bool, runtime: Runtime, at_once: int) -> Made:
     Raises:
         ScenegenError: from the stage or the publication that failed.
     """
+    store = open_store(folder.parent)
+    edits = read_edits(folder, store)
+    _, config = edits.resolved()
+    with workplace(store, config, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
+        run = edited_scene(edits, store, runtime, submit)
+        if publishes:
+            publish_scene(run, [edits.given], folder, store, runtime)
+    scene = run.scene.record
+    files = (*run.export.record.files, *run.report.record.files)
+    return Made(
+        revision=edits.revision,
+        glb=dict(files)[GLB],
+        files=files,
+        metres=scene.metres,
+        intrinsics=scene.intrinsics,
+        objects=scene.objects,
+        failures=scene.failures,
+        warnings=tuple(dict.fromkeys(text for each in run.outcomes for text in getattr(each.record, "warnings", ()))),
+    )
+
+
+def make_candidates(folder: Path, asked: Choices, runtime: Runtime, at_once: int) -> Candidates:
+    """Makes an object in several ways. One that fails says so. Tells every `Event` as progress, in JSON.
+
+    Raises:
+        ScenegenError: if all fail, what was wrong with the first.
+    """
+    store = open_store(folder.parent)
+    edits = read_edits(folder, store)
+    items: list[Candidate] = []
+    failed: list[ScenegenError] = []
+    for choice in asked.choices:
+        step = RegenerateEdit(object=asked.object, seed=choice.seed, method=choice.method)
+        try:
+            source, config = edits.after(step).resolved()
+            with workplace(store, config, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
+                made, layout = image_to_object(source, config, asked.object, submit)
+                seen = submit(THUMBNAIL, made.record, layout, config=Settings()).result()
+        except ScenegenError as error:
+            logger.warning("a candidate of object %d failed: %s", asked.object, described(error))
+            items.append(Candidate(choice=choice, backend="", picture=None, error=described(error)))
+            failed.append(error)
+        else:
+            items.append(Candidate(choice=choice, backend=made.record.backend, picture=seen.record.picture))
+    if len(failed) == len(items):
+        raise failed[0]
+    return Candidates(revision=edits.revision, object=asked.object, items=tuple(items))
+
+
+def _watch() -> Watch:
+    """Tells every event as this process's progress."""
     tell = contextvars.copy_context()
 
     def watch(event: Event) -> None:
         # Stages redirect progress while they run, in threads of their own.
         tell.copy().run(tell_progress, EVENT.dump_json(event).decode())
 
-    store = open_store(folder.parent)
-    edits = read_edits(folder, store)
-    _, config = edits.resolved()
-    with workplace(store, config, runtime, at_once) as place, place.submit(watch) as submit, store.in_use():
-        run = edited_scene(edits, store, runtime, submit)
-        if publishes:
-            publish_scene(run, [edits.given], folder, store, runtime)
-    scene = run.scene.record
-    return Made(
-        revision=edits.revision,
-        glb=dict(run.export.record.files)[GLB],
-        objects=scene.objects,
-        failures=scene.failures,
-        warnings=tuple(dict.fromkeys(text for each in run.outcomes for text in getattr(each.record, "warnings", ()))),
-    )
+    return watch
 
 
 class Maker:
@@ -102,18 +197,33 @@ class Maker:
         """The last making that was begun; None if there was none."""
         self.made: Made | None = None
         """The last scene that was made."""
+        self.candidates: Candidates | None = None
+        """Those that were made last."""
 
     def start(self, revision: int, publishes: bool = False) -> None:
-        """Begins a making.
+        """Begins to make the scene.
 
         Raises:
-            OutdatedError: if one is running.
+            OutdatedError: if a making is running.
         """
+        job = Job(state="running", publishes=publishes, revision=revision)
+        self._begin(job, functools.partial(make, self._folder, publishes, self._runtime, self._at_once))
+
+    def start_candidates(self, revision: int, asked: Choices) -> None:
+        """Begins to make candidates of one object.
+
+        Raises:
+            OutdatedError: if a making is running.
+        """
+        job = Job(state="running", kind="candidates", object=asked.object, revision=revision)
+        self._begin(job, functools.partial(make_candidates, self._folder, asked, self._runtime, self._at_once))
+
+    def _begin(self, job: Job, call: Callable[[], Made | Candidates]) -> None:
         with self._state:
             if self.job is not None and self.job.state == "running":
-                raise OutdatedError("a scene is being made already; wait for it, or cancel it.")
-            self.job = Job(state="running", publishes=publishes, revision=revision)
-            self._thread = threading.Thread(target=self._run, args=(publishes,), daemon=True)
+                raise OutdatedError("something is being made already; wait for it, or cancel it.")
+            self.job = job
+            self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
             self._thread.start()
         self._changed()
 
@@ -131,22 +241,24 @@ class Maker:
         if self._thread is not None:
             self._thread.join()
 
-    def _run(self, publishes: bool) -> None:
-        job = functools.partial(make, self._folder, publishes, self._runtime, self._at_once)
+    def _run(self, call: Callable[[], Made | Candidates]) -> None:
         try:
             with progress_to(self._told):
-                reply = self._worker.attempt(job, {})
+                reply = self._worker.attempt(call, {})
             if isinstance(reply, Done):
-                self.made = reply.result
+                if isinstance(reply.result, Made):
+                    self.made = reply.result
+                else:
+                    self.candidates = reply.result
                 self._update(state="done")
             else:
                 error = str(reply) if isinstance(reply, Died) else described(reply.error)
-                logger.error("the scene could not be made: %s", error)
+                logger.error("what was asked for could not be made: %s", error)
                 self._update(state="failed", error=error)
         except CancelledError:
             self._update(state="cancelled")
         except Exception as error:
-            logger.exception("the scene could not be made")
+            logger.exception("what was asked for could not be made")
             self._update(state="failed", error=described(error))
 
     def _told(self, detail: str) -> None:

@@ -12,28 +12,37 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 from jaxtyping import Shaped
 from pydantic import Field
 
 from scenegen.compute.runtime import Runtime
-from scenegen.edits.steps import Edit, Step
-from scenegen.errors import InputError, OutdatedError
+from scenegen.config import Config, Stand
+from scenegen.edits.steps import Edit, FloorEdit, HorizonEdit, LengthEdit, LengthsEdit, MeshEdit, Step, VerticalEdit
+from scenegen.errors import InputError, OutdatedError, UsageError
+from scenegen.export.figures import paint_depth
 from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.ids import UNKNOWN
 from scenegen.perception import UNNAMED
-from scenegen.records import Instances, ObjectId, PaintEdit, Photo, PromptEdit, Record
-from scenegen.store.png import read_png, write_png
+from scenegen.records import Instance, Instances, ObjectId, PaintEdit, Photo, PromptEdit, Record, Source, artifacts
+from scenegen.registry import EXPORTERS, OBJECT_GENERATORS
+from scenegen.store.png import encoded_png, read_png, write_png
 from scenegen.store.store import Store
 from stages.edit import answered
-from stages.graph import image_to_instances
+from stages.graph import image_to_instances, image_to_layout
 from stages.layers import local_submit
 from stages.replay import EditList, read_edits, write_edits
+from stages.run import is_stored
 from stages.telling import Remarks
-from studio.making import Job, Made, Maker
+from studio.making import Candidates, Choices, Job, Made, Maker
 from studio.outlines import from_runs, outline
 
 MAX_RUNS = 1 << 20
+ABOUT_CAMERA = (LengthEdit, LengthsEdit, VerticalEdit, HorizonEdit, FloorEdit)
+"""Edits that may turn out to say nothing, or what cannot be, once depth and camera are found."""
+DEPTH, ARCHIVE = "depth.npy", "scene.zip"
 
 
 class PaintedStep(Record):
@@ -67,6 +76,16 @@ class ShownObject(Record):
     area: int
     outline: str
     """As `studio.outlines.outline`, at working size."""
+    locked: bool
+    seed: int
+    method: str
+    """Of the generator."""
+    given_mesh: bool
+    """Whether the user gave its mesh."""
+    stands: Stand | None
+    """What carries it, if the user says so."""
+    distance: float | None
+    """Over what depth says, if the user moved it."""
 
 
 class Answer(Record):
@@ -98,8 +117,20 @@ class State(Record):
     """Whether the published folder holds the scene that the edits say."""
     files: tuple[str, ...]
     """Of the published folder."""
+    generators: tuple[str, ...]
+    """Those that an object can be made with."""
+    exporters: tuple[str, ...]
+    """Those that the scene can be written with, beside GLB and USD."""
+    formats: tuple[str, ...]
+    """Those of them that it is written with."""
+    usdz: bool
+    fov_deg: float | None
+    """As the user gave it."""
+    before: tuple[tuple[int, int], ...]
+    """Pairs of objects of which the user says that the first lies before the second."""
     job: Job | None
     made: Made | None
+    candidates: Candidates | None
 
 
 class Session:
@@ -130,33 +161,30 @@ class Session:
         edits = read_edits(self.folder, self.store)
         seen = self._seen(edits)
         history = edits.history
+        source, config = edits.resolved()
         published = self._published()
         return State(
             name=edits.source.name,
             revision=edits.revision,
             size=(seen.photo.width, seen.photo.height),
             original=(seen.photo.original_width, seen.photo.original_height),
-            objects=tuple(
-                ShownObject(
-                    id=item.id,
-                    label=item.label,
-                    sure=item.label_confidence,
-                    score=item.score,
-                    box=item.box,
-                    area=item.area,
-                    outline=outline(seen.ids == item.id),
-                )
-                for item in seen.instances.items
-            ),
-            next_id=1 + max(seen.used, default=0),
+            objects=tuple(_shown(item, seen.ids, source, config) for item in seen.instances.items),
+            next_id=seen.unused,
             can_undo=bool(history.done),
             can_redo=bool(history.undone),
             done=history.done,
             warnings=seen.instances.warnings,
-            published=published is not None and (published.source, published.config) == edits.resolved(),
+            published=published is not None and (published.source, published.config) == (source, config),
             files=() if published is None else tuple(file.name for file in published.outputs),
+            generators=tuple(OBJECT_GENERATORS.offers()),
+            exporters=tuple(EXPORTERS.offers()),
+            formats=tuple(settings.method for settings in config.export.formats),
+            usdz=config.export.usdz,
+            fov_deg=config.camera.fov_deg,
+            before=config.compose.before,
             job=self.maker.job,
             made=self.maker.made,
+            candidates=self.maker.candidates,
         )
 
     def revision(self) -> int:
@@ -173,9 +201,48 @@ class Session:
         Raises:
             InputError: if there is none.
         """
-        if self.maker.made is None:
-            raise InputError("no scene was made yet; make one.")
-        return self.store.path(self.maker.made.glb)
+        return self.store.path(self._made().glb)
+
+    def depth(self) -> bytes:
+        """The depth of the last scene that was made, as a picture: PNG.
+
+        Raises:
+            InputError: if there is none.
+        """
+        z = np.load(self.store.path(self._made().file(DEPTH)), allow_pickle=False)
+        return encoded_png(paint_depth(z))
+
+    def made_file(self, name: str) -> Path:
+        """A file of the last scene that was made.
+
+        Raises:
+            InputError: if there is none of this name.
+        """
+        return self.store.path(self._made().file(name))
+
+    def archive(self, folder: Path) -> Path:
+        """All files of the last scene that was made, in a new ZIP archive in `folder`.
+
+        Raises:
+            InputError: if there is none.
+        """
+        path = folder / ARCHIVE
+        with self.store.in_use(), ZipFile(path, "x", ZIP_DEFLATED) as archive:
+            for name, file in self._made().files:
+                archive.write(self.store.path(file), name)
+        return path
+
+    def thumbnail(self, number: int) -> Path:
+        """The picture of a candidate, by its number.
+
+        Raises:
+            InputError: if there is none.
+        """
+        found = () if self.maker.candidates is None else self.maker.candidates.items
+        picture = found[number].picture if 0 <= number < len(found) else None
+        if picture is None:
+            raise InputError("there is no candidate of this number; make some.")
+        return self.store.path(picture)
 
     def published_file(self, name: str) -> Path:
         """A file of the published folder.
@@ -215,14 +282,30 @@ class Session:
             UsageError: if the step cannot be done.
             ScenegenError: from the segmenter.
         """
-        before = read_edits(self.folder, self.store)
-        if asked.revision != before.revision:
-            raise OutdatedError("the scene was edited elsewhere in the meantime; look at it, and try again.")
+        before = self._current(asked.revision)
         step = self._stored(asked.step, before) if isinstance(asked.step, PaintedStep) else asked.step
-        after = before.after(step)
-        self._seen(after)
-        write_edits(self.folder, self.store, after, before.revision)
-        self._changed()
+        self._take(step, before)
+
+    def take_mesh(self, object_id: int, revision: int, content: bytes) -> None:
+        """Takes a mesh of the user's for an object: GLB.
+
+        Raises:
+            OutdatedError: if the page that asks does not show the present edits.
+            InputError: if it is no mesh.
+        """
+        before = self._current(revision)
+        with tempfile.TemporaryDirectory(prefix="scenegen-studio-") as folder:
+            path = Path(folder) / "mesh.glb"
+            path.write_bytes(content)
+            self._take(MeshEdit(object=object_id, mesh=self.store.ingest(path)), before)
+
+    def make_candidates(self, asked: Choices) -> None:
+        """Begins to make an object in several ways.
+
+        Raises:
+            OutdatedError: if something is being made.
+        """
+        self.maker.start_candidates(read_edits(self.folder, self.store).revision, asked)
 
     def make(self, publishes: bool) -> None:
         """Begins to make the scene that the edits say.
@@ -237,6 +320,29 @@ class Session:
         self.maker.cancel()
         self._executor.shutdown()
 
+    def _made(self) -> Made:
+        if self.maker.made is None:
+            raise InputError("no scene was made yet; make one.")
+        return self.maker.made
+
+    def _current(self, revision: int) -> EditList:
+        """The edits, if a page shows them as they are."""
+        edits = read_edits(self.folder, self.store)
+        if revision != edits.revision:
+            raise OutdatedError("the scene was edited elsewhere in the meantime; look at it, and try again.")
+        return edits
+
+    def _take(self, step: Step, before: EditList) -> None:
+        """Writes a step down if it can be done."""
+        if not all(is_stored(artifact, self.store) for artifact in artifacts(step)):
+            raise UsageError("the step names a file that the studio was not given; paint or import it.")
+        after = before.after(step)
+        self._seen(after)
+        if isinstance(step, ABOUT_CAMERA):
+            self._measured(after)
+        write_edits(self.folder, self.store, after, before.revision)
+        self._changed()
+
     def _seen(self, edits: EditList) -> _Seen:
         """The photo and its objects as edited."""
         source, config = edits.resolved()
@@ -246,6 +352,12 @@ class Session:
         used = {item.id for each in found for item in each.record.items}
         ids = read_png(self.store.path(found[-1].record.masks))
         return _Seen(photo.record, found[-1].record, ids, frozenset(used))
+
+    def _measured(self, edits: EditList) -> None:
+        """Depth, camera and room of the edited photo: raises what is wrong with edits that are about them."""
+        source, config = edits.resolved()
+        with self._busy, self.store.in_use():
+            image_to_layout(source, config, local_submit(self.store, self._runtime, self._executor), self._remarks)
 
     def _published(self) -> Manifest | None:
         try:
@@ -264,6 +376,25 @@ class Session:
             return PaintEdit(object=step.object, mask=self.store.ingest(path))
 
 
+def _shown(item: Instance, ids: Shaped[np.ndarray, "h w"], source: Source, config: Config) -> ShownObject:
+    settings = config.object_settings(item.id)
+    return ShownObject(
+        id=item.id,
+        label=item.label,
+        sure=item.label_confidence,
+        score=item.score,
+        box=item.box,
+        area=item.area,
+        outline=outline(ids == item.id),
+        locked=item.locked,
+        seed=settings.seed,
+        method=settings.generate.method,
+        given_mesh=any(given.id == item.id for given in source.meshes),
+        stands=config.compose.stands.get(item.id),
+        distance=config.compose.distances.get(item.id),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Seen:
     photo: Photo
@@ -271,3 +402,9 @@ class _Seen:
     ids: Shaped[np.ndarray, "h w"]
     used: frozenset[int]
     """Ids that any object had after any edit in effect."""
+
+    @property
+    def unused(self) -> int:
+        """An id that no object ever had: the next one, or the first where there is no next one."""
+        after = 1 + max(self.used, default=0)
+        return after if after < UNKNOWN else min(set(range(1, UNKNOWN)) - self.used)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from scenegen.compute.networks import loaded
+from scenegen.compute.recent import Recent, digest_of_image
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import (
     RELEASED_THREADS,
@@ -30,6 +32,9 @@ from scenegen.perception import UNNAMED, Segmentation
 from scenegen.perception.overlaps import Proposals, drawn_objects
 from scenegen.perception.prompts import Prompt, answered
 from scenegen.weights_registry import MODELS, check_digest, digest_of, locate, registered
+
+KEPT = 2
+"""Photos that stay encoded."""
 
 
 def build_network(model: str) -> Any:
@@ -74,11 +79,11 @@ def segment_sam(
             note("segment: SAM's automatic masks need float64, which mps does not have, so they were made on the CPU.")
         )
     with device_memory(device), torch_threads(RELEASED_THREADS):
-        network = loaded(
+        sam = loaded(
             ("sam", config.model, build, digest_of(path), path.suffix, str(device)),
-            lambda: _network(config.model, build, path, device),
+            lambda: _Sam(_network(config.model, build, path, device)),
         )
-        masks, scores = _prompted(network, image, prompts) if prompts else _automatic(network, image, config)
+        masks, scores = _prompted(sam, image, prompts) if prompts else _automatic(sam.network, image, config)
     scores = np.clip(scores, 0, 1)
     backend = f"sam-{config.model}"
     if prompts:
@@ -98,14 +103,25 @@ def sam_weights(config: SamConfig) -> Mapping[str, str]:
     return {f"sam-{config.model}": config.sha256 or digest_of(config.checkpoint)}
 
 
+@dataclass(frozen=True, eq=False)
+class _Sam:
+    network: Any
+    predictors: Recent[Any] = field(default_factory=lambda: Recent(KEPT))
+    """Of the last photos, which they have encoded."""
+
+
 def _prompted(
-    network: Any, image: UInt8[np.ndarray, "h w 3"], prompts: Sequence[Prompt]
+    sam: _Sam, image: UInt8[np.ndarray, "h w 3"], prompts: Sequence[Prompt]
 ) -> tuple[Bool[np.ndarray, "n h w"], Float[np.ndarray, " n"]]:
     """The best proposal for each prompt."""
     from segment_anything import SamPredictor
 
-    predictor = SamPredictor(network)
-    predictor.set_image(image)
+    def encoded() -> Any:
+        predictor = SamPredictor(sam.network)
+        predictor.set_image(image)
+        return predictor
+
+    predictor = sam.predictors.of(digest_of_image(image), encoded)
     best_masks, best_scores = [], []
     for prompt in prompts:
         clicks = [*prompt.inside, *prompt.outside]

@@ -11,6 +11,11 @@ from jaxtyping import Shaped
 
 def write_png(path: Path, picture: Shaped[np.ndarray, "h w *c"]) -> None:
     """Writes 8- or 16-bit grey [h, w], RGB [h, w, 3] or RGBA [h, w, 4]."""
+    path.write_bytes(encoded_png(picture))
+
+
+def encoded_png(picture: Shaped[np.ndarray, "h w *c"]) -> bytes:
+    """The content of such a file."""
     if picture.ndim == 3:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
     written, data = cv2.imencode(".png", picture)
@@ -18,7 +23,7 @@ def write_png(path: Path, picture: Shaped[np.ndarray, "h w *c"]) -> None:
         raise ValueError(
             f"`picture` is {picture.dtype} {picture.shape}; PNG takes 8 or 16 bits and 1, 3 or 4 channels."
         )
-    path.write_bytes(data.tobytes())
+    return bytes(data.tobytes())
 
 
 def read_png(path: Path) -> Shaped[np.ndarray, "h w *c"]:

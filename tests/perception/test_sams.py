@@ -120,6 +120,30 @@ def test_automatic_masks_are_good_stable_and_different() -> None:
     assert len(every.masks) == 8  # the specks show what the smaller discs show
 
 
+class Counted(Blobs):
+    """The same, asked for one object at a time. It counts the photos that it has encoded."""
+
+    encoded = 0
+
+    def get_image_embeddings(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.encoded += 1
+        return super().get_image_embeddings(pixels)
+
+    def forward(self, input_boxes: object, **asked: object) -> object:
+        return super().forward(**asked)
+
+
+def test_a_photo_is_encoded_once_however_often_it_is_clicked() -> None:
+    network = Counted()
+    asked, image = Promptable(network, 64, HALVES), np.zeros((32, 64, 3), np.uint8)
+    first = answer_prompts(asked, image, [Prompt(inside=((16, 8),))])
+    second = answer_prompts(asked, image.copy(), [Prompt(inside=((16, 8),)), Prompt(inside=((40, 20),))])
+    assert network.encoded == 1
+    np.testing.assert_array_equal(first.masks[0], second.masks[0])
+    answer_prompts(asked, image + 1, [Prompt(inside=((16, 8),))])
+    assert network.encoded == 2
+
+
 # --- the released format ----------------------------------------------------------------------------------------------
 
 

@@ -116,7 +116,13 @@ def test_log_lines_say_photo_stage_and_object(tmp_path: Path, capsys: pytest.Cap
 
     with logging_to_stderr(), ThreadPoolExecutor(1, initializer=log_photo, initargs=("desk",)) as executor:
         executor.submit(
-            execute, Stage("warn", Number, warn), (Number(value=1), 3), Factor(), Store(tmp_path), Runtime()
+            execute,
+            Stage("warn", Number, warn),
+            (Number(value=1), 3),
+            Factor(),
+            Store(tmp_path),
+            Runtime(),
+            object_id=3,
         )
         executor.submit(logging.getLogger("stages.x").warning, "after")
         executor.shutdown()

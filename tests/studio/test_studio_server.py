@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -13,20 +14,24 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
+import trimesh
 from starlette.testclient import TestClient
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
+from scenegen.errors import UsageError
 from scenegen.inputs.photos import Inputs
 from scenegen.store.png import read_png, write_png
+from stages.graph import image_to_object
 from stages.layers import local_submit
 from stages.replay import begin, read_edits, write_edits
 from stages.run import open_store, photo_to_scene
 from studio.app import MAX_BODY_BYTES, News, event_stream, studio_app
-from studio.making import Maker
+from studio.making import Choices, Maker, make, make_candidates
 from studio.session import Session
 
 PORT, TOKEN = 8123, "a-token"
@@ -237,7 +242,117 @@ def test_pages_are_told_what_has_changed(page: TestClient, session: Session) -> 
     assert [each["revision"] for each in told] == [0, 1]
 
 
+def test_what_is_said_of_places_is_shown_and_undone(page: TestClient) -> None:
+    steps: list[dict[str, Any]] = [
+        {"kind": "support", "object": 1, "on": 2},
+        {"kind": "order", "front": 3, "behind": 1},
+        {"kind": "distance", "object": 3, "factor": 0.9},
+        {"kind": "regenerate", "object": 2, "seed": 4, "method": "embedded"},
+        {"kind": "formats", "formats": ["mjcf"], "usdz": False},
+        {"kind": "lock", "object": 1, "locked": True},
+        {"kind": "field_of_view", "degrees": 50},
+        {"kind": "floor", "at": [64, 80]},
+        {"kind": "vertical", "start": [20, 70], "end": [21, 20]},
+    ]
+    for revision, each in enumerate(steps):
+        state = step(page, revision, **each)
+        assert state.status_code == 200, state.json()
+    shown = state.json()
+    first, second, third = shown["objects"]
+    assert (first["stands"], first["locked"], third["distance"]) == (2, True, 0.9)
+    assert (second["seed"], second["method"], third["method"]) == (4, "embedded", "inflate")
+    assert (shown["before"], shown["formats"], shown["usdz"], shown["fov_deg"]) == ([[3, 1]], ["mjcf"], False, 50)
+    assert {"embedded", "inflate"} <= set(shown["generators"])
+    assert {"mjcf", "urdf", "obj"} <= set(shown["exporters"])
+    for revision in range(len(steps), 2 * len(steps)):
+        state = step(page, revision, kind="undo")
+    assert not state.json()["can_undo"]
+    assert state.json()["objects"][0]["stands"] is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "support", "object": 1, "on": 1},
+        {"kind": "regenerate", "object": 1, "seed": 1, "method": "../x"},
+        {"kind": "formats", "formats": ["exe"]},
+        {"kind": "distance", "object": 1, "factor": 0},
+        {"kind": "prompt", "object": 1, "inside": [[1, 1]] * 65},
+        {"kind": "length", "start": [1, 1], "end": [1, 1], "metres": 1},
+        {"kind": "floor", "at": [64, 9000]},
+        {"kind": "horizon", "start": [5, 5], "end": [5, 5]},
+        {"kind": "mesh", "object": 1, "mesh": {"path": "../../etc/passwd", "sha256": "0", "bytes": 1}},
+        {"kind": "mesh", "object": 1, "mesh": {"path": "input/no", "sha256": "0", "bytes": 1}},
+    ],
+)
+def test_what_cannot_be_is_said_at_once(page: TestClient, folder: Path, values: dict[str, Any]) -> None:
+    before = (folder / "edits.json").read_bytes()
+    response = step(page, 0, **values)
+    assert (response.status_code, bool(response.json()["error"])) == (422, True)
+    assert (folder / "edits.json").read_bytes() == before
+
+
+def test_a_mesh_of_the_users_is_taken_and_anything_else_refused(page: TestClient, folder: Path) -> None:
+    glb = trimesh.creation.box().export(file_type="glb")
+    assert page.post("meshes/2?revision=0", content=b"glTF" + bytes(99)).status_code == 422
+    assert page.post("meshes/2?revision=-1", content=glb).status_code == 422
+    assert page.post(f"meshes/{'9' * 5000}?revision=0", content=glb).status_code == 422
+    assert page.post("meshes/70000?revision=0", content=glb).status_code == 422
+    assert page.post("meshes/2?revision=3", content=glb).status_code == 409
+    state = page.post("meshes/2?revision=0", content=glb).json()
+    assert [item["given_mesh"] for item in state["objects"]] == [False, True, False]
+    assert not step(page, 1, kind="mesh", object=2, mesh=None).json()["objects"][1]["given_mesh"]
+
+
 # Making ---------------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_are_shown_and_the_chosen_one_is_in_the_store(folder: Path, session: Session) -> None:
+    choices = Choices.model_validate(
+        {"object": 2, "choices": [{"seed": 1}, {"seed": 2}, {"seed": 3, "method": "pixal3d"}]}
+    )
+    found = make_candidates(folder, choices, Runtime(offline=True), 1)
+    assert [item.backend != "" for item in found.items] == [True, True, False]
+    assert found.items[0].picture != found.items[1].picture
+    assert found.items[2].error
+    session.maker.candidates = found
+    page = client(session, origin=ORIGIN)
+    assert page.get("thumbnails/1.png").content.startswith(b"\x89PNG")
+    assert [page.get(f"thumbnails/{number}.png").status_code for number in ("2", "9", "-1", "x")] == [
+        404,
+        404,
+        422,
+        422,
+    ]
+    step(page, 0, kind="regenerate", object=2, seed=2)
+    store = open_store(folder.parent)
+    before = {path.name for path in (store.root / "generate").glob("*/*")}
+    source, config = read_edits(folder, store).resolved()
+    with ThreadPoolExecutor(1) as executor:
+        made, _ = image_to_object(source, config, 2, local_submit(store, Runtime(), executor))
+    assert made.cached
+    assert {path.name for path in (store.root / "generate").glob("*/*")} == before
+    with pytest.raises(UsageError, match="no object 9"):
+        make_candidates(folder, choices.model_copy(update={"object": 9}), Runtime(), 1)
+
+
+def test_what_was_made_can_be_taken_away_unpublished(folder: Path, session: Session) -> None:
+    page = client(session, origin=ORIGIN)
+    assert [page.get(path).status_code for path in ("scene.glb", "depth.png", "scene.zip", "made/scene.usd")] == [
+        404
+    ] * 4
+    step(page, 0, kind="formats", formats=["mjcf", "urdf"])
+    session.maker.made = make(folder, False, Runtime(), 1)
+    assert page.get("depth.png").content.startswith(b"\x89PNG")
+    assert page.get("made/scene.usd").status_code == 200
+    for name in ("../../edits.json", "%2e%2e/edits.json", "edits.json", "/etc/passwd"):
+        assert page.get(f"made/{name}").status_code == 404
+    with ZipFile(io.BytesIO(page.get("scene.zip").content)) as archive:
+        names = archive.namelist()
+        assert archive.read("scene.glb") == page.get("scene.glb").content
+    assert {"scene.usdz", "report.html"} <= set(names)
+    assert any(name.endswith(".urdf") for name in names)
+    assert [path.name for path in folder.iterdir()] == ["edits.json"]
 
 
 @pytest.mark.slow  # two processes that import everything
