@@ -32,7 +32,7 @@ from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, Record, Sour
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
-from scenegen.store.store import EDITS, MANIFEST, STORE, Store
+from scenegen.store.store import MANIFEST, STORE, Store
 from scenegen.weights_registry.needed import require_models
 from stages.graph import SceneRun, image_to_scene
 from stages.layers import Submit
@@ -140,11 +140,12 @@ def regenerate(
         known = ", ".join(str(known) for known in sorted(ids)) or "none"
         raise UsageError(f"No object {object_id} in {folder}; objects: {known}.")
     last = manifest.config.object_settings(object_id).seed
-    override = ObjectConfig(seed=(last + 1) % (MAX_SEED + 1) if seed is None else seed)
+    new = (last + 1) % (MAX_SEED + 1) if seed is None else seed
+    override = manifest.config.objects.get(object_id, ObjectConfig()).model_copy(update={"seed": new})
     config = manifest.config.model_copy(update={"objects": {**manifest.config.objects, object_id: override}})
     others = tuple(placed for placed in manifest.objects if placed.id != object_id)
     kept = Kept(objects=others, colliders=manifest.colliders)
-    if manifest.colliders is None or not all(is_stored(artifact, store) for artifact in artifacts(kept)):
+    if manifest.colliders is None or not all(_is_stored(artifact, store) for artifact in artifacts(kept)):
         raise InputError(
             f"{store.root} no longer holds the meshes and colliders of {folder}, so its other objects cannot stay as they are; "
             f"make the scene again, with -o {store.root.parent}."
@@ -268,12 +269,12 @@ def check_stored(given: Given, source: Source, store: Store, edited: Iterable[Ar
         ("--meshes", name or "meshes", file.mesh) for name, file in zip_longest(given.meshes, source.meshes) if file
     ]
     for artifact in (*edited, *(artifact for edit in source.edits for artifact in artifacts(edit))):
-        if not is_stored(artifact, store):
+        if not _is_stored(artifact, store):
             raise InputError(
-                f"{store.root} no longer holds a file that came with an edit; move {EDITS} away to begin again from the scene."
+                f"{store.root} no longer holds a mask or a mesh that came with an edit; make the scene again from the photo."
             )
     for argument, name, artifact in stored:
-        if not is_stored(artifact, store):
+        if not _is_stored(artifact, store):
             name = one_line(name, 200)
             raise InputError(
                 f"{store.root} no longer holds {name}; make the scene again, with {name} as `{argument}`, "
@@ -281,8 +282,7 @@ def check_stored(given: Given, source: Source, store: Store, edited: Iterable[Ar
             )
 
 
-def is_stored(artifact: Artifact, store: Store) -> bool:
-    """Whether the store has a file, with the content that it should have."""
+def _is_stored(artifact: Artifact, store: Store) -> bool:
     path = store.path(artifact)
     try:
         inside = path.resolve().is_relative_to(store.root.resolve())

@@ -33,8 +33,8 @@ from scenegen.store.store import Store
 from stages.edit import answered
 from stages.graph import image_to_instances, image_to_layout
 from stages.layers import local_submit
+from stages.read import READ
 from stages.replay import EditList, read_edits, write_edits
-from stages.run import is_stored
 from stages.telling import Remarks
 from studio.making import Candidates, Choices, Job, Made, Maker
 from studio.outlines import from_runs, outline
@@ -193,7 +193,7 @@ class Session:
 
     def photo(self) -> Path:
         """The picture that the page shows: PNG, at working size."""
-        return self.store.path(self._seen(read_edits(self.folder, self.store)).photo.image)
+        return self.store.path(self._photo(read_edits(self.folder, self.store)).image)
 
     def scene(self) -> Path:
         """The GLB of the last scene that was made.
@@ -265,10 +265,10 @@ class Session:
             UsageError: if they lie outside the photo, or there are none.
         """
         edits = read_edits(self.folder, self.store)
-        seen = self._seen(edits)
+        photo = self._photo(edits)
         with self._busy:
-            image = read_png(self.store.path(seen.photo.image))
-            found = answered(image, seen.photo, asked, edits.config.segment, self._runtime)
+            image = read_png(self.store.path(photo.image))
+            found = answered(image, photo, asked, edits.config.segment, self._runtime)
         mask = found.ids == 1
         return Answer(
             label=found.labels[0] if found.labels else UNNAMED, area=int(np.count_nonzero(mask)), outline=outline(mask)
@@ -283,6 +283,8 @@ class Session:
             ScenegenError: from the segmenter.
         """
         before = self._current(asked.revision)
+        if any(artifacts(asked.step)):
+            raise UsageError("a step cannot name a file; paint a mask, and import a mesh.")
         step = self._stored(asked.step, before) if isinstance(asked.step, PaintedStep) else asked.step
         self._take(step, before)
 
@@ -334,8 +336,6 @@ class Session:
 
     def _take(self, step: Step, before: EditList) -> None:
         """Writes a step down if it can be done."""
-        if not all(is_stored(artifact, self.store) for artifact in artifacts(step)):
-            raise UsageError("the step names a file that the studio was not given; paint or import it.")
         after = before.after(step)
         self._seen(after)
         if isinstance(step, ABOUT_CAMERA):
@@ -352,6 +352,12 @@ class Session:
         used = {item.id for each in found for item in each.record.items}
         ids = read_png(self.store.path(found[-1].record.masks))
         return _Seen(photo.record, found[-1].record, ids, frozenset(used))
+
+    def _photo(self, edits: EditList) -> Photo:
+        source, config = edits.resolved()
+        with self._busy, self.store.in_use():
+            submit = local_submit(self.store, self._runtime, self._executor)
+            return submit(READ, source.without_edits(), config=config.read).result().record
 
     def _measured(self, edits: EditList) -> None:
         """Depth, camera and room of the edited photo: raises what is wrong with edits that are about them."""

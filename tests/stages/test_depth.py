@@ -18,7 +18,7 @@ from scenegen.config import (
     EmbeddedDepthConfig,
     GroundConfig,
 )
-from scenegen.errors import InputError
+from scenegen.errors import InputError, UsageError
 from scenegen.perception import DepthEstimate, embedded
 from scenegen.perception.ground import estimate_ground
 from scenegen.records import Artifact, Depth, GivenCamera, Instance, Instances, Intrinsics, Metres, Photo
@@ -104,6 +104,32 @@ def test_a_given_camera_wins_over_all_and_keeps_its_principal_point(store: Store
     given = photo(store, focal_35mm=50.0).model_copy(update={"camera": GivenCamera(intrinsics=own)})
     record, _ = run(store, given, DepthSettings(depth=GroundConfig(), camera=CameraConfig(fov_deg=70.0)))
     assert (record.intrinsics, record.intrinsics_source) == (own, "camera")
+
+
+def test_a_horizon_and_vertical_edges_tell_gravity(store: Store) -> None:
+    level = {"start": (0, HEIGHT / 2), "end": (WIDTH, HEIGHT / 2)}
+    shown = {"horizon": {"horizon": level}, "edge": {"verticals": [{"start": (5, 5), "end": (5, HEIGHT - 5)}]}}
+    for values in shown.values():
+        camera = CameraConfig.model_validate({"fov_deg": 60, **values})
+        record, _ = run(store, photo(store), DepthSettings(depth=GroundConfig(), camera=camera))
+        assert record.gravity_shown
+        assert record.gravity == pytest.approx((0, 1, 0), abs=1e-6)
+    # Where nothing tells the field of view, a horizon must tell it, and a camera that is taken to be level cannot.
+    with pytest.raises(UsageError, match="does not tell the field of view"):
+        run(
+            store,
+            photo(store),
+            DepthSettings(depth=GroundConfig(), camera=CameraConfig.model_validate(shown["horizon"])),
+        )
+
+
+def test_two_lengths_give_the_field_of_view(store: Store) -> None:
+    known = {"start": (10, HEIGHT - 2), "end": (WIDTH - 10, HEIGHT - 2), "metres": 1.0}
+    values = {"known_length": known, "second_length": {**known, "end": (WIDTH / 2, HEIGHT - 20), "metres": 1.2}}
+    camera = CameraConfig.model_validate(values)
+    record, _ = run(store, photo(store), DepthSettings(depth=GroundConfig(), camera=camera))
+    assert record.intrinsics_source == "two lengths"
+    assert not any("field of view" in warning for warning in record.warnings)
 
 
 def test_then_exif(store: Store) -> None:

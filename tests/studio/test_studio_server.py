@@ -281,6 +281,8 @@ def test_what_is_said_of_places_is_shown_and_undone(page: TestClient) -> None:
         {"kind": "length", "start": [1, 1], "end": [1, 1], "metres": 1},
         {"kind": "floor", "at": [64, 9000]},
         {"kind": "horizon", "start": [5, 5], "end": [5, 5]},
+        {"kind": "rename", "object": 1, "label": "red\x1b[31m"},
+        {"kind": "paint", "object": 1, "mask": {"path": "input/no", "sha256": "0", "bytes": 1}},
         {"kind": "mesh", "object": 1, "mesh": {"path": "../../etc/passwd", "sha256": "0", "bytes": 1}},
         {"kind": "mesh", "object": 1, "mesh": {"path": "input/no", "sha256": "0", "bytes": 1}},
     ],
