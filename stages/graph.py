@@ -207,7 +207,9 @@ def image_to_scene(
         views = matched.record
         for index in sorted({0, *(index for _, index in views.made_from)}):
             seen = views.items[index]
-            layouts[index] = said.result(submit(LAYOUT, seen.photo, seen.instances, seen.depth, config=config.layout))
+            beside_it = (views,) if index == 0 else ()
+            given = (seen.photo, seen.instances, seen.depth, *beside_it)
+            layouts[index] = said.result(submit(LAYOUT, *given, config=config.layout))
         further += [layouts[index] for index in layouts if index > 0]
         main, depth, layout = views.items[0], first.depth, layouts[0]
     else:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Integer
 from scipy import ndimage
 
 from scenegen.camera import matrix4, rays, unproject, vector
 from scenegen.config import LayoutConfig
 from scenegen.geometry.mesh import save_mesh
 from scenegen.ids import BACKGROUND, shows_object
-from scenegen.records import Depth, Instances, Layout, Photo, Plane, Surface
+from scenegen.records import Depth, Instances, Layout, Photo, Plane, SeenView, Surface, Views
 from scenegen.scene.backdrop import background_surfaces
 from scenegen.scene.background import background_depth, below_objects
+from scenegen.scene.elsewhere import OtherPhoto
 from scenegen.scene.layout import find_floor, find_supports, floor_through, world_from_camera
 from scenegen.scene.lines import depth_at
 from scenegen.scene.room import find_room
@@ -19,8 +21,12 @@ from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
 
-def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutConfig, work: Work) -> Layout:
+def layout(
+    photo: Photo, instances: Instances, depth: Depth, views: Views = Views(), *, config: LayoutConfig, work: Work
+) -> Layout:
     """The room: see `Layout` for what comes back, `scenegen.scene` for how.
+
+    Where there are several photos, `views` has them all, this one first: they show some of what is hidden in it.
 
     Raises:
         UsageError: if no depth is known where the floor was shown, or it would be above the camera.
@@ -40,15 +46,15 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
     behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
-    # Objects leave a rim of mixed pixels around their masks.
-    rim = max(2, round(0.006 * max(ids.shape)))
-    seen = ~ndimage.binary_dilation(ids != BACKGROUND, iterations=rim)
+    others = [_other_photo(each, work) for each in views.others]
     surfaces = []
     below = below_objects(z, ids, camera, floor, depth.uncertainty)
     room = find_room(z, ids, is_floor, camera, floor, config, depth.uncertainty)
     # Around a cut-out there is nothing, and so nothing of the background but what the picture shows.
     visible = None if photo.alpha is None else ids == BACKGROUND
-    for name, mesh in background_surfaces(image, seen, room, camera, floor, below, visible).items():
+    for name, mesh in background_surfaces(
+        image, _shows_background(ids), room, camera, floor, below, visible, others
+    ).items():
         save_mesh(mesh, work.write(f"{name}.npz"))
         surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
     return Layout(
@@ -61,6 +67,22 @@ def layout(photo: Photo, instances: Instances, depth: Depth, *, config: LayoutCo
         limit=work.artifact("limit.npy"),
         backend=config.method,
         warnings=floor.warnings,
+    )
+
+
+def _shows_background(ids: Integer[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The pixels that show nothing else: objects leave a rim of mixed pixels around their masks."""
+    rim = max(2, round(0.006 * max(ids.shape)))
+    return ~ndimage.binary_dilation(ids != BACKGROUND, iterations=rim)
+
+
+def _other_photo(seen: SeenView, work: Work) -> OtherPhoto:
+    return OtherPhoto(
+        read_png(work.read(seen.photo.image)),
+        _shows_background(read_png(work.read(seen.instances.masks))),
+        np.load(work.read(seen.depth.depth)),
+        seen.depth.intrinsics,
+        np.linalg.inv(np.array(seen.main_from_camera)),
     )
 
 

@@ -56,7 +56,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
         depth = f"depth-{seen.photo.name}.npy"
         np.save(work.write(depth), placed[index].z.astype(np.float32), allow_pickle=False)
         found = {"depth": work.artifact(depth), "uncertainty": placed[index].uncertainty}
-        if ground is not None:
+        if ground is not None and not seen.depth.gravity_shown:
             found["gravity"] = vector(placed[index].world_from_camera[:3, :3].T @ ground.down)
         pose = matrix4(placed[index].world_from_camera)
         items.append(

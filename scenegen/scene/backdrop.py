@@ -16,6 +16,7 @@ from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.partition import grid_triangles, pieces_of
 from scenegen.geometry.planes import along
 from scenegen.records import Intrinsics
+from scenegen.scene.elsewhere import OtherPhoto, filled_in
 from scenegen.scene.layout import Floor
 from scenegen.scene.room import Part, Room, hull
 
@@ -42,8 +43,10 @@ def background_surfaces(
     floor: Floor,
     below: Sequence[Float[np.ndarray, "_ 2"]] = (),
     visible: Bool[np.ndarray, "h w"] | None = None,
+    others: Sequence[OtherPhoto] = (),
 ) -> dict[str, TexturedMesh]:
-    """The surfaces of a room, in the camera frame, textured with `image`; where it does not show them, with their own colours.
+    """The surfaces of a room, in the camera frame, textured with `image`; where it does not show them, with what others
+    show of them, or else with their own colours.
 
     The floor is whole below the objects, also where something before it hides it, and beyond the picture, where it has the
     colours of the picture's mirror image.
@@ -56,6 +59,7 @@ def background_surfaces(
         floor: its plane; floor vertices lie exactly on it.
         below: outlines of the floor below objects, from `below_objects`.
         visible: the pixels outside which nothing is made, if it is not to be made everywhere.
+        others: further photos of the scene.
     """
     nodes = room.nodes.pixels
     cell = nodes[1, 1]
@@ -101,7 +105,12 @@ def background_surfaces(
         depth = 1 / np.maximum(pieces.at(inverse.ravel()), FARTHEST * pieces.at(sphere.ravel()))
         known = seen & _at_pixels(margins[index], cell, image.shape)
         made = ndimage.binary_dilation(part.hidden | part.shown | (labels == index))
-        texture, uv = _texture(image, known, _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape), at)
+        wanted = _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape)
+        picture = image
+        if others:
+            depth_there = _depth_at_pixels(part.inverse, cell, image.shape)
+            picture, known = filled_in(image, known, wanted, depth_there, camera, others)
+        texture, uv = _texture(picture, known, wanted, at)
         surfaces[name] = TexturedMesh(
             vertices=(rays(camera, at) * depth[:, None]).astype(np.float32),
             faces=pieces.faces.astype(np.int32),
@@ -142,11 +151,28 @@ def _at_pixels(
     margin: Float[np.ndarray, "r c"], cell: Float[np.ndarray, "2"], shape: tuple[int, ...]
 ) -> Bool[np.ndarray, "h w"]:
     """The pixels that show a surface, and few around."""
+    shown = _interpolated(margin, cell, shape) >= 0
+    return cv2.dilate(shown.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)) > 0
+
+
+def _depth_at_pixels(
+    inverse: Float[np.ndarray, "r c"], cell: Float[np.ndarray, "2"], shape: tuple[int, ...]
+) -> Float[np.ndarray, "h w"]:
+    """z-depth of a surface at every pixel; 0 where it does not meet the ray."""
+    between = _interpolated(inverse, cell, shape).astype(np.float64)
+    return np.where(between > 0, 1 / np.maximum(between, 1e-9), 0.0)
+
+
+def _interpolated(
+    values: Float[np.ndarray, "r c"], cell: Float[np.ndarray, "2"], shape: tuple[int, ...]
+) -> Float32[np.ndarray, "h w"]:
+    """What is known at the nodes, at the centres of the pixels."""
     (x, y), (height, width) = cell, shape[:2]
     pixel_to_node = np.array([[1 / x, 0, 0.5 / x], [0, 1 / y, 0.5 / y]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    shown = cv2.warpAffine(margin, pixel_to_node, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE) >= 0
-    return cv2.dilate(shown.astype(np.uint8), np.ones((2 * RIM + 1, 2 * RIM + 1), np.uint8)) > 0
+    return cv2.warpAffine(
+        values.astype(np.float32), pixel_to_node, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 def _texture(
