@@ -19,7 +19,7 @@ from scenegen.records import Depth, Failure, Intrinsics, Perceived, Registered, 
 from scenegen.registry import MATCHERS, Chosen
 from scenegen.store.png import read_png
 from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
-from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, well_tied
+from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, one_camera, well_tied
 from scenegen.views.duplicates import duplicates, is_blank
 from scenegen.views.features import Matches, SeenFrom, among, save_matches, tie_points
 from scenegen.views.structure import structure_from_motion
@@ -187,7 +187,7 @@ def _found(
     """
     between = among(matches, kept)
     known = [photos[index].depth.intrinsics_source in MEASURED_FOCAL for index in kept]
-    cameras = _one_camera([photos[index].depth.intrinsics for index in kept], known)
+    cameras = one_camera([photos[index].depth.intrinsics for index in kept], known)
     with tempfile.TemporaryDirectory(prefix="scenegen-views-") as folder:
         names = [f"{index:04d}.png" for index in kept]
         for name, index in zip(names, kept, strict=True):
@@ -218,21 +218,6 @@ def _write(image: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
     from PIL import Image
 
     Image.fromarray(image).save(path, compress_level=1)
-
-
-def _one_camera(cameras: Sequence[Intrinsics], known: Sequence[bool]) -> list[Intrinsics]:
-    """The cameras, of which those that are only estimated and have pictures of one size are one, of their median focal length.
-
-    Each for itself, a focal length and the place of its camera could hardly be told apart.
-    """
-    focal: dict[tuple[int, int], list[float]] = {}
-    for camera, sure in zip(cameras, known, strict=True):
-        if not sure:
-            focal.setdefault((camera.width, camera.height), []).append(camera.fx)
-    return [
-        camera if sure else _refocused(camera, float(np.median(focal[camera.width, camera.height])))
-        for camera, sure in zip(cameras, known, strict=True)
-    ]
 
 
 def _refocused(camera: Intrinsics, focal: float) -> Intrinsics:

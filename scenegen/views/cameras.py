@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from scenegen.camera import is_rotation
+from scenegen.records import Intrinsics
 from scenegen.views.features import Matches, SeenFrom, explained, tie_points
 
 RIGID = 1e-3
@@ -26,6 +27,22 @@ def is_rigid(matrix: Float64[np.ndarray, "4 4"]) -> bool:
     return bool(
         np.isfinite(matrix).all() and is_rotation(matrix[:3, :3], RIGID) and np.allclose(matrix[3], [0, 0, 0, 1])
     )
+
+
+def one_camera(cameras: Sequence[Intrinsics], known: Sequence[bool]) -> list[Intrinsics]:
+    """The cameras, of which those that are only estimated and have pictures of one size are one, of their median focal length.
+
+    Each for itself, a focal length and the place of its camera could hardly be told apart.
+    """
+    focal: dict[tuple[int, int], list[float]] = {}
+    for camera, sure in zip(cameras, known, strict=True):
+        if not sure:
+            focal.setdefault((camera.width, camera.height), []).append(camera.fx)
+    usual = {size: float(np.median(each)) for size, each in focal.items()}
+    return [
+        camera if sure else camera.model_copy(update=dict.fromkeys(("fx", "fy"), usual[camera.width, camera.height]))
+        for camera, sure in zip(cameras, known, strict=True)
+    ]
 
 
 def contradicting(found: Sequence[Matches], views: Sequence[SeenFrom]) -> dict[int, str]:

@@ -17,7 +17,7 @@ from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
 from scenegen.views import structure
 from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
-from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid
+from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, one_camera
 from scenegen.views.duplicates import duplicates
 from scenegen.views.features import SeenFrom, at_pixels, explained, find_matches, tie_points
 from scenegen.views.structure import structure_from_motion
@@ -137,6 +137,13 @@ def test_only_rotations_with_a_position_are_poses(row: int, factor: float) -> No
     assert is_rigid(pose)
     pose[row, :3] *= factor
     assert is_rigid(pose) == (abs(factor - 1) < 4e-4)
+
+
+def test_estimated_focal_lengths_of_pictures_of_one_size_become_one() -> None:
+    wide, middle, long = (intrinsics_from_fov(640, 480, fov) for fov in (70, 60, 50))
+    other = intrinsics_from_fov(480, 640, 55)
+    found = one_camera([wide, middle, other, long, wide], [False, False, False, False, True])
+    assert found == [middle, middle, other, middle, wide]
 
 
 def test_a_picture_again_is_no_other_view() -> None:
