@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -588,6 +588,19 @@ class Completions(Record):
     def of(self, object_id: int) -> tuple[Completion, ...]:
         """The one of an object, if there is one."""
         return tuple(item for item in self.items if item.id == object_id)
+
+    @classmethod
+    def of_all(cls, each: Sequence[Completions]) -> Completions:
+        """Those of several photos of one scene, no object twice.
+
+        Example:
+            >>> hidden = Completions(backend="outline", warnings=("one",))
+            >>> Completions.of_all([hidden, Completions()]) == hidden, Completions.of_all([]) == Completions()
+            (True, True)
+        """
+        made = next((one for one in each if one.items), next(iter(each), cls()))
+        items, warnings = (sum((getattr(one, name) for one in each), ()) for name in ("items", "warnings"))
+        return cls(items=items, backend=made.backend, licence=made.licence, warnings=warnings)
 
 
 class ObjectMesh(Record):

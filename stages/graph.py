@@ -13,7 +13,7 @@ object is generated from all that show it, in the layout of the one that shows i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -139,7 +139,7 @@ class SceneRun:
     """Of all that is between the objects that were found and the layout: the depth, that of an edited photo, other photos, and
     what makes views of one scene of all."""
     completed: tuple[Outcome[Completions], ...] = ()
-    """One, if partly hidden objects are completed."""
+    """Of each photo that shows objects alone, if partly hidden ones are completed."""
 
     @property
     def instances(self) -> Outcome[Instances]:
@@ -220,10 +220,13 @@ def image_to_scene(
         failures += unclear
         further += [first.depth, *edited.outcomes]
     completed: tuple[Outcome[Completions], ...] = ()
-    if config.complete.method != "none" and not others:  # another photo may show what is hidden in one
-        given = (main.photo, main.instances, first.depth.record)
-        completed = (said.result(submit(COMPLETE, *given, config=config.complete_settings)),)
-    hidden = Completions() if not completed else completed[0].record
+    if config.complete.method != "none":
+        whole_photo = [(main.photo, main.instances, first.depth.record)]
+        completed = tuple(
+            said.result(submit(COMPLETE, *given, config=config.complete_settings))
+            for given in (shown_once(views) if others else whole_photo)
+        )
+    hidden = Completions.of_all([outcome.record for outcome in completed])
 
     def generated(numbers: Sequence[int], views: Views) -> tuple[list[Outcome[ObjectMesh]], dict[Failure, Exception]]:
         """Objects, and those that failed."""
@@ -257,7 +260,6 @@ def image_to_scene(
     made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*failures, *failed))
     perceived_main = (main.photo, main.instances, main.depth)
     with_meshes = main.photo.model_copy(update={"meshes": first.photo.record.meshes})
-    shown_whole = () if not completed else (Views(), hidden)
 
     while True:
         reached: Stage[Any] = COMPOSE
@@ -276,7 +278,8 @@ def image_to_scene(
             reached = REPORT
             before: tuple[Outcome[Any], ...] = (first.photo, *first.found, *further, layout)
             times = timings((*before, *completed, *objects, scene, export))
-            known = (*perceived_main, layout.record, scene.record, export.record, times, *several, *shown_whole)
+            beside = (views if others else Views(), hidden) if completed else several
+            known = (*perceived_main, layout.record, scene.record, export.record, times, *beside)
             report = said.result(submit(REPORT, *known, config=config.report))
         except ObjectError as error:
             made = _without(made, reached, error)
@@ -437,6 +440,15 @@ def _perceive_all(
     if not found:
         raise errors[0]
     return found
+
+
+def shown_once(views: Views) -> Iterator[tuple[Photo, Instances, Depth]]:
+    """Each photo that shows objects which no other does, with these objects only: of the others, another photo may show what is
+    hidden in one."""
+    for number, seen in enumerate(views.items):
+        alone = tuple(item for item in seen.instances.items if views.together(item.id) == (number,))
+        if alone:
+            yield seen.photo, seen.instances.model_copy(update={"items": alone}), seen.depth
 
 
 def _views_left_out(left_out: Sequence[Failure]) -> list[Failure]:

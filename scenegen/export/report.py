@@ -107,8 +107,8 @@ class Findings:
     views: tuple[ShownView, ...] = ()
     """All photos, the main one first, if there are several."""
     completions: Completions = field(default_factory=Completions)
-    completed: Mapping[int, UInt8[np.ndarray, "h w 4"]] = field(default_factory=dict)
-    """Whole pictures (RGBA) of objects that were completed, by id."""
+    completed: Mapping[int, UInt8[np.ndarray, "_ _ 4"]] = field(default_factory=dict)
+    """Whole pictures (RGBA) of objects that were completed, by id; larger than the photo where its border cuts them."""
 
     @cached_property
     def small_ids(self) -> Int32[np.ndarray, "h2 w2"]:
@@ -363,7 +363,9 @@ def completed(findings: Findings) -> str:
     for item in findings.completions.items:
         name = names.get(item.id, f"object {item.id}")
         whole = findings.completed[item.id]
-        seen = figures.cut_out(findings.image, findings.ids == item.id, COMPLETED_SIDE)
+        main = (findings.image, findings.ids)
+        image, ids = next(((each.image, each.ids) for each in findings.views if (each.ids == item.id).any()), main)
+        seen = figures.cut_out(image, ids == item.id, COMPLETED_SIDE)
         drawn = figures.cut_out(np.ascontiguousarray(whole[..., :3]), whole[..., 3] > 0, COMPLETED_SIDE)
         note = f"{100 * item.hidden_outline:.0f} % of its outline is hidden"
         shown.append(_figure(f"{name}, seen", note, figures.data_uri(seen, "png"), f"What is seen of {name}."))

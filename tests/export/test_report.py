@@ -27,7 +27,7 @@ from scenegen.config import ReportConfig
 from scenegen.export import report
 from scenegen.export.glb import read_glb
 from scenegen.geometry.render import render
-from scenegen.records import Topology
+from scenegen.records import Artifact, Completion, Completions, Topology
 from scenegen.store.png import read_png
 from scenegen.store.store import Store
 from stages.report import REPORT
@@ -398,3 +398,22 @@ def test_a_note_is_no_warning(findings: report.Findings) -> None:
     shown = report.problems(replace(findings, warnings=("look here", "note: by the way")))
     assert '<span class="chip fair">Warning</span><span>look here</span>' in shown
     assert '<span class="chip ">Note</span><span>by the way</span>' in shown
+
+
+def test_a_completed_object_is_shown_in_the_photo_that_shows_it(findings: report.Findings) -> None:
+    """The main view does not show it; a second one does, in red."""
+    image, ids = np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint16)
+    image[5:15, 5:20], ids[5:15, 5:20] = (255, 0, 0), 77
+    nowhere = Artifact(path="x", sha256="0", bytes=0)
+    item = Completion(id=77, pad=0, picture=nowhere, mask=nowhere, hidden_outline=0.2, growth=1.5)
+    views = tuple(
+        report.ShownView(name, picture, numbers, picture)
+        for name, picture, numbers in (("a", findings.image, findings.ids), ("b", image, ids))
+    )
+    whole = np.dstack([image, np.uint8(255) * (ids > 0)])
+    shown = replace(findings, completions=Completions(items=(item,)), completed={77: whole}, views=views)
+    seen, _ = (
+        cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR_RGB)
+        for data in re.findall(r"data:image/png;base64,([^\"']+)", report.completed(shown))
+    )
+    assert (seen[len(seen) // 2, seen.shape[1] // 2] == (255, 0, 0)).all()

@@ -8,16 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scenegen.camera import intrinsics_from_fov
+from scenegen.camera import intrinsics_from_fov, matrix4
 from scenegen.completion import PartView, WholeView
 from scenegen.compute.runtime import Runtime
 from scenegen.config import CompleteSettings, OutlineConfig
 from scenegen.errors import InputError, LimitError
 from scenegen.perception.masks import boxes_and_areas
-from scenegen.records import Artifact, Completions, Depth, Instance, Instances, Metres, Photo
+from scenegen.records import Artifact, Completions, Depth, Instance, Instances, Metres, Photo, SeenView, Views
 from scenegen.store.png import read_png, write_png
 from scenegen.store.store import Store
 from stages.complete import COMPLETE
+from stages.graph import shown_once
 from stages.stage import execute
 
 HEIGHT, WIDTH = 90, 120
@@ -36,8 +37,8 @@ def stored(store: Store, name: str, write: Callable[[Path], None]) -> Artifact:
     return store.ingest(path)
 
 
-def completed(store: Store, *boxes: tuple[int, int, int, int, float]) -> Completions:
-    """The stage's record for a photo of boxes (x0, y0, x1, y1, depth), the last on top."""
+def photographed(store: Store, *boxes: tuple[int, int, int, int, float]) -> tuple[Photo, Instances, Depth]:
+    """A photo of boxes (x0, y0, x1, y1, depth), the last on top."""
     ids, z = np.zeros((HEIGHT, WIDTH), np.uint16), np.full((HEIGHT, WIDTH), 5.0, np.float32)
     image = np.full((HEIGHT, WIDTH, 3), 30, np.uint8)
     for number, (x0, y0, x1, y1, distance) in enumerate(boxes, start=1):
@@ -69,7 +70,40 @@ def completed(store: Store, *boxes: tuple[int, int, int, int, float]) -> Complet
         backend="b",
         licence="l",
     )
-    return execute(COMPLETE, (photo, instances, depth), CONFIG, store, Runtime(device="cpu")).record
+    return photo, instances, depth
+
+
+def completed(store: Store, *boxes: tuple[int, int, int, int, float]) -> Completions:
+    """The stage's record for such a photo."""
+    return execute(COMPLETE, photographed(store, *boxes), CONFIG, store, Runtime(device="cpu")).record
+
+
+def test_of_several_photos_each_completes_what_no_other_shows(store: Store) -> None:
+    """Object 1 is in both photos, 2 in the first, 3 in the second."""
+    seen = []
+    for number in (2, 3):
+        photo, instances, depth = photographed(store, (30, 20, 70, 60, 2.0), (50, 30, 62, 70, 1.5))
+        items = tuple(item.model_copy(update={"id": number if item.id == 2 else 1}) for item in instances.items)
+        seen.append(
+            SeenView(
+                photo=photo,
+                instances=instances.model_copy(update={"items": items}),
+                depth=depth,
+                main_from_camera=matrix4(np.eye(4)),
+            )
+        )
+    views = Views(scene="s", items=tuple(seen), made_from=((1, 0), (2, 0), (3, 1)))
+    assert [[item.id for item in only.items] for _, only, _ in shown_once(views)] == [[2], [3]]
+    assert [(photo, depth) for photo, _, depth in shown_once(views)] == [(view.photo, view.depth) for view in seen]
+    alone = views.model_copy(update={"alone": (1,)})
+    assert [[item.id for item in only.items] for _, only, _ in shown_once(alone)] == [[1, 2], [3]]
+
+
+def test_completions_of_several_photos_are_one_record(store: Store) -> None:
+    boxes = (30, 20, 70, 60, 2.0), (50, 30, 62, 70, 1.5)
+    one = completed(store, *boxes)
+    both = Completions.of_all([Completions(warnings=("none",)), one])
+    assert (both.items, both.backend, both.warnings) == (one.items, one.backend, ("none", *one.warnings))
 
 
 def test_a_box_behind_a_box_is_completed_and_the_one_before_is_left_alone(store: Store) -> None:
