@@ -1,17 +1,21 @@
 """Ten minutes of a graphics card: Pixal3D measured, then both embedded networks trained side by side, on a bare machine.
 
     pip download --only-binary=:all: --no-deps -d WHEELS ...                         what the machine lacks, here
-    python benchmarks/gpu.py pack --photographs DIR --scenes DIR --meshes DIR --wheels WHEELS --out PACK
-    cat PACK.?? | tar x && python benchmarks/gpu.py run --minutes 9 --out OUT       on the machine: training alone
+    python benchmarks/gpu.py pack --wheels WHEELS --golden DIR --out PACK            to measure alone
+    python benchmarks/gpu.py pack --wheels WHEELS [--golden DIR] --photographs DIR --scenes DIR --meshes DIR --out PACK
+    cat PACK.?? | tar xz && python benchmarks/gpu.py run --minutes 9 --out OUT       on the machine: training alone
     python benchmarks/gpu.py measure --minutes 9 --out OUT [--golden DIR] [--train] or measuring, then training
     python benchmarks/gpu.py join OUT                                              afterwards
 
 `measure` writes OUT/card.json after each step (`benchmarks/card.py`); with `--train` the minutes left go to training.
 
-The archive, cut into parts that are easily carried, holds the code, reduced photographs and scenes, the meshes, the ImageNet
-weights to start from, and wheels of what the machine lacks (they are used where they lie; nothing is installed). `run` renders
-more pictures on the processor's cores while it trains, and leaves the newest weights in OUT, in parts of at most 15 MB, as it
-goes: whatever ends it early, the last ones are there.
+The machine needs Python 3.12, torch 2.11, numpy, scipy, OpenCV, safetensors and jaxtyping. WHEELS are what else is imported:
+pydantic, pydantic-core, annotated-types, typing-inspection, platformdirs, embreex, manifold3d, fast-simplification.
+
+The archive, cut into parts that are easily carried, holds the code and these wheels (used where they lie; nothing is installed),
+and as they are given the stored cases of the reference, reduced photographs and scenes, the meshes, and the ImageNet weights to
+start from: 56 MB to measure, with the stored cases. `run` renders more pictures on the processor's cores while it trains, and
+leaves the newest weights in OUT, in parts of at most 15 MB, as it goes: whatever ends it early, the last ones are there.
 """
 
 from __future__ import annotations
@@ -42,8 +46,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     pack = commands.add_parser("pack")
-    for name in ("photographs", "scenes", "meshes", "wheels", "out"):
+    for name in ("wheels", "out"):
         pack.add_argument(f"--{name}", type=Path, required=True)
+    for name in ("photographs", "scenes", "meshes"):
+        pack.add_argument(f"--{name}", type=Path, help="to train with; all three or none")
+    pack.add_argument("--golden", type=Path, help="stored cases of the reference, to be compared on the card")
     run = commands.add_parser("run")
     run.add_argument("--minutes", type=float, required=True, help="all preparation counted in")
     run.add_argument("--out", type=Path, required=True)
@@ -76,18 +83,20 @@ def main() -> int:
 def make_archive(options: argparse.Namespace) -> int:
     """Everything the machine needs, as one file."""
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder)
-        for name in ("photographs", "scenes"):
-            packed("pack-pictures", "data", getattr(options, name), data / f"{name}.zip")
-        packed("pack-meshes", "meshes", options.meshes, data / "meshes.bin")
-        pack_trunk(data / "trunk")
-        whole = data / "archive.tar"
-        with tarfile.open(whole, "w") as archive:
+        data, whole = Path(folder) / "data", Path(folder) / "archive.tar.gz"
+        data.mkdir()
+        if options.photographs:
+            for name in ("photographs", "scenes"):
+                packed("pack-pictures", "data", getattr(options, name), data / f"{name}.zip")
+            packed("pack-meshes", "meshes", options.meshes, data / "meshes.bin")
+            pack_trunk(data / "trunk")
+        with tarfile.open(whole, "w:gz", compresslevel=6) as archive:
             for name in CODE:
                 archive.add(ROOT / name, name, filter=wanted)
-            for name in ("photographs.zip", "scenes.zip", "meshes.bin", "trunk"):
-                archive.add(data / name, f"data/{name}")
+            archive.add(data, "data")
             archive.add(options.wheels, "wheels")
+            if options.golden:
+                archive.add(options.golden, "golden")
         options.out.parent.mkdir(parents=True, exist_ok=True)
         copy_parts(whole, options.out.parent, options.out.name, CARRIED)
         print(f"{options.out}: {whole.stat().st_size / 1e6:.1f} MB")

@@ -75,13 +75,14 @@ def test_the_archive_holds_code_data_and_wheels(tmp_path: Path, monkeypatch: pyt
     (root / "code").mkdir()
     (root / "code" / "module.py").touch()
     (root / "code" / "weights.safetensors").touch()
-    monkeypatch.setattr(gpu, "CARRIED", 1000)
+    monkeypatch.setattr(gpu, "CARRIED", 40)
     monkeypatch.setattr(gpu, "pack_trunk", trunk)
     packed = folder_of("packed", "file.zip") / "file.zip"
     options = argparse.Namespace(
         photographs=packed,
         scenes=packed,
         meshes=packed,
+        golden=None,
         wheels=folder_of("wheels", "one.whl"),
         out=tmp_path / "out" / "PACK",
     )
@@ -99,6 +100,19 @@ def test_the_archive_holds_code_data_and_wheels(tmp_path: Path, monkeypatch: pyt
         photographs = archive.extractfile("data/photographs.zip")
         assert photographs is not None
         assert photographs.read() == packed.read_bytes()
+
+
+def test_an_archive_to_measure_with_holds_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("code", "wheels", "golden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(b"content")
+    monkeypatch.setattr(gpu, "ROOT", tmp_path)
+    monkeypatch.setattr(gpu, "CODE", ("code",))
+    words = ["gpu.py", "pack", "--wheels", str(tmp_path / "wheels"), "--golden", str(tmp_path / "golden")]
+    monkeypatch.setattr(sys, "argv", [*words, "--out", str(tmp_path / "out" / "PACK")])
+    assert gpu.main() == 0
+    with tarfile.open(tmp_path / "out" / "PACK.00") as archive:
+        assert {entry.name for entry in archive if entry.isfile()} == {"code/file", "wheels/file", "golden/file"}
 
 
 @pytest.mark.slow
