@@ -105,12 +105,21 @@ def bake(shape: Shape, atlas: Atlas, view: ObjectView, texels: int, hidden: Colo
 def rasterised(
     uv: Float32[np.ndarray, "v 2"], faces: Int32[np.ndarray, "f 3"], texels: int
 ) -> tuple[Int32[np.ndarray, "t t"], Float32[np.ndarray, "t t 3"]]:
-    """The face each texel's centre lies in (-1 for none) and its barycentric weights: rays cast onto the flat atlas."""
+    """The face each texel's centre lies in (-1 for none) and its barycentric weights: rays cast onto the flat atlas.
+
+    A chart may be too thin to hold a texel's centre. So a texel in which no centre but a corner lies has that corner.
+    """
     flat = np.concatenate([uv, np.zeros((len(uv), 1), np.float32)], axis=1)
     x, y = np.meshgrid((np.arange(texels) + 0.5) / texels, (np.arange(texels) + 0.5) / texels)
     origins = np.stack([x.ravel(), y.ravel(), np.ones(texels * texels)], axis=1)
     hits = RayCaster(flat, faces).cast(origins, np.broadcast_to([0.0, 0.0, -1.0], origins.shape))
-    return hits.triangle.reshape(texels, texels), hits.barycentric.reshape(texels, texels, 3)
+    owners, weights = hits.triangle.copy(), hits.barycentric.copy()
+    column, row = np.clip((uv[faces.reshape(-1)] * texels).astype(int), 0, texels - 1).T
+    touched, corner = np.unique(row * texels + column, return_index=True)
+    bare = owners[touched] < 0
+    owners[touched[bare]] = corner[bare] // 3
+    weights[touched[bare]] = np.eye(3, dtype=np.float32)[corner[bare] % 3]
+    return owners.reshape(texels, texels), weights.reshape(texels, texels, 3)
 
 
 def object_colours(

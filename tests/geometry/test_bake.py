@@ -97,6 +97,15 @@ def test_rasterised_texels_know_their_triangle() -> None:
     assert owners[63, 63] == -1
 
 
+def test_a_chart_between_the_centres_of_texels_has_those_its_corners_lie_in() -> None:
+    uv = np.array([[0.1, 0.501], [0.6, 0.503], [0.3, 0.505]], dtype=np.float32)
+    owners, weights = rasterised(uv, np.array([[0, 1, 2]], dtype=np.int32), 64)
+    column, row = (uv * 64).astype(int).T
+    assert (owners[row, column] == 0).all()
+    np.testing.assert_array_equal(weights[row, column], np.eye(3))
+    assert np.count_nonzero(owners == 0) == 3
+
+
 def sides(covered: bool = False) -> tuple[Shape, ObjectView]:
     """A ball, red before and blue to its right, seen from before and from the right; a green thing before its lower half there.
 
