@@ -1,4 +1,5 @@
-"""What Prefect shows of scenes and batches: artifacts. Nothing depends on them, so a server that refuses one stops nothing."""
+"""What Prefect shows of scenes and batches: artifacts, and an event for each published scene. Nothing depends on them, so a
+server that refuses one stops nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import re
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -16,9 +18,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.context import FlowRunContext
+from prefect.events import emit_event
 
 from scenegen.export.manifest import Manifest
-from scenegen.store.folder import Folder
+from scenegen.store.folder import Folder, is_url, local_path
 from stages.batch import OVERLAY, Row, thumbnail
 from stages.table import summary
 
@@ -30,6 +33,10 @@ MAX_TABLE = 1000
 """Rows of a table artifact: it is one value in the server's database. `batch.csv` has them all."""
 ORDER = ("failed", "partial", "missing", "complete", "skipped")
 MAX_KEY = 200
+SHOWN = ("report.html", "scene.glb")
+"""Published files that a scene's page links to."""
+PUBLISHED = "scenegen.scene.published"
+"""The event."""
 
 
 def show_scene(manifest: Manifest, folder: Folder, output: str) -> None:
@@ -40,49 +47,70 @@ def show_scene(manifest: Manifest, folder: Folder, output: str) -> None:
         folder: folder that holds the scenes.
         output: path or URL of the scene, for people to read.
     """
-    name = output.rstrip("/").rpartition("/")[2]
+    place, _, name = output.rstrip("/").rpartition("/")
     ious = [placed.scores.silhouette_iou for placed in manifest.objects]
     picture = ""
     if any(file.name == OVERLAY for file in manifest.outputs):
         picture = thumbnail(folder.read(f"{name}/{OVERLAY}"))
     gone = "; ".join(f"{failure.stage} {failure.object or ''}: {failure.error}" for failure in manifest.failures)
     _show_page(
+        place,
         name,
         manifest.state,
         len(manifest.objects),
         statistics.median(ious) if ious else None,
         sum(entry.seconds for entry in manifest.stages),
-        output,
         gone,
         picture,
     )
 
 
-def show_row(row: Row) -> None:
-    """Shows a page about one photo of a batch, with its picture."""
+def show_row(row: Row, out: str) -> None:
+    """Shows a page about one photo of a batch whose scenes are in `out`, with its picture."""
     _show_page(
+        out.rstrip("/"),
         row.name,
         row.state,
         row.objects,
         row.silhouette_iou,
         row.seconds,
-        row.output or row.image,
         row.error,
         row.thumbnail,
     )
 
 
 def _show_page(
-    name: str, state: str, objects: int, iou: float | None, seconds: float, output: str, error: str, picture: str
+    place: str, name: str, state: str, objects: int, iou: float | None, seconds: float, error: str, picture: str
 ) -> None:
+    output = f"{place}/{name}"
+    published = state in ("complete", "partial")
     lines = [
         f"# {_plain(name)}: {state}",
         f"![the scene over the photo]({picture})" if picture else "",
         f"| objects | silhouette IoU | seconds | output |\n|---|---|---|---|\n"
         f"| {objects} | {'-' if iou is None else f'{iou:.3f}'} | {seconds:.1f} | {_plain(output)} |",
+        " ".join(f"[{file}]({_link(output, file)})" for file in SHOWN) if published else "",
         f"**{_plain(error)}**" if error else "",
     ]
-    _show(create_markdown_artifact, "\n\n".join(line for line in lines if line), artifact_key("scene", name), state)
+    _show(create_markdown_artifact, "\n\n".join(line for line in lines if line), artifact_key("scene", output), state)
+    if published:
+        _show(
+            emit_event,
+            PUBLISHED,
+            {
+                "prefect.resource.id": f"scenegen.scene.{digest(output)}",
+                "prefect.resource.name": name,
+                "prefect.resource.role": "scene",
+            },
+            None,
+            None,
+            {"output": output, "state": state, "objects": objects, "silhouette_iou": iou},
+        )
+
+
+def _link(output: str, file: str) -> str:
+    """Address of a published file, for Markdown."""
+    return f"{quote(output, safe='/:@') if is_url(output) else local_path(output).absolute().as_uri()}/{file}"
 
 
 def show_table(rows: Sequence[Row], name: str) -> None:
@@ -123,9 +151,12 @@ class Bar:
 def artifact_key(kind: str, name: str) -> str:
     """A key of lower-case letters, digits and dashes, unequal for unequal names."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if slug != name:
-        slug = f"{slug}-{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}".strip("-")
-    return f"{kind}-{slug}"[:MAX_KEY]
+    return f"{kind}-{slug[-MAX_KEY:]}-{digest(name)}".replace("--", "-")
+
+
+def digest(text: str) -> str:
+    """Twelve hexadecimal digits that tell texts apart."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def _plain(text: str) -> str:

@@ -1,19 +1,24 @@
-"""Many photos as a Prefect flow: made here, or spread over the workers of a pool."""
+"""Many photos as a Prefect flow: made here, or spread over workers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from pydantic import Field
 
 from flows.artifacts import Bar, show_row, show_table
-from flows.fan_out import make_on_pool
+from flows.fan_out import make_on_workers
+from flows.janitor import SILENCE_S, confirmed_dead, live_runs
 from flows.logs import logging_to_prefect
 from flows.parameters import FanOut, Making, PhotoLimits, Place, check_places, without_secrets
 from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
+from flows.runs import completed, drop_late_twins, this_run
 from scenegen.errors import ScenegenError, TransientError, UsageError
 from scenegen.inputs.listing import log_skipped
 from scenegen.inputs.sources import Item, Listing, list_photos, list_scenes
@@ -24,7 +29,7 @@ from stages.table import summary, write_table
 logger = logging.getLogger(__name__)
 
 
-@flow(name="batch-scenes", persist_result=False)
+@flow(name="batch-scenes", flow_run_name="{source}", persist_result=False)
 def batch_scenes(
     source: Place,
     out: Place,
@@ -33,11 +38,12 @@ def batch_scenes(
     making: Making = Making(),
     work: PhotoLimits = PhotoLimits(),
     fan_out: FanOut = FanOut(),
+    failed_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0,
 ) -> dict[str, int]:
     """Makes a scene of each photo that has none yet, and a table of all of them.
 
     The published scenes are the record of what is done, so a run that is restarted after any failure does what is left. A
-    bad photo does not stop the others.
+    bad photo does not stop the others. A run that finds another one of its deployment at the same work leaves it to that one.
 
     Args:
         source: folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
@@ -47,18 +53,23 @@ def batch_scenes(
         making: how scenes are made.
         work: how each run works on its photos.
         fan_out: how photos are spread over workers.
+        failed_share: the run fails if this share of all photos, or more, has failed; 0 if any has, 1 only if all have.
 
     Returns:
-        The number of photos in each state.
+        The number of photos in each state, which the state's message says too. If another run is at work, the state is called
+        Skipped.
 
     Raises:
         UsageError: if the source names nothing, or a URL contains a secret.
-        ScenegenError: if the outputs cannot be reached, or every photo failed.
+        ScenegenError: if the outputs cannot be reached, or too many photos failed.
     """
     end_crash_loop()
     check_places(making.offline, source=source, out=out, cache=work.cache)
-    job = making.job(out, work.cache, several=views)
     with logging_to_prefect():
+        if (other := _at_work(source, out)) is not None:
+            logger.info("run %s is at work on %s", other.name, source)
+            return completed(f"Run {other.name} ({other.id}) is at work on it.", count(()), name="Skipped")
+        job = making.job(out, work.cache, several=views)
         listing = _listed(source, views)
         items, aside = listing.items, skipped_rows(listing.skipped, job)
         rows = {row.name: row for row in standing(items, job)}
@@ -70,20 +81,55 @@ def batch_scenes(
             rows[row.name] = row
             bar.step(row.name)
 
-        if fan_out.pool is None:
-            _here(todo, job, work, show)
+        if fan_out.deployment is None:
+            _here(todo, making.job_here(out, work.cache, several=views), work, show)
         elif todo:
-            make_on_pool(todo, job, {"out": out, "making": making, "work": work}, fan_out, show)
+            make_on_workers(todo, job, out, making, work, fan_out, show)
         outlet = open_outlet(job)
         with disk_errors(outlet.local):
             write_table((*rows.values(), *aside), outlet.folder)
-        show_table((*rows.values(), *aside), out)
-        counts = count((*rows.values(), *aside))
-        logger.info("%s", summary((*rows.values(), *aside)))
-        failed = [row for row in (*rows.values(), *aside) if row.state == "failed"]
-        if len(failed) == len(rows) + sum(row.state == "failed" for row in aside):
-            raise ScenegenError(f"every photo failed; the first one: {failed[0].error}")
-        return counts
+        table = (*rows.values(), *aside)
+        show_table(table, out)
+        logger.info("%s", summary(table))
+        _check_failed(table, failed_share)
+        return completed(summary(table), count(table))
+
+
+def _check_failed(table: Sequence[Row], failed_share: float) -> None:
+    """Fails if too many photos have.
+
+    Raises:
+        ScenegenError: naming the first.
+    """
+    failed = [row for row in table if row.state == "failed"]
+    if failed and len(failed) >= failed_share * sum(row.state != "skipped" for row in table):
+        raise ScenegenError(f"{summary(table)}; the first that failed, {failed[0].name}: {failed[0].error}")
+
+
+def _at_work(source: str, out: str) -> FlowRun | None:
+    """Another run of this run's deployment that has begun the same work earlier, and is alive.
+
+    Nothing has to be held for this and so nothing can be left behind, as the slot of a limit would be by a process that
+    died: whoever is not alive is passed over.
+    """
+    run = this_run()
+    if run is None or run.deployment_id is None:
+        return None
+    with get_client(sync_client=True) as client:
+        drop_late_twins(client)
+        live = live_runs(client)
+        begun = {each.id: (each.state.timestamp, each.id) for each in live if each.state and each.state.is_running()}
+        same = [
+            each
+            for each in live
+            if each.deployment_id == run.deployment_id
+            and (each.parameters.get("source"), each.parameters.get("out")) == (source, out)
+            and each.id in begun
+            and run.id in begun
+            and begun[each.id] < begun[run.id]
+        ]
+        dead = {each.id for each in confirmed_dead(client, same, SILENCE_S)}
+    return next((each for each in same if each.id not in dead), None)
 
 
 def _listed(source: str, views: bool) -> Listing:
@@ -103,7 +149,7 @@ def _here(todo: Sequence[Item], job: Job, work: PhotoLimits, show: Callable[[Row
 
     def show_all(row: Row) -> None:
         show(row)
-        show_row(row)
+        show_row(row, job.out)
 
     try:
         make_photos(todo, job, work, show_all)

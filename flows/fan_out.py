@@ -1,4 +1,4 @@
-"""The photos of a batch, spread over the workers of a pool by runs of `photos-to-scenes`."""
+"""The photos of a batch, spread over workers by runs of `photos-to-scenes`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.context import FlowRunContext
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
-from flows.parameters import FanOut
-from flows.photos import photos_to_scenes
+from flows.parameters import FanOut, Making, PhotoLimits
+from flows.photos import photos_to_scenes, run_name
+from flows.runs import PAGE, POLL_S, is_cancelled, patiently, read_runs
 from scenegen.errors import ResourceError, UsageError
 from scenegen.inputs.sources import Item
 from scenegen.records import digest_json
@@ -31,13 +31,8 @@ from stages.batch import Job, Row, failed_row, keep, standing
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 2.0
 LATE_S = 60.0
 """Seconds after which the log says that no worker has taken a run."""
-SERVER_PATIENCE_S = 600.0
-"""Seconds a batch waits for a server that is down, beyond what Prefect's client itself waits."""
-PAGE = 200
-"""Flow runs that the server lists in one answer."""
 LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
 
 Show = Callable[[Row], None]
@@ -54,15 +49,22 @@ class Chunk:
     warned: bool = False
 
 
-def make_on_pool(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], fan_out: FanOut, show: Show) -> None:
-    """Makes the photos in runs of `photos-to-scenes` on the pool, a limited number of runs at once.
+def make_on_workers(
+    todo: Sequence[Item], job: Job, out: str, making: Making, work: PhotoLimits, fan_out: FanOut, show: Show
+) -> None:
+    """Makes the photos in runs of the deployment, a limited number of runs at once.
 
     Runs of an earlier start of this batch, or of another batch that makes the same scenes, are waited for, not repeated.
     A run that crashed leaves its photos to another, `fan_out.tries` times. When this run is cancelled, so are the others.
     """
     tag = f"batch-{digest_json({'out': job.out, 'config': job.config.model_dump(mode='json')})[:16]}"
-    values = {name: value.model_dump(mode="json") if name != "out" else value for name, value in parameters.items()}
     with get_client(sync_client=True) as client:
+        # What the batch leaves open, its deployment says: that of the cards requires one.
+        stated = {
+            **_parameters(client, fan_out).get("making", {}),
+            **making.model_dump(mode="json", exclude_unset=True),
+        }
+        values = {"out": out, "making": stated, "work": work.model_dump(mode="json")}
         running = {run.id: _chunk(_photos(run), job) for run in _live(client, tag)}
         taken = {item.name for chunk in running.values() for item in chunk.items}
         left = [item for item in todo if item.name not in taken]
@@ -82,7 +84,7 @@ def make_on_pool(todo: Sequence[Item], job: Job, parameters: Mapping[str, Any], 
                     time.sleep(POLL_S)
         except BaseException:
             # A signal that ends this process leads here too. If the machine just goes down, the runs stay for the next start.
-            if _is_cancelled(client):
+            if is_cancelled(client):
                 _cancel(client, running)
             raise
 
@@ -92,37 +94,49 @@ def _chunk(items: Sequence[Item], job: Job) -> Chunk:
 
 
 def _start(chunk: Chunk, values: Mapping[str, Any], tag: str, fan_out: FanOut) -> FlowRun:
-    """A run for `chunk`: a new one, unless there is one for the same photos, with the same rows, that has not ended.
-
-    Raises:
-        UsageError: if there is no such deployment.
-    """
-    name = f"{photos_to_scenes.name}/{fan_out.pool}"
+    """A run for `chunk`: a new one, unless there is one for the same photos, with the same rows, that has not ended."""
     photos = [item.model_dump(mode="json") for item in chunk.items]
     stand = [chunk.before[item.name].model_dump(mode="json", exclude={"thumbnail"}) for item in chunk.items]
     digest = digest_json({"photos": photos, "stand": stand, "values": dict(values)})
 
-    ask = functools.partial(run_deployment, name, parameters={"photos": photos, **values}, timeout=0, tags=[tag])
+    ask = functools.partial(
+        run_deployment,
+        _name(fan_out),
+        parameters={"photos": photos, **values},
+        flow_run_name=run_name([item.name for item in chunk.items]),
+        timeout=0,
+        tags=[tag],
+    )
     for number in itertools.count(chunk.tries):
-        try:
-            run: FlowRun = _patiently(functools.partial(ask, idempotency_key=f"{tag}-{digest}-{number}"))
-        except ObjectNotFound as error:
-            raise UsageError(f"there is no deployment {name}; create it with prefect deploy --all") from error
+        run: FlowRun = patiently(functools.partial(ask, idempotency_key=f"{tag}-{digest}-{number}"))
         if run.state is None or not run.state.is_final():
             return run
     raise AssertionError("unreachable")
+
+
+def _name(fan_out: FanOut) -> str:
+    return f"{photos_to_scenes.name}/{fan_out.deployment}"
+
+
+def _parameters(client: SyncPrefectClient, fan_out: FanOut) -> Mapping[str, Any]:
+    """Parameters that the deployment sets.
+
+    Raises:
+        UsageError: if there is no such deployment.
+    """
+    try:
+        found = patiently(functools.partial(client.read_deployment_by_name, _name(fan_out)))
+    except ObjectNotFound as error:
+        raise UsageError(f"there is no deployment {_name(fan_out)}; create it with prefect deploy --all") from error
+    parameters: Mapping[str, Any] = found.parameters
+    return parameters
 
 
 def _live(client: SyncPrefectClient, tag: str) -> list[FlowRun]:
     """Runs with the tag that have not ended."""
     states = FlowRunFilterState.model_validate({"type": {"any_": LIVE}})
     chosen = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]), state=states)
-    runs: list[FlowRun] = []
-    while page := _patiently(
-        functools.partial(client.read_flow_runs, flow_run_filter=chosen, limit=PAGE, offset=len(runs))
-    ):
-        runs += page
-    return runs
+    return read_runs(client, chosen)
 
 
 def _photos(run: FlowRun) -> list[Item]:
@@ -134,7 +148,7 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
     ids = list(running)
     for start in range(0, len(ids), PAGE):
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + PAGE]))
-        found = _patiently(functools.partial(client.read_flow_runs, flow_run_filter=chosen, limit=PAGE))
+        found = patiently(functools.partial(client.read_flow_runs, flow_run_filter=chosen, limit=PAGE))
         for run in found:
             state = run.state
             if state is None or state.is_final():
@@ -148,10 +162,10 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
             elif state.is_scheduled() and waited > LATE_S and not running[run.id].warned:
                 running[run.id].warned = True
                 logger.warning(
-                    "no worker has taken run %s for %.0f s: prefect worker start --pool %s",
+                    "no worker has taken run %s for %.0f s: they are busy, or none runs; prefect worker start --pool %s",
                     run.name,
                     waited,
-                    fan_out.pool,
+                    run.work_pool_name,
                 )
         for gone in set(ids[start : start + PAGE]) - {run.id for run in found}:
             yield FlowRun(id=gone, flow_id=gone, name="that was deleted")
@@ -187,32 +201,9 @@ def _close(chunk: Chunk, run: FlowRun, job: Job, show: Show, last: bool) -> Chun
     return None
 
 
-def _is_cancelled(client: SyncPrefectClient) -> bool:
-    """Whether this very run is being cancelled."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return False
-    state = client.read_flow_run(context.flow_run.id).state
-    return state is not None and (state.is_cancelling() or state.is_cancelled())
-
-
 def _cancel(client: SyncPrefectClient, running: Mapping[UUID, Chunk]) -> None:
     for run_id in running:
         try:
             client.set_flow_run_state(run_id, Cancelling(message="The batch was cancelled."))
         except (httpx.HTTPError, ObjectNotFound) as error:
             logger.warning("run %s could not be cancelled: %s", run_id, error)
-
-
-def _patiently(ask: Callable[[], Any]) -> Any:
-    """The server's answer; a server that is down for a while is waited for."""
-    end = time.monotonic() + SERVER_PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except (httpx.TransportError, PrefectHTTPStatusError) as error:
-            refused = isinstance(error, PrefectHTTPStatusError) and error.response.status_code < 500
-            if refused or time.monotonic() > end:
-                raise
-            logger.warning("the server does not answer (%s); asking again", type(error).__name__)
-            time.sleep(POLL_S)

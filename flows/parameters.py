@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from prefect.runtime import deployment
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from scenegen.compute.devices import process_devices
+from scenegen.compute.devices import devices, process_devices, require_device
 from scenegen.compute.runtime import DEVICE, MAX_AT_ONCE, Runtime
 from scenegen.config import DEFAULT_PRESET, MAX_SEED, Config, load_config, preset_names
-from scenegen.errors import UsageError
+from scenegen.errors import ResourceError, UsageError
 from scenegen.messages.redaction import secret_in
 from scenegen.store.folder import is_url, local_path, refuse_network, scheme
 from stages.batch import Job, plan
@@ -37,7 +38,23 @@ def without_secrets(place: str) -> str:
     return place
 
 
-Place = Annotated[str, AfterValidator(without_secrets)]
+def _any_case(*words: str) -> str:
+    """A pattern for any of the words. JSON schemas have no flag for it."""
+    return "|".join("".join(f"[{char.upper()}{char}]" if char.isalpha() else char for char in word) for word in words)
+
+
+_NAMES = (
+    rf"{_any_case('signature', 'token', 'secret', 'password', 'passwd', 'passphrase', 'pwd', 'credential')}"
+    rf"|(?:{_any_case('api', 'access', 'account', 'secret')})[_-]?{_any_case('key')}(?:[_-]?{_any_case('id')})?"
+)
+SECRET_FREE = (
+    r"^(?![A-Za-z][A-Za-z0-9+.-]*://[^/]*:[^/]+@)"
+    rf"(?![A-Za-z][A-Za-z0-9+.-]*://.*[?&](?:[\w-]*(?:{_NAMES})|{_any_case('sig')})=[^\s\"'&<>])"
+)
+"""In the schema of a place: a server refuses a URL with a secret before there is a run that would keep it. `without_secrets`
+knows more ways to write one."""
+
+Place = Annotated[str, AfterValidator(without_secrets), WithJsonSchema({"type": "string", "pattern": SECRET_FREE})]
 """A path, or a URL that fsspec knows."""
 
 
@@ -54,6 +71,9 @@ class Making(BaseModel):
         description="Any part of the configuration, laid over the preset, such as {'read': {'max_side': 512}}.",
     )
     device: str = Field("auto", title="Device", pattern=f"^({DEVICE})$", description="auto, cpu, cuda, cuda:1 or mps.")
+    require_card: bool = Field(
+        False, title="Require a graphics card", description="Fail at once on a machine that has none."
+    )
     offline: bool = Field(False, title="Offline", description="Never use the network.")
     isolate: bool = Field(
         True,
@@ -74,8 +94,28 @@ class Making(BaseModel):
         """Where to compute."""
         return Runtime(device=self.device, offline=self.offline)
 
+    def devices(self, weights: Mapping[str, Mapping[str, str]], at_once: int = 1) -> tuple[str, ...]:
+        """The devices of this machine on which stages get a process of their own, as `process_devices` says.
+
+        Args:
+            weights: weights in use, by stage.
+            at_once: objects made at once on the CPU.
+
+        Raises:
+            ResourceError: if this machine does not have the device, or a card that is required.
+            UsageError: for `isolate` on Windows.
+        """
+        runtime = self.runtime()
+        require_device(runtime)
+        if self.require_card and devices(runtime) == ["cpu"]:
+            raise ResourceError(
+                "a graphics card is required, but torch sees none on this machine. Start its worker on a machine with a card, "
+                "check the driver with scenegen doctor, or run a deployment without -gpu in its name."
+            )
+        return process_devices(runtime, weights, self.isolate, at_once)
+
     def job(self, out: str, cache: str | None = None, several: bool = False) -> Job:
-        """What a batch does to every photo.
+        """What a batch does to every photo, wherever it does it: the job names no devices yet.
 
         Args:
             out: folder or URL that gets one folder per photo.
@@ -86,9 +126,17 @@ class Making(BaseModel):
             UsageError: for an unknown preset, or settings that do not exist.
             WeightsError: if weights that the configuration names are missing.
         """
-        runtime = self.runtime()
-        job = plan(out, self.config(), runtime, None if cache is None else Path(cache), several)
-        return job.model_copy(update={"devices": process_devices(runtime, job.weights, self.isolate, at_once=1)})
+        return plan(out, self.config(), self.runtime(), None if cache is None else Path(cache), several)
+
+    def job_here(self, out: str, cache: str | None = None, several: bool = False) -> Job:
+        """`job`, for this machine and its devices.
+
+        Raises:
+            ResourceError: as `devices`.
+            UsageError, WeightsError: as `job`.
+        """
+        job = self.job(out, cache, several)
+        return job.model_copy(update={"devices": self.devices(job.weights)})
 
 
 class Shot(BaseModel):
@@ -169,10 +217,12 @@ class FanOut(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    pool: Literal["cpu", "gpu"] | None = Field(
+    deployment: str | None = Field(
         None,
-        title="Work pool",
-        description="Pool whose workers make the scenes; without one, the batch's own run makes them.",
+        title="Deployment",
+        min_length=1,
+        description="Deployment of photos-to-scenes whose workers make the scenes, such as photos-to-scenes-gpu; without "
+        "one, the batch's own run makes them.",
     )
     chunk: int = Field(
         8,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.runtime import task_run
+from prefect.runtime import flow_run, task_run
 from pydantic import Field
 
 from flows.artifacts import show_row
@@ -15,12 +15,26 @@ from flows.child import make_photo
 from flows.logs import logging_to_prefect
 from flows.parameters import MAX_CHUNK, Making, PhotoLimits, Place, check_places
 from flows.retries import AGAIN
+from flows.runs import completed
 from scenegen.errors import TransientError
 from scenegen.inputs.sources import Item
 from stages.batch import Job, Row, run_items, standing
+from stages.table import summary
 
 
-@flow(name="photos-to-scenes", persist_result=False)
+def run_name(names: Sequence[str]) -> str:
+    """Name of a run that works on these photos."""
+    first, *others = names
+    return f"{first} and {len(others)} more" if others else first
+
+
+def _run_name() -> str:
+    return run_name(
+        [photo["name"] if isinstance(photo, dict) else photo.name for photo in flow_run.parameters["photos"]]
+    )
+
+
+@flow(name="photos-to-scenes", flow_run_name=_run_name, persist_result=False)
 def photos_to_scenes(
     photos: Annotated[list[Item], Field(min_length=1, max_length=MAX_CHUNK)],
     out: Place,
@@ -38,16 +52,17 @@ def photos_to_scenes(
         work: how this run works on them.
 
     Returns:
-        The number of photos in each state.
+        The number of photos in each state, which the state's message says too.
 
     Raises:
         ScenegenError: if the outputs cannot be reached, or some photos keep failing because of a network or device.
     """
     check_places(making.offline, out=out, cache=work.cache)
-    job = making.job(out, work.cache, several=any(photo.others for photo in photos))
     with logging_to_prefect():
-        make_photos(photos, job, work, show_row)
-        return count(standing(photos, job))
+        job = making.job_here(out, work.cache, several=any(photo.others for photo in photos))
+        make_photos(photos, job, work, lambda row: show_row(row, out))
+        rows = standing(photos, job)
+        return completed(summary(rows), count(rows))
 
 
 def make_photos(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,15 +12,15 @@ from typing import Annotated, Any
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
 from flows.artifacts import show_scene
-from flows.gpu import slot_on
 from flows.logs import logging_to_prefect
 from flows.parameters import Making, ObjectLimits, Place, Shot, check_places
 from flows.retries import AGAIN, end_crash_loop
-from scenegen.compute.devices import process_devices
+from flows.runs import completed
 from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_ID, MAX_SEED, Config, Settings
 from scenegen.errors import UsageError
@@ -28,19 +28,24 @@ from scenegen.export.manifest import read_manifest
 from scenegen.inputs.photos import Inputs, safe_name, unique_names
 from scenegen.inputs.sources import fetch
 from scenegen.messages.progress import log_event, log_photo
-from scenegen.records import Record
-from scenegen.store.store import Store, disk_errors
+from scenegen.records import Record, Source, artifacts
+from scenegen.store.folder import is_url
+from scenegen.store.store import Store, disk_errors, entry_folder
 from stages.batch import deliver, open_outlet
 from stages.graph import weights_in_use
 from stages.layers import R, Submit, Watching, finishing_for, on_devices
-from stages.run import open_store, photo_to_scene, regenerate
+from stages.run import Result, open_store, photo_to_scene, regenerate
 from stages.stage import Layers, Outcome, Stage, execute
 
-MAX_TASKS = 64
+Tasks = list[PrefectFuture[Any]]
+
+RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """More threads than any machine has devices, because `prefect_submit` bounds the tasks."""
 
 
-def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers = Layers()) -> Submit:
+def prefect_submit(
+    store: Store, runtime: Runtime, at_once: int, layers: Layers = Layers(), tasks: Tasks | None = None
+) -> Submit:
     """`submit` as Prefect tasks, named after the stage and, if it works on one, the object (`generate-3`).
 
     Results stay in memory: they are records, and what they point to is in the store, which also decides what is
@@ -51,7 +56,9 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers 
         runtime: where to compute.
         at_once: how many stages of objects run at once; submitting one more waits.
         layers: what surrounds a stage whose result is not in the store.
+        tasks: gets every task; the one that has fetched the user's files is in it already.
     """
+    tasks = [] if tasks is None else tasks
     room = threading.Semaphore(at_once)
 
     def submit(
@@ -63,35 +70,72 @@ def prefect_submit(store: Store, runtime: Runtime, at_once: int, layers: Layers 
         def step() -> Outcome[R]:
             return execute(stage, inputs, config, store, runtime, layers, object_id)
 
+        after = _before(tasks, inputs)
         if object_id is None:
-            return step.submit()
+            tasks.append(step.submit(wait_for=after, return_state=False))
+            return tasks[-1]
         room.acquire()
         try:
-            future = step.submit()
+            future = step.submit(wait_for=after, return_state=False)
         except BaseException:
             room.release()
             raise
         future.add_done_callback(lambda _: room.release())
+        tasks.append(future)
         return future
 
     return submit
 
 
+def _before(tasks: Tasks, inputs: Sequence[Record | int]) -> Tasks:
+    """The tasks whose results are among the inputs, so that Prefect draws them as edges. They are told by their files, since a
+    record may be a part or a changed copy of a result."""
+    records = [value for value in inputs if isinstance(value, Record)]
+    files = [artifact.path for record in records for artifact in artifacts(record)]
+    fetched = any(isinstance(record, Source) for record in records)
+
+    def made(result: object) -> bool:
+        if not isinstance(result, Outcome):
+            return fetched
+        folder = f"{entry_folder(result.stage, result.key)}/"
+        return any(path.startswith(folder) for path in files)
+
+    return [task for task in tasks if task.state.is_completed() and made(task.result())]
+
+
 @contextlib.contextmanager
-def _submitting(store: Store, config: Config, making: Making, pace: ObjectLimits) -> Iterator[Submit]:
+def _submitting(
+    store: Store, config: Config, making: Making, pace: ObjectLimits, tasks: Tasks | None = None
+) -> Iterator[Submit]:
     """`prefect_submit`, with the stages that need it in processes of their devices, until the block ends."""
     runtime = making.runtime()
-    names = process_devices(runtime, weights_in_use(config), making.isolate, pace.objects_at_once)
-    with on_devices(names, pace.object_timeout_s, slot_on(names)) as process:
+    names = making.devices(weights_in_use(config), pace.objects_at_once)
+    with on_devices(names, pace.object_timeout_s) as process:
         watching = Watching(log_event)
         at_once = len(names) + finishing_for(names) if names else pace.objects_at_once
-        yield watching.submit(prefect_submit(store, runtime, at_once, Layers((watching.running,), process)))
+        yield watching.submit(prefect_submit(store, runtime, at_once, Layers((watching.running,), process), tasks))
 
 
-@flow(name="image-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
+def _name_of_photo() -> str:
+    given = flow_run.parameters
+    return given.get("name") or safe_name(Path(given["image"]).stem)
+
+
+def _name_of_views() -> str:
+    given = flow_run.parameters
+    first = Shot.model_validate(given["views"][0])
+    return f"{given.get('name') or safe_name(Path(first.image).stem)}, {len(given['views'])} views"
+
+
+def _name_of_object() -> str:
+    given = flow_run.parameters
+    return f"{Path(given['folder']).name}, object {given['object_id']}"
+
+
+@flow(name="image-to-scene", flow_run_name=_name_of_photo, task_runner=RUNNER, persist_result=False)
 def image_to_scene(
     image: Place,
-    out: Place = "out",
+    out: Place,
     name: str | None = None,
     masks: list[Place] | None = None,
     depth: Place | None = None,
@@ -131,10 +175,10 @@ def image_to_scene(
     return _published(inputs, name, out, making, pace)
 
 
-@flow(name="views-to-scene", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
+@flow(name="views-to-scene", flow_run_name=_name_of_views, task_runner=RUNNER, persist_result=False)
 def views_to_scene(
     views: list[Shot],
-    out: Place = "out",
+    out: Place,
     name: str | None = None,
     making: Making = Making(),
     pace: ObjectLimits = ObjectLimits(),
@@ -190,7 +234,8 @@ def _published(
     log_photo(name)
     with logging_to_prefect():
         outlet = open_outlet(job)
-        with outlet.store.staging() as folder, _submitting(outlet.store, job.config, making, pace) as submit:
+        tasks: Tasks = []
+        with outlet.store.staging() as folder, _submitting(outlet.store, job.config, making, pace, tasks) as submit:
 
             @task(name="fetch", task_run_name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
             def fetch_inputs() -> Inputs:
@@ -201,14 +246,15 @@ def _published(
             def deliver_scene() -> None:
                 show_scene(deliver(outlet, name), outlet.folder, outlet.address(name))
 
-            result = photo_to_scene(fetch_inputs(), job.config, outlet.store, making.runtime(), submit)
-            deliver_scene()
-        return result.model_copy(update={"folder": outlet.address(name)}).model_dump(mode="json")
+            tasks.append(fetch_inputs.submit())
+            result = photo_to_scene(tasks[0].result(), job.config, outlet.store, making.runtime(), submit)
+            deliver_scene.submit(wait_for=tasks[-1:], return_state=False).result()
+        return _completed(result.model_copy(update={"folder": outlet.address(name)}))
 
 
-@flow(name="regenerate-object", task_runner=ThreadPoolTaskRunner(max_workers=MAX_TASKS), persist_result=False)  # type: ignore[arg-type]
+@flow(name="regenerate-object", flow_run_name=_name_of_object, task_runner=RUNNER, persist_result=False)
 def regenerate_object(
-    folder: str,
+    folder: Place,
     object_id: Annotated[int, Field(ge=1, le=MAX_ID)],
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None,
     making: Making = Making(),
@@ -230,7 +276,15 @@ def regenerate_object(
         ScenegenError: from the part that failed.
     """
     check_places(making.offline, folder=folder)
+    if is_url(folder):
+        raise UsageError(f"`folder` is {folder}; it must be a folder that the worker can reach under a path.")
     store, config = open_store(Path(folder).parent), read_manifest(Path(folder)).config
     log_photo(Path(folder).name)
     with logging_to_prefect(), _submitting(store, config, making, pace) as submit:
-        return regenerate(Path(folder), object_id, seed, store, making.runtime(), submit).model_dump(mode="json")
+        return _completed(regenerate(Path(folder), object_id, seed, store, making.runtime(), submit))
+
+
+def _completed(result: Result) -> dict[str, Any]:
+    iou = "-" if result.silhouette_iou is None else f"{result.silhouette_iou:.3f}"
+    message = f"{result.state}: {result.objects} objects, silhouette IoU {iou}, {result.folder}"
+    return completed(message, result.model_dump(mode="json"))

@@ -2,102 +2,118 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
 
-from prefect.automations import AutomationCore, ChangeFlowRunState, EventTrigger, Posture
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, WorkPoolFilter, WorkPoolFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
-from flows.parameters import LONGEST_S
-from scenegen.compute.runtime import GPU_LIMIT, POOLS
+from flows.janitor import SILENCE_S, Mended, live_runs, mend, silent
+from scenegen.compute.runtime import POOLS, TAG
 from scenegen.errors import UsageError
 
-HEARTBEAT = "prefect.flow-run.heartbeat"
-HEARTBEAT_S = 30
-"""Seconds between heartbeats, as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the deployments; the least that Prefect allows."""
-ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
-RESTART_S = 60
-"""Seconds a crashed run waits before it is started again. A worker reports the same crash twice, up to half a minute apart:
-an earlier start would be taken for the one that crashed."""
-RESTART = "restart"
-"""Tag of the deployments whose crashed runs are started again. A batch takes care of its own runs."""
+logger = logging.getLogger(__name__)
+
+QUEUES = (("janitor", 3), ("interactive", None), ("batch", 20), ("photos", None))
+"""Work queues of each pool, first the most urgent, with how many of their runs are worked on at once. A few janitors: one whose
+machine has died must not keep the next from noticing. Runs of a batch wait for other runs, so their number is bounded."""
 
 
-def set_up(gpus: int, silence_s: float) -> None:
-    """Makes the work pools, the concurrency limit of the cards, and the automations against zombies.
+def set_up() -> Mended:
+    """Makes the work pools and their queues, and does the janitor's work once.
 
-    Args:
-        gpus: total number of graphics cards over all machines: slots of the limit `gpu`.
-        silence_s: seconds without a heartbeat after which a run counts as crashed.
+    Returns:
+        What the janitor's work was.
 
     Raises:
-        UsageError: for numbers out of range, or a work pool of another type.
+        UsageError: if no server is set.
     """
-    if gpus < 1 or not HEARTBEAT_S < silence_s <= LONGEST_S:
-        raise UsageError(
-            f"`gpus` is {gpus} and `silence` {silence_s}; `gpus` must be at least 1, and `silence` above {HEARTBEAT_S} and at "
-            f"most {LONGEST_S:g}."
-        )
+    _check_server()
     with get_client(sync_client=True) as client:
         for pool in POOLS:
             _make_pool(client, pool)
-        client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, gpus)
-        for automation in automations(silence_s):
-            _make_automation(client, automation)
+            for priority, (queue, limit) in enumerate(QUEUES, start=1):
+                _make_queue(client, pool, queue, priority, limit)
+        return mend(client, SILENCE_S)
 
 
-def automations(silence_s: float) -> tuple[AutomationCore, ...]:
-    """What the server does by itself: a run that sends no more heartbeats is CRASHED, and a crashed one is started again.
+def stuck() -> tuple[str, ...]:
+    """Names of scenegen's runs whose process seems to be gone.
+
+    Raises:
+        UsageError: if no server is set.
+    """
+    _check_server()
+    with get_client(sync_client=True) as client:
+        return tuple(run.name for run in silent(client, live_runs(client), SILENCE_S))
+
+
+def remove(dry: bool = False) -> tuple[str, ...]:
+    """Removes what `set_up` and prefect.yaml have made. The history of past runs stays.
 
     Args:
-        silence_s: how long a run may be silent.
+        dry: only list it.
+
+    Returns:
+        What it was, for people to read.
+
+    Raises:
+        UsageError: if no server is set, or a deployment that is not scenegen's uses one of its work pools.
     """
-    return (
-        AutomationCore(
-            name="scenegen: a silent run has crashed",
-            description=f"No heartbeat for {silence_s:g} s: the process, the machine or its network is gone.",
-            trigger=EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *(f"prefect.flow-run.{end}" for end in ENDS)},
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=silence_s),
-            ),
-            actions=[ChangeFlowRunState(state=StateType.CRASHED, message=f"No heartbeat for {silence_s:g} s.")],
-        ),
-        AutomationCore(
-            name="scenegen: a crashed run is started again",
-            description="Runs that end themselves after too many starts are left alone: they end as Failed.",
-            trigger=EventTrigger(
-                after={"prefect.flow-run.Crashed"},
-                expect={f"prefect.flow-run.{state}" for state in ("Scheduled", "Pending", "Running")},
-                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{RESTART}"},
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=timedelta(seconds=RESTART_S),
-            ),
-            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, message="It crashed, and is started again.")],
-        ),
-    )
+    _check_server()
+    with get_client(sync_client=True) as client:
+        ours = _deployments(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
+        pools = [pool.name for pool in client.read_work_pools(work_pool_filter=_named(*POOLS))]
+        known = {deployment.id for deployment in ours}
+        for pool in pools:
+            users = _deployments(client, pools=_named(pool))
+            if others := [user.name for user in users if user.id not in known]:
+                raise UsageError(
+                    f"the work pool {pool} is used by deployments without the tag {TAG}: {', '.join(others)}. Give them "
+                    "another pool, or delete them; nothing was removed."
+                )
+        if not dry:
+            for deployment in ours:
+                client.delete_deployment(deployment.id)
+            for pool in pools:
+                client.delete_work_pool(pool)
+    return (*(f"deployment {deployment.name}" for deployment in ours), *(f"work pool {pool}" for pool in pools))
+
+
+def _check_server() -> None:
+    if get_current_settings().api.url is None:
+        raise UsageError("no Prefect server is set; set PREFECT_API_URL, for example to http://127.0.0.1:4200/api.")
+
+
+def _deployments(
+    client: SyncPrefectClient, chosen: DeploymentFilter | None = None, pools: WorkPoolFilter | None = None
+) -> list[DeploymentResponse]:
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(deployment_filter=chosen, work_pool_filter=pools, offset=len(found)):
+        found += page
+    return found
+
+
+def _named(*pools: str) -> WorkPoolFilter:
+    return WorkPoolFilter(name=WorkPoolFilterName(any_=[*pools]))
 
 
 def _make_pool(client: SyncPrefectClient, name: str) -> None:
+    """A pool of another type, such as docker or kubernetes, stays as it is."""
     try:
-        pool = client.read_work_pool(name)
+        client.read_work_pool(name)
     except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+
+
+def _make_queue(client: SyncPrefectClient, pool: str, name: str, priority: int, limit: int | None) -> None:
+    try:
+        queue = client.read_work_queue_by_name(name, work_pool_name=pool)
+    except ObjectNotFound:
+        client.create_work_queue(name, work_pool_name=pool, priority=priority, concurrency_limit=limit)
         return
-    if pool.type != "process":
-        raise UsageError(f"work pool {name} is of type {pool.type}; it must be a process pool: delete or rename it.")
-
-
-def _make_automation(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    found = client.read_automations_by_name(automation.name)
-    if found:
-        client.update_automation(found[0].id, automation)
-    else:
-        client.create_automation(automation)
+    # One that prefect deploy has made comes last, and has no limit.
+    client.update_work_queue(queue.id, priority=priority, concurrency_limit=limit)

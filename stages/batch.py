@@ -43,7 +43,7 @@ from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, loc
 from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
-from stages.layers import Slot, Watching, finishing_for, in_process_on, local_submit, run_on
+from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
 from stages.register import REGISTER
 from stages.run import photo_to_scene
 from stages.stage import Layers
@@ -200,13 +200,12 @@ def pending(
     )
 
 
-def run_item(item: Item, job: Job, slot: Slot = contextlib.nullcontext, watch: Watch | None = None) -> Row:
+def run_item(item: Item, job: Job, watch: Watch | None = None) -> Row:
     """Makes and publishes one scene, unless it is there. Every failure becomes a row.
 
     Args:
         item: the photo, or several of one scene.
         job: what to do with it.
-        slot: held while one of its stages uses a graphics card.
         watch: told what becomes of its stages.
     """
     log_photo(item.name)
@@ -229,7 +228,7 @@ def run_item(item: Item, job: Job, slot: Slot = contextlib.nullcontext, watch: W
                 if job.devices:
                     workers = workers_on(job.devices)
                     at_once = workers.at_once
-                    process = run_on(workers.idle, in_process_on(job.devices), workers.finishers, slot)
+                    process = run_on(workers.idle, in_process_on(job.devices), workers.finishers)
                 with ThreadPoolExecutor(at_once) as executor:
                     watching = Watching(watch or (lambda event: None))
                     layers = Layers((watching.running,), process)

@@ -153,9 +153,6 @@ class _Watched(Generic[R]):
         return outcome
 
 
-Slot = Callable[[], contextlib.AbstractContextManager[None]]
-"""What is held besides a device while a stage uses it: a slot of a limit that several machines share."""
-
 FINISHING = 3
 """Objects that are finished at a time for each graphics card."""
 
@@ -179,18 +176,16 @@ def in_process_on(names: Sequence[str]) -> NeedsDevice:
 
 
 @contextlib.contextmanager
-def on_devices(
-    names: Sequence[str], timeout_s: float | None = None, slot: Slot = contextlib.nullcontext
-) -> Iterator[RunStage | None]:
+def on_devices(names: Sequence[str], timeout_s: float | None = None) -> Iterator[RunStage | None]:
     """Processes for the stages that need one, one process for each of `names`, until the block ends; for `Layers.process`.
-    A stage that takes longer than `timeout_s` is stopped, and has failed. `slot` is held while one uses its device."""
+    A stage that takes longer than `timeout_s` is stopped, and has failed."""
     if not names:
         yield None
         return
     with contextlib.ExitStack() as held:
         idle = held.enter_context(device_workers(names, timeout_s))
         finishers = held.enter_context(finishing_workers(finishing_for(names), timeout_s))
-        yield run_on(idle, in_process_on(names), finishers, slot)
+        yield run_on(idle, in_process_on(names), finishers)
 
 
 def finishing_for(names: Sequence[str]) -> int:
@@ -203,7 +198,6 @@ def run_on(
     idle: LifoQueue[Worker],
     needs_device: NeedsDevice = works_on_object,
     finishers: LifoQueue[Worker] | None = None,
-    slot: Slot = contextlib.nullcontext,
 ) -> RunStage:
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
@@ -215,17 +209,16 @@ def run_on(
         idle: from `stages.workers.device.device_workers`.
         needs_device: which stages.
         finishers: likewise from `finishing_workers`.
-        slot: held while a worker of `idle` works, so not while an object is finished.
     """
 
     def run(stage: Stage[R], given: tuple[Record | int, ...], config: Settings, work: Work, object_id: int | None) -> R:
         if not needs_device(stage, config, object_id):
             return stage.run(*given, config=config, work=work)
         if finishers is None or stage.halves is None:
-            with taken(idle) as worker, slot():
+            with taken(idle) as worker:
                 return run_stage(worker, stage, given, config, work, object_id)
         first = Stage(stage.name, Record, stage.halves.begin, stage.backends)
-        with taken(idle) as worker, slot():
+        with taken(idle) as worker:
             begun = run_stage(worker, first, given, config, work, object_id)
         if isinstance(begun, stage.record):
             return begun

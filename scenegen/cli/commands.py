@@ -651,20 +651,26 @@ def doctor(
 
 
 @app.command
-def prefect_setup(*, gpus: int = 1, silence: float = 90.0, log_options: LogOptions = LogOptions()) -> int:
-    """Create what the deployments need on the Prefect server: work pools, the limit of graphics cards, automations.
+def prefect_setup(*, remove: bool = False, dry_run: bool = False, log_options: LogOptions = LogOptions()) -> int:
+    """Create what the deployments need on the Prefect server, and mend what runs that died have left.
 
     Args:
-        gpus: Total number of graphics cards, over all machines.
-        silence: Seconds without a heartbeat after which a run counts as crashed.
+        remove: Remove all of that instead, and the deployments.
+        dry_run: Only list what would be removed.
     """
     log_options.apply()
     _need_prefect()
-    from flows.setup import set_up
-    from scenegen.compute.runtime import GPU_LIMIT, POOLS
+    from flows import setup
+    from scenegen.compute.runtime import POOLS
 
-    set_up(gpus, silence)
-    _say(f"pools: {', '.join(POOLS)}; limit {GPU_LIMIT}: {gpus}; a run silent for {silence:g} s counts as crashed")
+    if remove or dry_run:
+        gone = setup.remove(dry_run)
+        _say(
+            "\n".join([f"{'would remove' if dry_run else 'removed'} {name}" for name in gone] or ["nothing to remove"])
+        )
+        return EXIT_DONE
+    mended = setup.set_up()
+    _say(f"work pools: {', '.join(POOLS)}; queues: {', '.join(name for name, _ in setup.QUEUES)}. {mended}")
     return EXIT_DONE
 
 

@@ -16,6 +16,8 @@ MODULES = {
     "views_to_scene": "flows.scene",
     "batch_scenes": "flows.batch",
     "photos_to_scenes": "flows.photos",
+    "regenerate_object": "flows.scene",
+    "janitor": "flows.janitor",
 }
 
 

@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from scenegen.compute.runtime import GPU_LIMIT, POOLS, Runtime
+from scenegen.compute.runtime import POOLS, Runtime
 from scenegen.errors import ScenegenError, UsageError
 from scenegen.messages.progress import STYLES
 from scenegen.messages.redaction import redacted, redacted_url
@@ -62,7 +62,7 @@ REQUIRED = {
     "xatlas": "0.0.9",
 }
 """Packages and the lowest version that works."""
-SET_UP = "create what the deployments need: scenegen prefect-setup --gpus N"
+SET_UP = "create what the deployments need: scenegen prefect-setup"
 PREFECT_TIMEOUT_S = 2
 PREFECT = "3.8.3"
 """The lowest version of Prefect that works."""
@@ -321,7 +321,7 @@ def check_prefect(url: str | None) -> Iterator[Check]:
     yield server
     if server.state == "ok":
         yield from (check_pool(url, pool) for pool in POOLS)
-        yield check_limit(url)
+        yield check_runs()
 
 
 def check_prefect_server(url: str) -> Check:
@@ -357,19 +357,21 @@ def check_pool(url: str, name: str) -> Check:
     return Check(title, "ok", f"type {pool.get('type')}, with a running worker")
 
 
-def check_limit(url: str) -> Check:
-    """The concurrency limit that keeps the GPU tasks of all machines to the number of cards."""
-    title = f"limit {GPU_LIMIT}"
+def check_runs() -> Check:
+    """Whether there are runs whose process is gone: they keep a place in their work queue until somebody ends them."""
+    title = "prefect runs"
     try:
-        limit = _ask_prefect(url, f"v2/concurrency_limits/{GPU_LIMIT}")
-        if not limit.get("active"):
-            return Check(title, "warn", "is not active", f"prefect gcl enable {GPU_LIMIT}")
-        detail = f"{limit.get('active_slots')} of {limit.get('limit')} slots in use"
-    except urllib.error.HTTPError as error:
-        return Check(title, "warn", f"does not exist ({error.code}); runs on graphics cards fail without it", SET_UP)
-    except (OSError, ValueError, AttributeError) as error:
-        return Check(title, "warn", f"cannot be checked: {error}", "run scenegen doctor again")
-    return Check(title, "ok", detail)
+        from flows.setup import stuck
+    except ImportError:
+        return Check(title, "warn", "cannot be checked without Prefect", "pip install 'scenegen-3d[prefect]'")
+    try:
+        names = stuck()
+    except Exception as error:  # noqa: BLE001 (whatever Prefect's client raises; it is shown)
+        return Check(title, "warn", f"cannot be checked: {redacted(str(error))}", "run scenegen doctor again")
+    if names:
+        fix = "scenegen prefect-setup ends them; the deployment `janitor` does so every two minutes while a worker runs"
+        return Check(title, "warn", f"no sign of life from {', '.join(names)}", fix)
+    return Check(title, "ok", "all that are running are alive")
 
 
 def _ask_prefect(url: str, path: str) -> Any:

@@ -16,8 +16,10 @@ DEVICE = r"auto|cpu|mps|cuda(:\d+)?"
 MAX_ECONOMY = 2
 MAX_AT_ONCE = 256
 """Most objects or photos that one run works on at once."""
-POOLS, GPU_LIMIT = ("cpu", "gpu"), "gpu"
-"""Prefect's work pools, and its limit on how many graphics cards all machines use at once."""
+TAG = "scenegen"
+"""Prefect's tag of scenegen's deployments and of their runs."""
+POOLS = ("scenegen-cpu", "scenegen-gpu")
+"""Prefect's work pools: for machines of any kind, and for those with graphics cards."""
 
 
 def check_device(name: str) -> None:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300.0
 """For anything to happen: many times what it takes on an idle machine."""
 USER = "admin:a-password"
+POOL = "scenegen-cpu"
 
 
 @dataclass
@@ -106,7 +107,7 @@ class Deployment:
         until(lambda: self.ask("GET", "/health"), "the server answers")
 
     def start_worker(self) -> None:
-        self.worker = self.start("worker", "-m", "prefect", "worker", "start", "--pool", "cpu")
+        self.worker = self.start("worker", "-m", "prefect", "worker", "start", "--pool", POOL)
 
     @contextlib.contextmanager
     def worker_kept_alive(self) -> Any:

@@ -29,6 +29,7 @@ def artifacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         "create_table_artifact",
         "create_progress_artifact",
         "update_progress_artifact",
+        "emit_event",
     ):
         monkeypatch.setattr(module, name, lambda *values, name=name: made.append((name, *values)) or "id")
     monkeypatch.setattr(module.FlowRunContext, "get", lambda: object())
@@ -44,13 +45,32 @@ def test_keys_are_what_the_server_takes_and_unequal(names: list[str]) -> None:
 
 def test_a_page_shows_the_picture_and_no_markup_of_a_name(artifacts: list[tuple[Any, ...]]) -> None:
     picture = "data:image/jpeg;base64,AAAA"
-    show_row(row("<b>*x*", objects=2, silhouette_iou=0.9123, thumbnail=picture, error="[no](http://evil)", output="/o"))
-    ((_, page, key, state),) = artifacts
+    shown = row("<b>*x*", objects=2, silhouette_iou=0.9123, thumbnail=picture, error="[no](http://evil)")
+    show_row(shown, "/o")
+    (_, page, key, state), _event = artifacts
     assert f"![the scene over the photo]({picture})" in page
     assert "| 2 | 0.912 | 0.0 |" in page
     assert "<b>" not in page
     assert "[no](" not in page
-    assert (state, key) == ("complete", artifact_key("scene", "<b>*x*"))
+    assert (state, key) == ("complete", artifact_key("scene", "/o/<b>*x*"))
+
+
+@pytest.mark.parametrize(
+    ("out", "address"),
+    [("/my scenes", "file:///my%20scenes/a"), ("s3://bucket/scenes/", "s3://bucket/scenes/a")],
+)
+def test_a_published_scene_is_linked_and_announced(artifacts: list[tuple[Any, ...]], out: str, address: str) -> None:
+    show_row(row("a", objects=2, silhouette_iou=0.9), out)
+    (_, page, _, _), (_, event, resource, *_, payload) = artifacts
+    assert f"[report.html]({address}/report.html) [scene.glb]({address}/scene.glb)" in page
+    assert (event, resource["prefect.resource.name"]) == ("scenegen.scene.published", "a")
+    assert payload["output"] == f"{out.rstrip('/')}/a"
+    show_row(row("a", state="failed", error="no picture"), out)
+    assert "report.html" not in artifacts[-1][1]
+    assert len(artifacts) == 3
+    # Another place has a page of its own.
+    show_row(row("a"), "/elsewhere")
+    assert artifacts[-2][2] != artifacts[0][2] == artifacts[2][2]
 
 
 def test_the_table_names_what_went_wrong_first(artifacts: list[tuple[Any, ...]]) -> None:
@@ -81,11 +101,11 @@ def test_an_artifact_that_cannot_be_made_stops_nothing(
         raise RuntimeError("the server says no")
 
     monkeypatch.setattr(module, "create_markdown_artifact", refuse)
-    show_row(row("a"))
+    show_row(row("a"), "/o")
     assert "an artifact cannot be shown: the server says no" in caplog.text
     monkeypatch.setattr(module.FlowRunContext, "get", lambda: None)
     show_table([row("a")], "/out")
-    assert artifacts == []
+    assert [name for name, *_ in artifacts] == ["emit_event"]
 
 
 def test_a_line_says_image_stage_and_object() -> None:

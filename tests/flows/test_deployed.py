@@ -18,12 +18,12 @@ from PIL import Image
 from site_under_test import ROOT, Deployment, kill, until
 from standins import GATE, LEDGER, PAUSE, SLOW
 
-from flows.setup import HEARTBEAT_S
+from flows.janitor import HEARTBEAT_S
 from scenegen.export.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = 20
+PHOTOS = 12
 SEED = 20
 LINGER_S = 10.0
 """How long a killed process may take to be gone: its children end with it, not before."""
@@ -51,13 +51,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     folder = tmp_path_factory.mktemp("site")
     site = Deployment(folder, extra={LEDGER: str(folder / "ledger"), PAUSE: "1.0", GATE: str(folder / "gate")})
     project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
-    (nightly,) = (entry for entry in project["deployments"] if entry["name"] == "nightly-batch")
+    nightly, janitor = (
+        next(entry for entry in project["deployments"] if entry["name"] == name)
+        for name in ("nightly-batch", "janitor")
+    )
     nightly["parameters"] = {
         "source": str(folder / "photos"),
         "out": str(folder / "scenes"),
-        "fan_out": {"pool": "cpu", "chunk": 4, "in_flight": 2, "tries": 5, "pending_timeout_s": 120},
+        "fan_out": {"deployment": "photos-to-scenes", "chunk": 4, "in_flight": 2, "tries": 5, "pending_timeout_s": 120},
     }
-    nightly["schedules"][0]["cron"] = "* * * * *"
+    janitor["parameters"] = {"silence_s": HEARTBEAT_S * 2}
+    for entry in (nightly, janitor):
+        entry["schedules"][0]["cron"] = "* * * * *"
     (folder / "prefect.yaml").write_text(yaml.safe_dump(project))
     numbers = random.Random(SEED)
     for number in range(PHOTOS):
@@ -65,7 +70,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         Image.new("RGB", (16, 12), colour).save(folder / "photos" / f"picture-{number:02}.png")
     try:
         site.start_server()
-        site.run("-m", "scenegen", "prefect-setup", "--silence", str(HEARTBEAT_S * 2))
+        site.run("-m", "scenegen", "prefect-setup")
         site.run("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(folder / "prefect.yaml"))
         site.start_worker()
         yield site
@@ -147,7 +152,7 @@ def busy_children(site: Deployment) -> list[int]:
 def settled(site: Deployment) -> bool:
     done = all((site.folder / "scenes" / f"picture-{number:02}" / "manifest.json").exists() for number in range(PHOTOS))
     runs = site.runs("batch-scenes")
-    return done and any(run["state_type"] == "COMPLETED" for run in runs)
+    return done and any(run["state_name"] == "Completed" for run in runs)
 
 
 def check_the_scenes(site: Deployment) -> None:
@@ -181,12 +186,19 @@ def check_the_ledger(site: Deployment, kills: list[float]) -> None:
 
 
 def check_what_the_server_shows(site: Deployment) -> None:
-    done = [run for run in site.runs("batch-scenes") if run["state_type"] == "COMPLETED"]
-    assert all(run["auto_scheduled"] for run in done)
+    batches = site.runs("batch-scenes")
+    # The server's death has ended no run, and the schedule has fired meanwhile: those runs have left the work to the first.
+    assert {run["state_name"] for run in batches if run["start_time"]} <= {"Completed", "Skipped", "Running", "Pending"}
+    (done,) = [run for run in batches if run["state_name"] == "Completed" and "nothing" not in run["state"]["message"]]
+    assert done["auto_scheduled"]
+    assert done["name"] == str(site.folder / "photos")
+    assert done["state"]["message"] == f"{PHOTOS} photos: {PHOTOS} complete"
+    assert any(run["state_name"] == "Skipped" and "is at work on it" in run["state"]["message"] for run in batches)
+    assert site.ask("POST", "/v2/concurrency_limits/filter", {}) == []
     messages = [
         run["state"]["message"] or "" for run in site.runs("photos-to-scenes") if run["state_type"] == "CRASHED"
     ]
-    assert any("No heartbeat for" in message for message in messages), messages
+    assert any("No sign of life for" in message for message in messages), messages
     artifacts: list[dict[str, Any]] = site.ask("POST", "/artifacts/filter", {"limit": 200})
     kinds = {
         kind: [entry for entry in artifacts if entry["type"] == kind] for kind in ("table", "progress", "markdown")
@@ -256,7 +268,19 @@ def test_a_crashed_batch_starts_again_and_a_cancelled_one_stops(site: Deployment
 
 def test_bad_parameters_are_refused_by_the_server(site: Deployment) -> None:
     found = site.ask("GET", "/deployments/name/batch-scenes/batch-scenes")
-    for parameters in ({"source": "/in"}, {"source": "/in", "out": "/out", "fan_out": {"chunk": 0}}):
+    secret = "s3://key:hunter2@bucket/photos"
+    wrong: tuple[dict[str, Any], ...] = (
+        {},
+        {"source": "/in", "fan_out": {"chunk": 0}},
+        {"source": secret},
+        {"source": "/in", "out": "https://host/scenes?X-Amz-Signature=hunter2"},
+    )
+    before = len(site.runs("batch-scenes"))
+    for parameters in wrong:
         with pytest.raises(urllib.error.HTTPError) as refused:
             site.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})
         assert refused.value.code in (409, 422)
+    assert len(site.runs("batch-scenes")) - before <= 1  # the schedule may have fired
+    assert "hunter2" not in (site.folder / "logs" / "server").read_text()
+    # The form's own defaults are enough for what it asks for.
+    site.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"source": "/in"}})

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events import AutomationCore
 from prefect.flows import load_flow_from_entrypoint
 from prefect.states import Completed, Failed
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
+from flows import parameters
 from flows.batch import batch_scenes
-from flows.parameters import FanOut, Making, PhotoLimits, check_places, without_secrets
+from flows.janitor import HEARTBEAT_S, RESTART, janitor
+from flows.parameters import SECRET_FREE, Making, PhotoLimits, check_places, without_secrets
 from flows.photos import photos_to_scenes
 from flows.retries import AGAIN, may_pass
-from flows.scene import image_to_scene, views_to_scene
-from flows.setup import HEARTBEAT, HEARTBEAT_S, POOLS, RESTART, automations, set_up
+from flows.scene import image_to_scene, regenerate_object, views_to_scene
+from flows.setup import POOLS, QUEUES
+from scenegen.compute import devices
+from scenegen.compute.runtime import TAG
 from scenegen.config import MAX_SEED, preset_names
 from scenegen.errors import InputError, ResourceError, TransientError, UsageError
 
 PROJECT = yaml.safe_load((Path(__file__).parents[2] / "prefect.yaml").read_text())
+PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text()
 DEPLOYMENTS = {entry["name"]: entry for entry in PROJECT["deployments"]}
 
 
 def test_the_deployments_asked_for_are_there() -> None:
-    assert {"image-to-scene", "views-to-scene", "batch-scenes", "nightly-batch"} <= set(DEPLOYMENTS)
+    both = {"image-to-scene", "views-to-scene", "regenerate-object", "photos-to-scenes"}
+    assert {*both, *(f"{name}-gpu" for name in both), "batch-scenes", "nightly-batch", "janitor"} == set(DEPLOYMENTS)
     assert len(DEPLOYMENTS) == len(PROJECT["deployments"])
-    # A batch names the deployment after its pool.
-    for pool in ("cpu", "gpu"):
-        assert FanOut(pool=pool).pool == pool
-        assert DEPLOYMENTS[pool]["entrypoint"] == "scenegen.cli.deployed.photos_to_scenes"
-        assert DEPLOYMENTS[pool]["work_pool"]["name"] == pool
+    for name in both:
+        assert DEPLOYMENTS[name]["entrypoint"] == DEPLOYMENTS[f"{name}-gpu"]["entrypoint"]
+        assert DEPLOYMENTS[f"{name}-gpu"]["parameters"]["making"] == {"require_card": True}
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
@@ -41,30 +50,43 @@ def test_every_deployment_fits_its_flow(name: str) -> None:
     entry = DEPLOYMENTS[name]
     flow = load_flow_from_entrypoint(entry["entrypoint"], use_placeholder_flow=False)
     assert entry["work_pool"]["name"] in POOLS
+    assert entry["work_pool"]["work_queue_name"] in dict(QUEUES)
     environment = entry["work_pool"]["job_variables"]["env"]
     assert int(environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) == HEARTBEAT_S
     for schedule in entry.get("schedules", ()):
         CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
-    # A crashed run is started again by the server, but those of a batch by the batch.
-    assert (RESTART in entry["tags"]) == (flow.name != photos_to_scenes.name)
-    given = entry.get("parameters", {})
+    # A crashed run is started again by the janitor, but those of a batch by the batch, and the janitor by its schedule.
+    assert (RESTART in entry["tags"]) == (flow.name not in (photos_to_scenes.name, janitor.name))
+    assert not any(key in entry for key in ("concurrency_limit", "work_queue_name"))
+    stated = entry.get("parameters", {})
     if "schedules" in entry:
         # Nobody is there to fill in what is missing.
-        assert set(parameter_schema(flow.fn).required) <= set(given)
+        assert set(parameter_schema(flow.fn).required) <= set(stated)
     needed = {
         "source": "/photos",
-        "out": "/scenes",
+        **({} if "out" in stated else {"out": "/scenes"}),
         "image": "/photo.jpg",
         "photos": [{"image": "/photo.jpg", "name": "photo"}],
         "views": [{"image": "/left.jpg"}, {"image": "/right.jpg", "depth": "/right.npy"}],
+        "folder": "/scenes/photo",
+        "object_id": 3,
     }
     schema = parameter_schema(flow.fn)
-    values = {name: needed[name] for name in schema.properties if name == "out" or name in schema.required}
-    assert flow.validate_parameters({**values, **given})["out"] == given.get("out", "/scenes")
+    values = {
+        name: needed[name]
+        for name in schema.properties
+        if name in needed and (name == "out" or name in schema.required)
+    }
+    assert (
+        flow.validate_parameters({**values, **stated}).items()
+        >= {name: value for name, value in {**values, **stated}.items() if isinstance(value, str)}.items()
+    )
 
 
 @pytest.mark.parametrize(
-    "flow", [image_to_scene, views_to_scene, batch_scenes, photos_to_scenes], ids=lambda flow: flow.name
+    "flow",
+    [image_to_scene, views_to_scene, regenerate_object, batch_scenes, photos_to_scenes],
+    ids=lambda flow: flow.name,
 )
 def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
     schema = parameter_schema(flow.fn)
@@ -77,8 +99,6 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
     if flow is batch_scenes:
         assert schema.required == ["source", "out"]
         assert schema.properties["which"]["enum"] == ["all", "failed", "missing"]
-        pools = schema.definitions["FanOut"]["properties"]["pool"]["anyOf"]
-        assert pools == [{"enum": ["cpu", "gpu"], "type": "string"}, {"type": "null"}]
     if flow is photos_to_scenes:
         assert set(schema.definitions["Item"]["properties"]) == {"image", "others", "name", "version"}
 
@@ -89,7 +109,8 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
         ({"making": {"preset": "pixal3d", "sed": 1}}, "sed"),
         ({"making": {"device": "gpu"}}, "device"),
         ({"fan_out": {"chunk": 0}}, "chunk"),
-        ({"fan_out": {"pool": "tpu"}}, "pool"),
+        ({"fan_out": {"deployment": ""}}, "deployment"),
+        ({"failed_share": 1.5}, "failed_share"),
         ({"work": {"photo_timeout_s": 0}}, "photo_timeout_s"),
         ({"which": "new"}, "which"),
     ],
@@ -97,6 +118,36 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
 def test_bad_parameters_are_refused_before_anything_runs(values: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         batch_scenes.validate_parameters({"source": "/in", "out": "/out", **values})
+
+
+def patterns(schema: Any) -> list[str]:
+    """Of everything in a schema that is a place."""
+    if isinstance(schema, dict):
+        own = [schema["pattern"]] if schema.get("type") == "string" and "://" in schema.get("pattern", "") else []
+        return own + [pattern for value in schema.values() for pattern in patterns(value)]
+    return [pattern for value in schema for pattern in patterns(value)] if isinstance(schema, list) else []
+
+
+@pytest.mark.parametrize(
+    ("flow", "places"),
+    [(image_to_scene, 6), (views_to_scene, 6), (regenerate_object, 1), (batch_scenes, 2), (photos_to_scenes, 1)],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_the_server_knows_what_a_place_may_be(flow: Any, places: int) -> None:
+    found = patterns(parameter_schema(flow.fn).model_dump())
+    assert found == [SECRET_FREE] * places
+
+
+@given(
+    st.from_regex(
+        r"(s3|https|sftp)://[a-z:@.]{0,8}(/[a-z:@=&?]{0,6}){0,2}(\?|&)?(sig|token|size|my_key|access_key_id)?=?x?",
+        fullmatch=True,
+    )
+)
+def test_the_server_refuses_nothing_that_the_flow_takes(place: str) -> None:
+    if not re.match(SECRET_FREE, place):
+        with pytest.raises(ValueError, match="into the worker's environment"):
+            without_secrets(place)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +163,7 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(ValueError, match="into the worker's environment") as caught:
         without_secrets(url)
     assert "hunter2" not in str(caught.value)
+    assert not re.match(SECRET_FREE, url)
     with pytest.raises(Exception, match="into the worker's environment"):
         batch_scenes.validate_parameters({"source": url, "out": "/out"})
 
@@ -119,6 +171,7 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
 @pytest.mark.parametrize("place", ["/a:b@c/d", "s3://bucket/a", "sftp://me@host/a", "https://host/a.jpg?size=2", "x"])
 def test_other_places_are_taken(place: str) -> None:
     assert without_secrets(place) == place
+    assert re.match(SECRET_FREE, place)
 
 
 def test_a_listed_url_with_a_secret_is_refused(tmp_path: Path) -> None:
@@ -151,25 +204,17 @@ def test_only_what_may_pass_is_tried_again() -> None:
     assert may_pass(None, None, Completed(data=1)) is False  # type: ignore[arg-type]
 
 
-def test_silence_is_a_crash_and_a_crash_a_new_start() -> None:
-    silent, crashed = automations(90)
-    assert silent.trigger.after == {HEARTBEAT}
-    assert silent.trigger.expect == {
-        HEARTBEAT,
-        *(f"prefect.flow-run.{end}" for end in ("Completed", "Failed", "Cancelled", "Crashed")),
-    }
-    assert silent.trigger.within.total_seconds() == 90
-    assert silent.actions[0].state == "CRASHED"
-    assert crashed.trigger.after == {"prefect.flow-run.Crashed"}
-    assert crashed.trigger.within.total_seconds() == 60
-    assert crashed.trigger.match_related.model_dump() == {
-        "prefect.resource.role": "tag",
-        "prefect.resource.id": f"prefect.tag.{RESTART}",
-    }
-    assert crashed.actions[0].state == "SCHEDULED"
-    for gpus, silence in ((0, 90), (1, HEARTBEAT_S), (1, float("inf")), (1, float("nan"))):
-        with pytest.raises(UsageError, match="must be at least 1"):
-            set_up(gpus, silence)
+def test_a_machine_without_the_card_that_is_required_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Making(require_card=True)
+    monkeypatch.setattr(parameters, "devices", lambda runtime: ["cpu"])
+    with pytest.raises(ResourceError, match="a graphics card is required, but torch sees none on this machine"):
+        card.devices({})
+    monkeypatch.setattr(parameters, "devices", lambda runtime: ["cuda:0", "cuda:1"])
+    monkeypatch.setattr(parameters, "process_devices", lambda *given: ("cuda:0", "cuda:1"))
+    assert card.devices({}) == ("cuda:0", "cuda:1")
+    monkeypatch.setattr(devices, "DRIVERS", ())
+    with pytest.raises(ResourceError, match="`device` is 'cuda'"):
+        Making(device="cuda").devices({})
 
 
 def test_settings_reach_the_configuration() -> None:
@@ -181,3 +226,38 @@ def test_settings_reach_the_configuration() -> None:
         Making(settings={"read": {"max_sid": 512}}).config()
     with pytest.raises(ValidationError, match="photos_at_once"):
         PhotoLimits(photos_at_once=0)
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of docs/deployment.md."""
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_names_what_is_there() -> None:
+    assert set(re.findall(r"--pool (\S+)", PAGE)) - {"scenegen-%i"} == set(POOLS)
+    assert set(re.findall(r"deployment run \S+/(\S+)", PAGE)) <= set(DEPLOYMENTS)
+    (nightly,) = (yaml.safe_load(text)["nightly"] for text in blocks("yaml") if "nightly" in text)
+    batch_scenes.validate_parameters(nightly)
+    assert nightly["fan_out"]["deployment"] in DEPLOYMENTS
+    for name in DEPLOYMENTS:
+        assert f"`{name}`" in PAGE
+
+
+def test_the_notification_of_the_page_is_an_automation_about_scenegen_alone() -> None:
+    (text,) = (text for text in blocks("yaml") if "send-notification" in text)
+    automation = AutomationCore.model_validate(yaml.safe_load(text))
+    assert automation.trigger.match_related.model_dump() == {
+        "prefect.resource.role": "tag",
+        "prefect.resource.id": f"prefect.tag.{TAG}",
+    }
+
+
+def test_services_of_the_page_end_all_their_processes() -> None:
+    server, worker = (configparser.ConfigParser(interpolation=None) for _ in range(2))
+    for unit, text in zip((server, worker), blocks("ini"), strict=True):
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read_string(text)
+        assert unit["Service"]["Restart"] == "always"
+        assert unit["Install"]["WantedBy"] == "multi-user.target"
+    assert server["Service"]["ExecStart"].endswith("prefect server start --host 127.0.0.1 --port 4200")
+    assert worker["Service"]["KillMode"] == "control-group"

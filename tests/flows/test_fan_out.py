@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,7 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Scheduled
 
 from flows import fan_out as module
-from flows.fan_out import make_on_pool
+from flows import runs as server_runs
+from flows.fan_out import make_on_workers
 from flows.parameters import FanOut, Making, PhotoLimits
 from scenegen.config import load_config
 from scenegen.errors import UsageError
@@ -24,7 +26,6 @@ from scenegen.inputs.sources import Item
 from stages.batch import Job, Row
 
 JOB = Job(out="/scenes", config=load_config(), weights={})
-PARAMETERS = {"out": "/scenes", "making": Making(), "work": PhotoLimits()}
 
 
 def row(item: Item, state: Any, error: str = "") -> Row:
@@ -40,23 +41,37 @@ class Server:
     runs: dict[uuid.UUID, FlowRun] = field(default_factory=dict)
     keys: dict[str, uuid.UUID] = field(default_factory=dict)
     most: int = 0
+    stated: dict[str, Any] = field(default_factory=dict)
+    """Parameters that the deployment sets."""
     errors: list[Exception] = field(default_factory=list)
     """Raised by the next requests."""
     set_states: list[tuple[uuid.UUID, StateType]] = field(default_factory=list)
 
     def run_deployment(
-        self, name: str, parameters: Any, timeout: float, tags: list[str], idempotency_key: str
+        self, name: str, parameters: Any, flow_run_name: str, timeout: float, tags: list[str], idempotency_key: str
     ) -> FlowRun:
-        assert (name, timeout) == ("photos-to-scenes/cpu", 0)
+        assert (name, timeout) == ("photos-to-scenes/some", 0)
         if self.errors:
             raise self.errors.pop()
         if idempotency_key not in self.keys:
-            run = FlowRun(flow_id=uuid.uuid4(), parameters=parameters, tags=tags, state=Scheduled())
+            run = FlowRun(
+                flow_id=uuid.uuid4(),
+                name=flow_run_name,
+                parameters=parameters,
+                tags=tags,
+                state=Scheduled(),
+                work_pool_name="theirs",
+            )
             self.runs[run.id] = run
             self.keys[idempotency_key] = run.id
         live = [run for run in self.runs.values() if not run.state.is_final()]  # type: ignore[union-attr]
         self.most = max(self.most, len(live))
         return self.runs[self.keys[idempotency_key]]
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        if name != "photos-to-scenes/some":
+            raise ObjectNotFound(http_exc=Exception())
+        return SimpleNamespace(parameters=self.stated)
 
     def read_flow_runs(self, flow_run_filter: Any, limit: int, offset: int = 0) -> list[FlowRun]:
         if self.errors:
@@ -105,13 +120,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(module, "run_deployment", server.run_deployment)
     monkeypatch.setattr(module, "standing", lambda items, job: tuple(server.rows[item.name] for item in items))
     monkeypatch.setattr(module, "POLL_S", 0)
+    monkeypatch.setattr(server_runs, "POLL_S", 0)
     monkeypatch.setattr(module, "keep", lambda row, job: server.rows.update({row.name: row}))
     return server
 
 
-def run(todo: list[Item], **options: Any) -> dict[str, Row]:
+def run(todo: list[Item], making: Making = Making(), deployment: str = "some", **options: Any) -> dict[str, Row]:
     shown: dict[str, Row] = {}
-    make_on_pool(todo, JOB, PARAMETERS, FanOut(pool="cpu", **options), lambda row: shown.update({row.name: row}))
+    fan_out = FanOut(deployment=deployment, **options)
+    make_on_workers(todo, JOB, "/scenes", making, PhotoLimits(), fan_out, lambda row: shown.update({row.name: row}))
     return shown
 
 
@@ -184,7 +201,7 @@ def test_a_cancelled_run_is_not_doubled_and_a_cancelled_batch_cancels_its_runs(
     server.end = lambda run, photos: Cancelled()
     assert run(ITEMS[:2]) == {}
     assert len(server.runs) == 1
-    monkeypatch.setattr(module, "_is_cancelled", lambda client: True)
+    monkeypatch.setattr(module, "is_cancelled", lambda client: True)
     server.end = lambda run, photos: (_ for _ in ()).throw(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         run(ITEMS[2:4], chunk=1)
@@ -205,7 +222,7 @@ def test_a_pool_without_a_worker_is_named(server: Server, caplog: pytest.LogCapt
     server.end = lambda run, photos: next(tries, None) or server.works(run, photos)
     run(ITEMS[:1])
     assert [record.message for record in caplog.records if "no worker" in record.message] != []
-    assert caplog.text.count("prefect worker start --pool cpu") == 1
+    assert caplog.text.count("prefect worker start --pool theirs") == 1
 
 
 def test_a_server_that_is_down_is_waited_for(server: Server) -> None:
@@ -214,7 +231,13 @@ def test_a_server_that_is_down_is_waited_for(server: Server) -> None:
 
 
 def test_a_missing_deployment_is_named(server: Server) -> None:
-    server.errors = [ObjectNotFound(http_exc=Exception())]
-    server.read_flow_runs = lambda flow_run_filter, limit, offset=0: []  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match="no deployment photos-to-scenes/cpu; create it with prefect deploy --all"):
-        run(ITEMS)
+    with pytest.raises(UsageError, match="no deployment photos-to-scenes/other; create it with prefect deploy --all"):
+        run(ITEMS, deployment="other")
+
+
+def test_what_the_batch_leaves_open_its_deployment_says(server: Server) -> None:
+    server.stated = {"out": "/elsewhere", "making": {"require_card": True, "preset": "training-free", "seed": 1}}
+    run(ITEMS[:3], Making(seed=7))
+    (made,) = server.runs.values()
+    assert made.parameters["making"] == {"require_card": True, "preset": "training-free", "seed": 7}
+    assert (made.parameters["out"], made.name) == ("/scenes", "0 and 2 more")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import os
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import pytest
 from injected import check_failures, one_object_each
 
 from flows.parameters import Making
-from scenegen.errors import InputError, ResourceError, UsageError
+from scenegen.errors import InputError, ResourceError
 from scenegen.export.manifest import read_manifest
 
 PATIENCE_S = 300.0
@@ -29,16 +26,6 @@ HERE = Making(isolate=False)
 """The stand-ins are closures, which no other process can have."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-    """A Prefect server of these tests' own, with an empty database."""
-    importlib.import_module("flows")  # sets what Prefect reads on import
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=600):
-        yield
-
-
 def task_runs() -> Counter[str]:
     """Names of all task runs the server knows that are completed."""
     from prefect.client.orchestration import get_client
@@ -47,6 +34,27 @@ def task_runs() -> Counter[str]:
     with get_client(sync_client=True) as client:
         runs: list[TaskRun] = client.read_task_runs(limit=200)
     return Counter(run.name for run in runs if run.state_name == "Completed")
+
+
+def last_run() -> dict[str, Any]:
+    """The flow run that began last, as the server has it."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+    found: dict[str, Any] = run.model_dump(mode="json")
+    return found
+
+
+def graph(run_id: str) -> dict[str, set[str]]:
+    """What Prefect draws of a flow run: the names of the tasks that each task comes after."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        drawn = client.request("GET", "/flow_runs/{id}/graph-v2", path_params={"id": run_id}).json()
+    nodes = {node["id"]: node for _, node in drawn["nodes"]}
+    return {node["label"]: {nodes[parent["id"]]["label"] for parent in node["parents"]} for node in nodes.values()}
 
 
 def settled(expected: Counter[str]) -> Counter[str]:
@@ -70,6 +78,19 @@ def test_every_stage_is_one_task_run(server: None, bench: Any, photo: Path, tmp_
     assert all(count == 1 for count in bench.executed.values())
     assert read_manifest(out / "photo").config.seed == 3
     assert not list(tmp_path.glob("**/*.pkl"))
+    run = last_run()
+    assert (run["name"], run["state"]["message"]) == (
+        "photo",
+        f"complete: 3 objects, silhouette IoU 0.920, {out / 'photo'}",
+    )
+    end = time.monotonic() + PATIENCE_S
+    while not all((edges := graph(run["id"]))[name] for name in expected if name != "fetch"):
+        assert time.monotonic() < end, edges
+        time.sleep(0.5)
+    assert (edges["read"], edges["segment"]) == ({"fetch"}, {"read"})
+    assert edges["deliver"] == {"report"}
+    assert edges["generate-2"] >= {"segment", "layout"}
+    assert edges["compose"] >= {"layout", "generate-1", "generate-2", "generate-3"}
     # Again: the tasks run, and find everything in the store.
     bench.executed.clear()
     assert image_to_scene(str(photo), str(out), making=HERE.model_copy(update={"settings": {"seed": 3}})) == result
@@ -113,7 +134,7 @@ def test_a_task_that_cannot_be_submitted_leaves_its_room(monkeypatch: pytest.Mon
     from scenegen.store.store import Store
 
     class Unreachable:
-        def submit(self) -> None:
+        def submit(self, *inputs: Any, **options: Any) -> None:
             raise ConnectionError("no server")
 
     monkeypatch.setattr(scene, "task", lambda **_: lambda step: Unreachable())
@@ -168,30 +189,3 @@ def test_settings_of_prefect_yield_to_the_users(name: str, default: str) -> None
             environment[name] = given
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == expected
-
-
-def test_a_slot_of_the_cards_is_strict(server: None) -> None:
-    """Without its limit nothing runs; with it, no more at once than it says, and the slot comes back."""
-    from prefect.client.orchestration import get_client
-
-    from flows.gpu import GPU_LIMIT, gpu_slot
-
-    with pytest.raises(UsageError, match="prefect gcl create gpu --limit N"), gpu_slot():
-        pass
-    with get_client(sync_client=True) as client:
-
-        def in_use() -> int:
-            limit = client.read_global_concurrency_limit_by_name(GPU_LIMIT)
-            return int(limit.active_slots)
-
-        client.upsert_global_concurrency_limit_by_name(GPU_LIMIT, 1)
-        with gpu_slot():
-            assert in_use() == 1
-        assert in_use() == 0
-
-
-def test_only_graphics_cards_take_a_slot() -> None:
-    from flows.gpu import gpu_slot, slot_on
-
-    assert slot_on([]) is slot_on(["cpu", "cpu"]) is contextlib.nullcontext
-    assert slot_on(["cuda:0", "cuda:1"]) is gpu_slot
