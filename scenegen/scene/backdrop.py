@@ -1,4 +1,5 @@
-"""The background as textured meshes: one for each surface of the room, cut where another begins."""
+"""The background as textured meshes: one for each surface of the room. Planes are rectangles where they may be; the rest is cut
+where another surface begins."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from scenegen.geometry.planes import along
 from scenegen.records import Intrinsics
 from scenegen.scene.elsewhere import OtherPhoto, filled_in
 from scenegen.scene.layout import Floor
+from scenegen.scene.rectangle import COVERED, ROUGHNESS, around, hides, plane_through, textured
 from scenegen.scene.room import Part, Room, hull
 
 MARGIN = 1
@@ -32,7 +34,6 @@ BEYOND = 0.9
 """Share of the far sphere's inverse depth below which no surface is shown."""
 FARTHEST = 0.2
 """The same below which no corner of one is."""
-ROUGHNESS = 0.9
 
 
 def background_surfaces(
@@ -91,6 +92,9 @@ def background_surfaces(
     under |= outside & hull(under | np.pad(room.parts[0].shown, pad))
     under &= on_plane > 0
     sphere = np.pad(room.sphere, pad, mode="edge")
+    front = np.take_along_axis(np.stack([part.inverse for part in room.parts]), labels[None], axis=0)[0]
+    near = np.ones((2 * round(float(cell.max())) + 1,) * 2, np.uint8)
+    ahead = _ahead(room.parts, room.nodes.rays, floor.normal)
     surfaces = {}
     for index, (name, part) in enumerate(zip(_names(room.parts), room.parts, strict=True)):
         everywhere = np.pad(part.hidden, pad)
@@ -103,6 +107,17 @@ def background_surfaces(
         at = pieces.at(wide.reshape(-1, 2))
         # Inverse depth is linear in the picture on every plane.
         depth = 1 / np.maximum(pieces.at(inverse.ravel()), FARTHEST * pieces.at(sphere.ravel()))
+        vertices = rays(camera, at) * depth[:, None]
+        flat = None if visible is not None else around(vertices, part, room.nodes.rays, floor, ahead)
+        if flat is not None:
+            before = hides(flat, room.nodes, front) & (labels != index)
+            if before.sum() <= COVERED * (labels == index).sum():
+                known = _at_pixels(np.where(before, 1.0, margins[index]), cell, image.shape)
+                sure = cv2.erode(_at_pixels(margins[index], cell, image.shape).astype(np.uint8), near) > 0
+                rectangle = textured(flat, image, seen & known, seen & sure, camera)
+                if rectangle is not None:
+                    surfaces[name] = rectangle
+                    continue
         known = seen & _at_pixels(margins[index], cell, image.shape)
         made = ndimage.binary_dilation(part.hidden | part.shown | (labels == index))
         wanted = _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape)
@@ -112,13 +127,26 @@ def background_surfaces(
             picture, known = filled_in(image, known, wanted, depth_there, camera, others)
         texture, uv = _texture(picture, known, wanted, at)
         surfaces[name] = TexturedMesh(
-            vertices=(rays(camera, at) * depth[:, None]).astype(np.float32),
+            vertices=vertices.astype(np.float32),
             faces=pieces.faces.astype(np.int32),
             uv=uv,
             base_color=texture,
             roughness=ROUGHNESS,
         )
     return surfaces
+
+
+def _ahead(
+    parts: Sequence[Part], directions: Float[np.ndarray, "r c 3"], up: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """The level direction that the largest wall faces away from; without one, where the camera looks."""
+    walls = [part for part in parts if part.kind == "wall" and part.shown.any()]
+    way = np.array([0.0, 0.0, 1.0]) if abs(up[2]) < 0.9 else np.array([0.0, -1.0, 0.0])
+    if walls:
+        largest = max(walls, key=lambda part: int(part.shown.sum()))
+        way = plane_through(directions[largest.shown], largest.inverse[largest.shown])
+    way = way - (way @ up) * up
+    return np.asarray(way / np.linalg.norm(way))
 
 
 def _names(parts: Sequence[Part]) -> list[str]:

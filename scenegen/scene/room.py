@@ -536,8 +536,11 @@ def _given_way(part: Part, shown: Bool[np.ndarray, "r c"], nodes: Nodes, uncerta
     if part.kind != "floor" and before.any():
         room = 1 + max(ROOM, min(2 * uncertainty, MOST_ROOM))
         if part.plane:
-            back = float(np.percentile(room * nodes.visible[before] * inverse[before], 90))
-            inverse = inverse / np.clip(back, 1.0, MOST_BACK)
+            needed = nodes.visible[before] * inverse[before]
+            back = max(float(np.percentile(room * needed, 90)), (1 + ROOM) * float(needed.max()))
+            if back <= MOST_BACK:
+                return replace(part, inverse=inverse / max(back, 1.0))
+            inverse = inverse / MOST_BACK
         inverse = np.where(before, np.minimum(inverse, 1 / (room * np.maximum(nodes.visible, 1e-9))), inverse)
     return replace(part, inverse=inverse)
 

@@ -71,6 +71,8 @@ def test_no_triangle_spans_a_step_of_the_depth(uncertainty: float) -> None:
     surfaces = surfaces_of(scene, ids=np.zeros_like(scene.ids), uncertainty=uncertainty)
     cell = 1 / CONFIG.grid * scene.camera.width / scene.camera.fx
     for mesh in surfaces.values():
+        if len(mesh.faces) == 2:
+            continue
         corners = mesh.vertices[mesh.faces]
         edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1)
         normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -140,12 +142,49 @@ def test_every_object_has_the_floor_below_it(pitch: float, height: float, seed: 
     np.testing.assert_allclose(heights(scene, surfaces["floor"]), 0, atol=1e-4)
 
 
-def test_without_objects_the_surfaces_end_with_the_picture() -> None:
-    scene = room([])
-    for mesh in surfaces_of(scene).values():
-        ends = mesh.vertices[:, :2] / mesh.vertices[:, 2:] * scene.camera.fx
-        assert np.abs(ends[:, 0]).max() == pytest.approx(scene.camera.width / 2, abs=0.01)
-        assert np.abs(ends[:, 1]).max() <= scene.camera.height / 2 + 0.01
+def outline(mesh: TexturedMesh) -> np.ndarray:
+    """Lengths of the sides of a rectangle; two triangles make it one."""
+    assert len(mesh.faces) == 2
+    corners = mesh.vertices.astype(float)
+    sides = np.roll(corners, -1, axis=0) - corners
+    lengths = np.linalg.norm(sides, axis=1)
+    np.testing.assert_allclose((sides * np.roll(sides, -1, axis=0)).sum(axis=1), 0, atol=1e-5 * lengths.max() ** 2)
+    return lengths
+
+
+@pytest.mark.parametrize("boxes", [[], DESK])
+def test_planes_are_rectangles_around_all_that_is_seen_of_them(boxes: list) -> None:
+    scene = room(boxes, pitch_deg=15)
+    surfaces = surfaces_of(scene)
+    for mesh in surfaces.values():
+        outline(mesh)
+        normal = np.cross(
+            mesh.vertices[mesh.faces[0, 1]] - mesh.vertices[0], mesh.vertices[mesh.faces[0, 2]] - mesh.vertices[0]
+        )
+        assert normal @ mesh.vertices.mean(axis=0) < 0  # turned to the camera
+    assert heights(scene, surfaces["wall"]).min() == pytest.approx(0, abs=0.05)
+    true = room([], pitch_deg=15).image
+    picture = render(list(surfaces.values()), scene.camera)
+    assert np.percentile(np.abs(picture.color.astype(int) - true).max(axis=2), 97) < 12
+
+
+def test_an_opening_of_a_wall_is_not_walled_up() -> None:
+    scene = room([], pitch_deg=10)
+    depth = scene.depth.copy()
+    door = np.zeros(depth.shape, dtype=bool)
+    door[40:150, 130:190] = True
+    depth[door & (heights_of(scene, depth) > 0.05)] = 9.0
+    surfaces = surfaces_of(scene, depth=depth)
+    picture = render(list(surfaces.values()), scene.camera)
+    inside = np.zeros_like(door)
+    inside[60:110, 140:180] = True
+    assert (picture.depth[inside] > 7).all()
+    assert len(surfaces["floor"].faces) == 2
+    assert len(surfaces["wall_1"].faces) > 2
+
+
+def heights_of(scene: Room, depth: np.ndarray) -> np.ndarray:
+    return np.asarray(unproject(scene.camera, depth) @ scene.up + scene.height)
 
 
 def test_nothing_is_made_where_the_picture_shows_no_background() -> None:
