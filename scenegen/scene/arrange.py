@@ -19,7 +19,7 @@ from scenegen.geometry.render import RayCaster
 from scenegen.records import BACKGROUND_SUPPORT, Carrier, Intrinsics, Support
 from scenegen.scene.foot import with_hidden_foot
 from scenegen.scene.graph import occlusions, support_graph
-from scenegen.scene.layout import FLOOR, Floor, hidden_below, without_cycles
+from scenegen.scene.layout import FLOOR, FOOT_HIDDEN, Floor, hidden_below, without_cycles
 from scenegen.scene.placement import Fit, gap_above
 from scenegen.scene.room import MOST_ROOM
 from scenegen.scene.sizes import SIZES
@@ -57,8 +57,6 @@ SAID = 2.0
 """Counts as share of a contact that the user tells: more than any that is seen."""
 STEADY_DEG = 1.0
 """Gravity may turn by this much before what stands tips over."""
-FOOT_HIDDEN = 0.25
-"""Share of the lower outline along something nearer from which on the foot of an object that cannot stand is hidden."""
 HIGHEST, SPIKES = 95.0, 98.0
 """Percentile of the heights below an object that it stands on, and that above which a made surface has spikes."""
 NEAR_BACKGROUND = 0.25

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from scipy.optimize import least_squares
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
@@ -28,6 +29,17 @@ LEANING = 0.7
 """Least cosine between gravity and the normals of a level surface, as an estimated depth leans."""
 MOST_LOWERED = 1.3
 """Factor by which such a floor may be lowered so that objects do not sink into it."""
+MOST_OFF = 0.3
+"""Logarithm of the ratio by which a point of the floor may be off it before that is turned."""
+GRAVITY_DEG = 2.0
+"""What an estimated gravity may be turned by about either level axis, as a standard deviation: less than it is off by, since the
+errors of what speaks against it go together."""
+FLOOR_POINTS, FLOOR_COUNTS = 500, 2
+"""Points of the floor that are looked at when it is turned, and for how many objects all of them count: their errors are one."""
+FOOT = 2.0
+"""Percentile of the heights of what is seen of an object up to which it is its foot."""
+FOOT_HIDDEN = 0.25
+"""Share of the lower outline along something nearer from which on the foot of an object is hidden."""
 MOST_BENT = 0.08
 """Largest share of the depth by which an estimated depth may leave a plane and still be it."""
 
@@ -81,9 +93,18 @@ def find_floor(
     total = len(rest)
     best: tuple[float, Floor] | None = None
     if gravity is not None and (certain or uncertainty > MEASURED):
-        return _level_floor(
-            rest, normals, up, objects, plane_tolerance(config, uncertainty), config.min_floor_share
-        ) or (_assumed_floor(background, objects, up, estimated=True))
+        tolerance = plane_tolerance(config, uncertainty)
+        floor = _level_floor(rest, normals, up, objects, tolerance, config.min_floor_share)
+        if floor is None:
+            return _assumed_floor(background, objects, up, estimated=True)
+        if certain:
+            return floor
+        feet = [
+            _foot(points[(ids == i) & (depth > 0)], up)
+            for i in object_ids(ids)
+            if (depth[ids == i] > 0).any() and hidden_below(depth, ids, i) < FOOT_HIDDEN
+        ]
+        return _turned(floor, np.array(feet).reshape(-1, 3), rest, normals, uncertainty)
     for attempt in range(MAX_PLANES):
         if len(rest) < max(64, config.min_floor_share * total):
             break
@@ -144,6 +165,45 @@ def _level_floor(
             best = (score, floor)
         left &= np.abs(along(points, -up) / height - 1) > 2 * tolerance
     return None if best is None else best[1]
+
+
+def _foot(cloud: Float[np.ndarray, "n 3"], up: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+    heights = along(cloud, up)
+    return np.asarray(cloud[heights <= np.percentile(heights, FOOT)].mean(axis=0))
+
+
+def _turned(
+    floor: Floor,
+    feet: Float[np.ndarray, "f 3"],
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    uncertainty: float,
+) -> Floor:
+    """The floor turned by some degrees, as far as feet of objects and what is seen of it say more than the estimated gravity.
+
+    A wrong gravity lifts or sinks what is far: most things would float. Each foot and each point counts by the logarithm of the
+    ratio between the depth of the plane on its ray and its own, as far as that is no outlier (Cauchy's loss).
+    """
+    close = np.abs(np.log(np.maximum(along(points, -floor.normal) / floor.offset, 1e-9))) < MOST_OFF
+    seen = points[close & (along(normals, floor.normal) > LEANING)]
+    seen = seen[np.linspace(0, len(seen) - 1, min(FLOOR_POINTS, len(seen))).astype(int)]
+    share = np.sqrt(FLOOR_COUNTS / max(len(seen), 1))
+    axes = np.linalg.svd(floor.normal[None])[2][1:]
+
+    def plane(x: Float[np.ndarray, "3"]) -> Floor:
+        normal = floor.normal + x[:2] @ axes
+        return Floor(normal / np.linalg.norm(normal), floor.offset * float(np.exp(x[2])), floor.source)
+
+    def off(x: Float[np.ndarray, "3"], of: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
+        made = plane(x)
+        below = np.maximum(along(of, -made.normal) / made.offset, 1e-2)  # above the horizon there is no floor
+        ratio = np.log(below) / uncertainty
+        return np.asarray(np.sign(ratio) * np.sqrt(np.log1p(ratio**2)))
+
+    def residuals(x: Float[np.ndarray, "3"]) -> Float[np.ndarray, "_"]:
+        return np.concatenate([x[:2] / np.tan(np.radians(GRAVITY_DEG)), off(x, feet), share * off(x, seen)])
+
+    return plane(least_squares(residuals, np.zeros(3)).x)
 
 
 def plane_tolerance(config: LayoutConfig, uncertainty: float) -> float:
