@@ -93,8 +93,21 @@ def hull(vertices: Float32[np.ndarray, "v 3"]) -> Hull:
     """The convex hull of points, of at most `MAX_HULL_VERTICES` corners; that of points in a plane is a thin slab."""
     points = _thickened(vertices.astype(np.float64))
     corners = few_corners(points[ConvexHull(points).vertices], MAX_HULL_VERTICES)
-    solid = trimesh.convex.convex_hull(corners)
-    return Hull(solid.vertices.astype(np.float32), solid.faces.astype(np.int32))
+    # As they are written: corners that are one in single precision would leave it open.
+    corners = np.unique(corners.astype(np.float32), axis=0).astype(np.float64)
+    faces = _facets(corners, "Qt")
+    if not is_closed(faces):  # many corners in a plane, which qhull divides badly
+        faces = _facets(corners, "QJ")
+    used, place = np.unique(faces, return_inverse=True)
+    return Hull(corners[used].astype(np.float32), place.reshape(faces.shape).astype(np.int32))
+
+
+def _facets(corners: Float64[np.ndarray, "n 3"], options: str) -> Int32[np.ndarray, "g 3"]:
+    """The triangles of the hull of points, counter-clockwise seen from outside."""
+    found = ConvexHull(corners, qhull_options=options)
+    a, b, c = (corners[found.simplices[:, corner]] for corner in range(3))
+    inwards = (np.cross(b - a, c - a) * found.equations[:, :3]).sum(axis=1) < 0
+    return np.where(inwards[:, None], found.simplices[:, ::-1], found.simplices).astype(np.int32)
 
 
 def as_box(solid: Hull) -> Hull | None:

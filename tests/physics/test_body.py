@@ -5,10 +5,11 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import cKDTree
+from scipy.spatial import ConvexHull, cKDTree
 
 from scenegen.geometry.mesh import joined
-from scenegen.physics.body import MAX_HULL_VERTICES, THINNEST_M, body
+from scenegen.geometry.solid import is_closed, welded
+from scenegen.physics.body import MAX_HULL_VERTICES, THINNEST_M, body, hull
 
 
 def arrays(solid: trimesh.Trimesh) -> tuple[np.ndarray, np.ndarray]:
@@ -112,3 +113,23 @@ def test_what_is_round_is_no_box() -> None:
     for solid in (trimesh.creation.icosphere(3), trimesh.creation.cylinder(0.1, 0.2)):
         (found,) = body(solid.vertices.astype(np.float32), solid.faces.astype(np.int32)).hulls
         assert found.box is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1e-9, 1e-4]), st.integers(0, 3))
+def test_a_hull_is_closed_wherever_it_was_cut(seed: int, rough: float, cuts: int) -> None:
+    """Corners in planes, corners that single precision takes for one, and far from the origin."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-1, 1, (80, 3)) * rng.uniform(0.01, 1, 3)
+    for _ in range(cuts):
+        normal = rng.normal(size=3)
+        normal /= np.linalg.norm(normal)
+        over = np.maximum(points @ normal - 0.3 * np.abs(points @ normal).max(), 0)
+        points = points - over[:, None] * normal  # onto the plane
+    points = np.concatenate([points, points + rough]) + rng.uniform(-5, 5, 3)
+    found = hull(points.astype(np.float32))
+    assert is_closed(welded(found.vertices)[1][found.faces])
+    assert len(found.vertices) <= MAX_HULL_VERTICES
+    corners = found.vertices[found.faces].astype(float) - points.mean(axis=0)
+    volume = float(np.einsum("nd,nd->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))) / 6
+    assert volume == pytest.approx(ConvexHull(found.vertices.astype(float)).volume, rel=1e-3)
