@@ -537,6 +537,9 @@ class ComposeConfig(Settings):
     """Pairs of which the first lies before the second."""
     distances: dict[ObjectId, Annotated[float, Field(ge=0.1, le=10)]] = {}
     """Distance of some of the objects along their rays, over what depth says. Contact does not move them."""
+    settle: bool = False
+    """Whether what falls under gravity is begun elsewhere within a standard deviation of its depth, and kept there if then it
+    stays: two seconds are simulated each time, which needs MuJoCo. No pixel moves."""
 
 
 class DepthSettings(Settings):

@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 
 from scenegen.camera import camera_from_crop, matrix4
-from scenegen.config import ComposeConfig
+from scenegen.config import ComposeConfig, ExportConfig
 from scenegen.errors import ObjectError
+from scenegen.export.bodies import settled, with_bodies
+from scenegen.export.parts import Part, PartScene, surface_part
 from scenegen.faults import about_object, ends_photo
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH
 from scenegen.geometry.mesh import TexturedMesh, load_mesh, save_mesh
@@ -57,6 +59,7 @@ from scenegen.scene.graph import (
 from scenegen.scene.layout import FLOOR, Floor
 from scenegen.scene.placement import Sighting, fit_scale, fit_scale_in_views, surface_depth
 from scenegen.scene.scoring import score_objects
+from scenegen.scene.steady import steadied
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
 
@@ -135,7 +138,15 @@ def compose(
         config.before,
         config.distances,
     )
-    placed = arrange(found, view, kept_places, reach, told)
+
+    def arranged(begun: Mapping[int, Unplaced]) -> dict[int, Arranged]:
+        return arrange(begun, view, kept_places, reach, told)
+
+    if config.settle and config.contact:
+        free = set(found) - set(kept_places) - set(config.distances)
+        placed = steadied(found, free, depth.uncertainty, arranged, _Gravity(found, layout, work).staying)
+    else:
+        placed = arranged(found)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     in_views = [_scores(placed, look) for look in looks]
     scores = {i: in_views[0 if i in in_views[0] else views.best(i)][i] for i in placed}
@@ -182,6 +193,45 @@ def compose(
         cameras=cameras,
         warnings=tuple(warnings),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Gravity:
+    """The simulation of arrangements, among the surfaces of the background."""
+
+    objects: Mapping[int, Unplaced]
+    layout: Layout
+    work: Work
+
+    def staying(self, placed: Mapping[int, Arranged]) -> frozenset[int]:
+        """Which objects stay where they are by themselves: what the background carries is held there.
+
+        Raises:
+            UsageError: if MuJoCo is not installed.
+        """
+        world_from_camera = np.array(self.layout.world_from_camera)
+        parts = []
+        for number, item in placed.items():
+            label = self.objects[number].label
+            facts = {"id": number, "support": "nothing" if item.support is None else item.support}
+            mesh = item.mesh.transformed(world_from_camera)
+            parts.append(Part(object_name(number, label), label, mesh, np.eye(4), facts))
+        scene = PartScene(
+            objects=tuple(parts),
+            background=tuple(
+                surface_part(surface.name, load_mesh(self.work.read(surface.mesh)), world_from_camera)
+                for surface in self.layout.surfaces
+            ),
+            intrinsics=self.layout.intrinsics,
+            world_from_camera=world_from_camera,
+            facts={},
+        )
+        settings = ExportConfig()
+        found = settled(with_bodies(scene, settings.density_kg_m3, settings.hulls))
+        stays = dict(zip(placed, (result.stays for result in found), strict=True))
+        return frozenset(
+            number for number, item in placed.items() if stays[number] and item.support != BACKGROUND_SUPPORT
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,13 +12,12 @@ from scenegen.config import ExportConfig
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_remarks, settled, with_bodies
 from scenegen.export.glb import read_glb, write_glb
-from scenegen.export.parts import Fact, Part, PartCamera, PartScene, prepared
+from scenegen.export.parts import Fact, Part, PartCamera, PartScene, prepared, surface_part
 from scenegen.geometry.mesh import load_mesh
 from scenegen.physics.body import Hull
 from scenegen.physics.collider_file import load_colliders, save_colliders
-from scenegen.records import Export, Kept, Photo, PlacedObject, Scene, Settled, Surface
+from scenegen.records import Export, Kept, Photo, PlacedObject, Scene, Settled
 from scenegen.registry import EXPORTERS
-from scenegen.scene.backdrop import kind_of
 from stages.stage import Stage, Work
 
 COLLIDERS = "colliders.npz"
@@ -102,7 +101,10 @@ def part_scene(scene: Scene, work: Work, facts: Mapping[str, Fact]) -> PartScene
             )
             for placed in scene.objects
         ),
-        background=tuple(_surface_part(surface, world_from_camera, work) for surface in scene.surfaces),
+        background=tuple(
+            surface_part(surface.name, load_mesh(work.read(surface.mesh)), world_from_camera)
+            for surface in scene.surfaces
+        ),
         intrinsics=scene.intrinsics,
         world_from_camera=world_from_camera,
         cameras=tuple(
@@ -149,17 +151,6 @@ def glb_findings(wanted: PartScene, found: PartScene) -> list[str]:
     if cameras != expected_cameras:
         findings.append(f"scene.glb: the cameras are {cameras}, not {expected_cameras}.")
     return findings
-
-
-def _surface_part(surface: Surface, world_from_camera: np.ndarray, work: Work) -> Part:
-    mesh = load_mesh(work.read(surface.mesh)).transformed(world_from_camera)
-    return Part(
-        name=surface.name,
-        label=surface.name,
-        mesh=mesh,
-        world_from_part=np.eye(4),
-        facts={"kind": kind_of(surface.name)},
-    )
 
 
 EXPORT = Stage(

@@ -20,6 +20,7 @@ from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_are
 from scenegen.physics.body import Hull
 from scenegen.physics.rigid import Rigid
 from scenegen.records import Intrinsics
+from scenegen.scene.backdrop import kind_of
 
 GENERATOR = f"scenegen {__version__}"
 
@@ -94,6 +95,18 @@ class PartScene:
     """Provenance of the scene."""
     cameras: tuple[PartCamera, ...] = ()
     """Those of further photos."""
+
+
+def surface_part(name: str, mesh: TexturedMesh, world_from_camera: Float64[np.ndarray, "4 4"]) -> Part:
+    """A surface of the background, which is given in the camera's frame.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from scenegen.geometry.mesh import load_mesh
+        >>> surface_part("wall_2", load_mesh(Path("mesh.npz")), np.eye(4)).facts["kind"]
+        'wall'
+    """
+    return Part(name, name, mesh.transformed(world_from_camera), np.eye(4), {"kind": kind_of(name)})
 
 
 def about_part(part: Part) -> contextlib.AbstractContextManager[None]:
