@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from scenegen.pixal3d.flow import StructureFlow
+from scenegen.pixal3d.flow import LatentFlow, StructureFlow
 from scenegen.pixal3d.naf import NafUpsampler
 from scenegen.pixal3d.verify.__main__ import app
-from scenegen.pixal3d.verify.case import Measured
+from scenegen.pixal3d.verify.case import Measured, compare_directions
 
 
 def write_case(folder: Path, name: str, config: dict[str, Any], tensors: dict[str, Any]) -> Path:
@@ -125,6 +125,44 @@ def naf_case(folder: Path, size: int, target: int, cells: tuple[int, int], heads
             **{f"w.{name}": value.clone() for name, value in naf.state_dict().items()},
         },
     )
+
+
+def ragged_flow_case(
+    folder: Path, lengths: tuple[int, ...], heads: int, head: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Items of unequal length, each computed alone. Returns the case's config and tensors."""
+    torch.manual_seed(heads)
+    config = {"resolution": 8, "in_channels": 4, "out_channels": 4, "model_channels": heads * head, "cond_channels": 12}
+    config |= {"num_blocks": 2, "num_heads": heads, "proj_in_channels": 10}
+    flow = LatentFlow(**config).eval()
+    for parameter in flow.parameters():
+        parameter.data = torch.randn(parameter.shape) / max(1, parameter[0].numel()) ** 0.5
+    voxels = [torch.randperm(8**3)[:length] for length in lengths]
+    places = [torch.stack([at // 64, at // 8 % 8, at % 8], dim=1).int() for at in voxels]
+    total, batch = sum(lengths), len(lengths)
+    x, t, tokens, features = (
+        torch.randn(total, 4),
+        900 * torch.rand(batch),
+        torch.randn(batch, 5, 12),
+        torch.randn(total, 10),
+    )
+    alone = []
+    rows = zip(x.split(lengths), places, features.split(lengths), strict=True)
+    with torch.inference_mode():
+        for item, (state, place, seen) in enumerate(rows):
+            this = slice(item, item + 1)
+            alone.append(flow(state, functional.pad(place, (1, 0)), t[this], tokens[this], seen))
+    tensors = {
+        "x_feats": x,
+        "coords": torch.cat([functional.pad(place, (1, 0), value=item) for item, place in enumerate(places)]),
+        "t": t,
+        "cond_global": tokens,
+        "cond_proj_feats": features,
+        "v_feats": torch.cat(alone),
+        **{f"w.{name}": value.clone() for name, value in flow.state_dict().items()},
+    }
+    write_case(folder, "06_slat_flow_ragged", config, tensors)
+    return config, tensors
 
 
 def sampler_case(
@@ -278,7 +316,7 @@ def test_upsampling_of_other_sizes_and_heads_agrees(arguments: Any, tmp_path: Pa
     [
         (1, 7.5, 0.7, (0.0, 1.0), 1.0),
         (7, 2.0, 0.3, (0.1, 0.95), 4.0),
-        (25, 5.0, 1.0, (0.6, 1.0), 3.0),
+        (17, 5.0, 1.0, (0.6, 1.0), 3.0),
         (5, 0.0, 0.0, (0.2, 0.7), 2.0),
         (12, 1.0, 0.5, (0.6, 1.0), 5.0),
     ],
@@ -318,8 +356,30 @@ def test_a_wrong_number_an_unknown_output_and_an_unknown_case_fail(
     assert verify() == 2
 
 
+@pytest.mark.parametrize("arguments", [((3, 11, 1), 3, 10), ((1, 2), 1, 14), ((5, 1, 1, 8), 5, 6)])
+def test_ragged_batches_with_heads_of_other_sizes_agree(arguments: Any, tmp_path: Path) -> None:
+    ragged_flow_case(tmp_path, *arguments)
+    assert verify(tmp_path) == 0
+    assert verify(tmp_path, "--dtype", "bfloat16") == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_one_number_that_is_nan_fails_the_case(dtype: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, tensors = ragged_flow_case(tmp_path, (4, 2), 2, 8)
+    tensors["x_feats"][0, 0] = float("nan")
+    write_case(tmp_path, "06_slat_flow_ragged", config, tensors)
+    assert verify(tmp_path, "--dtype", dtype) == 1
+    said = capsys.readouterr().out
+    assert "FAIL  06_slat_flow_ragged  v_feats" in said
+    assert "abs nan" in said
+
+
 def test_nan_never_agrees() -> None:
     assert not Measured("x", float("nan"), 0.0, 1.0).passed
+    zeros = torch.zeros(3)
+    assert compare_directions("x", zeros, zeros).passed
+    for ours in (zeros + float("nan"), zeros + 1):
+        assert not compare_directions("x", ours, zeros).passed
 
 
 def test_half_precision_is_compared_by_directions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,11 +111,11 @@ def compare_stored(
 
 
 def compare_directions(what: str, ours: torch.Tensor, reference: torch.Tensor) -> Measured:
-    """One less the cosine between our tensor and the reference's."""
-    if ours.shape != reference.shape:
+    """One less the cosine between our tensor and the reference's; where that is zero, which has no direction, `compare`."""
+    if ours.shape != reference.shape or not reference.any():
         return compare(what, ours, reference, HALF_TOLERANCE)
     a, b = (part.detach().double().cpu().flatten() for part in (ours, reference))
-    off = 1 - float(torch.cosine_similarity(a, b, dim=0)) if len(a) and bool(b.any()) else 0.0
+    off = 1 - float(torch.cosine_similarity(a, b, dim=0))
     return Measured(f"{what}, cosine", off, off, HALF_TOLERANCE)
 
 
