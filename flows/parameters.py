@@ -203,7 +203,7 @@ class PhotoLimits(BaseModel):
         title="Time limit of a photo",
         gt=0,
         le=LONGEST_S,
-        description="In seconds. After that its process is killed, and the photo fails.",
+        description="In seconds. After that its process is killed, and the photo fails. Waiting for a card does not count.",
     )
     cache: str | None = Field(
         None,

@@ -13,16 +13,16 @@ import contextlib
 import contextvars
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from scenegen.compute.runtime import Runtime
+from scenegen.compute.waiting import own_time, waiting
 from scenegen.config import Settings
-from scenegen.messages.progress import Event, State, Watch, progress_to
+from scenegen.messages.progress import Event, State, Watch, progress_to, tell_progress
 from scenegen.records import Record
 from scenegen.store.store import Store
 from stages.stage import Layers, Outcome, RunStage, Stage, Work, execute
@@ -90,6 +90,10 @@ def local_submit(
     return submit
 
 
+SHOWN_S = 0.1
+"""A stage that has waited for a worker or a device for less says nothing of it."""
+
+
 class Watching:
     """Tells a watch every change of a stage's state: `submit` what comes before and after, `running` what is between."""
 
@@ -119,20 +123,25 @@ class Watching:
     def running(self, stage: Stage[Any], config: Settings, object_id: int | None) -> Iterator[None]:
         """For `Layers.held`."""
         self._tell(stage, object_id, "running")
-        start = time.perf_counter()
         try:
-            with progress_to(lambda detail: self._watch(Event(stage.name, object_id, "running", detail=detail))):
+            with (
+                progress_to(lambda detail: self._watch(Event(stage.name, object_id, "running", detail=detail))),
+                own_time() as clock,
+            ):
                 yield
         except BaseException:
             self._tell(stage, object_id, "failed")
             raise
-        self._tell(stage, object_id, "done", time.perf_counter() - start)
+        waited = f"after {clock.waited_s:.1f} s of waiting" if clock.waited_s >= SHOWN_S else ""
+        self._tell(stage, object_id, "done", clock.seconds, waited)
 
-    def _tell(self, stage: Stage[Any], object_id: int | None, state: State, seconds: float = 0.0) -> None:
+    def _tell(
+        self, stage: Stage[Any], object_id: int | None, state: State, seconds: float = 0.0, detail: str = ""
+    ) -> None:
         place = (stage.name, object_id)
         if self._last.get(place) != state:
             self._last[place] = state
-            self._watch(Event(stage.name, object_id, state, seconds))
+            self._watch(Event(stage.name, object_id, state, seconds, detail))
 
 
 @dataclass(frozen=True)
@@ -202,8 +211,7 @@ def run_on(
     """Runs the stages that need a device by whichever worker is idle, the others here.
 
     Of a stage in two halves the device's worker runs the first only, if there are `finishers` for the second: the device goes on
-    with the next object. As many stages should run at once as there are workers and finishers: the time that one waits for
-    them counts as its own.
+    with the next object. Waiting for a worker is not the stage's own time.
 
     Args:
         idle: from `stages.workers.device.device_workers`.
@@ -231,8 +239,14 @@ def run_on(
 
 @contextlib.contextmanager
 def taken(idle: LifoQueue[Worker]) -> Iterator[Worker]:
-    """An idle worker, which goes back when the block ends."""
-    worker = idle.get()
+    """An idle worker, waited for if there is none; it goes back when the block ends."""
+    try:
+        worker = idle.get_nowait()
+    except Empty:
+        tell_progress("waiting for a worker")
+        with waiting():
+            worker = idle.get()
+        tell_progress("has a worker")
     try:
         yield worker
     finally:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from scenegen.compute.card_peak import stage_peak
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.threads import one_blas_thread
+from scenegen.compute.waiting import own_time
 from scenegen.config import Settings
 from scenegen.messages.progress import logged_stage
 from scenegen.records import Artifact, Record, digest_json
@@ -147,7 +147,7 @@ class Outcome(Generic[R]):
     stage: str
     key: str
     seconds: float
-    """Wall time of the execution, which may have been in an earlier run."""
+    """Wall time of the execution, which may have been in an earlier run, without waiting for a worker or a device."""
     cached: bool
     weights: Mapping[str, str]
     """Name and revision of the weights it was computed with."""
@@ -217,8 +217,7 @@ def execute(
             if landed is not None:
                 return landed
             one_blas_thread()
-            start = time.perf_counter()
-            with store.staging() as folder, disk_errors(folder):
+            with own_time() as clock, store.staging() as folder, disk_errors(folder):
                 work = Work(store, runtime, folder, stage.name, key)
                 with stage_peak() as peak, contextlib.ExitStack() as held:
                     for layer in layers.held:
@@ -227,7 +226,7 @@ def execute(
                         record = stage.run(*inputs, config=config, work=work)
                     else:
                         record = layers.process(stage, inputs, config, work, object_id)
-                seconds = round(time.perf_counter() - start, 3)
+                seconds = round(clock.seconds, 3)
                 store.commit(folder, stage.name, key, record, seconds, peak.bytes)
         logger.debug("%s: computed %s in %.1f s", stage.name, key[:12], seconds)
         return Outcome(record, stage.name, key, seconds, False, weights, peak.bytes)

@@ -12,11 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Settings
 from scenegen.errors import InputError, ResourceError
 from scenegen.messages.progress import tell_progress
 from scenegen.records import Artifact, Photo, Record
-from stages.stage import Halves, Stage, Work
+from scenegen.store.store import Store
+from stages.layers import on_devices
+from stages.stage import Halves, Layers, Stage, Work, execute
 
 logger = logging.getLogger("stages.stub")
 
@@ -226,3 +229,10 @@ def finish_sum(begun: BegunSum, *, config: Task, work: Work) -> Sum:
 ADD = Stage("add", Sum, add)
 HALVED = Stage("halved", Sum, add, halves=Halves(begin_sum, finish_sum))
 WRONG = Stage("wrong", Sum, other)  # type: ignore[arg-type]
+
+
+def add_on_cpu(root: Path, do: str = "") -> int:
+    """A job like a photo: its stage runs in a child of its own."""
+    with on_devices(["cpu"]) as process:
+        layers = Layers(process=process)
+        return execute(ADD, (1,), Task(do=do), Store(root), Runtime(), layers, object_id=1).record.total

@@ -399,7 +399,7 @@ def batch(
         source: Folder, glob pattern, list file (.txt, one path or URL per line), or a URL such as s3://bucket/photos.
         out: Folder or URL that gets one folder per photo, and the tables.
         workers: Photos at once, each in its own process; by default one per graphics card in use, else 1.
-        timeout: Seconds a photo may take before it is stopped.
+        timeout: Seconds a photo may take before it is stopped; waiting for a card does not count.
         failed: Run only photos that failed or lack an object.
         missing: Run only photos that have not been tried yet.
         views: Make one scene of each folder in SOURCE, from all the photos in it.

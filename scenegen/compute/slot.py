@@ -20,6 +20,7 @@ from typing import IO
 from platformdirs import user_runtime_path
 
 from scenegen.compute.runtime import check_device
+from scenegen.compute.waiting import waiting
 from scenegen.errors import ResourceError, UsageError
 from scenegen.system.locks import try_lock, unlock
 
@@ -74,10 +75,11 @@ def device_slot(*devices: str, cpu_slots: int | None = None) -> Iterator[Slot]:
         if place is None:
             logger.info("%s is in use by %s; waiting", ", ".join(devices), _holders(files))
             queues, ours = {slot.queue for slot in slots}, set[IO[str]]()
-            while place is None:
-                ours |= {queue for queue in queues - ours if try_lock(queue)}
-                time.sleep(POLL_S)
-                place = _first_free(files)
+            with waiting():
+                while place is None:
+                    ours |= {queue for queue in queues - ours if try_lock(queue)}
+                    time.sleep(POLL_S)
+                    place = _first_free(files)
             for queue in ours:
                 unlock(queue)
             logger.info("%s is free now", slots[place].device)

@@ -44,8 +44,9 @@ class Event:
     state: State
     """`found`: the store already had the result."""
     seconds: float = 0.0
+    """Of a stage that is done, without waiting for a worker or a device."""
     detail: str = ""
-    """What a running stage is doing."""
+    """What a running stage is doing; how long one that is done has waited, unless that is next to nothing."""
 
     @property
     def label(self) -> str:
@@ -59,7 +60,7 @@ Watch = Callable[[Event], None]
 def log_event(event: Event) -> None:
     """Logs an event as a line."""
     if event.state == "done":
-        logger.info("%s: %.1f s", event.label, event.seconds)
+        logger.info("%s: %.1f s%s", event.label, event.seconds, event.detail and f", {event.detail}")
     elif event.state == "found":
         logger.info("%s: already in the store", event.label)
     elif event.state == "failed":

@@ -42,7 +42,7 @@ class Entry(BaseModel):
     stage: str
     key: str
     seconds: float
-    """Wall time of the execution."""
+    """Wall time of the execution, without waiting for a worker or a device."""
     card_peak_bytes: int = 0
     """Of a graphics card's memory, the most that its tensors took; 0 if it ran on none."""
     record: dict[str, Any]

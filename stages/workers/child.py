@@ -23,6 +23,7 @@ from typing import Any
 from scenegen.compute.card_peak import job_peak
 from scenegen.compute.slot import device_slot
 from scenegen.compute.torch_env import growing_memory
+from scenegen.compute.waiting import telling_waits
 from scenegen.errors import ScenegenError
 from scenegen.faults import described, is_device_failure, is_out_of_memory
 from scenegen.messages.progress import progress_to, say_place
@@ -78,7 +79,14 @@ class Busy:
     detail: str
 
 
-Message = Ready | Done | Raised | GaveWay | Busy | logging.LogRecord
+@dataclass(frozen=True)
+class Waits:
+    """Whether the child, and all that works for it, waits for its turn (`scenegen.compute.waiting`)."""
+
+    now: bool
+
+
+Message = Ready | Done | Raised | GaveWay | Busy | Waits | logging.LogRecord
 
 
 def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
@@ -103,6 +111,7 @@ def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[st
     growing_memory()
     try:
         with contextlib.ExitStack() as held:
+            held.enter_context(telling_waits(lambda now: send(Waits(now))))
             slot = held.enter_context(device_slot(*devices)) if devices else None
             held.enter_context(progress_to(lambda detail: send(Busy(detail))))
             place = () if slot is None else (slot.device,)

@@ -13,7 +13,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import cast
 
+from scenegen.compute.waiting import own_time, waiting
 from scenegen.messages.progress import OWN_LOGGERS, tell_progress
 from scenegen.system.processes import KILLED, Died, child_lifeline, died, kill_group, oom_kills
-from stages.workers.child import Busy, Call, Done, GaveWay, Message, Raised, Ready
+from stages.workers.child import Busy, Call, Done, GaveWay, Message, Raised, Ready, Waits
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ class Worker:
     Args:
         devices: `cpu`, `cuda`, `cuda:N` or `mps`: of several, each child takes the first that no other process uses. Without
             any, it needs no slot.
-        timeout_s: a job that takes longer is stopped. Its imports and weights count; waiting for the slot does not.
+        timeout_s: a job that takes longer is stopped. Its imports and weights count; waiting for a slot does not,
+            be it the child's or that of a child of the job's own.
         max_jobs: after so many jobs the child is replaced, against memory that leaks or fragments.
     """
 
@@ -136,7 +137,7 @@ class Worker:
         child = self._child
         if child is None:
             child = self._start()
-            # No time limit: another process may have the slot for hours.
+            # No time limit: nothing has begun.
             greeting = self._receive(child, about, None)
             if not isinstance(greeting, Ready):
                 return greeting
@@ -168,22 +169,33 @@ class Worker:
             return self._child
 
     def _receive(self, child: Child, about: Mapping[str, object], timeout_s: float | None) -> Answer:
-        """The child's next answer; until then its log records and its progress are passed on. Raises TimeoutError."""
-        end = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        try:
-            while (left := end - time.monotonic()) > 0 and child.connection.poll(None if left == math.inf else left):
-                message: Message = child.connection.recv()
-                if isinstance(message, logging.LogRecord):
-                    message.__dict__.update(about)
-                    receiver = logging.getLogger(message.name)
-                    if receiver.isEnabledFor(message.levelno):
-                        receiver.handle(message)
-                elif isinstance(message, Busy):
-                    tell_progress(message.detail)
-                else:
-                    return message
-        except (EOFError, ConnectionError):
-            return self._death(child)
+        """The child's next answer; until then its log records, its progress and its waits are passed on. Raises TimeoutError."""
+        waits, limit_s = False, math.inf if timeout_s is None else timeout_s
+        with own_time() as clock, contextlib.ExitStack() as wait:
+            try:
+                # Another process may have the slot for hours, so a child that waits has no limit.
+                while (left := math.inf if waits else limit_s - clock.seconds) > 0 and child.connection.poll(
+                    None if left == math.inf else left
+                ):
+                    message: Message = child.connection.recv()
+                    if isinstance(message, logging.LogRecord):
+                        message.__dict__.update(about)
+                        receiver = logging.getLogger(message.name)
+                        if receiver.isEnabledFor(message.levelno):
+                            receiver.handle(message)
+                    elif isinstance(message, Busy):
+                        tell_progress(message.detail)
+                    elif isinstance(message, Waits):
+                        waits = message.now
+                        if waits:
+                            wait.enter_context(waiting())
+                        else:
+                            wait.close()
+                        tell_progress("waiting for a device" if waits else "has a device")
+                    else:
+                        return message
+            except (EOFError, ConnectionError):
+                return self._death(child)
         raise TimeoutError
 
     def _death(self, child: Child) -> Died:

@@ -7,15 +7,18 @@ import functools
 import itertools
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import Empty, LifoQueue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,14 +29,15 @@ from worker_stages import ADD, HALVED, WRONG, Number, Sum, Task
 
 from scenegen.compute.runtime import MAX_ECONOMY, Runtime
 from scenegen.compute.slot import device_slot
+from scenegen.compute.waiting import own_time
 from scenegen.errors import CrashError, InputError, LimitError, ResourceError, ScenegenError, TransientError
 from scenegen.faults import is_out_of_memory
-from scenegen.messages.progress import progress_to
+from scenegen.messages.progress import log_event, progress_to
 from scenegen.records import Artifact, Photo, Record
 from scenegen.store.store import Store
 from scenegen.system.processes import oom_kills
 from stages.batch import workers_on
-from stages.layers import finishing_for, local_submit, on_devices, run_on
+from stages.layers import Watching, finishing_for, local_submit, on_devices, run_on
 from stages.stage import Layers, Outcome, Stage, Work, execute
 from stages.workers import child
 from stages.workers.device import device_workers, finishing_workers, run_stage
@@ -384,32 +388,15 @@ def test_stages_of_the_graph_run_on_idle_workers(tmp_path: Path) -> None:
     assert again.record == outcomes[5].record
 
 
-def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where it began is in `economy`: the same process for all; none of them is finished there, or while the slot is held."""
+def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(tmp_path: Path) -> None:
+    """Where it began is in `economy`: the same process for all; none of them is finished there."""
     with (
         device_workers(["cpu"]) as idle,
         finishing_workers(2) as finishers,
         ThreadPoolExecutor(3) as executor,
     ):
-        assert finishers is not None
-        holding, held, take = set[int](), list[int](), finishers.get
-
-        @contextlib.contextmanager
-        def slot() -> Iterator[None]:
-            holding.add(threading.get_ident())
-            held.append(len(holding))
-            yield
-            holding.remove(threading.get_ident())
-
-        def get() -> Worker:
-            assert threading.get_ident() not in holding
-            return take()
-
-        monkeypatch.setattr(finishers, "get", get)
-        process = run_on(idle, finishers=finishers, slot=slot)
-        submit = local_submit(Store(tmp_path / "store"), Runtime(), executor, Layers(process=process))
+        layers = Layers(process=run_on(idle, finishers=finishers))
+        submit = local_submit(Store(tmp_path / "store"), Runtime(), executor, layers)
         task = Task(factor=3, path=tmp_path / "tried")
         pending = [submit(HALVED, number, config=task, object_id=number) for number in range(4)]
         records = [each.result().record for each in pending]
@@ -419,7 +406,63 @@ def test_the_second_half_of_a_stage_leaves_the_device_to_the_next_object(
     assert begun == {whole.pid}
     assert not begun & {record.pid for record in records}
     assert (tmp_path / "tried").exists()
-    assert held == [1] * 5
+
+
+@pytest.fixture
+def skip(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clocks of this process forward by so many seconds."""
+    skipped = 0.0
+
+    def by(seconds: float) -> None:
+        nonlocal skipped
+        skipped += seconds
+
+    now = time.monotonic
+    monkeypatch.setattr("scenegen.compute.waiting.time", SimpleNamespace(monotonic=lambda: now() + skipped))
+    return by
+
+
+def test_waiting_for_a_worker_is_not_the_stages_time(
+    shared: Worker, tmp_path: Path, skip: Callable[[float], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Busy(LifoQueue[Worker]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Worker:
+            if not block:
+                raise Empty
+            skip(1e6)
+            return shared
+
+    caplog.set_level(logging.INFO, "scenegen")
+    layers = Layers((Watching(log_event).running,), run_on(Busy()))
+    outcome = execute(ADD, (1,), Task(), Store(tmp_path), Runtime(), layers, object_id=3)
+    assert outcome.seconds < 1e6
+    assert re.search(r"add 3: [\d.]+ s, after 1\d{6}\.\d s of waiting", caplog.text)
+
+
+def test_waiting_for_a_device_is_not_against_the_limit_of_the_job_behind_it(
+    tmp_path: Path, skip: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo's process waits for that of a device, which waits for its slot."""
+    monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "1")
+    photo, told = Worker(timeout_s=1e5), list[str]()
+    with contextlib.ExitStack() as slot, own_time() as clock:
+        slot.enter_context(device_slot("cpu"))
+
+        def watch(detail: str) -> None:
+            told.append(detail)
+            if detail == "waiting for a device":
+                skip(1e6)
+                slot.close()
+
+        with progress_to(watch):
+            reply = photo.attempt(functools.partial(worker_stages.add_on_cpu, tmp_path), {})
+        assert isinstance(reply, child.Done)
+        assert reply.result == 1
+        assert clock.seconds < 1e5 < 1e6 <= clock.waited_s
+        assert (told[0], told[-1]) == ("waiting for a device", "has a device")
+        with pytest.raises(TimeoutError), progress_to(lambda _: skip(1e5)):
+            photo.attempt(functools.partial(worker_stages.add_on_cpu, tmp_path, "talk"), {})
+    photo.kill()
 
 
 def test_the_children_of_a_batch_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
