@@ -21,9 +21,10 @@ from export.chromium import Page, browser_page  # noqa: E402
 
 FOLDER = Path(__file__).parent / "studio"
 SIZE = (1440, 900)
-WIDTH = 1100
-FACE, SUIT, COLLAR, FLAG = (0.44, 0.23), (0.23, 0.78), (0.56, 0.66), (0.17, 0.1)
+WIDTH, HEIGHT = 960, 1600
+FACE, SUIT, SHOULDER, FLAG = (0.44, 0.23), (0.23, 0.78), (0.62, 0.6), (0.17, 0.1)
 """Where the photo shows them, as shares of its width and height."""
+PATCH = (0.6, 0.73)
 FEET, HEAD = (0.25, 0.98), (0.44, 0.04)
 LENGTH_M = 0.9
 """Taken for the length between them."""
@@ -59,14 +60,16 @@ def take_pictures(page: Page, address: str) -> None:
     page.press("d")
     page.press("m")
     edited(page, 1)
-    page.press("c")
-    page.drag(place(page, COLLAR))
+    page.press("q")
+    page.drag(place(page, SUIT), place(page, SHOULDER))
     page.wait_for("document.querySelector('.answer') !== null")
-    save(page, "click")
+    save(page, "scribble")
     page.press("Escape")
     page.press("p")
-    page.drag(place(page, COLLAR), place(page, FLAG))
+    page.drag(place(page, SHOULDER), place(page, PATCH))
     save(page, "paint")
+    page.press("Enter")
+    edited(page, 2)
     page.press("Escape")
     # All but the person.
     page.evaluate(
@@ -75,19 +78,19 @@ def take_pictures(page: Page, address: str) -> None:
     )
     others = page.evaluate("document.querySelectorAll('#list [aria-pressed=true]').length")
     page.press("Delete")
-    edited(page, 1 + others)
+    edited(page, 2 + others)
     page.drag(place(page, FACE))
     page.press("F2")
     for character in "astronaut":
         page.press(character)
     page.press("Enter")
-    edited(page, 2 + others)
+    edited(page, 3 + others)
     page.press("l")
     page.drag(place(page, FEET), place(page, HEAD))
     page.evaluate(f"document.querySelector('#metres').value = {LENGTH_M}")
     save(page, "measure")
     page.press("Enter")
-    edited(page, 3 + others)
+    edited(page, 4 + others)
     page.press("Escape")
     page.wait_for("!document.querySelector('[data-do=publish]').disabled")
     page.press("u")
@@ -96,6 +99,12 @@ def take_pictures(page: Page, address: str) -> None:
     page.evaluate("document.querySelector('#edits').open = true")
     page.press("W", shift=True)
     save(page, "after")
+    page.press("W", shift=True)
+    page.evaluate("document.querySelector('#edits').open = false")
+    page.press("G", shift=True)
+    page.press("Enter")
+    page.wait_for("[...document.querySelectorAll('#candidates img')].some((each) => each.naturalWidth > 0)")
+    save(page, "candidates")
     open_page(page, address, 390, 844, dark=True)
     save(page, "phone")
 
@@ -129,8 +138,8 @@ def save(page: Page, name: str) -> None:
     """Writes what the window shows."""
     FOLDER.mkdir(exist_ok=True)
     picture = Image.fromarray(page.screenshot("body"))
-    picture.thumbnail((WIDTH, 10 * WIDTH))
-    picture.save(FOLDER / f"{name}.jpg", quality=80, optimize=True)
+    picture.thumbnail((WIDTH, HEIGHT))
+    picture.save(FOLDER / f"{name}.jpg", quality=76, optimize=True)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,11 @@ def compose(
 
     if config.settle and config.contact:
         free = set(found) - set(kept_places) - set(config.distances)
-        placed = steadied(found, free, depth.uncertainty, arranged, _Gravity(found, layout, work).staying)
+        walls = tuple(
+            surface_part(surface.name, load_mesh(work.read(surface.mesh)), world_from_camera)
+            for surface in layout.surfaces
+        )
+        placed = steadied(found, free, depth.uncertainty, arranged, _Gravity(found, walls, layout).staying)
     else:
         placed = arranged(found)
     warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
@@ -200,8 +204,8 @@ class _Gravity:
     """The simulation of arrangements, among the surfaces of the background."""
 
     objects: Mapping[int, Unplaced]
+    background: tuple[Part, ...]
     layout: Layout
-    work: Work
 
     def staying(self, placed: Mapping[int, Arranged]) -> frozenset[int]:
         """Which objects stay where they are by themselves: what the background carries is held there.
@@ -218,10 +222,7 @@ class _Gravity:
             parts.append(Part(object_name(number, label), label, mesh, np.eye(4), facts))
         scene = PartScene(
             objects=tuple(parts),
-            background=tuple(
-                surface_part(surface.name, load_mesh(self.work.read(surface.mesh)), world_from_camera)
-                for surface in self.layout.surfaces
-            ),
+            background=self.background,
             intrinsics=self.layout.intrinsics,
             world_from_camera=world_from_camera,
             facts={},

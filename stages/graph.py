@@ -161,6 +161,13 @@ class SceneRun:
             self.report,
         )
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said of the scene, each once. What edits have made untrue, of the depth say, is not among it."""
+        seen: list[Outcome[Any]] = [self.photo, self.instances, self.depth, self.layout, *self.completed]
+        made: list[Outcome[Any]] = [*self.objects, self.scene, self.export, self.report]
+        return tuple(dict.fromkeys(text for outcome in (*seen, *made) for text in outcome.record.warnings))
+
 
 def image_to_scene(
     source: Source,

@@ -135,7 +135,7 @@ def make(folder: Path, publishes: bool, runtime: Runtime, at_once: int) -> Made:
         intrinsics=scene.intrinsics,
         objects=scene.objects,
         failures=scene.failures,
-        warnings=tuple(dict.fromkeys(text for each in run.outcomes for text in getattr(each.record, "warnings", ()))),
+        warnings=run.warnings,
     )
 
 

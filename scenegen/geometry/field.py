@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -20,6 +20,9 @@ NEAREST = 0.42
 """Share of the edge in front of the cube's centre at which the nearest visible part lies: most room is behind it."""
 SHORTEST = 0.05
 """Least distance from the camera to that part, in edges, however wide the crop's field of view."""
+DEEPEST = 0.85
+"""Most edges by which the visible surface may reach back from its nearest part if its depth is only estimated: exact depth seldom
+reaches farther, and the cube ends at 0.92."""
 NOT_AHEAD = 1e-6
 """Metres in front of a camera up to which a point is not ahead of it."""
 
@@ -71,6 +74,24 @@ def nearest_depth(view: ObjectView) -> float:
     if not len(seen):
         raise InputError("no depth is known inside the object's mask; give a depth map that covers the object.")
     return float(np.percentile(seen, 3))
+
+
+def within_cube(view: ObjectView) -> ObjectView:
+    """The view with the relief of its object, where that reaches too far back to be believed, flattened to what the cube holds.
+
+    An estimate has the order of depths right more often than their range. What reaches beyond the cube would be cut off: a bowl
+    would lose its floor.
+
+    Raises:
+        InputError: if no depth is known inside the mask.
+    """
+    seen = (view.mask > 0.5) & (view.depth > 0)
+    near, edge = nearest_depth(view), cube_edge(view)
+    reach = float(np.percentile(view.depth[seen], 97)) - near
+    if reach <= DEEPEST * edge:
+        return view
+    flatter = near + (view.depth - near) * np.float32(DEEPEST * edge / reach)
+    return replace(view, depth=np.where(seen & (view.depth > near), flatter, view.depth).astype(np.float32))
 
 
 def metric_crop_from_latent(view: ObjectView, edge: float) -> Float[np.ndarray, "4 4"]:

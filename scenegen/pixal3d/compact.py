@@ -63,6 +63,9 @@ FARTHEST = 4.0
 """Beyond it, where a cell lies beside a picture makes no difference."""
 COLOUR_WEIGHT = 0.3
 """Weight of the colours in the loss."""
+PAIRS = 2
+"""Pairs of opposite noises that are averaged over if there is one step: its output is the mean of the possible shapes, and what
+depends on the noise is an error, which shows as lumps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,23 +319,32 @@ class CompactGenerator(nn.Module):
         """
         given = self.condition(known)
         settings = self.settings
-        # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are kept.
-        grid = torch.randn(
-            (*3 * (settings.tokens,), settings.latent_channels), generator=torch.Generator().manual_seed(seed)
-        )
-        noise = grid.to(known.image.device)[given.coords[:, 1:].long().unbind(1)]
-        without = given.kept(torch.zeros(1, device=noise.device))
+        device, kept = known.image.device, given.coords[:, 1:].long().unbind(1)
+        without = given.kept(torch.zeros(1, device=device))
+        drawn = torch.Generator().manual_seed(seed)
+
+        def noise() -> Float[Tensor, "n c"]:
+            # Drawn for the whole grid, so that the noise at a place does not depend on which tokens are kept.
+            return torch.randn((*3 * (settings.tokens,), settings.latent_channels), generator=drawn).to(device)[kept]
+
         sigma = sampler.sigma_min
 
         def velocity(x: Tensor, time: Tensor, conditional: bool) -> Tensor:
             clean = self.clean(x, time / TIME_SCALE, given if conditional else without)
             return velocity_from_clean(x, clean, float(time[0]) / TIME_SCALE, sigma)
 
-        latent = sample(velocity, noise, sampler, lengths=given.lengths, on_step=on_step)
+        def latent_from(noise: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+            return sample(velocity, noise, sampler, lengths=given.lengths, on_step=on_step)
+
+        if sampler.steps == 1:
+            pairs = [noise() for _ in range(PAIRS)]
+            latent = torch.stack([latent_from(sign * each) for each in pairs for sign in (1, -1)]).mean(dim=0)
+        else:
+            latent = latent_from(noise())
         prior = known.visibility[..., PRIOR][:, None].clamp(min=OUTSIDE) * TRUNCATION
         side = settings.tokens * settings.colour_patch
-        whole = packed(prior, torch.full((1, 3, side, side, side), 0.5, device=noise.device), settings)[0]
-        x, y, z = given.coords[:, 1:].long().unbind(1)
+        whole = packed(prior, torch.full((1, 3, side, side, side), 0.5, device=device), settings)[0]
+        x, y, z = kept
         whole[:, x, y, z] = latent.T
         return unpacked(whole[None], settings)
 

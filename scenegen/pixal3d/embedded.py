@@ -16,9 +16,9 @@ from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import COMPACT_THREADS, device_memory, torch_device, torch_threads
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.geometry.bake import textured
-from scenegen.geometry.field import NOT_AHEAD, Field, cube_edge, metric_crop_from_latent, placed, surface
+from scenegen.geometry.field import NOT_AHEAD, Field, cube_edge, metric_crop_from_latent, placed, surface, within_cube
 from scenegen.geometry.generator import MadeObject, ObjectView, OtherView, Shape
-from scenegen.geometry.refine import refine, unseen, visible_front
+from scenegen.geometry.refine import MEASURED, refine, unseen, visible_front
 from scenegen.geometry.simplify import simplify
 from scenegen.messages.progress import tell_progress
 from scenegen.messages.remarks import note
@@ -75,6 +75,8 @@ def generate_embedded(
     """
     device = torch_device(runtime)
     generator = _generator(str(device))
+    if view.relief_error > MEASURED and not view.others:  # several views fix how deep the object is
+        view = within_cube(view)
     edge = cube_edge(view)
     sampler = replace(generator.settings.sampler, steps=config.steps, guidance_strength=config.guidance)
     with device_memory(device):

@@ -93,7 +93,7 @@ def open_picture(path: Path, what: str, formats: tuple[str, ...] = FORMATS) -> I
         )
     if _begins_like_a_picture(path):
         raise InputError(
-            f"{what} is a picture that is damaged, incomplete or of a rare kind. Save it again as JPEG or PNG."
+            f"{what} is a picture that is damaged, incomplete or of a rare kind. Save it again, as PNG, or floats as .npy."
         )
     raise InputError(
         f"{what} is not a picture in a format that scenegen reads; allowed: {', '.join(formats)}. Convert it first."

@@ -7,18 +7,23 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import ndimage
 
 from scenegen.camera import project
 from scenegen.errors import InputError
 from scenegen.geometry.field import (
+    DEEPEST,
     Field,
     SeenCells,
     cell_centres,
     cube_edge,
     metric_crop_from_latent,
+    nearest_depth,
     placed,
     surface,
+    within_cube,
 )
 from scenegen.geometry.solid import is_closed, volume
 from tests.geometry.views import CENTRE, RADIUS, SIDE, WALL, sphere_view
@@ -77,3 +82,22 @@ def test_a_view_without_depth_is_refused() -> None:
     with pytest.raises(InputError, match="depth"):
         cube_edge(replace(view, depth=np.zeros_like(view.depth)))
     assert view.depth.max() == WALL
+
+
+def test_relief_that_the_cube_holds_is_left_alone() -> None:
+    view = sphere_view()
+    assert within_cube(view) is view
+
+
+@given(st.floats(5, 30))
+def test_relief_beyond_the_cube_is_flattened_and_keeps_its_order(stretch: float) -> None:
+    view = sphere_view()
+    inside = (view.mask > 0.5) & (view.depth > 0)
+    near = float(view.depth[inside].min())
+    deep = replace(view, depth=np.where(inside, near + stretch * (view.depth - near), view.depth).astype(np.float32))
+    flat = within_cube(deep)
+    reach = (np.percentile(flat.depth[inside], 97) - nearest_depth(flat)) / cube_edge(flat)
+    assert reach == pytest.approx(DEEPEST, abs=0.01)
+    np.testing.assert_array_equal(flat.depth[~inside], deep.depth[~inside])
+    order = np.argsort(deep.depth[inside])
+    assert (np.diff(flat.depth[inside][order]) >= 0).all()

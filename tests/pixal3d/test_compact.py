@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from scenegen.errors import InputError
 from scenegen.geometry.field import cell_centres, cube_edge, metric_crop_from_latent, placed
 from scenegen.geometry.generator import ObjectView, OtherView
+from scenegen.pixal3d import compact
 from scenegen.pixal3d.compact import (
     OUTSIDE,
     RELIEF_ERROR,
@@ -182,6 +183,19 @@ def test_the_same_seed_gives_the_same_object_and_another_another() -> None:
     first, again, other = (generator.generate(known, seed, SMALL.sampler)[0].values for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 1e-3
+
+
+def test_one_step_depends_less_on_its_seed_the_more_noises_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, known = seen_sphere()
+    generator = small_generator(trained=True)
+
+    def difference(pairs: int) -> float:
+        monkeypatch.setattr(compact, "PAIRS", pairs)
+        sampler = replace(SMALL.sampler, steps=1)
+        fields = [generator.generate(known, seed, sampler)[0].values for seed in range(6)]
+        return float(np.std(fields, axis=0).mean())
+
+    assert difference(8) < 0.6 * difference(1)
 
 
 def test_guidance_of_one_is_the_condition_alone_and_more_goes_further() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scenegen.camera import fov_x_deg
+from scenegen.camera import fov_x_deg, intrinsics_from_fov
 from scenegen.compute.runtime import Runtime
 from scenegen.config import (
     CameraConfig,
@@ -124,11 +124,19 @@ def test_a_horizon_and_vertical_edges_tell_gravity(store: Store) -> None:
 
 
 def test_two_lengths_give_the_field_of_view(store: Store) -> None:
-    known = {"start": (10, HEIGHT - 2), "end": (WIDTH - 10, HEIGHT - 2), "metres": 1.0}
-    values = {"known_length": known, "second_length": {**known, "end": (WIDTH / 2, HEIGHT - 20), "metres": 1.2}}
-    camera = CameraConfig.model_validate(values)
-    record, _ = run(store, photo(store), DepthSettings(depth=GroundConfig(), camera=camera))
+    _, z = run(store, photo(store), GROUND)
+    lines = [((10, HEIGHT - 2), (WIDTH - 10, HEIGHT - 2)), ((10, HEIGHT - 2), (14, HEIGHT - 20))]
+    camera = intrinsics_from_fov(WIDTH, HEIGHT, 40)
+
+    def metres(line: tuple[tuple[int, int], ...]) -> float:
+        ends = [z[v, u] * np.array([(u - camera.cx) / camera.fx, (v - camera.cy) / camera.fy, 1]) for u, v in line]
+        return float(np.linalg.norm(ends[1] - ends[0]))
+
+    first, second = ({"start": line[0], "end": line[1], "metres": metres(line)} for line in lines)
+    told = CameraConfig.model_validate({"known_length": first, "second_length": second})
+    record, _ = run(store, photo(store), DepthSettings(depth=GroundConfig(), camera=told))
     assert record.intrinsics_source == "two lengths"
+    assert fov_x_deg(record.intrinsics) == pytest.approx(40, abs=1)
     assert not any("field of view" in warning for warning in record.warnings)
 
 

@@ -34,7 +34,8 @@ def test_a_phone_photo_with_masks_and_depth(tmp_path, store):
         mask.paste(255, (100 * number, 50, 100 * number + 60, 150))
         mask.save(tmp_path / f"{number}.png")
         masks.append(store.ingest(tmp_path / f"{number}.png"))
-    Image.fromarray(np.full((200, 300), 2500, np.uint16)).save(tmp_path / "depth.png")
+    leaning = np.repeat(np.arange(3000, 2000, -5, dtype=np.uint16)[:, None], 300, axis=1)
+    Image.fromarray(leaning).save(tmp_path / "depth.png")
     source = Source(
         name="kitchen",
         photo=store.ingest(tmp_path / "photo.JPG"),
@@ -56,7 +57,7 @@ def test_a_phone_photo_with_masks_and_depth(tmp_path, store):
         np.testing.assert_array_equal(np.asarray(ids), expected)
     depth = np.load(store.path(photo.depth), allow_pickle=False)
     assert depth.dtype == np.float32
-    np.testing.assert_array_equal(depth, np.full((100, 150), np.float32(2.5)))
+    np.testing.assert_allclose(depth, leaning[1::2, ::2] / 1000, atol=1e-6)
     for artifact in (photo.image, photo.masks, photo.depth):
         assert sha256_file(store.path(artifact)) == artifact.sha256
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import trimesh
 import uvicorn
 from export.chromium import Page, axe_violations, browser_page, require_chromium
 
@@ -29,7 +31,7 @@ from scenegen.store.png import write_png
 from stages.replay import begin, read_edits, write_edits
 from stages.run import open_store
 from studio.app import News, studio_app
-from studio.making import make
+from studio.making import Choice, Choices, make, make_candidates
 from studio.session import Session
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +158,9 @@ def test_a_person_in_pieces_is_put_right_by_hand_though_the_studio_is_killed(tmp
             page.press("u")
             page.wait_for("document.querySelector('#state').textContent === 'Published'")
             page.wait_for("document.querySelector('#scene').dataset.state === 'ready'")
+            page.wait_for(
+                "!document.querySelector('#warnings').textContent.includes('give --depth')"
+            )  # they are measured
             assert [problem for problem in page.problems if killed not in problem] == []
             assert all(request.startswith((address, killed, "blob:", "data:")) for request in page.requests)
     manifest = read_manifest(folder)
@@ -191,6 +196,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, str
     news = News()
     session = Session(folder, open_store(folder.parent), Runtime(), 1, news.tell)
     session.maker.made = make(folder, False, Runtime(), 1)
+    asked = Choices(object=3, choices=(Choice(seed=0), Choice(seed=1)))
+    session.maker.candidates = make_candidates(folder, asked, Runtime(), 1)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     server = uvicorn.Server(uvicorn.Config(studio_app(session, news, "token", port), log_level="warning"))
@@ -258,7 +265,7 @@ def test_what_the_pointer_meets_lights_up_in_photo_scene_and_list(page: Page) ->
     assert page.evaluate("document.querySelector('#outlines path.hovered').dataset.id") == "4"
 
 
-def test_hidden_objects_and_comparisons_show_in_the_pictures(page: Page) -> None:
+def test_hidden_objects_depth_and_comparisons_show_in_the_pictures(page: Page) -> None:
     hover(page, 1, 1)
     whole = page.screenshot("#scene")
     page.press("w")
@@ -278,6 +285,10 @@ def test_hidden_objects_and_comparisons_show_in_the_pictures(page: Page) -> None
     page.press("i")
     page.press("a")
     assert changed(chosen, page.screenshot("#scene canvas")) == 0
+    flat = page.screenshot("#photo")
+    page.press("d")
+    page.wait_for("document.querySelector('#depth').complete && document.querySelector('#depth').naturalWidth > 0")
+    assert changed(flat, page.screenshot("#photo")) > 0.5
 
 
 def test_everything_is_done_without_a_mouse(page: Page) -> None:
@@ -303,3 +314,78 @@ def test_everything_is_done_without_a_mouse(page: Page) -> None:
     page.wait_for("document.querySelectorAll('#list li').length === 4")
     assert page.evaluate("document.querySelector('#edits summary').textContent") == "Edits: 0"
     assert revision(page) == now + 2
+
+
+def edited(page: Page, wanted: str) -> None:
+    """Waits for the last edit to be this one."""
+    page.wait_for(f"document.querySelector('#edits li:last-child')?.textContent === '{wanted}'")
+
+
+def test_what_is_said_of_an_object_is_an_edit_and_shown(page: Page) -> None:
+    page.drag(place(page, middle(1)))
+    hover(page, 1, 1)
+    before = page.screenshot("#scene canvas")
+    page.press("]")
+    edited(page, "Object 1 at 1.05 of the distance that depth says")
+    assert changed(before, page.screenshot("#scene canvas")) < 0.05, "it stays on its pixels"
+    assert "1.05 x as far" in page.evaluate("document.querySelector('#list li').textContent")
+    page.press("k")
+    edited(page, "Object 1 locked")
+    assert page.evaluate("document.querySelector('[data-do=lock]').getAttribute('aria-pressed')") == "true"
+    page.press("t")
+    page.evaluate("document.querySelector('#question select').value = '4'")
+    page.press("Enter")
+    edited(page, "Object 1 stands on object 4")
+    page.drag(place(page, middle(4)), shift=True)
+    page.press("o")
+    edited(page, "Object 1 is in front of object 4")
+
+
+def test_a_candidate_is_chosen_by_its_picture(page: Page) -> None:
+    assert page.evaluate("document.querySelector('#candidates h3').textContent") == "Candidates of 3 object"
+    page.wait_for("[...document.querySelectorAll('#candidates img')].every((each) => each.naturalWidth > 0)")
+    pressed = "[...document.querySelectorAll('#candidates button')].map((each) => each.getAttribute('aria-pressed'))"
+    assert page.evaluate(pressed) == ["true", "false"]
+    page.evaluate("document.querySelectorAll('#candidates button')[1].click()")
+    edited(page, "Object 3 with seed 1")
+    assert page.evaluate(pressed) == ["false", "true"]
+
+
+def test_formats_and_a_mesh_are_given(page: Page) -> None:
+    page.press("E", shift=True)
+    page.evaluate("document.querySelector('#choice [value=mjcf]').click()")
+    page.evaluate("document.querySelector('#choice [value=ok]').click()")
+    edited(page, "Formats glb, usd, mjcf")
+    page.call("Page.setInterceptFileChooserDialog", enabled=True)
+    page.drag(place(page, middle(4)))
+    page.press("M", shift=True)
+    glb = base64.b64encode(trimesh.creation.box().export(file_type="glb")).decode()
+    page.evaluate(
+        "(() => { const files = new DataTransfer(); const input = document.querySelector('#mesh');"
+        f" files.items.add(new File([Uint8Array.from(atob('{glb}'), (each) => each.charCodeAt(0))], 'box.glb'));"
+        " input.files = files.files; input.dispatchEvent(new Event('change')); })()"
+    )
+    edited(page, "Object 4 is a given mesh")
+    assert page.evaluate("document.querySelector('[data-do=mesh]').getAttribute('aria-pressed')") == "true"
+    page.press("M", shift=True)
+    edited(page, "Object 4 generated again")
+
+
+def test_what_is_level_and_how_long_is_drawn(page: Page) -> None:
+    page.press("y")
+    page.drag(place(page, (50, 110)), place(page, (52, 20)))
+    page.press("Enter")
+    edited(page, "An edge is vertical")
+    page.press("n")
+    page.drag(place(page, (60, 110)))
+    page.press("Enter")
+    edited(page, "A place of the floor")
+    page.press("f")
+    assert 20 < float(page.evaluate("document.querySelector('#question input').value")) < 120
+    page.evaluate("document.querySelector('#question input').value = '50'")
+    page.press("Enter")
+    edited(page, "Field of view 50 degrees")
+    page.press("z")
+    page.drag(place(page, (10, 20)), place(page, (150, 22)))
+    page.press("Enter")
+    edited(page, "The horizon")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import OpenEXR
 import pytest
@@ -336,6 +337,12 @@ def test_tiffs(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "d.tiff")[0], DEPTH)
     Image.fromarray((DEPTH * 1000).astype(np.uint16)).save(tmp_path / "d.TIF", "TIFF")
     np.testing.assert_allclose(read(tmp_path / "d.TIF")[0], DEPTH, atol=1e-3)
+
+
+def test_16_bits_in_three_channels_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "d.png"), np.repeat((1000 * DEPTH).astype(np.uint16)[..., None], 3, axis=2))
+    with pytest.raises(InputError, match="a 16-bit PNG of colours, of which 8 bits could be read"):
+        read(tmp_path / "d.png")
 
 
 def test_a_renderers_z_buffer_is_said(tmp_path):

@@ -294,7 +294,7 @@ def test_a_folder_of_segment_anything(tmp_path):
     ]
     ids, notes = read(paths, OWN, names=[path.name for path in paths])
     np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
-    assert "0.png has so much of the picture's border that it is background" in notes[0]
+    assert "0.png has so much of the picture or of its border that it is background" in notes[0]
     assert "3.png lies within 1.png: an unnamed mask there is a part" in notes[1]
     assert len(notes) == 2
 
@@ -635,6 +635,54 @@ def test_a_picture_of_all_among_those_of_each_is_left_out(tmp_path):
     ids, notes = read(paths, OWN, names=[path.name for path in paths])
     np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
     assert notes == ("masks: all.png shows several of the other masks at once and is left out",)
+
+
+def test_a_photo_or_a_depth_map_among_masks_is_no_object(tmp_path):
+    paths = [
+        save(tmp_path / "overlay.png", np.full((HEIGHT, WIDTH, 3), 90, np.uint8)),
+        *(tmp_path / name for name in ("1.png", "2.png")),
+    ]
+    for path, box in zip(paths[1:], (MUG, BOWL), strict=True):
+        save(path, mask(box))
+    ids, notes = read(paths, OWN, labels=("overlay", "", ""))
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "overlay" not in notes[0]
+    assert "picture 1 has so much of the picture" in notes[0]
+
+
+def test_floor_and_walls_are_background_where_no_pixel_is(tmp_path):
+    surfaces = np.where(np.arange(HEIGHT)[:, None] < HEIGHT // 2, 7, 9)
+    ids, notes = read(
+        save(tmp_path / "m.png", np.where(ids_of(MUG, BOWL) > 0, ids_of(MUG, BOWL), surfaces).astype(np.uint8)), OWN
+    )
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert notes == ("masks: no pixel is 0, so 7, 9 are background: they have much of the picture's border",)
+
+
+def test_a_matte_is_one_mask(tmp_path):
+    soft = Image.fromarray(np.uint8(255) * mask(BOWL)).filter(ImageFilter.GaussianBlur(3))
+    soft.save(tmp_path / "m.png")
+    ids, notes = read(tmp_path / "m.png", OWN)
+    assert np.count_nonzero(ids) == pytest.approx(np.count_nonzero(mask(BOWL)), rel=0.05)
+    assert ids.max() == 1
+    assert "soft edges" in notes[0]
+    Image.fromarray((np.asarray(soft) / np.float32(255)).astype(np.float32)).save(tmp_path / "m.tif")
+    np.testing.assert_array_equal(read(tmp_path / "m.tif", OWN)[0], ids)
+
+
+def test_a_lossy_webp_of_ids_is_refused_but_not_a_lossless_one(tmp_path):
+    picture = Image.fromarray((ids_of(MUG, BOWL) * 60).astype(np.uint8)).convert("RGB")
+    picture.save(tmp_path / "a.webp", lossless=True)
+    np.testing.assert_array_equal(read(tmp_path / "a.webp", OWN)[0], ids_of(MUG, BOWL) * 60)
+    picture.save(tmp_path / "b.webp")
+    with pytest.raises(InputError, match="is a WEBP, which changes ids along every edge"):
+        read(tmp_path / "b.webp", OWN)
+
+
+def test_files_of_other_tools_are_named_by_their_ending(tmp_path):
+    (tmp_path / "m.mat").write_bytes(b"MATLAB 5.0")
+    with pytest.raises(InputError, match=r"is a \.mat; allowed: .*\.json, .*\.npz"):
+        read(tmp_path / "m.mat", OWN)
 
 
 def test_polygons_drawn_on_a_larger_picture_are_said(tmp_path):

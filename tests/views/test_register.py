@@ -15,6 +15,7 @@ from scenegen.errors import InputError
 from scenegen.records import Depth, GivenCamera, Instance, Instances, Metres, Perceived, Photo, Registered, SeenView
 from scenegen.store.png import write_png
 from scenegen.store.store import Store
+from scenegen.views.features import load_matches
 from stages.register import REGISTER
 from stages.stage import execute
 from tests.views.photographed import Photographed, looking, photograph, turned_by_deg
@@ -87,6 +88,11 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
+def pairs(found: Registered, store: Store) -> list[tuple[int, int]]:
+    """The photos between which there are matches, by their places among those that are used."""
+    return [(each.first, each.second) for each in load_matches(store.path(found.matches))]
+
+
 def check_poses(found: Registered, store: Store, scale: float, tolerance_deg: float) -> None:
     """Each camera stands where it stood, up to the scale that the depth maps give."""
     assert len(found.items) == len(ANGLES)
@@ -103,6 +109,7 @@ def check_poses(found: Registered, store: Store, scale: float, tolerance_deg: fl
 def test_given_cameras_come_to_the_metres_of_the_depth_maps(store: Store) -> None:
     found = registered(store, perceived(store, ALL, given=True, off=1.2, unit=0.01))
     assert found.backend == "given"
+    assert pairs(found, store) == [(0, 1), (0, 2), (1, 2)]
     check_poses(found, store, 1.2, 0.01)
 
 
@@ -133,6 +140,7 @@ def test_a_photo_without_a_pose_is_left_out_where_others_have_one(store: Store) 
     found = registered(store, given.model_copy(update={"items": items}))
     assert [seen.photo.name for seen in found.items] == ["v0", "v2"]
     assert "v1 has no pose" in found.left_out[0].error
+    assert pairs(found, store) == [(0, 1)]
 
 
 def test_cameras_that_all_contradict_the_pictures_are_refused(store: Store) -> None:

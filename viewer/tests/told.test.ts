@@ -1,21 +1,26 @@
 import { expect, test } from "vitest";
 import type { Edit, Job, Made, ShownObject } from "../src/studio/api.js";
-import { described, distance, facts, locked, objects, progress } from "../src/studio/told.js";
+import { EVERY, choices, described, facts, fieldOfView, objects, progress } from "../src/studio/told.js";
 
-const mug: ShownObject = { id: 3, label: "mug", sure: 0.864, score: 0.9, box: [0, 0, 9, 9], area: 81, outline: "" };
+const SAID = { locked: false, seed: 0, method: "embedded", given_mesh: false, stands: null, distance: null };
+const mug: ShownObject = { id: 3, label: "mug", sure: 0.864, score: 0.9, box: [0, 0, 9, 9], area: 81, outline: "", ...SAID };
 const made: Made = {
   revision: 4,
   glb: { sha256: "0" },
+  files: [],
+  intrinsics: { fx: 800, width: 1024 },
   objects: [{ id: 3, name: "mug_003", distance: 1, scores: { silhouette_iou: 0.987 } }],
   failures: [],
   warnings: [],
 };
-const job: Job = { state: "running", publishes: false, revision: 4, stages: [], error: "" };
+const job: Job = { state: "running", kind: "scene", revision: 4, stages: [], error: "" };
 
 test("what is known of an object is said, and nothing else", () => {
   expect(facts(mug, made, [0.1, 0.123, 0.09])).toBe("86 % sure, 0.10 x 0.12 x 0.09 m, IoU 0.99");
   expect(facts({ ...mug, sure: null }, null, null)).toBe("");
   expect(facts({ ...mug, id: 4, sure: null }, made, null)).toBe("");
+  const said = { ...mug, sure: null, locked: true, given_mesh: true, stands: 5, distance: 1.2 };
+  expect(facts(said, null, null)).toBe("given mesh, on object 5, 1.2 x as far, locked");
   expect([objects(0), objects(1), objects(2)]).toEqual(["0 objects", "1 object", "2 objects"]);
 });
 
@@ -57,16 +62,19 @@ test("every kind of edit is described in words of its own", () => {
   expect(said.join()).not.toMatch(/undefined|null|NaN/);
 });
 
-test("the last edit of an object says whether it is locked and how far away it is", () => {
-  const done: Edit[] = [
-    { kind: "lock", object: 3, locked: true },
-    { kind: "distance", object: 3, factor: 1.2 },
-    { kind: "distance", object: 4, factor: 0.8 },
-  ];
-  expect([locked(done, 3), locked(done, 4)]).toEqual([true, false]);
-  expect([distance(done, 3), distance(done, 4), distance(done, 5)]).toEqual([1.2, 0.8, null]);
-  const undone: Edit[] = [...done, { kind: "lock", object: 3, locked: false }, { kind: "distance", object: 3, factor: null }];
-  expect([locked(undone, 3), distance(undone, 3)]).toEqual([false, null]);
+test("candidates are the next seeds of one generator, or all generators", () => {
+  expect(choices({ ...mug, seed: 7 }, ["embedded", "inflate"], "inflate")).toEqual(
+    [8, 9, 10, 11].map((seed) => ({ seed, method: "inflate" })),
+  );
+  expect(choices({ ...mug, seed: 7 }, ["embedded", "inflate"], EVERY)).toEqual([
+    { seed: 7, method: "embedded" },
+    { seed: 7, method: "inflate" },
+  ]);
+});
+
+test("the field of view is the one of the camera", () => {
+  expect(fieldOfView({ fx: 500, width: 1000 })).toBeCloseTo(90, 9);
+  expect(fieldOfView({ fx: 500 * Math.sqrt(3), width: 1000 })).toBeCloseTo(60, 9);
 });
 
 test("progress says what runs and how much has ended", () => {

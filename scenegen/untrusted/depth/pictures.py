@@ -30,6 +30,10 @@ def read_picture(path: Path, check_size: CheckSize) -> RawDepth:
             picture.load()
         mode = picture.mode
         values = np.asarray(picture if mode in ("L", "I", "F") or mode.startswith("I;16") else picture.convert("RGB"))
+    if values.ndim == 3 and _has_16_bit_colours(path):
+        raise InputError(
+            f"{WHAT} is a 16-bit PNG of colours, of which 8 bits could be read. Save one channel: 16-bit grey, or .npy."
+        )
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise InputError(
@@ -43,6 +47,13 @@ def read_picture(path: Path, check_size: CheckSize) -> RawDepth:
         return RawDepth(as_float32(values), unit_m=MILLIMETRES)
     wide = mode.startswith("I;16")
     return RawDepth(as_float32(values), top=65535 if wide else 255, unit_m=MILLIMETRES if wide else None)
+
+
+def _has_16_bit_colours(path: Path) -> bool:
+    """Whether a file is a PNG of 16 bits a channel; its first chunk says so."""
+    with path.open("rb") as file:
+        head = file.read(25)
+    return head.startswith(b"\x89PNG") and head[24:25] == b"\x10"
 
 
 def read_pfm(path: Path, check_size: CheckSize) -> RawDepth:

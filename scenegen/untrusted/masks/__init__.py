@@ -12,6 +12,7 @@ from jaxtyping import Bool, Integer, UInt16
 from scenegen.errors import InputError
 from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.untrusted.fit import fitted
+from scenegen.untrusted.formats import MASK_SUFFIXES
 from scenegen.untrusted.masks.annotations import read_annotations
 from scenegen.untrusted.masks.ids import (
     MAX_OBJECTS,
@@ -19,6 +20,7 @@ from scenegen.untrusted.masks.ids import (
     background_value,
     distinct,
     in_pieces,
+    matte,
     unmixed,
     unstretched,
     with_background,
@@ -91,7 +93,15 @@ def _read(
         if isinstance(stack, list):
             return merged(stack, notes)
         return _of_colours(stack, photo, notes) if stack.dtype == np.uint32 else _of_ids(stack, photo, notes)
-    picture = read_values(path, f"the id picture of {WHAT}", photo)
+    try:
+        picture = read_values(path, f"the id picture of {WHAT}", photo)
+    except InputError as error:
+        if path.suffix in ("", *MASK_SUFFIXES):
+            raise
+        raise InputError(f"{WHAT} is a {path.suffix}; allowed: {', '.join(sorted(MASK_SUFFIXES))}.") from error
+    soft = None if picture.colours else matte(picture.numbers, notes)
+    if soft is not None:
+        return _of_one(fitted(soft, WHAT, photo, notes), notes)
     said: dict[str, None] = {}
     values = unmixed(picture.numbers, picture.colours, said)
     if picture.opaque is not None and len(np.unique(values)) > MAX_OBJECTS + 1:  # a photo, cut out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Integer, Shaped, UInt16
 from scipy import ndimage
@@ -27,6 +29,10 @@ IGNORED = 255
 """VOC and Cityscapes have it where they do not say, beside ids that count from 1."""
 BORDER_SHARE = 0.9
 """Of the picture's border: a value that has so much of it is background, whatever it is."""
+SURFACE_SHARE = 0.2
+"""Of the picture's border: a value that has so much of it is floor, wall or sky, where no pixel is 0."""
+FEWEST_GREYS = 64
+"""Values of a mask with soft edges."""
 PIECE_SHARE = 0.01
 """Below this share of what a value covers, a separate piece is a speck of the next one."""
 SHOWN = 5
@@ -134,11 +140,33 @@ def with_background(ids: UInt16[np.ndarray, "h w"], notes: dict[str, None]) -> U
         ids = np.where(ids == IGNORED, np.uint16(UNKNOWN), ids)
     value = background_value(ids)
     if value == BACKGROUND:
-        return ids
+        whole = BACKGROUND not in present and UNKNOWN not in present
+        return _without_surfaces(ids, objects, notes) if whole else ids
     free = next(number for number in range(1, UNKNOWN) if number not in present or number == value)
     named = f", and 0 is object {free}" if BACKGROUND in present else ""
     notes[f"masks: {value} has nearly the whole border of the picture, so it is the background{named}"] = None
     return np.where(ids == value, np.uint16(0), np.where(ids == BACKGROUND, np.uint16(free), ids))
+
+
+def _without_surfaces(
+    ids: UInt16[np.ndarray, "h w"], objects: Sequence[int], notes: dict[str, None]
+) -> UInt16[np.ndarray, "h w"]:
+    """Ids of a picture in which every pixel has one, with 0 for what has much of the border: floor, walls, sky."""
+    surfaces = [value for value in objects if border_share(ids == value) >= SURFACE_SHARE]
+    if not surfaces or len(surfaces) == len(objects):
+        return ids
+    listed = ", ".join(map(str, surfaces))
+    notes[f"masks: no pixel is 0, so {listed} are background: they have much of the picture's border"] = None
+    return np.where(np.isin(ids, surfaces), np.uint16(0), ids)
+
+
+def matte(values: Integer[np.ndarray, "h w"], notes: dict[str, None]) -> Bool[np.ndarray, "h w"] | None:
+    """What is more than half there in a grey picture of one object with soft edges; None for any other picture."""
+    found, counts = np.unique(values, return_counts=True)
+    if len(found) < FEWEST_GREYS or found[-1] != 255 or set(found[np.argsort(-counts)[:2]].tolist()) != {0, 255}:
+        return None
+    notes["masks: black and white with many greys between them: one mask with soft edges, cut at the middle"] = None
+    return np.asarray(values > 127)
 
 
 def unstretched(values: Integer[np.ndarray, "h w"], notes: dict[str, None]) -> Integer[np.ndarray, "h w"]:

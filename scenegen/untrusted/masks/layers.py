@@ -16,7 +16,7 @@ from scenegen.untrusted.masks.layer import Layer, Masks
 MOST = 2048
 """Masks, parts among them."""
 FILLS = 0.98
-"""Share of the picture from which on a mask has no outline."""
+"""Share of the picture from which on a mask has no outline, as a photo or a depth map among masks."""
 BACKGROUND_BORDER = 0.45
 """Share of the picture's border: an unnamed mask with so much of it is a wall, a floor or all that is no object."""
 BACKGROUND_LABELS = frozenset({"background", "bg", "void", "unlabeled", "unlabelled", "ignore"})
@@ -47,8 +47,8 @@ def merged(layers: Sequence[Layer], notes: dict[str, None]) -> Masks:
     _say(
         notes,
         [layer for layer in filled if _is_background(layer)],
-        "masks: {} has so much of the picture's border that it is background, not an object; name its file after the object to "
-        "keep it, such as 03_table.png",
+        "masks: {} has so much of the picture or of its border that it is background, not an object; name its file after the "
+        "object to keep what does not fill the picture, such as 03_table.png",
     )
     if not objects:
         raise InputError("`masks` shows only background. Mark each object, and nothing else.")
@@ -88,9 +88,9 @@ def _is_inverted(mask: Bool[np.ndarray, "h w"]) -> bool:
 
 
 def _is_background(layer: Layer) -> bool:
-    if layer.label:
-        return layer.label in BACKGROUND_LABELS
-    return border_share(layer.mask) >= BACKGROUND_BORDER or layer.area >= FILLS * layer.shape[0] * layer.shape[1]
+    if layer.area >= FILLS * layer.shape[0] * layer.shape[1]:
+        return True
+    return layer.label in BACKGROUND_LABELS if layer.label else border_share(layer.mask) >= BACKGROUND_BORDER
 
 
 def _nested(objects: list[Layer], notes: dict[str, None]) -> tuple[list[Layer], dict[int, set[int]]]:

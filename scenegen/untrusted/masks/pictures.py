@@ -15,6 +15,8 @@ from scenegen.untrusted.photo import HALF, UprightPhoto
 from scenegen.untrusted.picture import open_picture, parsing
 
 LOSSY_FORMATS = ("JPEG", "MPO", "HEIF", "AVIF", "JPEG2000")
+WEBP_HEAD = 1 << 16
+"""Bytes in which the part of a WebP with the pixels begins."""
 GREY = 0x010101
 """The colour of the grey value 1."""
 BLACK, WHITE = 32, 223
@@ -30,7 +32,7 @@ def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, 
         InputError: if the picture is damaged or of another shape than the photo.
     """
     with open_picture(path, what) as picture:
-        threshold = HALF if picture.format in LOSSY_FORMATS else 0
+        threshold = HALF if _is_lossy(picture, path) else 0
         _load(picture, what, photo)
     opaque = _opaque(picture)
     if opaque is not None:
@@ -62,7 +64,7 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
         InputError: if the picture is damaged, of another shape than the photo, or lossy with more than two values.
     """
     with open_picture(path, what) as picture:
-        lossy = picture.format in LOSSY_FORMATS
+        lossy = _is_lossy(picture, path)
         _load(picture, what, photo)
     if lossy:
         return Values(_two_valued(picture, what))
@@ -72,6 +74,8 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
         return Values(np.asarray(values).astype(np.uint16))
     if picture.mode in ("I", "F"):
         numbers = np.asarray(picture)
+        if (numbers != np.round(numbers)).any() and 0 <= numbers.min() <= numbers.max() <= 1:  # probabilities
+            return Values(np.where(numbers > 0.5, np.uint16(255), np.uint16(0)))
         if not (
             np.isfinite(numbers).all()
             and (numbers == np.round(numbers)).all()
@@ -98,6 +102,14 @@ def colours(picture: Image.Image) -> UInt32[np.ndarray, "h w"]:
     found = rgba.view("<u4")[..., 0] & 0xFFFFFF
     found[rgba[..., 3] <= HALF] = 0
     return found
+
+
+def _is_lossy(picture: Image.Image, path: Path) -> bool:
+    """Whether the format of a picture changes values along edges. WebP says so in the name of the part with the pixels."""
+    if picture.format == "WEBP":
+        with path.open("rb") as file:
+            return b"VP8L" not in file.read(WEBP_HEAD)
+    return picture.format in LOSSY_FORMATS
 
 
 def _load(picture: Image.Image, what: str, photo: UprightPhoto) -> None:

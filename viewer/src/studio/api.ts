@@ -10,11 +10,20 @@ export interface ShownObject {
   box: [number, number, number, number];
   area: number;
   outline: string;
+  locked: boolean;
+  seed: number;
+  /** Of the generator. */
+  method: string;
+  given_mesh: boolean;
+  /** What carries it, if somebody says so. */
+  stands: Stand | null;
+  /** Over the one that depth says, if somebody moved it. */
+  distance: number | null;
 }
 
 export interface Job {
   state: "running" | "done" | "failed" | "cancelled";
-  publishes: boolean;
+  kind: "scene" | "candidates";
   revision: number;
   stages: [string, string][];
   error: string;
@@ -23,9 +32,23 @@ export interface Job {
 export interface Made {
   revision: number;
   glb: { sha256: string };
+  files: [string, object][];
+  intrinsics: { fx: number; width: number };
   objects: { id: number; name: string; distance: number; scores: { silhouette_iou: number } }[];
   failures: { object: number | null; error: string }[];
   warnings: string[];
+}
+
+/** How an object may be made. */
+export interface Choice {
+  seed: number;
+  method: string | null;
+}
+
+export interface Candidates {
+  revision: number;
+  object: number;
+  items: { choice: Choice; backend: string; picture: { sha256: string } | null; error: string }[];
 }
 
 export interface State {
@@ -40,9 +63,14 @@ export interface State {
   done: Edit[];
   warnings: string[];
   published: boolean;
-  files: string[];
+  generators: string[];
+  exporters: string[];
+  formats: string[];
+  usdz: boolean;
+  fov_deg: number | null;
   job: Job | null;
   made: Made | null;
+  candidates: Candidates | null;
 }
 
 export interface Prompt {
@@ -90,7 +118,7 @@ export type MadeEdit =
 export type Edit = MadeEdit | { kind: "paint"; object: number } | { kind: "mesh"; object: number; mesh: object | null };
 
 /** What the page asks for. */
-export type Step = MadeEdit | { kind: "painted"; object: number; adds: boolean; runs: number[] } | { kind: "undo" } | { kind: "redo" };
+export type Step = MadeEdit | { kind: "painted"; object: number; adds: boolean; runs: number[] } | { kind: "mesh"; object: number; mesh: null } | { kind: "undo" } | { kind: "redo" };
 
 /** What `/events` tells: enough to know whether the state has to be asked for. */
 export interface News {
@@ -100,7 +128,9 @@ export interface News {
 }
 
 async function asked(path: string, body?: unknown): Promise<Response> {
-  const post = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
+  const raw = body instanceof Blob;
+  const headers = { "Content-Type": raw ? "application/octet-stream" : "application/json" };
+  const post = { method: "POST", headers, body: raw ? body : JSON.stringify(body) };
   const response = await fetch(path, body === undefined ? undefined : post);
   if (response.ok) return response;
   const text = await response.text();
@@ -114,4 +144,7 @@ export const getScene = async (): Promise<ArrayBuffer> => (await asked("scene.gl
 export const answer = async (prompt: Prompt): Promise<Answer> => (await asked("answer", prompt)).json();
 export const take = async (revision: number, step: Step): Promise<State> =>
   (await asked("steps", { revision, step })).json();
+export const takeMesh = async (revision: number, object: number, glb: Blob): Promise<State> =>
+  (await asked(`meshes/${object}?revision=${revision}`, glb)).json();
+export const orderCandidates = (object: number, choices: Choice[]): Promise<Response> => asked("candidates", { object, choices });
 export const order = (what: "make" | "publish" | "cancel"): Promise<Response> => asked(what, {});

@@ -1,22 +1,28 @@
 // The studio's page: photo and scene side by side, and what a person does to them. All that counts is on the server.
 
-import { hasWebGL, openScene } from "../scene.js";
-import { type News, type Place, type Stand, type State, type Step, getScene, getState, order, take } from "./api.js";
+import {
+  type News,
+  type Place,
+  type ShownObject,
+  type Stand,
+  type State,
+  type Step,
+  getState,
+  order,
+  orderCandidates,
+  take,
+  takeMesh,
+} from "./api.js";
+import { enable, found, press } from "./elements.js";
 import { shortcut, spoken } from "./keys.js";
-import { PhotoView, colour } from "./photo.js";
-import { asking } from "./question.js";
-import { carrier, described, distance, facts, locked, objects, progress } from "./told.js";
+import { candidate, file, line, row } from "./lists.js";
+import { PhotoView } from "./photo.js";
+import { asking, choosing } from "./question.js";
+import { SceneView } from "./scene.js";
+import { EVERY, carrier, choices, described, facts, fieldOfView, objects, progress } from "./told.js";
 import { TOOLS, type Tool, type ToolName, tool } from "./tools.js";
 
 const STEPS_AWAY = 5;
-
-type SceneView = Awaited<ReturnType<typeof openScene>>;
-
-function found<E extends Element = HTMLElement>(selector: string): E {
-  const element = document.querySelector<E>(selector);
-  if (element === null) throw new Error(`the page lacks ${selector}`);
-  return element;
-}
 
 const status = found("#status");
 const list = found("#list");
@@ -25,20 +31,16 @@ const brush = found<HTMLInputElement>("#brush");
 const metres = found<HTMLInputElement>("#metres");
 const metres2 = found<HTMLInputElement>("#metres2");
 const away = found<HTMLInputElement>("#away");
-const frame = found("#scene");
-const cut = found<HTMLInputElement>("#cut");
 
 let state: State;
 let selected = new Set<number>();
 let hovered: number | null = null;
 let current: Tool | null = null;
 let toolName: ToolName = "select";
-let scene: SceneView | null = null;
-let sceneShown = "";
-let glb: ArrayBuffer | null = null;
 let hidden = new Set<number>();
 
 const photo = new PhotoView(found<SVGSVGElement>("#outlines"), found<HTMLCanvasElement>("#paint"), pick, hover);
+const scene = new SceneView((id) => pick(id, false), hover);
 const bench = {
   state: () => state,
   target: () => (selected.size === 1 ? [...selected][0]! : null),
@@ -75,31 +77,35 @@ function hover(id: number | null, at: Place | null = null): void {
 /** What is under the pointer, and how far the scene is there. */
 function under(id: number | null, [u, v]: Place): string {
   const shown = state.objects.find((item) => item.id === id);
-  const far = scene?.distance(u / state.size[0], v / state.size[1]) ?? null;
+  const far = scene.distance([u / state.size[0], v / state.size[1]]);
   return `${shown ? `${id} ${shown.label}` : "background"}${far === null ? "" : `, ${far.toFixed(2)} m away`}`;
 }
 
 function mark(): void {
   photo.mark(selected, hovered);
-  for (const row of list.children as HTMLCollectionOf<HTMLElement>) {
-    const id = Number(row.dataset.id);
-    row.classList.toggle("hovered", id === hovered);
-    row.querySelector("button")!.setAttribute("aria-pressed", String(selected.has(id)));
+  for (const each of list.children as HTMLCollectionOf<HTMLElement>) {
+    const id = Number(each.dataset.id);
+    each.classList.toggle("hovered", id === hovered);
+    each.querySelector("button")!.setAttribute("aria-pressed", String(selected.has(id)));
   }
-  scene?.select(hovered ?? bench.target());
-  scene?.hide(hidden);
+  scene.mark(hovered ?? bench.target(), hidden);
   const count = selected.size;
-  const target = bench.target();
+  const target = chosen();
   enable({ merge: count > 1, front: count === 2, remove: count > 0, background: count > 0 });
-  enable({ rename: count === 1, again: count === 1, stand: count === 1, lock: count === 1, nearer: count === 1, farther: count === 1 });
-  found("[data-do=lock]").setAttribute("aria-pressed", String(target !== null && locked(state.done, target)));
-  away.disabled = target === null;
-  away.value = String((target === null ? null : distance(state.done, target)) ?? 1);
+  const one = target !== null;
+  const idle = state.job?.state !== "running";
+  enable({ rename: one, again: one, candidates: one && idle, mesh: one, stand: one, lock: one, nearer: one, farther: one });
+  press("lock", target?.locked ?? false);
+  press("mesh", target?.given_mesh ?? false);
+  away.disabled = !one;
+  away.value = String(target?.distance ?? 1);
   enable({ hide: count > 0, isolate: count > 0, showall: hidden.size > 0 });
 }
 
-function enable(buttons: Record<string, boolean>): void {
-  for (const [name, on] of Object.entries(buttons)) found<HTMLButtonElement>(`[data-do=${name}]`).disabled = !on;
+/** The object that is selected, if it is one only. */
+function chosen(): ShownObject | null {
+  const id = bench.target();
+  return state.objects.find((item) => item.id === id) ?? null;
 }
 
 // What the server says -------------------------------------------------------------------------------------------------
@@ -114,15 +120,18 @@ function show(now: State): void {
   found("h1").textContent = now.name;
   selected = new Set([...selected].filter((id) => now.objects.some((item) => item.id === id)));
   photo.show(now);
-  list.replaceChildren(...now.objects.map(row));
+  showObjects();
   found("#count").textContent = objects(now.objects.length);
-  found("#edits ol").replaceChildren(...now.done.map((edit) => item(described(edit))));
+  found("#edits ol").replaceChildren(...now.done.map((edit) => line(described(edit))));
   found("#edits summary").textContent = `Edits: ${now.done.length}`;
-  found("#warnings").replaceChildren(...[...now.warnings, ...(now.made?.warnings ?? [])].map(item));
+  found("#warnings").replaceChildren(...[...now.warnings, ...(now.made?.warnings ?? [])].map(line));
   const chip = found("#state");
   chip.textContent = now.published ? "Published" : "Not published";
   chip.className = `chip ${now.published ? "good" : "fair"}`;
-  found("#files").replaceChildren(...now.files.filter((name) => !name.includes("/")).map(link));
+  const names = (now.made?.files ?? []).map(([name]) => name);
+  found("#files").replaceChildren(...names.filter((name) => !name.includes("/")).map(file));
+  found("[data-do=archive]").hidden = now.made === null;
+  showCandidates(now.candidates);
   enable({ undo: now.can_undo, redo: now.can_redo });
   showProgress(now);
   showDistances();
@@ -130,38 +139,19 @@ function show(now: State): void {
   trying(showScene);
 }
 
-function item(text: string): HTMLLIElement {
-  const line = document.createElement("li");
-  line.textContent = text.replace(/^note: /, "");
-  return line;
+function showObjects(): void {
+  list.replaceChildren(...state.objects.map((each) => row(each, facts(each, state.made, scene.size(each.id)), { pick, hover })));
 }
 
-function link(name: string): HTMLLIElement {
-  const line = document.createElement("li");
-  const anchor = document.createElement("a");
-  anchor.href = `published/${encodeURIComponent(name)}`;
-  anchor.textContent = name;
-  line.append(anchor);
-  return line;
-}
-
-function row(shown: State["objects"][number]): HTMLLIElement {
-  const line = document.createElement("li");
-  line.dataset.id = String(shown.id);
-  line.style.setProperty("--colour", colour(shown.id));
-  const button = document.createElement("button");
-  button.type = "button";
-  button.textContent = `${shown.id} ${shown.label}`;
-  button.addEventListener("click", (event) => pick(shown.id, event.shiftKey || event.ctrlKey || event.metaKey));
-  const note = document.createElement("span");
-  note.className = "note";
-  note.textContent = facts(shown, state.made, scene?.size(shown.id) ?? null);
-  line.append(button, note);
-  line.addEventListener("pointerenter", () => hover(shown.id));
-  line.addEventListener("pointerleave", () => hover(null));
-  button.addEventListener("focus", () => hover(shown.id));
-  button.addEventListener("blur", () => hover(null));
-  return line;
+function showCandidates(made: State["candidates"]): void {
+  const panel = found("#candidates");
+  const shown = state.objects.find(({ id }) => id === made?.object);
+  panel.hidden = shown === undefined;
+  if (!made || !shown) return;
+  found("#candidates h3").textContent = `Candidates of ${shown.id} ${shown.label}`;
+  const chooses = (index: number) => () =>
+    trying(() => step({ kind: "regenerate", object: shown.id, ...made.items[index]!.choice }));
+  found("#candidates div").replaceChildren(...made.items.map((each, index) => candidate(each, index, shown, chooses(index))));
 }
 
 function showProgress({ job, made, revision }: State): void {
@@ -175,71 +165,11 @@ function showProgress({ job, made, revision }: State): void {
   found("#making").textContent = text;
 }
 
-// The scene ------------------------------------------------------------------------------------------------------------
-
 async function showScene(): Promise<void> {
-  if (state.made === null || state.made.glb.sha256 === sceneShown) return;
-  sceneShown = state.made.glb.sha256;
-  enable({ depth: true });
-  loadDepth();
-  if (!hasWebGL()) {
-    frame.dataset.state = "unavailable";
-    return;
-  }
-  const canvas = document.createElement("canvas");
-  canvas.tabIndex = 0;
-  canvas.setAttribute("role", "img");
-  canvas.setAttribute("aria-label", "The scene in 3D. Drag to turn it; with the keyboard, hold Ctrl and use the arrow keys.");
-  const names = new Map(state.made.objects.map(({ id, name }) => [id, name]));
-  const before = glb;
-  glb = await getScene();
-  scene?.close();
-  frame.querySelector("canvas")?.remove();
-  frame.prepend(canvas);
-  scene = await openScene(canvas, glb, names, (id: number | null) => pick(id, false), onView, hover);
-  if (before !== null) await scene.compare(before);
-  enable({ before: before !== null });
-  comparing(compared());
+  if (!(await scene.show(state.made))) return;
   showDistances();
-  frame.dataset.state = "ready";
-  found("#scene + .toolbar").hidden = false;
-  list.replaceChildren(...state.objects.map(row));
+  showObjects();
   mark();
-}
-
-/** The photo lies over the scene only where both are seen by one camera. */
-function onView(view: "photo" | "free"): void {
-  frame.dataset.view = view;
-}
-
-type Compared = "photo" | "before" | "";
-const compared = (): Compared => (frame.dataset.compared ?? "") as Compared;
-
-/** Shows the photo, or the scene as it was before, to the left of the cut. */
-function comparing(what: Compared): void {
-  frame.dataset.compared = what;
-  found("#wipe").hidden = what === "";
-  for (const name of ["photo", "before"]) found(`[data-do=${name}]`).setAttribute("aria-pressed", String(name === what));
-  if (what === "photo") scene?.showPhotoView();
-  moveCut();
-}
-
-function moveCut(): void {
-  frame.style.setProperty("--cut", `${cut.value}%`);
-  scene?.setCut(compared() === "before" ? cut.valueAsNumber / 100 : 0);
-}
-
-function toggleDepth(): void {
-  const shown = found("#depth");
-  shown.hidden = !shown.hidden;
-  found("[data-do=depth]").setAttribute("aria-pressed", String(!shown.hidden));
-  loadDepth();
-}
-
-/** The depth that the scene was made with, once it is looked at. */
-function loadDepth(): void {
-  const shown = found<HTMLImageElement>("#depth");
-  if (!shown.hidden) shown.src = `depth.png?${sceneShown}`;
 }
 
 // What a person does ---------------------------------------------------------------------------------------------------
@@ -286,28 +216,51 @@ async function each(made: (id: number) => Step): Promise<void> {
   for (const id of [...selected]) await step(made(id));
 }
 
-async function rename(): Promise<void> {
-  const object = bench.target();
-  const shown = state.objects.find(({ id }) => id === object);
-  if (shown === undefined) return;
-  const label = await asking(`What is object ${shown.id}?`, { text: shown.label });
-  if (label !== null) await step({ kind: "rename", object: shown.id, label });
+async function rename({ id, label }: ShownObject): Promise<void> {
+  const given = await asking(`What is object ${id}?`, { text: label });
+  if (given !== null) await step({ kind: "rename", object: id, label: given });
 }
 
-async function regenerate(): Promise<void> {
-  const object = bench.target();
-  if (object === null) return;
-  const seed = await asking(`Seed for object ${object}`, { text: String(1 + Math.floor(Math.random() * 1e6)) });
-  if (seed !== null) await step({ kind: "regenerate", object, seed: Number(seed) });
+async function regenerate({ id, seed }: ShownObject): Promise<void> {
+  const given = await asking(`Seed for object ${id}`, { text: String(seed + 1) });
+  if (given !== null) await step({ kind: "regenerate", object: id, seed: Number(given) });
 }
 
-async function stand(): Promise<void> {
-  const object = bench.target();
-  if (object === null) return;
-  const others = state.objects.filter(({ id }) => id !== object).map(({ id, label }) => [String(id), `${id} ${label}`] as const);
+async function candidates(shown: ShownObject): Promise<void> {
+  const generators = state.generators.map((method) => [method, `the next seeds of ${method}`] as const);
+  const own = generators.filter(([method]) => method === shown.method);
+  const others = generators.filter(([method]) => method !== shown.method);
+  const every = [EVERY, "every generator"] as const;
+  const method = await asking(`Make object ${shown.id} by`, { choices: [...own, ...others, every] });
+  if (method !== null) await orderCandidates(shown.id, choices(shown, state.generators, method));
+}
+
+/** Takes a mesh for the object, or if it has one, generates it again. */
+async function mesh({ id, given_mesh }: ShownObject): Promise<void> {
+  if (given_mesh) return step({ kind: "mesh", object: id, mesh: null });
+  const input = found<HTMLInputElement>("#mesh");
+  input.value = "";
+  input.onchange = () => {
+    const file = input.files?.[0];
+    if (file) trying(async () => show(await takeMesh(state.revision, id, file)));
+  };
+  input.click();
+}
+
+async function stand({ id }: ShownObject): Promise<void> {
+  const others = state.objects.filter((item) => item.id !== id).map((item) => [String(item.id), `${item.id} ${item.label}`] as const);
   const surfaces = (["photo", "floor", "background", "nothing"] as const).map((on) => [on, carrier(on)] as const);
-  const on = await asking(`What does object ${object} stand on?`, { choices: [...surfaces, ...others] });
-  if (on !== null) await step({ kind: "support", object, on: (Number(on) || on) as Stand });
+  const on = await asking(`What does object ${id} stand on?`, { choices: [...surfaces, ...others] });
+  if (on !== null) await step({ kind: "support", object: id, on: (Number(on) || on) as Stand });
+}
+
+const USDZ = "usdz";
+
+async function formats(): Promise<void> {
+  const names = [USDZ, ...state.exporters];
+  const chosen = await choosing("Beside GLB and USD, write", names, new Set([...(state.usdz ? [USDZ] : []), ...state.formats]));
+  if (chosen === null) return;
+  await step({ kind: "formats", formats: chosen.filter((name) => name !== USDZ), usdz: chosen.includes(USDZ) });
 }
 
 async function front(): Promise<void> {
@@ -315,24 +268,13 @@ async function front(): Promise<void> {
   await step({ kind: "order", front: nearer!, behind: farther! });
 }
 
-async function lock(): Promise<void> {
-  const object = bench.target();
-  if (object !== null) await step({ kind: "lock", object, locked: !locked(state.done, object) });
-}
-
-/** Shows an object where it will be once the scene is made. */
-function showDistance(object: number, factor: number | null): void {
-  const made = state.made?.objects.find(({ id }) => id === object);
-  if (made) scene?.setDistance(object, factor === null ? 1 : factor / made.distance);
-}
-
 function showDistances(): void {
-  for (const { id } of state.made?.objects ?? []) showDistance(id, distance(state.done, id));
+  for (const { id, distance } of state.objects) scene.setDistance(id, distance);
 }
 
 function showAway(): void {
   const object = bench.target();
-  if (object !== null) showDistance(object, away.valueAsNumber);
+  if (object !== null) scene.setDistance(object, away.valueAsNumber);
 }
 
 async function applyAway(): Promise<void> {
@@ -354,8 +296,9 @@ function hiding(ids: number[]): void {
   mark();
 }
 
-async function fieldOfView(): Promise<void> {
-  const degrees = await asking("Horizontal field of view in degrees", { text: "55" });
+async function giveFieldOfView(): Promise<void> {
+  const found = state.fov_deg ?? (state.made && fieldOfView(state.made.intrinsics));
+  const degrees = await asking("Horizontal field of view in degrees", { text: found?.toFixed(1) ?? "" });
   if (degrees !== null) await step({ kind: "field_of_view", degrees: Number(degrees) });
 }
 
@@ -372,30 +315,42 @@ async function showKeys(): Promise<void> {
   found<HTMLDialogElement>("#keys").showModal();
 }
 
+/** What is done with the object that is selected, if it is one only. */
+function withChosen(work: (shown: ShownObject) => Promise<unknown>): () => Promise<unknown> {
+  return async () => {
+    const shown = chosen();
+    if (shown !== null) await work(shown);
+  };
+}
+
 const DOES: Record<string, () => Promise<unknown>> = {
   merge: () => step({ kind: "merge", objects: [...selected] }),
   remove: () => each((object) => ({ kind: "remove", object, shows: "unknown" })),
   background: () => each((object) => ({ kind: "remove", object, shows: "background" })),
-  rename,
-  again: regenerate,
-  stand,
+  rename: withChosen(rename),
+  again: withChosen(regenerate),
+  candidates: withChosen(candidates),
+  mesh: withChosen(mesh),
+  stand: withChosen(stand),
+  lock: withChosen(({ id, locked }) => step({ kind: "lock", object: id, locked: !locked })),
   front,
-  lock,
+  formats,
   nearer: () => moveAway(-STEPS_AWAY),
   farther: () => moveAway(STEPS_AWAY),
-  fov: fieldOfView,
+  fov: giveFieldOfView,
   undo: () => step({ kind: "undo" }),
   redo: () => step({ kind: "redo" }),
   make: () => order("make"),
   cancel: () => order("cancel"),
   publish: () => order("publish"),
+  archive: async () => location.assign("scene.zip"),
   keys: showKeys,
   enclosed: async () => photo.fillPaint(),
   apply: applied,
-  depth: async () => toggleDepth(),
-  view: async () => scene?.showPhotoView(),
-  photo: async () => comparing(compared() === "photo" ? "" : "photo"),
-  before: async () => comparing(compared() === "before" ? "" : "before"),
+  depth: async () => scene.toggleDepth(),
+  view: async () => scene.showPhotoView(),
+  photo: async () => scene.toggle("photo"),
+  before: async () => scene.toggle("before"),
   hide: async () => hiding([...hidden, ...selected]),
   isolate: async () => hiding(state.objects.map(({ id }) => id).filter((id) => !selected.has(id))),
   showall: async () => hiding([]),
@@ -421,6 +376,7 @@ function listen(): void {
     else {
       state = { ...state, job: news.job };
       showProgress(state);
+      mark();
     }
   };
   events.onerror = () => say("The studio does not answer. What was done is kept: start it again.");
@@ -441,7 +397,6 @@ async function start(): Promise<void> {
   for (const button of document.querySelectorAll<HTMLButtonElement>("[data-do]")) {
     button.addEventListener("click", () => trying(DOES[button.dataset.do!]!));
   }
-  cut.addEventListener("input", moveCut);
   away.addEventListener("input", showAway);
   away.addEventListener("change", () => trying(applyAway));
   document.addEventListener("keydown", byKey);

@@ -1,16 +1,20 @@
 // What the page says of objects, edits and the making of scenes, in words.
 
-import type { Edit, Job, Made, ShownObject, Stand } from "./api.js";
+import type { Choice, Edit, Job, Made, ShownObject, Stand } from "./api.js";
 
 export const objects = (count: number): string => `${count} object${count === 1 ? "" : "s"}`;
 
-/** How sure the name is, how large the object is in metres and how well it was made, as far as that is known. */
+/** How sure the name is, how large the object is in metres, how well it was made, and what was said of it, as far as that is known. */
 export function facts(shown: ShownObject, made: Made | null, size: readonly number[] | null): string {
   const scores = made?.objects.find(({ id }) => id === shown.id)?.scores;
   return [
     shown.sure === null ? "" : `${Math.round(100 * shown.sure)} % sure`,
     size ? `${size.map((side) => side.toFixed(2)).join(" x ")} m` : "",
     scores ? `IoU ${scores.silhouette_iou.toFixed(2)}` : "",
+    shown.given_mesh ? "given mesh" : "",
+    shown.stands === null ? "" : `on ${carrier(shown.stands)}`,
+    shown.distance === null ? "" : `${shown.distance} x as far`,
+    shown.locked ? "locked" : "",
   ]
     .filter(Boolean)
     .join(", ");
@@ -67,18 +71,6 @@ export function described(edit: Edit): string {
   }
 }
 
-/** Whether an object keeps its outline and its name. */
-export function locked(done: readonly Edit[], object: number): boolean {
-  const last = done.findLast((edit) => edit.kind === "lock" && edit.object === object);
-  return last?.kind === "lock" && last.locked;
-}
-
-/** The distance that an object was given, over the one that depth says; null if none was. */
-export function distance(done: readonly Edit[], object: number): number | null {
-  const last = done.findLast((edit) => edit.kind === "distance" && edit.object === object);
-  return last?.kind === "distance" ? last.factor : null;
-}
-
 export interface Progress {
   text: string;
   /** Stages that have ended, and all that are known of; null unless a scene is being made. */
@@ -108,4 +100,16 @@ export function progress(job: Job | null, made: Made | null, revision: number): 
     case "cancelled":
       return { text: "Cancelled; finished work is kept.", bar: null };
   }
+}
+
+/** The horizontal field of view in degrees. */
+export const fieldOfView = ({ fx, width }: Made["intrinsics"]): number => (360 / Math.PI) * Math.atan(width / (2 * fx));
+
+const CANDIDATES = 4;
+export const EVERY = "*";
+
+/** The candidates of an object: the next seeds of one generator, or each generator with the present seed. */
+export function choices(shown: ShownObject, generators: readonly string[], method: string): Choice[] {
+  if (method === EVERY) return generators.map((each) => ({ seed: shown.seed, method: each }));
+  return Array.from({ length: CANDIDATES }, (_, index) => ({ seed: shown.seed + index + 1, method }));
 }

@@ -1,6 +1,6 @@
 """How long a person waits in the studio: from a click to the mask, and from an edit to the new scene.
 
-    python benchmarks/studio.py [PHOTO]
+    python benchmarks/editing.py [PHOTO]
 
 The scene is made once. Then come clicks as the page sends them, and edits one after another, each followed by making the scene,
 in one process that has loaded everything, as the studio's. Times are those of the clock; in brackets the processor's, of all
