@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
+import os
 import random
+import re
+import signal
+import subprocess
 import time
 import urllib.error
 from collections import defaultdict
@@ -284,3 +288,25 @@ def test_bad_parameters_are_refused_by_the_server(site: Deployment) -> None:
     assert "hunter2" not in (site.folder / "logs" / "server").read_text()
     # The form's own defaults are enough for what it asks for.
     site.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"source": "/in"}})
+
+
+def test_a_stopped_worker_gives_its_runs_back(site: Deployment) -> None:
+    """By the line that docs/deployment.md has for the service manager."""
+    line = re.search(r"^ExecStop=/bin/sh -c '(.*)'$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    assert line is not None
+    folder = site.folder / "stopped"
+    folder.mkdir()
+    (folder / "slow.png").write_text(SLOW)
+    found = site.ask("GET", "/deployments/name/batch-scenes/batch-scenes")
+    values = {"source": str(folder), "out": str(site.folder / "stopped-scenes")}
+    body = {"parameters": values, "state": {"type": "SCHEDULED"}}
+    run = site.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)
+    with site.worker_kept_alive():
+        until(lambda: set(busy_children(site)) & {*site.processes_of(run["id"])}, "an object is being made")
+    assert site.worker is not None
+    stop = line[1].replace("$MAINPID", str(site.worker.pid))
+    subprocess.run(["/bin/sh", "-c", stop], check=True)
+    until(lambda: site.ask("GET", f"/flow_runs/{run['id']}")["state_type"] == "CRASHED", "the run says that it ended")
+    os.kill(site.worker.pid, signal.SIGTERM)
+    assert site.worker.wait() == 0
+    assert not site.processes_of(run["id"])
