@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -290,6 +291,7 @@ def test_bad_parameters_are_refused_by_the_server(site: Deployment) -> None:
     site.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"source": "/in"}})
 
 
+@pytest.mark.skipif(shutil.which("pkill") is None, reason="the line needs `pkill`, of the package procps")
 def test_a_stopped_worker_gives_its_runs_back(site: Deployment) -> None:
     """By the line that docs/deployment.md has for the service manager."""
     line = re.search(r"^ExecStop=/bin/sh -c '(.*)'$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
