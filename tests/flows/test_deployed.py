@@ -27,6 +27,10 @@ from flows.janitor import HEARTBEAT_S
 from scenegen.export.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
+WAITS = pytest.mark.skipif(
+    "SCENEGEN_LONG_TESTS" not in os.environ,
+    reason="waits minutes for heartbeats and the janitor; set SCENEGEN_LONG_TESTS=1",
+)
 
 PHOTOS = 12
 SEED = 20
@@ -86,6 +90,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         site.stop()
 
 
+@WAITS
 def test_a_nightly_batch_survives_kills(site: Deployment) -> None:
     """A cron run fires. While it works, five kills: a device's process, a photo's, a run's, a whole machine, the server."""
     gate = site.folder / "gate"
@@ -237,6 +242,7 @@ def test_who_does_not_say_who_he_is_is_refused(site: Deployment) -> None:
     }
 
 
+@WAITS
 def test_a_crashed_batch_starts_again_and_a_cancelled_one_stops(site: Deployment) -> None:
     """And leaves nothing half-written."""
     folder = site.folder / "slow"
@@ -291,6 +297,7 @@ def test_bad_parameters_are_refused_by_the_server(site: Deployment) -> None:
     site.ask("POST", f"/deployments/{found['id']}/create_flow_run", {"parameters": {"source": "/in"}})
 
 
+@WAITS
 @pytest.mark.skipif(shutil.which("pkill") is None, reason="the line needs `pkill`, of the package procps")
 def test_a_stopped_worker_gives_its_runs_back(site: Deployment) -> None:
     """By the line that docs/deployment.md has for the service manager."""
