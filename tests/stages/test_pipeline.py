@@ -19,6 +19,7 @@ from export.khronos import khronos_report
 from rooms import DESK, Room, room
 
 from scenegen.camera import transform
+from scenegen.compute import waiting
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
 from scenegen.errors import InputError
@@ -30,7 +31,6 @@ from scenegen.scene import arrange, scoring
 from scenegen.scene.graph import from_json
 from scenegen.store.png import write_png
 from stages import compose, generate, graph
-from stages import stage as stage_module
 from stages.layers import Submit, local_submit
 from stages.run import Result, open_store, photo_to_scene, regenerate
 from stages.stage import Layers, Stage
@@ -292,7 +292,7 @@ def test_a_stage_that_comes_to_the_same_result_lets_the_rest_stand(
 ) -> None:
     # A clock of which no two intervals are alike: real ones sometimes agree to the millisecond.
     ticks = itertools.count()
-    monkeypatch.setattr(stage_module, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks) ** 2)))
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=lambda: float(next(ticks) ** 2)))
     it = desk(tmp_path, room(DESK[:1], fov=FOV))
     it.make(load_config(overrides=SMALL))
     it.make(load_config(overrides=[*SMALL, "read.timeout_s=59"]))
