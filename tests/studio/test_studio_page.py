@@ -158,8 +158,6 @@ def test_a_person_in_pieces_is_put_right_by_hand_though_the_studio_is_killed(tmp
             page.press("u")
             page.wait_for("document.querySelector('#state').textContent === 'Published'")
             page.wait_for("document.querySelector('#scene').dataset.state === 'ready'")
-            page.wait_for(
-            )  # they are measured
             assert [problem for problem in page.problems if killed not in problem] == []
             assert all(request.startswith((address, killed, "blob:", "data:")) for request in page.requests)
     manifest = read_manifest(folder)
