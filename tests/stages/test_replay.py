@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ from scenegen.records import MergeEdit, PaintEdit, RemoveEdit, RenameEdit, Split
 from scenegen.store.png import read_png, write_png
 from scenegen.store.prune import prune
 from scenegen.store.store import STORE
+from stages import graph
 from stages.layers import local_submit
-from stages.replay import EditList, begin, read_edits, replay, write_edits
+from stages.replay import EditList, begin, edited_scene, read_edits, replay, write_edits
 from stages.run import Result, open_store, photo_to_scene
 
 TIMED = {"manifest.json", "report.html", "edits.json"}
@@ -72,6 +74,35 @@ def scene(bench: Any, photo: Path, tmp_path: Path) -> Path:
         photo_to_scene(Inputs(photo.stem, photo), Config(), store, Runtime(), submit)
     bench.executed.clear()
     return tmp_path / "out" / "photo"
+
+
+@pytest.fixture
+def remarks(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was seen first is remarked on, and what was measured is not."""
+
+    def depth(*inputs: Any, config: Any, work: Any) -> Any:
+        record = seen.run(*inputs, config=config, work=work)
+        return record.model_copy(update={"warnings": ("metres are assumed",)})
+
+    def measure(*inputs: Any, config: Any, work: Any) -> Any:
+        return measured.run(*inputs, config=config, work=work).model_copy(update={"warnings": ()})
+
+    seen, measured = graph.DEPTH, graph.MEASURE
+    monkeypatch.setattr(graph, "DEPTH", replace(seen, run=depth))
+    monkeypatch.setattr(graph, "MEASURE", replace(measured, run=measure))
+
+
+@pytest.mark.usefixtures("remarks")
+def test_what_an_edit_made_untrue_is_not_said_any_more(scene: Path) -> None:
+    def said() -> tuple[str, ...]:
+        store = open_store(scene.parent)
+        with ThreadPoolExecutor(2) as executor:
+            submit = local_submit(store, Runtime(), executor)
+            return edited_scene(read_edits(scene, store), store, Runtime(), submit).warnings
+
+    assert said() == ("a warning", "metres are assumed")
+    edit(scene, LengthEdit(start=(1, 1), end=(3, 1), metres=1))
+    assert said() == ("a warning",)
 
 
 def test_only_what_an_edit_changes_is_computed(bench: Any, scene: Path) -> None:
