@@ -108,23 +108,24 @@ def background_surfaces(
         # Inverse depth is linear in the picture on every plane.
         depth = 1 / np.maximum(pieces.at(inverse.ravel()), FARTHEST * pieces.at(sphere.ravel()))
         vertices = rays(camera, at) * depth[:, None]
+        here = _at_pixels(margins[index], cell, image.shape)
+        made = ndimage.binary_dilation(part.hidden | part.shown | (labels == index))
+        wanted = _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape)
+        picture, known = image, seen & here
+        if others:
+            depth_there = _depth_at_pixels(part.inverse, cell, image.shape)
+            picture, known = filled_in(image, known, wanted, depth_there, camera, others)
         flat = None if visible is not None else around(vertices, part, room.nodes.rays, floor, ahead)
         if flat is not None:
             before = hides(flat, room.nodes, front) & (labels != index)
             if before.sum() <= COVERED * (labels == index).sum():
-                known = _at_pixels(np.where(before, 1.0, margins[index]), cell, image.shape)
-                sure = cv2.erode(_at_pixels(margins[index], cell, image.shape).astype(np.uint8), near) > 0
-                rectangle = textured(flat, image, seen & known, seen & sure, camera)
+                elsewhere = known & ~(seen & here)
+                wide_here = _at_pixels(np.where(before, 1.0, margins[index]), cell, image.shape)
+                sure = cv2.erode(here.astype(np.uint8), near) > 0
+                rectangle = textured(flat, picture, (seen & wide_here) | elsewhere, (seen & sure) | elsewhere, camera)
                 if rectangle is not None:
                     surfaces[name] = rectangle
                     continue
-        known = seen & _at_pixels(margins[index], cell, image.shape)
-        made = ndimage.binary_dilation(part.hidden | part.shown | (labels == index))
-        wanted = _at_pixels(np.where(made, 1.0, -1.0), cell, image.shape)
-        picture = image
-        if others:
-            depth_there = _depth_at_pixels(part.inverse, cell, image.shape)
-            picture, known = filled_in(image, known, wanted, depth_there, camera, others)
         texture, uv = _texture(picture, known, wanted, at)
         surfaces[name] = TexturedMesh(
             vertices=vertices.astype(np.float32),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rooms import DESK, Room, room
+from scipy import ndimage
 
 from scenegen.camera import rays, resized, unproject
 from scenegen.config import LayoutConfig
@@ -15,6 +16,7 @@ from scenegen.geometry.render import RayCaster, render
 from scenegen.ids import UNKNOWN, object_ids
 from scenegen.scene.backdrop import background_surfaces
 from scenegen.scene.background import background_depth, below_objects
+from scenegen.scene.elsewhere import OtherPhoto
 from scenegen.scene.layout import Floor
 from scenegen.scene.room import find_room
 
@@ -166,6 +168,19 @@ def test_planes_are_rectangles_around_all_that_is_seen_of_them(boxes: list) -> N
     true = room([], pitch_deg=15).image
     picture = render(list(surfaces.values()), scene.camera)
     assert np.percentile(np.abs(picture.color.astype(int) - true).max(axis=2), 97) < 12
+
+
+def test_rectangles_too_show_what_another_photo_sees_behind_objects() -> None:
+    scene, empty = room(DESK), room([])
+    hidden = ndimage.binary_erosion(scene.ids > 0, iterations=6)
+    other = np.where(hidden[..., None], empty.image // 2, empty.image)
+    beside = OtherPhoto(other, np.ones_like(hidden), empty.depth, scene.camera, np.eye(4))
+    surfaces = surfaces_of(scene, others=[beside])
+    assert {len(mesh.faces) for mesh in surfaces.values()} == {2}
+    shown = render(list(surfaces.values()), scene.camera).color
+    difference = np.abs(shown.astype(int) - other).mean(axis=2)
+    assert np.percentile(difference[hidden], 80) < 12
+    assert np.percentile(difference[scene.ids == 0], 99) < 4
 
 
 def test_an_opening_of_a_wall_is_not_walled_up() -> None:
