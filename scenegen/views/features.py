@@ -108,7 +108,7 @@ def among(matches: Sequence[Matches], kept: Sequence[int]) -> tuple[Matches, ...
 def save_matches(path: Path, matches: Sequence[Matches]) -> None:
     """Writes matches as `.npz`, as `load_matches` reads them."""
     arrays = {f"{each.first} {each.second}": np.concatenate(each.pixels, axis=1) for each in matches}
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def load_matches(path: Path) -> tuple[Matches, ...]:
