@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import FlowRun
 from pydantic import Field
 
 from flows.artifacts import Bar, show_row, show_table
-from flows.fan_out import make_on_workers
+from flows.fan_out import made_on_workers, make_on_workers
 from flows.janitor import SILENCE_S, confirmed_dead, live_runs
 from flows.logs import logging_to_prefect
 from flows.parameters import FanOut, Making, PhotoLimits, Place, check_places, without_secrets
@@ -69,6 +69,8 @@ def batch_scenes(
         if (other := _at_work(source, out)) is not None:
             logger.info("run %s is at work on %s", other.name, source)
             return completed(f"Run {other.name} ({other.id}) is at work on it.", count(()), name="Skipped")
+        if fan_out.deployment is not None:
+            making = made_on_workers(making, fan_out)
         job = making.job(out, work.cache, several=views)
         listing = _listed(source, views)
         items, aside = listing.items, skipped_rows(listing.skipped, job)

@@ -49,6 +49,17 @@ class Chunk:
     warned: bool = False
 
 
+def made_on_workers(making: Making, fan_out: FanOut) -> Making:
+    """How runs of the deployment make scenes: what the batch leaves open, the deployment says. That of the cards requires one.
+
+    Raises:
+        UsageError: if there is no such deployment.
+    """
+    with get_client(sync_client=True) as client:
+        stated = _parameters(client, fan_out).get("making", {})
+    return Making.model_validate({**stated, **making.model_dump(mode="json", exclude_unset=True)})
+
+
 def make_on_workers(
     todo: Sequence[Item], job: Job, out: str, making: Making, work: PhotoLimits, fan_out: FanOut, show: Show
 ) -> None:
@@ -59,11 +70,7 @@ def make_on_workers(
     """
     tag = f"batch-{digest_json({'out': job.out, 'config': job.config.model_dump(mode='json')})[:16]}"
     with get_client(sync_client=True) as client:
-        # What the batch leaves open, its deployment says: that of the cards requires one.
-        stated = {
-            **_parameters(client, fan_out).get("making", {}),
-            **making.model_dump(mode="json", exclude_unset=True),
-        }
+        stated = making.model_dump(mode="json", exclude_unset=True)
         values = {"out": out, "making": stated, "work": work.model_dump(mode="json")}
         running = {run.id: _chunk(_photos(run), job) for run in _live(client, tag)}
         taken = {item.name for chunk in running.values() for item in chunk.items}

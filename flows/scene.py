@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectFuture, PrefectWrappedFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
@@ -100,7 +100,14 @@ def _before(tasks: Tasks, inputs: Sequence[Record | int]) -> Tasks:
         folder = f"{entry_folder(result.stage, result.key)}/"
         return any(path.startswith(folder) for path in files)
 
-    return [task for task in tasks if task.state.is_completed() and made(task.result())]
+    return [task for task in tasks if _has_completed(task) and made(task.result())]
+
+
+def _has_completed(task: PrefectFuture[Any]) -> bool:
+    """Told without the server, which `state` asks for tasks that still run: they are nobody's input."""
+    assert isinstance(task, PrefectWrappedFuture)
+    future = task.wrapped_future
+    return bool(future.done() and future.exception() is None and future.result().is_completed())
 
 
 @contextlib.contextmanager

@@ -44,7 +44,6 @@ from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, i
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
-from stages.register import REGISTER
 from stages.run import photo_to_scene
 from stages.stage import Layers
 from stages.workers.device import queue_of
@@ -297,7 +296,7 @@ def _content_of(manifest: Manifest) -> str:
 
 def _unmade(manifest: Manifest) -> int:
     """How many parts another run may make. Photos of several that cannot be used stay so."""
-    return sum(failure.stage != REGISTER.name for failure in manifest.failures)
+    return sum(failure.object is not None for failure in manifest.failures)
 
 
 def run_items(

@@ -92,7 +92,7 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
         cards = int(needs_card and layers.process is None)
 
         def begin(runtime: Runtime) -> Any:
-            return remote.options(num_gpus=cards).remote(stage, inputs, config, store, runtime, layers)
+            return remote.options(num_gpus=cards).remote(stage, inputs, config, store, runtime, layers, object_id)
 
         label = stage.name if object_id is None else f"{stage.name} {object_id}"
         return _Remote(label, begin, runtime, begin(runtime))
@@ -107,10 +107,11 @@ def attempt(
     store: Store,
     runtime: Runtime,
     layers: Layers = Layers(),
+    object_id: int | None = None,
 ) -> Outcome[R] | Raised:
     """`execute`, with its error in a form that can be sent."""
     try:
-        return execute(stage, inputs, config, store, runtime, layers)
+        return execute(stage, inputs, config, store, runtime, layers, object_id)
     except Exception as error:  # noqa: BLE001 (it is the caller's to judge)
         return raised(error)
 

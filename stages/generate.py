@@ -111,8 +111,9 @@ def finish(begun: BegunObject, *, config: ObjectSettings, work: Work) -> ObjectM
     with np.load(file) as arrays:
         unfinished = Unfinished(dict(arrays), json.loads(begun.facts))
     made = finish_object(unfinished, config)
-    file.unlink()
-    return _stored(made, begun.id, begun.crop, work)
+    stored = _stored(made, begun.id, begun.crop, work)
+    file.unlink()  # last: what fails for want of memory is tried again
+    return stored
 
 
 def _id(item: int | OutlinedObject) -> int:

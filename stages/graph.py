@@ -60,7 +60,7 @@ from stages.measure import MEASURE
 from stages.outline import OUTLINE
 from stages.read import READ
 from stages.register import REGISTER
-from stages.report import REPORT
+from stages.report import REPORT, distinct
 from stages.segment import SEGMENT
 from stages.stage import Outcome, Stage
 from stages.telling import Remarks
@@ -164,9 +164,9 @@ class SceneRun:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is to be said of the scene, each once. What edits have made untrue, of the depth say, is not among it."""
-        seen: list[Outcome[Any]] = [self.photo, self.instances, self.depth, self.layout, *self.completed]
-        made: list[Outcome[Any]] = [*self.objects, self.scene, self.export, self.report]
-        return tuple(dict.fromkeys(text for outcome in (*seen, *made) for text in outcome.record.warnings))
+        seen = (self.photo.record, self.instances.record, self.depth.record, self.layout.record)
+        completed = (outcome.record for outcome in self.completed)
+        return distinct(*seen, *completed, self.scene.record, self.export.record, self.report.record)
 
 
 def image_to_scene(
@@ -324,6 +324,9 @@ def image_to_object(
     known = [item.id for item in edited.view.instances.items]
     if object_id not in known:
         raise UsageError(f"there is no object {object_id}; objects: {', '.join(map(str, known)) or 'none'}.")
+    for failure, error in edited.failures.items():
+        if failure.object == object_id:
+            raise error
     hidden = Completions()
     if config.complete.method != "none":
         hidden = said.result(

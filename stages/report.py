@@ -117,7 +117,7 @@ def report(
         overlay=overlay,
         side_view=from_the_side.color,
         glb=work.read(glb).read_bytes(),
-        warnings=_distinct(photo, instances, depth, layout, completions, scene, export) + warnings,
+        warnings=distinct(photo, instances, depth, layout, completions, scene, export) + warnings,
         settled=dict(export.settled),
         side=config.picture_side,
         completions=completions,
@@ -169,7 +169,7 @@ def _moved(part: Part, to_from_world: Float[np.ndarray, "4 4"]) -> TexturedMesh:
     return part.mesh.transformed(to_from_world @ part.world_from_part)
 
 
-def _distinct(*records: Photo | Instances | Depth | Layout | Completions | Scene | Export) -> tuple[str, ...]:
+def distinct(*records: Photo | Instances | Depth | Layout | Completions | Scene | Export | Report) -> tuple[str, ...]:
     """The warnings of all records, each once: stages pass on what they inherit."""
     return tuple(dict.fromkeys(warning for record in records for warning in record.warnings))
 

@@ -18,7 +18,7 @@ from prefect.states import Cancelled, Completed, Crashed, Pending, Running, Sche
 
 from flows import fan_out as module
 from flows import runs as server_runs
-from flows.fan_out import make_on_workers
+from flows.fan_out import made_on_workers, make_on_workers
 from flows.parameters import FanOut, Making, PhotoLimits
 from scenegen.config import load_config
 from scenegen.errors import UsageError
@@ -128,6 +128,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 def run(todo: list[Item], making: Making = Making(), deployment: str = "some", **options: Any) -> dict[str, Row]:
     shown: dict[str, Row] = {}
     fan_out = FanOut(deployment=deployment, **options)
+    making = made_on_workers(making, fan_out)
     make_on_workers(todo, JOB, "/scenes", making, PhotoLimits(), fan_out, lambda row: shown.update({row.name: row}))
     return shown
 
