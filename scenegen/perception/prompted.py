@@ -74,7 +74,6 @@ def answer(image: UInt8[np.ndarray, "h w 3"], prompt: Prompt, runtime: Runtime) 
     height, width = image.shape[:2]
     check_prompt(prompt, width, height)
     network = network_of(runtime)
-    network = network_of(runtime)
     first = _asked(network, Look(perceive(image, runtime).prediction), prompt, width, height)
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
         closer = look_at(network, image, _surroundings(prompt, first.logits > 0), CLOSER_SIDE)
