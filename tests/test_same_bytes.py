@@ -121,7 +121,7 @@ def test_same_bytes(
 ) -> None:
     for name in ("temporary", "runtime", "here"):
         (tmp_path / name).mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("SCENEGEN_LOCKS", str(tmp_path / "runtime"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(tmp_path / "here")

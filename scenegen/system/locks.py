@@ -20,8 +20,12 @@ BEYOND = 1 << 30
 """The byte that is locked on Windows. A locked byte cannot be read there, so it lies beyond the end of every such file."""
 
 
-def try_lock(file: IO[str] | int) -> bool:
+def try_lock(file: IO[str] | int, shared: bool = False) -> bool:
     """Locks `file`, an open file or its descriptor, and returns True; returns False if it is locked already.
+
+    Args:
+        file: it.
+        shared: whether others may lock it too who share it; on Windows nobody can.
 
     Raises:
         OSError: if the file system has no locks.
@@ -39,7 +43,7 @@ def try_lock(file: IO[str] | int) -> bool:
             return False
     else:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True

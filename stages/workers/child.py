@@ -89,13 +89,14 @@ class Waits:
 Message = Ready | Done | Raised | GaveWay | Busy | Waits | logging.LogRecord
 
 
-def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[str, int]) -> None:
+def serve(handle: int, lifeline: int, devices: Sequence[str], shared: bool, levels: Mapping[str, int]) -> None:
     """Works until its parent ends, or ends it, or until it is idle while another process waits for its device.
 
     Args:
         handle: of this side of the connection.
         lifeline: from the parent's `child_lifeline`.
         devices: a slot of one of them is held as long as the process lives; none are needed if there are none.
+        shared: whether others that share may have a slot of the same device.
         levels: level of each logger that the parent has set one for.
     """
     end_with(lifeline)
@@ -112,7 +113,7 @@ def serve(handle: int, lifeline: int, devices: Sequence[str], levels: Mapping[st
     try:
         with contextlib.ExitStack() as held:
             held.enter_context(telling_waits(lambda now: send(Waits(now))))
-            slot = held.enter_context(device_slot(*devices)) if devices else None
+            slot = held.enter_context(device_slot(*devices, shared=shared)) if devices else None
             held.enter_context(progress_to(lambda detail: send(Busy(detail))))
             place = () if slot is None else (slot.device,)
             send(Ready(place))

@@ -67,11 +67,14 @@ class Worker:
             any, it needs no slot.
         timeout_s: a job that takes longer is stopped. Its imports and weights count; waiting for a slot does not,
             be it the child's or that of a child of the job's own.
+        shared: whether the slot may be shared, as `device_slot` says.
         max_jobs: after so many jobs the child is replaced, against memory that leaks or fragments.
     """
 
-    def __init__(self, *devices: str, timeout_s: float | None = None, max_jobs: int | None = None) -> None:
-        self._devices = devices
+    def __init__(
+        self, *devices: str, timeout_s: float | None = None, max_jobs: int | None = None, shared: bool = False
+    ) -> None:
+        self._devices, self._shared = devices, shared
         self.device = ", ".join(devices)
         """The device of the child; while there is no child, all that it may use."""
         self.timeout_s = timeout_s
@@ -159,6 +162,7 @@ class Worker:
                 "handle": theirs.fileno(),
                 "lifeline": lifeline,
                 "devices": self._devices,
+                "shared": self._shared,
                 "levels": levels,
             }
             command = [sys.executable, "-P", "-c", CHILD, json.dumps(given)]

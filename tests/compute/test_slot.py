@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scenegen.compute.slot import device_slot
+from scenegen.compute import card_uuid, slot
+from scenegen.compute.slot import device_slot, locks_folder
 from scenegen.errors import ResourceError, UsageError
 
+ROOT = Path(__file__).parents[2]
 HOLD = """
-import sys, time
+import encodings.ascii, os, sys
+from scenegen.compute import card_uuid
 from scenegen.compute.slot import device_slot
+card_uuid.DRIVER = "no driver"
+for user in map(int, sys.argv[2:]):
+    os.setgid(user)
+    os.setuid(user)
 with device_slot(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -28,10 +38,13 @@ GIVE_UP_S = 300
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("SCENEGEN_LOCKS", str(tmp_path / "locks"))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "1")
-    return tmp_path / "scenegen"
+    # A machine's own cards have UUIDs, of which these tests know nothing.
+    monkeypatch.setattr(card_uuid, "DRIVER", "no driver")
+    monkeypatch.setitem(os.environ, "PYTHONPATH", str(ROOT))
+    return tmp_path / "locks"
 
 
 @pytest.fixture
@@ -51,21 +64,22 @@ def holder(request: pytest.FixtureRequest, folder: Path) -> Iterator[subprocess.
 class Waiter:
     """A thread that takes a slot as soon as it can."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, shared: bool = False) -> None:
         self.has = threading.Event()
-        self._device = device
+        self._device, self._shared = device, shared
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        with device_slot(self._device):
+        with device_slot(self._device, shared=self._shared):
             self.has.set()
 
 
-def waits(device: str, caplog: pytest.LogCaptureFixture) -> Waiter:
+def waits(device: str, caplog: pytest.LogCaptureFixture, shared: bool = False) -> Waiter:
     """A waiter that has found no free slot."""
     caplog.set_level(logging.INFO, "scenegen.compute.slot")
-    waiter = Waiter(device)
+    caplog.clear()
+    waiter = Waiter(device, shared)
     while "waiting" not in caplog.text and not waiter.has.wait(0.01):
         pass
     assert not waiter.has.is_set()
@@ -158,5 +172,76 @@ def test_a_device_that_is_none_is_refused(device: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error(folder: Path) -> None:
     folder.write_text("in the way")
-    with pytest.raises(ResourceError, match="XDG_RUNTIME_DIR"), device_slot("cpu"):
+    with pytest.raises(ResourceError, match="SCENEGEN_LOCKS"), device_slot("cpu"):
         pass
+
+
+def test_a_lock_file_that_leads_elsewhere_is_refused(folder: Path) -> None:
+    mine = folder.parent / "mine"
+    mine.write_text("precious")
+    folder.mkdir()
+    for link in (Path.symlink_to, Path.hardlink_to):
+        link(folder / "cuda-0.lock", mine)
+        with pytest.raises(ResourceError, match=r"cuda-0\.lock"), device_slot("cuda:0"):
+            pass
+        (folder / "cuda-0.lock").unlink()
+    assert mine.read_text() == "precious"
+
+
+def test_those_who_share_make_room_for_one_who_does_not(caplog: pytest.LogCaptureFixture) -> None:
+    with device_slot("cuda", shared=True):
+        with device_slot("cuda", shared=True) as slot:
+            assert not slot.wanted()
+            alone = waits("cuda", caplog)
+            while not slot.wanted():
+                pass
+            late = waits("cuda", caplog, shared=True)
+        assert not alone.has.is_set()
+        assert not late.has.is_set()
+    assert alone.has.wait(GIVE_UP_S)
+    assert late.has.wait(GIVE_UP_S)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_the_folder_is_the_same_for_all_users(mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCENEGEN_LOCKS")
+    monkeypatch.setattr(slot, "RUN_LOCK", tmp_path / "run")
+    monkeypatch.setattr(slot, "TEMPORARY", tmp_path / "tmp")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(mode)
+    assert locks_folder() == tmp_path / ("run" if mode == 0o1777 else "tmp") / "scenegen-locks"
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.parametrize("first", [0, 65534])
+def test_users_of_a_machine_keep_each_other_off_a_card(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By scenegen and by flock(1), as docs/deployment.md has it; whoever comes first makes folder and files."""
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        locks = Path(place) / "locks"
+        if first:
+            os.chown(place, first, first)
+        monkeypatch.setenv("SCENEGEN_LOCKS", str(locks))
+        with holding_as(first) as one:
+            assert one.stdout.readline() == "held\n"
+            assert (locks.stat().st_mode & 0o7777, (locks / "cuda-0.lock").stat().st_mode & 0o777) == (0o1777, 0o666)
+            with holding_as(65534 - first) as other:
+                line = threading.Thread(target=other.stdout.readline, daemon=True)
+                line.start()
+                tool = ["flock", "-n", str(locks / "cuda-0.lock"), "true"]
+                assert subprocess.run(tool, user=65534 - first, check=False).returncode == 1
+                assert line.is_alive()
+                one.kill()
+                line.join(GIVE_UP_S)
+                assert not line.is_alive()
+                assert other.poll() is None
+                assert (locks / "cuda-0.lock").read_text() == f"{other.pid}\n"
+
+
+@contextlib.contextmanager
+def holding_as(user: int) -> Iterator[Any]:
+    command = [sys.executable, "-c", HOLD, "cuda:0", str(user)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    yield process
+    process.kill()
+    process.communicate()

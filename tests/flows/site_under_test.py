@@ -69,7 +69,7 @@ class Deployment:
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "DO_NOT_TRACK": "1",
-            "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "SCENEGEN_LOCKS": str(self.folder / "run"),
             "OMP_NUM_THREADS": "1",
             **self.extra,
         }

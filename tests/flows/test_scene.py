@@ -117,7 +117,7 @@ def test_each_fault_costs_its_object(
 ) -> None:
     from scenegen.cli import commands
 
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("SCENEGEN_LOCKS", str(tmp_path))
     one_object_each(monkeypatch, bench)
     assert commands.main([str(photo), "-o", str(tmp_path / "out"), "--prefect", *["--isolate"] * isolate]) == 6
     check_failures(read_manifest(tmp_path / "out" / "photo"))

@@ -46,7 +46,7 @@ from stages.workers.worker import Worker
 
 @pytest.fixture(autouse=True)
 def slots(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    monkeypatch.setenv("SCENEGEN_LOCKS", str(tmp_path_factory.mktemp("runtime")))
     monkeypatch.setenv("SCENEGEN_CPU_SLOTS", "4")
 
 
