@@ -54,6 +54,8 @@ RUNS: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "4 views, nothing given": ((0, 1, 2, 3), ()),
 }
 WIDTH, HEIGHT = 640, 480
+LATTICE = 1024
+"""Lattice points along the edge of a surface's noise."""
 POINTS = 4000
 NEAR = 0.05
 EXPOSURE = Exposure(brightness=0.3, balance=np.ones(3), blur=0.4, noise=0.006, quality=0)
@@ -118,8 +120,8 @@ def photographed(folder: Path, shots: Path) -> Truth:
     floor = replace(random_texture(rng, size / 4), contrast=1.2, noise_period=size / 30)
     behind = replace(random_texture(rng, size), contrast=1.0, noise_period=size / 20)
     light = random_light(rng)
-    # A pattern of its own, or the photos would show the same thing in two places.
     beside = replace(random_texture(rng, size), contrast=1.0, noise_period=size / 20)
+    floor, behind, beside = (replace(each, noise=_noise(rng)) for each in (floor, behind, beside))
     far = middle * [1, 0, 1] - 3 * size * np.array([0, 0, 1.0])
     bodies = [Body(mesh, np.eye(4), linear_from_srgb(mesh.colors), 0.1) for mesh in meshes.values()]
     surfaces = [
@@ -156,6 +158,11 @@ def photographed(folder: Path, shots: Path) -> Truth:
         tuple(ids),
         seen_depth,
     )
+
+
+def _noise(rng: np.random.Generator) -> np.ndarray:
+    """Of a surface whose pattern nowhere comes again in view: two places that look alike would be matched."""
+    return rng.normal(0, 0.35, (LATTICE, LATTICE)).astype(np.float32)
 
 
 def _round(middle: np.ndarray, degrees: float) -> np.ndarray:

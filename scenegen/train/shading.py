@@ -55,7 +55,8 @@ class Texture:
             x = at[:, 0] / (self.period * self.stretch) + self.shift * row
             y = at[:, 1] / self.period
             if self.shift:  # planks: each its own shade
-                share = self.noise[row.astype(int) % NOISE_SIZE, np.floor(x).astype(int) % NOISE_SIZE] + 0.5
+                lattice = len(self.noise)
+                share = self.noise[row.astype(int) % lattice, np.floor(x).astype(int) % lattice] + 0.5
                 share = np.clip(share, 0, 1)
             else:  # a chequerboard, as a product of square waves
                 share = 0.5 + 0.5 * _square_wave(x, footprint / self.period) * _square_wave(y, footprint / self.period)
@@ -392,7 +393,7 @@ def _square_wave(x: Float32[np.ndarray, "n"], width: Float32[np.ndarray, "n"]) -
 
 
 def _noise_at(tile: Float32[np.ndarray, "s s"], at: Float32[np.ndarray, "n 2"]) -> Float32[np.ndarray, "n"]:
-    wrapped = np.mod(at, NOISE_SIZE).astype(np.float32)
+    wrapped = np.mod(at, len(tile)).astype(np.float32)
     columns = 1024  # OpenCV maps to pictures of limited height
     padded = np.zeros((-(-len(at) // columns) * columns, 2), np.float32)
     padded[: len(at)] = wrapped

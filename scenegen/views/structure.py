@@ -33,6 +33,9 @@ from scenegen.views.structure import answer
 answer(int(sys.argv[2]), int(sys.argv[3]))
 """
 SEED = 0
+STARTS = (1.0, 1.5)
+"""Where the refinement of a focal length that is not known begins, over its estimate: one that begins too short may stay there,
+with cameras that explain few of the points."""
 MIN_INLIERS = 25
 """Matches that a pair of photos must have to begin with, and half of it what a further photo must see."""
 MIN_ANGLE_DEG = 3.0
@@ -164,6 +167,28 @@ def run_colmap(
 
     pycolmap.set_random_seed(SEED)
     database = folder / "colmap.db"
+    _write_features(database, folder, pictures, matches)
+    starts = (1.0,) if all(picture.known for picture in pictures) else STARTS
+    models = [model for start in starts for model in _mapped(database, folder, pictures, start)]
+    if not models:
+        return {}
+    best = max(models, key=lambda model: (model.num_reg_images(), model.num_points3D()))
+    index_of = {picture.name: index for index, picture in enumerate(pictures)}
+    found = {}
+    for number in best.reg_image_ids():
+        image = best.image(number)
+        pose = np.vstack([image.cam_from_world().inverse().matrix(), [0, 0, 0, 1]])
+        focal = float(best.camera(image.camera_id).mean_focal_length())
+        found[index_of[image.name]] = {"world_from_camera": pose.tolist(), "focal": focal}
+    return found
+
+
+def _write_features(
+    database: Path, folder: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]] | None
+) -> None:
+    """Puts cameras, photos, their features and which of these look alike into a new database."""
+    import pycolmap
+
     sift = pycolmap.FeatureExtractionOptions()
     sift.num_threads = 1
     pycolmap.Database.open(database).close()
@@ -174,24 +199,37 @@ def run_colmap(
         camera = Intrinsics.model_validate(group[0].intrinsics)
         reader = pycolmap.ImageReaderOptions()
         reader.camera_model = "SIMPLE_PINHOLE"
-        # COLMAP refines one focal length; pixels of photos are square.
-        reader.camera_params = f"{(camera.fx + camera.fy) / 2},{camera.cx},{camera.cy}"
+        reader.camera_params = f"{_focal(camera)},{camera.cx},{camera.cy}"
         names = [picture.name for picture in group]
         if matches is None:
             pycolmap.extract_features(database, folder, names, pycolmap.CameraMode.SINGLE, reader, sift)
         else:
             pycolmap.import_images(database, folder, pycolmap.CameraMode.SINGLE, names, reader)
-    verification = pycolmap.TwoViewGeometryOptions()
-    verification.ransac.random_seed = SEED
     if matches is None:
         matching = pycolmap.FeatureMatchingOptions()
-        matching.num_threads = 1
-        pycolmap.match_exhaustive(database, matching_options=matching, verification_options=verification)
+        matching.num_threads, matching.skip_geometric_verification = 1, True
+        pycolmap.match_exhaustive(database, matching_options=matching)
     else:
         _write_matches(database, pictures, matches)
-        verifier = pycolmap.GeometricVerifierOptions()
-        verifier.num_threads = 1
-        pycolmap.geometric_verification(database, verifier, two_view_geometry_options=verification)
+
+
+def _mapped(database: Path, folder: Path, pictures: Sequence[Picture], start: float) -> list[Any]:
+    """The reconstructions, if focal lengths that are not known begin at `start` times their estimate."""
+    import pycolmap
+
+    opened = pycolmap.Database.open(database)
+    for picture in pictures:
+        camera = opened.read_camera(opened.read_image_with_name(picture.name).camera_id)
+        focal = _focal(Intrinsics.model_validate(picture.intrinsics)) * (1.0 if picture.known else start)
+        camera.params = [focal, *camera.params[1:]]
+        opened.update_camera(camera)
+    opened.clear_two_view_geometries()
+    opened.close()
+    verifier = pycolmap.GeometricVerifierOptions()
+    verifier.num_threads = 1
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED
+    pycolmap.geometric_verification(database, verifier, two_view_geometry_options=verification)
     options = pycolmap.IncrementalPipelineOptions()
     options.multiple_models = False
     options.min_model_size = 2
@@ -203,18 +241,12 @@ def run_colmap(
     options.mapper.abs_pose_min_num_inliers = MIN_INLIERS // 2
     options.mapper.abs_pose_refine_focal_length = options.ba_refine_focal_length
     options.triangulation.ignore_two_view_tracks = False
-    models = pycolmap.incremental_mapping(database, folder, folder, options)
-    if not models:
-        return {}
-    best = max(models.values(), key=lambda model: (model.num_reg_images(), model.num_points3D()))
-    index_of = {picture.name: index for index, picture in enumerate(pictures)}
-    found = {}
-    for number in best.reg_image_ids():
-        image = best.image(number)
-        pose = np.vstack([image.cam_from_world().inverse().matrix(), [0, 0, 0, 1]])
-        focal = float(best.camera(image.camera_id).mean_focal_length())
-        found[index_of[image.name]] = {"world_from_camera": pose.tolist(), "focal": focal}
-    return found
+    return [*pycolmap.incremental_mapping(database, folder, folder, options).values()]
+
+
+def _focal(camera: Intrinsics) -> float:
+    """COLMAP refines one focal length; pixels of photos are square."""
+    return (camera.fx + camera.fy) / 2
 
 
 def _write_matches(database: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -182,12 +183,12 @@ def written(folder: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path, own: bool) -> None:
+@pytest.mark.parametrize(("own", "off"), [(True, 1.12), (False, 0.67)])
+def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path, own: bool, off: float) -> None:
     """By COLMAP's own features, and by given matches."""
     pytest.importorskip("pycolmap")
     guess = photos()[0].camera
-    guess = guess.model_copy(update={"fx": 1.12 * guess.fx, "fy": 1.12 * guess.fy})
+    guess = guess.model_copy(update={"fx": off * guess.fx, "fy": off * guess.fy})
     found = structure_from_motion(
         tmp_path, written(tmp_path), [guess] * 3, [False] * 3, 120, None if own else matches()
     )
@@ -197,6 +198,38 @@ def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path, own: bool
         true = photos()[0].camera_from_world @ photos()[number].world_from_camera
         assert turned_by_deg(made, true) < 0.5
         assert found[number].focal == pytest.approx(photos()[0].camera.fx, rel=0.02)
+
+
+def test_of_two_beginnings_the_one_that_explains_more_points_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A focal length that is refined from too short an estimate may stay there, with few points."""
+    pytest.importorskip("pycolmap")
+
+    def mapped(database: Path, folder: Path, pictures: object, start: float) -> list[SimpleNamespace]:
+        image = SimpleNamespace(name="a.png", camera_id=1, cam_from_world=lambda: pycolmap_pose())
+        return [
+            SimpleNamespace(
+                num_reg_images=lambda: 2,
+                num_points3D=lambda: 1000 * start,
+                reg_image_ids=lambda: [1],
+                image=lambda number: image,
+                camera=lambda number: SimpleNamespace(mean_focal_length=lambda: 400 * start),
+            )
+        ]
+
+    monkeypatch.setattr(structure, "_write_features", lambda *given: None)
+    monkeypatch.setattr(structure, "_mapped", mapped)
+    camera = photos()[0].camera.model_dump()
+    guessed, known = (structure.Picture("a.png", camera, sure) for sure in (False, True))
+    assert structure.run_colmap(tmp_path, [guessed])[0]["focal"] == 600
+    assert structure.run_colmap(tmp_path, [known])[0]["focal"] == 400
+
+
+def pycolmap_pose() -> object:
+    import pycolmap
+
+    return pycolmap.Rigid3d()
 
 
 def test_without_pycolmap_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
