@@ -27,11 +27,13 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from scenegen.camera import rays, transform
+from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, rays, transform
+from scenegen.evaluate.alignment import Similarity
 from scenegen.evaluate.metrics import f_score, hungarian
 from scenegen.evaluate.sampling import Triangles, sample_surface, visible
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import read_manifest
+from scenegen.geometry.mesh import joined
 from scenegen.geometry.render import RayCaster
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
@@ -146,7 +148,7 @@ def photographed(folder: Path, shots: Path) -> Truth:
         write_png(shots / "masks" / f"v{number}.png", ids[-1])
         if number == 0:
             seen_depth = np.where(sky, 0, depth)
-        pose = np.linalg.inv(eye.camera_from_world) @ np.diag([1.0, -1, -1, 1])
+        pose = np.linalg.inv(eye.camera_from_world) @ GLTF_CAMERA_FROM_CAMERA
         frames.append({"file_path": f"v{number}.png", "transform_matrix": pose.tolist()})
     known = {"fl_x": intrinsics.fx, "fl_y": intrinsics.fy, "cx": intrinsics.cx, "cy": intrinsics.cy}
     document = {**known, "w": WIDTH, "h": HEIGHT, "frames": frames}
@@ -215,7 +217,8 @@ def measured(out: Path, truth: Truth, chosen: tuple[int, ...], named: bool) -> d
     }
     pairs = {number: number for number in truth.meshes if number in placed} if named else _paired(placed, truth)
     rng = np.random.default_rng(0)
-    caster = _caster([(mesh.vertices, mesh.faces) for mesh in truth.meshes.values()], first)
+    vertices, faces = joined(*zip(*((mesh.vertices, mesh.faces) for mesh in truth.meshes.values()), strict=True))
+    caster = RayCaster(transform(first.camera_from_world, vertices.astype(float)), faces)
     scores: list[tuple[float, float, float]] = []
     for number, true in truth.meshes.items():
         points = sample_surface(Triangles(true.vertices.astype(float), true.faces), POINTS, rng).points
@@ -256,17 +259,6 @@ def _paired(placed: dict[int, tuple[np.ndarray, np.ndarray]], truth: Truth) -> d
     return {true[column]: made[row] for row, column in hungarian(ious, 0.1)}
 
 
-def _caster(meshes: list[tuple[np.ndarray, np.ndarray]], eye: Camera) -> RayCaster:
-    offsets = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
-    vertices = np.concatenate([transform(eye.camera_from_world, each.astype(float)) for each, _ in meshes])
-    return RayCaster(
-        vertices,
-        np.concatenate([faces + offset for (_, faces), offset in zip(meshes, offsets[:-1], strict=True)]).astype(
-            np.int32
-        ),
-    )
-
-
 def _covered(vertices: np.ndarray, faces: np.ndarray, eye: Camera) -> np.ndarray:
     directions = rays(eye.intrinsics)[::4, ::4].reshape(-1, 3)
     caster = RayCaster(transform(eye.camera_from_world, vertices.astype(float)), faces)
@@ -282,8 +274,7 @@ def _camera_errors(
         number = int(camera.photo.removeprefix("v"))
         found = np.linalg.inv(parts.world_from_camera) @ camera.world_from_camera
         true = truth.photos[0].camera_from_world @ np.linalg.inv(truth.photos[number].camera_from_world)
-        cosine = (np.trace(found[:3, :3].T @ true[:3, :3]) - 1) / 2
-        rotations.append(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+        rotations.append(Similarity(1.0, found[:3, :3].T @ true[:3, :3], np.zeros(3)).angle_deg)
         places.append(np.linalg.norm(scale * found[:3, 3] - true[:3, 3]) / np.linalg.norm(true[:3, 3]))
     if not rotations:
         return None, None

@@ -48,13 +48,14 @@ def silhouette(
         corners = flat[corners[(z[corners] > NEAR).all(dim=1)]]
         low, high = corners.amin(dim=1).ceil().clamp_min(0), corners.amax(dim=1).floor()
         low, span = low.long(), (torch.minimum(high, size - 1) - low + 1).clamp_min(0).long()
-        ends = span.prod(dim=1).cumsum(0)
+        count = span.prod(dim=1)
+        ends = count.cumsum(0)
+        begins = ends - count
         for cells in row_slices(int(ends[-1]) if len(ends) else 0, CELL_BYTES, budget):
             cell = torch.arange(cells.start, cells.stop, device=points.device)
             face = torch.searchsorted(ends, cell, right=True)
-            row = (cell - ends[face] + span[face].prod(dim=1)).div(span[face, 0], rounding_mode="floor")
-            column = cell - ends[face] + span[face].prod(dim=1) - row * span[face, 0]
-            pixel = low[face] + torch.stack([column, row], dim=1)
+            place, wide = cell - begins[face], span[face, 0]
+            pixel = low[face] + torch.stack([place % wide, place // wide], dim=1)
             hit = pixel[_inside(pixel.to(flat.dtype), corners[face])]
             covered[hit[:, 1] * camera.width + hit[:, 0]] = True
     return covered.reshape(camera.height, camera.width)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.card import networks_of
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.flow import StructureFlow
 from scenegen.pixal3d.naf import NafUpsampler
@@ -59,30 +60,20 @@ STRUCTURE_DECODER = {
     "norm_type": "layer",
     "use_fp16": True,
 }
+STEMS = {
+    "sparse_structure_flow_model": "ss_flow",
+    "sparse_structure_decoder": "ss_dec",
+    "shape_slat_flow_model_512": "shape_512",
+    "shape_slat_flow_model_1024": "shape_1024",
+    "tex_slat_flow_model_1024": "tex_1024",
+    "shape_slat_decoder": "shape_dec",
+    "tex_slat_decoder": "tex_dec",
+}
 NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "sparse_structure_flow_model": (
-        "ss_flow",
-        "SparseStructureFlowModel",
-        {**FLOW, "resolution": 16, "in_channels": 8, "out_channels": 8},
-    ),
-    "sparse_structure_decoder": ("ss_dec", "SparseStructureDecoder", STRUCTURE_DECODER),
-    "shape_slat_flow_model_512": (
-        "shape_512",
-        "ElasticSLatFlowModel",
-        {**FLOW, "resolution": 32, "in_channels": 32, "proj_in_channels": 64},
-    ),
-    "shape_slat_flow_model_1024": (
-        "shape_1024",
-        "ElasticSLatFlowModel",
-        {**FLOW, "resolution": 64, "in_channels": 32, "proj_in_channels": 64},
-    ),
-    "tex_slat_flow_model_1024": (
-        "tex_1024",
-        "ElasticSLatFlowModel",
-        {**FLOW, "resolution": 64, "in_channels": 64, "proj_in_channels": 64},
-    ),
-    "shape_slat_decoder": ("shape_dec", "FlexiDualGridVaeDecoder", {**SPARSE, "resolution": 256}),
-    "tex_slat_decoder": ("tex_dec", "SparseUnetVaeDecoder", {**SPARSE, "out_channels": 6, "pred_subdiv": False}),
+    name: (STEMS[name], kind, args)
+    for name, (kind, args) in networks_of(
+        FLOW, {**FLOW, "in_channels": 32, "proj_in_channels": 64}, SPARSE, STRUCTURE_DECODER
+    ).items()
 }
 
 
