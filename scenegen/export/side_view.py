@@ -51,17 +51,14 @@ def side_view(
     side_from_world = _pose(points, np.array(world_from_camera), camera, azimuth_deg, elevation_deg)
     moved = [mesh.transformed(side_from_world) for mesh in objects]
     coarse = resized(camera, max(1, width // COARSE), max(1, height // COARSE))
-    alone = np.count_nonzero(render(moved, coarse).ids >= 0)
+    alone = render(moved, coarse)
     background = []
     for surface in (mesh.transformed(side_from_world) for mesh in surfaces):
-        visible = np.count_nonzero(_shows(render([*moved, surface], coarse), len(moved)))
-        if visible >= (1 - HIDING_SHARE) * alone:
+        before = render([surface], coarse)
+        hidden = (alone.ids >= 0) & (before.ids >= 0) & (before.depth < alone.depth)
+        if np.count_nonzero(hidden) <= HIDING_SHARE * np.count_nonzero(alone.ids >= 0):
             background.append(surface)
     return render([*moved, *background], camera, background=GROUND)
-
-
-def _shows(picture: Picture, objects: int) -> np.ndarray:
-    return (picture.ids >= 0) & (picture.ids < objects)
 
 
 def _pose(

@@ -48,7 +48,7 @@ def distances(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"
     caster = RayCaster(vertices, faces)
     votes = np.zeros(len(points), dtype=int)
     for side in SIDES:
-        met = caster.cast(points, np.broadcast_to(side, points.shape)).triangle
+        met = caster.first(points, np.broadcast_to(side, points.shape))
         votes += (met >= 0) & (normals[met] @ side > 0)
     nearest, _ = cKDTree(surface_points(vertices, faces)).query(points, workers=1)
     signed = np.where(votes >= 2, -nearest, nearest)

@@ -3,6 +3,7 @@ and Irani 2007, Space-time completion, with the search of Barnes et al. 2009, Pa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -161,14 +162,15 @@ class _Search:
         self, colours: Float32[np.ndarray, "r c 3"], source: Int[np.ndarray, "n 2"]
     ) -> Int[np.ndarray, "n 2"]:
         """The better of each patch, of what goes on from its neighbours' patches, and of some around it, ever nearer."""
-        patches = _patches(colours)
-        wanted = patches[self.places[:, 0], self.places[:, 1]]
+        width = colours.shape[1]
+        patches = _patches(colours).reshape(len(colours) * width, -1)
+        wanted = patches.take(self.places[:, 0] * width + self.places[:, 1], axis=0)
         number = np.full(self.used.shape, -1)
         number[self.used] = np.arange(len(self.places))
         framed = np.pad(number, 1, constant_values=-1)
 
         def cost(of: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
-            return np.square(patches[of[:, 0], of[:, 1]] - wanted).sum(axis=1)
+            return np.square(patches.take(of[:, 0] * width + of[:, 1], axis=0) - wanted).sum(axis=1)
 
         best = cost(source)
 
@@ -221,16 +223,25 @@ def _copied(
     picture: Float32[np.ndarray, "h w 3"], found: _Found, hidden: Bool[np.ndarray, "h w"]
 ) -> Float32[np.ndarray, "n 3"]:
     """What is found for the pixels that are `hidden`, in reading order: a mean of what the four nearest cells say."""
-    shape, cells = np.array(hidden.shape), np.array(found.used.shape)
-    at = np.argwhere(hidden)
-    place = (at + 0.5) * (cells / shape) - 0.5
-    corner = np.floor(place).astype(int)
-    step = np.round(found.step * (shape / cells)).astype(int)
-    total, weight = np.zeros((len(at), 3), np.float32), np.zeros((len(at), 1), np.float32)
-    for beside in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        row, column = np.clip(corner + beside, 0, cells - 1).T
-        share = (np.abs(1 - np.array(beside) - (place - corner)).prod(axis=1) * found.used[row, column])[:, None]
-        taken = np.clip(at + step[row, column], 0, shape - 1)
-        total += share.astype(np.float32) * picture[taken[:, 0], taken[:, 1]]
-        weight += share.astype(np.float32)
+    (height, width), cells = hidden.shape, found.used.shape
+    rows, columns = np.nonzero(hidden)
+    step = np.round(found.step * (np.array(hidden.shape) / cells)).astype(int).reshape(-1, 2)
+    used, pixels = found.used.ravel(), picture.reshape(-1, 3)
+    total, weight = np.zeros((len(rows), 3), np.float32), np.zeros((len(rows), 1), np.float32)
+    for row, row_share in _beside(height, cells[0]):
+        for column, column_share in _beside(width, cells[1]):
+            cell = row[rows] * cells[1] + column[columns]
+            share = (row_share[rows] * column_share[columns] * used[cell]).astype(np.float32)[:, None]
+            taken_row = np.clip(rows + step[cell, 0], 0, height - 1)
+            taken = taken_row * width + np.clip(columns + step[cell, 1], 0, width - 1)
+            total += share * pixels.take(taken, axis=0)  # four times as fast as an index
+            weight += share
     return total / np.maximum(weight, 1e-6)
+
+
+def _beside(pixels: int, cells: int) -> Iterator[tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]]:
+    """Along one side of a picture: of each pixel the cell before and the cell behind it, and their shares in it."""
+    place = (np.arange(pixels) + 0.5) * (cells / pixels) - 0.5
+    before = np.floor(place)
+    for beside in (0, 1):
+        yield np.clip(before + beside, 0, cells - 1).astype(int), np.abs(1 - beside - (place - before))

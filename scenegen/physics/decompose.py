@@ -119,10 +119,7 @@ def _left(
     cut = np.flatnonzero((above == 1) | (above == 2))
     alone = np.argmax((over[cut] > 0) == (above[cut] == 1)[:, None], axis=1)
     order = (alone[:, None] + np.arange(3)) % 3
-    turned, height = (
-        np.take_along_axis(corners[cut], order[..., None], axis=1),
-        np.take_along_axis(over[cut], order, 1),
-    )
+    turned, height = corners[cut[:, None], order], over[cut[:, None], order]
     along = height[:, :1] / (height[:, :1] - height[:, 1:])
     rim = (turned[:, :1] + along[..., None] * (turned[:, 1:] - turned[:, :1])).reshape(-1, 3)
     share = (above == 3).astype(np.float64)

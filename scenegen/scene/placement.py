@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int32
 from scipy import ndimage
@@ -88,7 +89,8 @@ def fit_scale(
     """
     usable = mask & (mesh_depth > 0) & (photo_depth > 0)
     inner = ndimage.binary_erosion(mask, iterations=max(1, round(0.004 * max(mask.shape)))) & usable
-    step = ndimage.morphological_gradient(photo_depth, size=3) < 0.05 * np.maximum(photo_depth, 1e-9)
+    range_around = cv2.morphologyEx(photo_depth, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+    step = range_around < 0.05 * np.maximum(photo_depth, 1e-9)
     for chosen in (inner & step, inner, usable):
         if np.count_nonzero(chosen) >= 8:
             break

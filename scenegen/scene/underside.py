@@ -82,8 +82,7 @@ def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing
 
 
 def _as_it_leans(mesh: TexturedMesh, level: Floor, lean_deg: float) -> Standing:
-    made = _finished(_leaned(mesh, level, lean_deg), level)
-    found = base(made.vertices, centre_of_mass(made.vertices, made.faces), level)
+    made, found = _finished(_leaned(mesh, level, lean_deg), level)
     return Standing(made, round(float(lean_deg), 3), found)
 
 
@@ -102,20 +101,23 @@ def _leaned(mesh: TexturedMesh, level: Floor, lean_deg: float) -> TexturedMesh:
     return replace(mesh, vertices=(vertices / np.maximum(divisor, 0.5)[:, None]).astype(np.float32))
 
 
-def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
+def _finished(mesh: TexturedMesh, level: Floor) -> tuple[TexturedMesh, Base]:
     """What lies below the plane is drawn up to it. Then, unless the object stands steadily as it is, the last surface along
     each ray that meets the plane within a disc below the centre of mass is brought down to it, divided where it is too coarse.
     """
     mesh = _on_its_legs(_raised(mesh, level), level)
-    for _ in range(ROUNDS):
-        centre, width = centre_of_mass(mesh.vertices, mesh.faces), _width(mesh.vertices, level)
-        if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
+    for rounds_left in reversed(range(ROUNDS + 1)):
+        centre = centre_of_mass(mesh.vertices, mesh.faces)
+        found = base(mesh.vertices, centre, level)
+        if found.steady_deg >= STEADY_DEG or not rounds_left:
             break
-        height = float(level.heights(centre))
+        height, width = float(level.heights(centre)), _width(mesh.vertices, level)
         radius = float(np.clip(height * np.tan(np.radians(1.3 * STEADY_DEG)), LEAST_FOOT * width, LARGEST_FOOT * width))
         foot = centre - height * level.normal
         for _ in range(DIVISIONS):
-            mesh = halved(mesh, _reaching(mesh, level, foot, radius), 0.7 * radius)
+            coarser, mesh = mesh, halved(mesh, _reaching(mesh, level, foot, radius), 0.7 * radius)
+            if mesh is coarser:
+                break
         vertices = mesh.vertices.astype(np.float64)
         ways = _ways_to(level, vertices)
         near = np.linalg.norm(vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot, axis=1) < radius
@@ -123,7 +125,7 @@ def _finished(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
         if not within.any():
             break
         mesh = replace(mesh, vertices=(vertices * np.where(within, ways, 1.0)[:, None]).astype(np.float32))
-    return mesh
+    return mesh, found
 
 
 def _on_its_legs(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
