@@ -36,8 +36,8 @@ from scenegen.evaluate.summary import interval_text, number_text
 from scenegen.geometry.field import Field, cube_edge, metric_crop_from_latent, nearest_depth, seen_cells
 from scenegen.geometry.generator import ObjectView, OtherView
 from scenegen.geometry.render import RayCaster
-from scenegen.pixal3d.compact import CompactGenerator, evidence
-from scenegen.pixal3d.embedded import load_generator, shape_of
+from scenegen.pixal3d.compact import CompactGenerator
+from scenegen.pixal3d.embedded import generated, load_generator, shape_of
 from scenegen.pixal3d.visibility import TRUNCATION
 from scenegen.records import Intrinsics
 from scenegen.scene.scoring import intersection_over_union
@@ -150,8 +150,7 @@ def _made(
 
     def one(view: ObjectView) -> tuple[Field, float]:
         began = time.process_time()
-        known = evidence(view, cube_edge(view), generator.settings)
-        return generator.generate(known, SEED, sampler)[0], time.process_time() - began
+        return generated(generator, view, cube_edge(view), SEED, sampler)[0], time.process_time() - began
 
     alone = [one(each.view) for each in whole.all]
     for views_given in COUNTS:

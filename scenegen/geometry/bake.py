@@ -31,7 +31,7 @@ LIT = 50
 """Texels that two photos must share to compare their light."""
 GOES_ON = 0.08
 """How far behind the visible surface its colours fade into those made for what is hidden: a share of the picture's side."""
-PATTERN = 0.5
+PATTERN = 0.65
 """What is left of the visible side's pattern on the hidden one."""
 CLEAR = 0.5
 """How well a texel must be visible to be used for the photo's light."""
@@ -169,6 +169,8 @@ class _Sighted:
     """How well the view sees them, 0..1."""
     shows: Float[np.ndarray, "n"]
     """Share of the object in the pixel: nothing else covers it, and it is in the picture."""
+    away: Float[np.ndarray, "n"]
+    """Cosine by which they face away from the camera, 0 if towards it."""
     detail: Float[np.ndarray, "n"]
     """Pixels per metre, as far as they face the camera."""
 
@@ -205,6 +207,7 @@ def _sighted(
         np.where(unhidden, 0.0, behind),
         np.where(unhidden, fade * fade * (3 - 2 * fade), 0.0),
         np.where(inside, sample_texture(covered, pixels)[:, 0] / 255, 0.0),
+        np.clip(-cosine, 0, 1),
         np.where(inside, np.clip(cosine, 0, 1) * view.crop.intrinsics.fx / distance, 0.0),
     )
 
@@ -215,9 +218,12 @@ def _going_on(
     hidden: Bool[np.ndarray, "n"],
     inside: Bool[np.ndarray, "s s"],
 ) -> Float[np.ndarray, "k 3"]:
-    """Colours of the `hidden` points: near the outline what goes on behind it, farther behind it `deep`, both with a pattern."""
+    """Colours of the `hidden` points: near the outline what goes on behind it, farther behind it `deep`, both with a pattern.
+
+    A surface along the rays goes on from the outline; one that faces away is the mirror image of what is before it.
+    """
     behind = first.behind[hidden]
-    on_front = unfolded(first.pixels[hidden], behind, inside)
+    on_front = unfolded(first.pixels[hidden], behind * (1 - first.away[hidden]), inside)
     sharp, soft = (sample_texture(picture, on_front).astype(np.float64) for picture in first.pictures)
     near = np.exp(-behind / GOES_ON)[:, None]
     return np.clip(near * soft + (1 - near) * deep[hidden] + PATTERN * (sharp - soft), 0, 255)

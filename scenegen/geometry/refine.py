@@ -4,6 +4,7 @@ Cube and picture share one camera, so every cell knows its pixel. The silhouette
 Where depth is trusted, the visible surface is drawn to it, and where it was measured, nothing reaches behind the background.
 What the photo does not show stays as it was generated.
 
+A visible surface that is only estimated is evened and rounded into the body behind it.
 A background that is only estimated cuts nothing: off by less than an object is deep, it would leave shards of it. When the
 scene is composed, the object is moved as a whole.
 """
@@ -27,7 +28,7 @@ from scenegen.geometry.field import (
     seen_cells,
     surface,
 )
-from scenegen.geometry.fill import continued_as_planes, nearest_known, outline_distance, trusted_depth
+from scenegen.geometry.fill import averaged, continued_as_planes, nearest_known, outline_distance, trusted_depth
 from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.pieces import whole
 from scenegen.geometry.render import RayCaster
@@ -49,6 +50,12 @@ TRUSTED = 0.15
 Beyond it the generated surface is the better one, and only its outline is drawn to the photo."""
 MEASURED = 0.02
 """The same error, up to which the depth counts as measured, and the background bounds the object."""
+EVENED = 0.01
+"""Share of the crop's side over which a visible surface that is only estimated is evened: no estimator gives finer relief, and
+what looks like it are steps of its grid."""
+FILLET = 8.0
+"""Cells of the refined grid over which such a surface is rounded into the body behind it. The two disagree by the depth's error,
+and would meet in a flange all round the object."""
 FRONT_SIDE = 160
 """Most pixels across the picture that the generated surface is looked at with: it has few cells."""
 FRONT_RIM = 0.6
@@ -98,12 +105,16 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
         outside = np.where(seen.ahead, outside - cell, -FAR)
         value = np.maximum(value, outside)
         room &= outside < 0
-    front = visible_front(view) if view.relief_error <= TRUSTED else generated_front(field, view, edge)
+    estimated = view.relief_error > MEASURED
+    if view.relief_error > TRUSTED:
+        front = generated_front(field, view, edge)
+    else:
+        front = evened_front(view) if estimated else visible_front(view)
     # Depth that reaches beyond the cube is drawn at its far side, so that no visible part is lost.
     front = np.minimum(front, (latent_distance(view.crop) + 0.5) * np.float32(edge) - (SKIN + 1) * np.float32(cell))
     asked = _asked(view, cells, front, cell)
     value = np.maximum(value, asked.z - asked.limit)
-    value = np.minimum(value, asked.skin)
+    value = united(value, asked.skin, FILLET * cell if estimated else 0.0)
     value = np.maximum(value, asked.closed)
     grid = 3 * (resolution,)
     return Field(
@@ -171,6 +182,13 @@ def visible_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
     return cv2.medianBlur(nearest_known(view.depth, trusted).astype(np.float32), 5)
 
 
+def evened_front(view: ObjectView) -> Float32[np.ndarray, "s s"]:
+    """`visible_front` of an estimated depth: smoothed over the object alone, and continued past its outline."""
+    inside = view.mask > 0.5
+    inverse = averaged(1 / visible_front(view), inside, EVENED * len(inside))
+    return nearest_known(1 / np.where(inside, inverse, 1), inside).astype(np.float32)
+
+
 def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.ndarray, "s s"]:
     """z-depth in metres of the generated surface as the crop camera sees it, continued over the rest of the picture.
 
@@ -194,6 +212,12 @@ def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.n
     thin = seen & ~ndimage.binary_dilation(inner, iterations=2 * rim)
     front = continued_as_planes(np.where(seen, depth, 1), inner | thin, 2.0 * rim)
     return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def united(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], width: float) -> Float[np.ndarray, "n"]:
+    """Signed distance to the union of two bodies, rounded where they meet at an angle: a polynomial smooth minimum."""
+    near = np.maximum(width - np.abs(a - b), 0)
+    return np.minimum(a, b) - near**2 / max(4 * width, np.finfo(np.float32).tiny)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:

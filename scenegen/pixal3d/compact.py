@@ -63,9 +63,9 @@ FARTHEST = 4.0
 """Beyond it, where a cell lies beside a picture makes no difference."""
 COLOUR_WEIGHT = 0.3
 """Weight of the colours in the loss."""
-PAIRS = 2
+PAIRS = 1
 """Pairs of opposite noises that are averaged over if there is one step: its output is the mean of the possible shapes, and what
-depends on the noise is an error, which shows as lumps."""
+depends on the noise is an error, which shows as lumps. The mirror image, seen as well, has pairs of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Shaped
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -24,6 +24,7 @@ from scenegen.messages.progress import tell_progress
 from scenegen.messages.remarks import note
 from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings, evidence
+from scenegen.pixal3d.sampler import SamplerSettings
 from scenegen.weights import GENERATOR
 from scenegen.weights.file import read_weights
 from scenegen.weights_registry import digest_of
@@ -31,9 +32,13 @@ from scenegen.weights_registry import digest_of
 NAME = "embedded generator"
 LICENCE = "Apache-2.0 (weights of this package; trunk from EfficientNet-Lite0, Apache-2.0)"
 SMOOTHING = 0.25
-"""Standard deviation, in cells, by which the generated field is smoothed. Chosen, like the next, on held-out meshes."""
+"""Standard deviation, in cells, by which the generated field is smoothed. Chosen, like the next three, on held-out meshes."""
 WIDENING = 0.3
 """Cells by which its surface is moved outwards."""
+EVENING = 1.0
+"""Standard deviation, in cells, by which the field of an object whose depth is only estimated is evened."""
+FULLER = 0.2
+"""Cells by which such an object's surface is moved outwards after that."""
 COMPLETED = 0.1
 """A warning says so if at least this share of the surface's vertices is outside the visible outline."""
 TRUNK_LEVELS = 3
@@ -80,10 +85,7 @@ def generate_embedded(
     edge = cube_edge(view)
     sampler = replace(generator.settings.sampler, steps=config.steps, guidance_strength=config.guidance)
     with device_memory(device):
-        known = evidence(view, edge, generator.settings).to(device)
-        field, colours = generator.generate(
-            known, seed, sampler, lambda step: tell_progress(f"step {step.done} of {step.steps}")
-        )
+        field, colours = generated(generator, view, edge, seed, sampler)
     shape = shape_of(field, view, edge, config)
     latent_from_crop = np.linalg.inv(metric_crop_from_latent(view, edge))
 
@@ -94,6 +96,45 @@ def generate_embedded(
 
     mesh, warnings = textured(shape, view, texture, hidden)
     return MadeObject(mesh, NAME, LICENCE, seed, warnings)
+
+
+def generated(
+    generator: CompactGenerator, view: ObjectView, edge: float, seed: int, sampler: SamplerSettings
+) -> tuple[Field, Float32[np.ndarray, "k k k 3"]]:
+    """Field and colours, as from `CompactGenerator.generate`.
+
+    After one step they are means of what the network makes of the view and of its mirror image, since its errors in the two
+    differ. After more steps the two would be different objects.
+    """
+
+    def of(seen: ObjectView) -> tuple[Field, Float32[np.ndarray, "k k k 3"]]:
+        known = evidence(seen, edge, generator.settings).to(next(generator.parameters()).device)
+        return generator.generate(known, seed, sampler, lambda step: tell_progress(f"step {step.done} of {step.steps}"))
+
+    field, colours = of(view)
+    if sampler.steps > 1:
+        return field, colours
+    reflected, reflected_colours = of(mirrored(view))
+    return Field((field.values + reflected.values[::-1]) / 2), (colours + reflected_colours[::-1]) / 2
+
+
+def mirrored(view: ObjectView) -> ObjectView:
+    """What a mirror in the plane x = 0 of the crop camera's frame shows. `crop_from_camera` stays, and means nothing there."""
+    camera, mirror = view.crop.intrinsics, np.diag([-1.0, 1.0, 1.0, 1.0])
+
+    def flipped(picture: Shaped[np.ndarray, "s s *c"]) -> Shaped[np.ndarray, "s s *c"]:
+        return np.ascontiguousarray(picture[:, ::-1])
+
+    return replace(
+        view,
+        image=flipped(view.image),
+        mask=flipped(view.mask),
+        depth=flipped(view.depth),
+        limit=flipped(view.limit),
+        up=view.up * np.array([-1, 1, 1], np.float32),
+        crop=view.crop.model_copy(update={"intrinsics": camera.model_copy(update={"cx": camera.width - camera.cx})}),
+        others=tuple(OtherView(mirrored(other.view), mirror @ other.crop_from_main @ mirror) for other in view.others),
+    )
 
 
 def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGeneratorConfig) -> Shape:
@@ -108,7 +149,7 @@ def shape_of(field: Field, view: ObjectView, edge: float, config: EmbeddedGenera
     Raises:
         InputError: if nothing is left of the object.
     """
-    vertices, faces = surface(refine(smoothed(field), view, edge, config.resolution))
+    vertices, faces = surface(refine(smoothed(field, view.relief_error > MEASURED), view, edge, config.resolution))
     points, faces, warnings = simplify(placed(vertices, metric_crop_from_latent(view, edge)), faces, config.max_faces)
     hidden = np.minimum.reduce([_hidden(points.astype(np.float64), each) for each in view.all])
     share = float(hidden.mean())
@@ -127,13 +168,26 @@ def _hidden(points: Float[np.ndarray, "n 3"], seen: OtherView) -> Float32[np.nda
     return np.where(ahead, ndimage.map_coordinates(hidden, [rows, columns], order=0, mode="nearest"), np.float32(1))
 
 
-def smoothed(field: Field) -> Field:
+def smoothed(field: Field, estimated: bool) -> Field:
     """The field without what neighbouring tokens do not agree on, and a little wider.
 
     What is seen gets its detail from the photo. The rest is a mean over the possible shapes, and thinner than any of them.
+    Tokens agree less on an object whose depth is only estimated: its lumps and spikes are evened out, and it keeps its volume.
     """
-    widened = ndimage.gaussian_filter(field.values, SMOOTHING, mode="nearest") - WIDENING / field.values.shape[0]
-    return Field(widened.astype(np.float32))
+    cells = np.float32(len(field.values))
+
+    def blurred(values: Float32[np.ndarray, "r r r"], sigma: float) -> Float32[np.ndarray, "r r r"]:
+        return ndimage.gaussian_filter(values, sigma, mode="nearest")
+
+    widened = blurred(field.values, SMOOTHING) - np.float32(WIDENING) / cells
+    inside = np.count_nonzero(widened < 0)
+    if not estimated or not 0 < inside < widened.size:
+        return Field(widened)
+    once = blurred(field.values, EVENING)
+    even = 2 * once - blurred(
+        once, EVENING
+    )  # unlike one blur alone, this does not draw in curved surfaces (Taubin 1995)
+    return Field(even - np.partition(even, inside, axis=None)[inside] - np.float32(FULLER) / cells)
 
 
 def load_generator(path: Path) -> CompactGenerator:

@@ -56,6 +56,15 @@ def test_nothing_is_black_and_the_back_takes_after_the_front() -> None:
     np.testing.assert_allclose(back.mean(axis=0), front.mean(axis=0), atol=25)
 
 
+def test_what_faces_away_shows_the_mirror_image_of_what_is_before_it() -> None:
+    shape, seen = painted_ball()
+    mesh = bake(shape, unwrap(shape.vertices, shape.faces, 512, 60), seen, 512)
+    behind = render([mesh.transformed(np.diag([-1.0, 1, -1, 1])).transformed(shift(8))], CROP.intrinsics)
+    middle = (slice(96, 160), slice(96, 160))
+    back, front = behind.color[:, ::-1][middle][..., :2].ravel(), seen.image[middle][..., :2].ravel()
+    assert np.corrcoef(back, front)[0, 1] > 0.9
+
+
 def test_hidden_sides_take_given_colours_in_the_photos_light_and_seen_ones_do_not() -> None:
     """A grey ball, red behind, whose given colours are 60 darker than the photo on the side that it shows."""
     shape, seen = painted_ball()

@@ -15,7 +15,9 @@ from scenegen.geometry.fill import outline_distance
 from scenegen.geometry.generator import ObjectView
 from scenegen.geometry.refine import (
     MEASURED,
+    evened_front,
     refine,
+    united,
     unseen,
     visible_front,
 )
@@ -247,3 +249,27 @@ def test_what_only_another_view_shows_is_drawn_to_its_depth() -> None:
 
 def unbounded(view: ObjectView) -> ObjectView:
     return replace(view, limit=np.zeros_like(view.limit))
+
+
+@given(
+    a=st.floats(-5, 5),
+    b=st.floats(-5, 5),
+    width=st.one_of(st.just(0.0), st.floats(0.01, 4)),
+)
+def test_a_union_is_rounded_by_a_quarter_of_its_width_at_most_and_where_bodies_meet_only(
+    a: float, b: float, width: float
+) -> None:
+    found = float(united(np.array([a]), np.array([b]), width)[0])
+    assert min(a, b) - width / 4 - 1e-6 <= found <= min(a, b)
+    if abs(a - b) >= width:
+        assert found == min(a, b)
+
+
+def test_steps_of_an_estimated_surface_are_evened_and_its_shape_is_kept() -> None:
+    view = sphere_view()
+    stepped = replace(view, depth=np.where(view.mask > 0.5, np.round(view.depth, 2), view.depth), relief_error=0.1)
+    inner = outline_distance(view.mask > 0.5) > 8
+    wrong, evened = (
+        np.abs(front - view.depth)[inner].mean() for front in (visible_front(stepped), evened_front(stepped))
+    )
+    assert evened < 0.6 * wrong

@@ -15,6 +15,7 @@ from scenegen.camera import rays
 from scenegen.compute.runtime import Runtime
 from scenegen.config import EmbeddedGeneratorConfig, TextureConfig
 from scenegen.errors import WeightsError
+from scenegen.geometry.field import Field, cell_centres, cube_edge
 from scenegen.geometry.fill import outline_distance
 from scenegen.geometry.generator import MadeObject, ObjectView
 from scenegen.geometry.render import RayCaster
@@ -22,10 +23,10 @@ from scenegen.geometry.solid import is_closed
 from scenegen.perception.trunk import Trunk
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator, CompactSettings
-from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, load_generator
+from scenegen.pixal3d.embedded import ImageTrunk, generate_embedded, generated, load_generator, mirrored, smoothed
 from scenegen.scene.scoring import intersection_over_union
 from scenegen.weights.file import write_weights
-from tests.geometry.views import SIDE, sphere_view
+from tests.geometry.views import SIDE, sphere_view, turned_view
 
 SETTINGS = CompactSettings(model_channels=32, num_blocks=1, num_heads=2, cond_channels=16, lifted_channels=32)
 CONFIG = EmbeddedGeneratorConfig(steps=2, resolution=56)
@@ -73,6 +74,33 @@ def test_seeds_differ_behind_and_agree_in_front(untrained: CompactGenerator, mon
     back = [RayCaster(mesh.vertices, mesh.faces).cast(10 * directions, -directions).distance for mesh in (first, other)]
     assert np.abs(front[0].distance - front[1].distance).mean() < 0.01
     assert np.abs(back[0] - back[1]).max() > 0.01
+
+
+def test_lumps_of_an_object_whose_depth_is_estimated_are_evened_and_it_keeps_its_volume() -> None:
+    """A ball with noise on it, and a rod that a blur alone would take away."""
+    points = cell_centres(32)
+    ball = np.linalg.norm(points, axis=-1) - 0.3
+    lumps = np.kron(np.random.default_rng(0).normal(0, 0.03, (16, 16, 16)), np.ones((2, 2, 2)))
+    even = smoothed(Field((ball + lumps).astype(np.float32)), True).values
+    rough = smoothed(Field((ball + lumps).astype(np.float32)), False).values
+    near = np.abs(ball) < 0.1
+    assert np.std((even - ball)[near]) < 0.6 * np.std((rough - ball)[near])
+    assert np.count_nonzero(rough < 0) < np.count_nonzero(even < 0) < 1.12 * np.count_nonzero(rough < 0)
+    rod = np.linalg.norm(points[..., :2], axis=-1) - 0.03
+    assert (smoothed(Field(rod.astype(np.float32)), True).values[15:17, 15:17] < 0).all()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_mirror_image_gives_the_mirror_image(untrained: CompactGenerator, several: bool) -> None:
+    view = sphere_view(occluded=True)
+    if several:
+        view = replace(view, others=(turned_view(50),))
+    edge, sampler = cube_edge(view), replace(SETTINGS.sampler, steps=1)
+    field, colours = generated(untrained, view, edge, 0, sampler)
+    reflected, reflected_colours = generated(untrained, mirrored(view), edge, 0, sampler)
+    assert np.abs(field.values - field.values[::-1]).max() > 0.01  # the object itself is not symmetric
+    np.testing.assert_allclose(field.values, reflected.values[::-1], atol=1e-5)
+    np.testing.assert_allclose(colours, reflected_colours[::-1], atol=1e-5)
 
 
 def test_what_is_made_up_is_said(untrained: CompactGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
