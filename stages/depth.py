@@ -147,7 +147,8 @@ def _in_metres(
     """The depth at its scale; the factor by which known sizes gave it, None where they may not; where it comes from; what is
     assumed if nothing tells."""
     if estimate.metric:
-        return estimate.depth, None, Metres(source="measured", factor=1 + estimate.uncertainty), ""
+        measured = Metres(source="measured", factor=1 + estimate.uncertainty)
+        return estimate.depth, None, measured, estimate.assumption
     if not estimate.any_scale:
         return estimate.depth, None, ASSUMED, estimate.assumption
     scale, metres = by_sizes(estimate.depth, instances, ids, camera.intrinsics, camera.gravity)

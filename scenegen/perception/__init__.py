@@ -62,7 +62,8 @@ class DepthEstimate:
     any_scale: bool = False
     """Whether another scale is as good, so that the known sizes of what is seen may give one."""
     assumption: str = ""
-    """What the metres stand on where nothing gives them, as a remark."""
+    """What the metres stand on as long as neither a known length nor known sizes give them, as a remark; empty if they are
+    measured."""
     warnings: tuple[str, ...] = ()
 
 

@@ -97,9 +97,11 @@ def estimate_depth_anything(
         )
     raw = cv2.resize(raw, (width, height), interpolation=cv2.INTER_LINEAR)
     if metric:
-        depth, warnings = np.maximum(raw, 0), _field_of_view_warnings(camera, config.variant)
+        depth, assumption = np.maximum(raw, 0), _trained_field_of_view(camera, config.variant)
+        warnings: tuple[str, ...] = ()
     else:
         depth, warnings = depth_from_disparity(raw, config.near_m, config.far_m), _relative_warnings(raw, config)
+        assumption = f"metres are assumed: the nearest point is taken to be {config.near_m:g} m away; give --depth for true ones."
     name = _name(config)
     return DepthEstimate(
         depth=depth,
@@ -108,6 +110,7 @@ def estimate_depth_anything(
         relief_error=RELIEF_ERROR,
         backend=name if config.checkpoint is None else f"{name} from {folder.name}",
         licence=licence,
+        assumption=assumption,
         warnings=warnings,
     )
 
@@ -168,22 +171,22 @@ def _load(folder: Path, device: Any) -> tuple[Any, Any]:
     return network.to(device), processor
 
 
-def _field_of_view_warnings(camera: Intrinsics, variant: str) -> tuple[str, ...]:
+def _trained_field_of_view(camera: Intrinsics, variant: str) -> str:
+    """What the metres suffer from a field of view that the model was not trained for; empty if it was."""
     trained, fov = TRAINED_FOV_DEG[variant], fov_x_deg(camera)
     ratio = math.tan(math.radians(trained) / 2) / math.tan(math.radians(fov) / 2)
     if 1 / FOCAL_TOLERANCE <= ratio <= FOCAL_TOLERANCE:
-        return ()
+        return ""
     return (
-        note(
-            f"depth: the {variant} model was fine-tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
-            f"metres may be off by a factor of about {ratio:.2f}."
-        ),
+        f"depth: the {variant} model was fine-tuned at {trained:.0f} degrees field of view and the photo has {fov:.0f}; its "
+        f"metres may be off by a factor of about {ratio:.2f}."
     )
 
 
 def _relative_warnings(disparity: Float32[np.ndarray, "h w"], config: DepthAnythingConfig) -> tuple[str, ...]:
     assumed = note(
-        f"depth is relative, so metres are assumed: the nearest point at {config.near_m} m, the farthest at {config.far_m} m."
+        f"depth is relative: the farthest point is taken to be {config.far_m / config.near_m:.3g} times as far away as the "
+        "nearest; set depth.near_m and depth.far_m."
     )
-    flat = f"depth: the network found no relief, so everything is put at {config.far_m} m."
+    flat = "depth: the network found no relief, so everything is equally far away."
     return (assumed,) if disparity.max() > disparity.min() else (assumed, flat)

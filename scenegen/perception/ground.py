@@ -62,10 +62,12 @@ def estimate_ground(ids: Integer[np.ndarray, "h w"], camera: Intrinsics, config:
         relief_error=RELIEF_ERROR,
         backend="ground plane (assumed camera)",
         licence="none: no weights",
+        assumption=f"metres are assumed: the camera is taken to be {config.camera_height_m:g} m above the ground; give --depth, "
+        "or set depth.camera_height_m.",
         warnings=(
             note(
-                f"depth is assumed, not measured: a camera {config.camera_height_m:g} m above the ground, looking down by "
-                f"{config.pitch_deg:g} degrees; give --depth, or set depth.camera_height_m and depth.pitch_deg."
+                f"depth is assumed, not measured: level ground, and a camera that looks down by {config.pitch_deg:g} degrees; "
+                "give --depth, or set depth.pitch_deg."
             ),
         ),
     )

@@ -80,11 +80,11 @@ def metres_remarks(metres: Metres, assumption: str) -> tuple[str, ...]:
 
     Args:
         metres: of a depth map.
-        assumption: what the estimator assumes where nothing tells; empty if it measures.
+        assumption: what the estimator's own metres stand on; empty if that goes without saying.
     """
     if metres.source == "known sizes":
         return (note(f"metres are {metres.in_words()}; give --depth for true ones."),)
-    return (note(assumption),) if metres.source == "assumed" and assumption else ()
+    return (note(assumption),) if metres.source in ("assumed", "measured") and assumption else ()
 
 
 def _guesses(instances: Instances) -> dict[int, tuple[tuple[str, float], ...]]:

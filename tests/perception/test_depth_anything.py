@@ -141,7 +141,7 @@ def test_a_relative_model_gives_assumed_metres_and_says_so(relative: Path) -> No
     assert found.depth.max() == pytest.approx(4.0)
     assert abs(np.corrcoef((1 / found.depth).ravel(), raw.ravel())[0, 1]) > 0.999
     assert not found.metric
-    assert "assumed" in found.warnings[0]
+    assert "the nearest point is taken to be 0.7 m away" in found.assumption
 
 
 def test_the_same_photo_gives_the_same_bytes_and_the_weights_are_loaded_once(
@@ -160,7 +160,7 @@ def test_another_field_of_view_than_the_tuned_one_is_warned_about(metric: Path, 
     config = DepthAnythingConfig(variant="metric-indoor", checkpoint=metric)
     camera = intrinsics_from_fov(WIDTH, HEIGHT, fov)
     found = estimate_depth_anything(photo(), camera, config, Runtime(device="cpu"))
-    assert bool(found.warnings) == warns
+    assert bool(found.assumption) == warns
 
 
 def test_without_relief_everything_is_far_and_the_photo_says_so(relative: Path, tmp_path: Path) -> None:
