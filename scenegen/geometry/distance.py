@@ -9,6 +9,7 @@ from jaxtyping import Float, Float32, Int32
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from scenegen.compute.recent import reused
 from scenegen.geometry.render import RayCaster
 
 CELLS = 36
@@ -17,6 +18,8 @@ MARGIN = 3
 """Cells around the box."""
 SURFACE_SAMPLES = 12_000
 SIDES = np.eye(3)
+MESHES = 128
+"""Whose distances are kept, for scenes of which most stays as it was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Distances:
         return np.asarray(ndimage.map_coordinates(self.values, inside.T, order=1, mode="nearest")) + way
 
 
+@reused(MESHES)
 def distances(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Distances:
     """Of a mesh: a cell is inside if most of three rays from it first meet the back of a face."""
     low, high = vertices.min(axis=0).astype(np.float64), vertices.max(axis=0).astype(np.float64)

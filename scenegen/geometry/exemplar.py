@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from scipy import ndimage
 
+from scenegen.compute.recent import reused
 from scenegen.geometry.fill import pull_push
 
 COARSEST, FINEST = 24, 96
@@ -31,9 +32,12 @@ COARSER = 6
 """What varies within so many cells of the finest copy is texture."""
 FEWEST = 12
 """Patches that must be seen whole, for anything to be copied."""
+TEXTURES = 4
+"""Kept, for scenes of which most stays as it was."""
 NEIGHBOURS = ((0, 1), (1, 0), (0, -1), (-1, 0))
 
 
+@reused(TEXTURES)
 def continued_texture(
     picture: UInt8[np.ndarray, "h w 3"], known: Bool[np.ndarray, "h w"], wanted: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 from scipy.spatial import ConvexHull, QhullError
 
+from scenegen.compute.recent import reused
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed, welded
@@ -34,6 +35,9 @@ LEGS = (0.01, 0.02, 0.04, 0.06)
 """How far legs may end above the plane that they stand on, as shares of the object's height."""
 FAR = 1e9
 ROUNDS, DIVISIONS = 4, 3
+NO_PICTURE = np.zeros((1, 1, 3), dtype=np.uint8)
+OBJECTS = 128
+"""That are kept as they stand, for scenes of which most stays as it was."""
 BEYOND = 5e-4
 """How far behind a vertex something else is looked for: a share of its distance."""
 
@@ -65,6 +69,14 @@ def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing
     If a finished underside alone does not do it, the object leans too much to stand, which depth often gets wrong: then it is
     set upright by as little as helps, at most `most_lean_deg`, or by what comes nearest to it.
     """
+    # What it looks like changes nothing, and need not be compared, nor kept.
+    found = _stood(replace(mesh, base_color=NO_PICTURE, metallic_roughness=None), level, most_lean_deg)
+    seen = replace(found.mesh, base_color=mesh.base_color, metallic_roughness=mesh.metallic_roughness)
+    return replace(found, mesh=seen)
+
+
+@reused(OBJECTS)
+def _stood(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing:
     best = _as_it_leans(mesh, level, 0.0)
     if best.base.steady_deg >= LEAST_STEADY_DEG or most_lean_deg < LEAN_STEP_DEG:
         return best
