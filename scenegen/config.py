@@ -524,6 +524,22 @@ Stand = ObjectId | Literal["floor", "background", "nothing"]
 """What carries an object."""
 
 
+def circle_of(stands: Mapping[int, Stand]) -> str:
+    """Objects that would carry each other, in words; empty if none would.
+
+    Examples:
+        >>> circle_of({1: 2, 2: 3, 3: 1}), circle_of({1: 2, 2: "floor"})
+        ('1 on 2 on 3 on 1', '')
+    """
+    for number in stands:
+        way = [number]
+        while isinstance(on := stands.get(way[-1]), int):
+            if on in way:
+                return " on ".join(map(str, [*way[way.index(on) :], on]))
+            way.append(on)
+    return ""
+
+
 class ComposeConfig(Settings):
     """Placement of the objects."""
 
@@ -540,6 +556,12 @@ class ComposeConfig(Settings):
     settle: bool = False
     """Whether what falls under gravity is begun elsewhere within a standard deviation of its depth, and kept there if then it
     stays: two seconds are simulated each time, which needs MuJoCo. No pixel moves."""
+
+    @model_validator(mode="after")
+    def _stands_on_something(self) -> ComposeConfig:
+        if circle := circle_of(self.stands):
+            raise ValueError(f"objects cannot carry each other in a circle: {circle}")
+        return self
 
 
 class DepthSettings(Settings):

@@ -136,6 +136,14 @@ class GivenMesh(Record):
     mesh: Artifact
 
 
+class GivenPicture(Record):
+    """The picture that one object is made from instead of what the photo shows of it."""
+
+    id: int
+    """Of the object."""
+    picture: Artifact
+
+
 ObjectId = Annotated[int, Field(ge=1, le=2**16 - 2)]
 """Masks have 16 bits, and the largest number is none (`scenegen.ids.UNKNOWN`)."""
 Pixel = Annotated[float, Field(ge=0, le=MAX_PIXEL)]
@@ -251,6 +259,8 @@ class Source(Record):
     """The file of the camera, and with COLMAP's cameras that of its images."""
     meshes: tuple[GivenMesh, ...] = ()
     """GLB."""
+    pictures: tuple[GivenPicture, ...] = ()
+    """Of any kind that photos may have."""
     edits: tuple[MaskEdit, ...] = ()
     """What was put right in the objects that were found, in this order."""
 
@@ -288,15 +298,19 @@ class Photo(Record):
     """For the working size, if the user gave it."""
     meshes: tuple[GivenMesh, ...] = ()
     """npz of a `TexturedMesh`, glTF's axes, any unit."""
+    pictures: tuple[GivenPicture, ...] = ()
+    """PNG, RGB, or RGBA where something of it is transparent; at most as large as the photo may be."""
     warnings: tuple[Shown, ...] = ()
 
     def at_working_size(self, place: Place) -> tuple[float, float]:
         """The place in pixels of the photo at working size."""
         return place[0] * self.width / self.original_width, place[1] * self.height / self.original_height
 
-    def with_meshes_of(self, object_id: int | None) -> Photo:
-        """The photo with no other meshes than that of one object, so that the others do not depend on it; None for no mesh."""
-        return self.model_copy(update={"meshes": tuple(given for given in self.meshes if given.id == object_id)})
+    def with_given_of(self, object_id: int | None) -> Photo:
+        """The photo with what was given for one object alone, so that the others do not depend on it; None for nothing."""
+        meshes = tuple(given for given in self.meshes if given.id == object_id)
+        pictures = tuple(given for given in self.pictures if given.id == object_id)
+        return self.model_copy(update={"meshes": meshes, "pictures": pictures})
 
 
 class Instance(Record):
@@ -336,6 +350,11 @@ class Instances(Record):
     backend: str
     licence: str
     warnings: tuple[Shown, ...] = ()
+
+    @property
+    def unnamed(self) -> Instances:
+        """Which pixels show which object, and nothing else, for what does not depend on names."""
+        return Instances(masks=self.masks, items=(), backend="", licence="")
 
 
 NOUNS_SHOWN = 3
@@ -397,7 +416,7 @@ class Depth(Record):
     sized: float | None = None
     """Factor by which the known sizes of objects have scaled what the estimator assumed; None where its scale is its own."""
     assumption: Shown = ""
-    """What the estimator assumes of the scale if nothing tells it."""
+    """As `scenegen.perception.DepthEstimate.assumption`."""
     uncertainty: float
     """One standard deviation of the depth, relative to the depth."""
     relief_error: float

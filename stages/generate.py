@@ -19,6 +19,7 @@ from scenegen.geometry.consistent import consistent
 from scenegen.geometry.generator import THIN_SOLID, USER_MESH, MadeObject, ObjectView, OtherView, Unfinished
 from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_mesh
 from scenegen.geometry.posed import posed
+from scenegen.geometry.repaint import enlargement, repainted
 from scenegen.geometry.thin import is_thin, thin_solid
 from scenegen.records import (
     BegunObject,
@@ -144,6 +145,7 @@ def _begun(
         image, whole = read_png(work.read(completion.picture)), read_png(work.read(completion.mask)) > 0
         camera = padded(camera, completion.pad)
         z, limit = completed_depth(z, mask, whole, completion.pad), np.pad(limit, completion.pad)
+    picture = next((read_png(work.read(given.picture)) for given in photo.pictures if given.id == object_id), None)
     thin = is_thin(whole, getattr(config.generate, "resolution", USUAL_RESOLUTION))
     largest = THIN_CROP if thin else OBJECT_GENERATORS.of(config.generate).largest_crop
     view = object_view(
@@ -155,8 +157,10 @@ def _begun(
         camera,
         relief_error,
         largest,
-        THIN_ENLARGED if thin else 1,
+        max(THIN_ENLARGED if thin else 1, 1 if picture is None else enlargement(picture, whole)),
     )
+    if picture is not None:
+        view = replace(view, image=repainted(view.image, view.mask, picture))
     view = replace(view, others=tuple(other_view(each, object_id, floor.normal, view, work) for each in views.others))
     given = next((given for given in photo.meshes if given.id == object_id), None)
     if given is not None:

@@ -93,7 +93,7 @@ class Perception:
     def alone(self, instances: Instances) -> SeenView:
         """The photo, with these objects in it, as the only view of its scene. No other stage needs its meshes."""
         return SeenView(
-            photo=self.photo.record.with_meshes_of(None),
+            photo=self.photo.record.with_given_of(None),
             instances=instances,
             depth=self.depth.record,
             main_from_camera=IDENTITY,
@@ -215,7 +215,7 @@ def image_to_scene(
         for index in sorted({0, *(index for _, index in views.made_from)}):
             seen = views.items[index]
             beside_it = (views,) if index == 0 else ()
-            given = (seen.photo, seen.instances, seen.depth, *beside_it)
+            given = (seen.photo, seen.instances.unnamed, seen.depth, *beside_it)
             layouts[index] = said.result(submit(LAYOUT, *given, config=config.layout))
         further += [layouts[index] for index in layouts if index > 0]
         main, depth, layout = views.items[0], first.depth, layouts[0]
@@ -348,14 +348,14 @@ def image_to_layout(
     """
     first = _perceive(source, config, submit, said)
     view = first.alone(first.found[0].record)
-    layout = said.result(submit(LAYOUT, view.photo, view.instances, view.depth, config=config.first_layout))
+    layout = said.result(submit(LAYOUT, view.photo, view.instances.unnamed, view.depth, config=config.first_layout))
     return first, layout, _as_edited(first, layout, config, submit, said)
 
 
 def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> Perception:
     """What the photo shows, seen alone."""
     photo, found = image_to_instances(source, config, submit, said)
-    seen = photo.record.with_meshes_of(None)
+    seen = photo.record.with_given_of(None)
     depth = said.result(submit(DEPTH, seen, found[0].record, config=config.depth_settings))
     return Perception(photo, found, depth)
 
@@ -364,7 +364,7 @@ def _perceived(first: Perception, config: Config, submit: Submit, said: Remarks)
     """One of several photos as it was edited, with its depth."""
     if len(first.found) == 1 and config.camera.known_length is None:
         return first
-    seen, instances = first.photo.record.with_meshes_of(None), first.instances.record
+    seen, instances = first.photo.record.with_given_of(None), first.instances.record
     depth = said.result(submit(DEPTH, seen, instances, config=config.depth_settings))
     given = (seen, instances, depth.record, OutlinedObjects())
     return replace(first, depth=said.result(submit(MEASURE, *given, config=config.measure_settings)))
@@ -380,7 +380,7 @@ def _as_edited(first: Perception, layout: Outcome[Layout], config: Config, submi
         submit: starts a stage.
         said: gets what the stages remark.
     """
-    photo, instances = first.photo.record.with_meshes_of(None), first.instances.record
+    photo, instances = first.photo.record.with_given_of(None), first.instances.record
     before = (photo, first.found[0].record, first.depth.record, layout.record)
     pending = {
         each.id: submit(OUTLINE, *before, each, config=config.outline_settings, object_id=each.id)
@@ -403,7 +403,7 @@ def _as_edited(first: Perception, layout: Outcome[Layout], config: Config, submi
         outcomes.append(depth)
     if depth is not first.depth or config.layout != config.first_layout:
         outcomes.insert(0, layout)
-        layout = said.result(submit(LAYOUT, photo, instances, depth.record, config=config.layout))
+        layout = said.result(submit(LAYOUT, photo, instances.unnamed, depth.record, config=config.layout))
     view = first.alone(instances).model_copy(update={"depth": depth.record})
     return AsEdited(view, depth, layout, records, failed, tuple(outcomes))
 
@@ -417,7 +417,7 @@ def image_to_instances(
         ScenegenError: from the stage that failed.
     """
     photo = said.result(submit(READ, source.without_edits(), config=config.read))
-    seen = photo.record.with_meshes_of(None)
+    seen = photo.record.with_given_of(None)
     found = [said.result(submit(SEGMENT, seen, config=config.segment))]
     for change in source.edits:
         found.append(said.result(submit(EDIT, seen, found[-1].record, change, config=config.segment)))
@@ -491,7 +491,7 @@ def _generated(
         beside = (Views(items=tuple(moved)),)
     return submit(
         GENERATE_FROM_VIEWS if others else GENERATE,
-        photo.with_meshes_of(object_id) if len(views.items) == 1 else seen.photo,
+        photo.with_given_of(object_id) if len(views.items) == 1 else seen.photo,
         seen.instances,
         seen.depth,
         layout,

@@ -262,7 +262,7 @@ class PhotoScene:
             _copied(self, out)
             store = open_store(out)
             with (
-                workplace(store, config, runtime, 1, isolate=isolate) as place,
+                workplace(store, [config], runtime, 1, isolate=isolate) as place,
                 showing(f"{self.name}, object {object_id}", progress) as watch,
                 place.submit(watch) as submit,
             ):
@@ -463,7 +463,7 @@ def _made(
         _require_inputs(inputs, settings, runtime, generates=options.ray is None)
         store = open_store(out)
         with (
-            workplace(store, settings, runtime, options.workers(), isolate=options.isolate, ray=options.ray) as place,
+            workplace(store, [settings], runtime, options.workers(), isolate=options.isolate, ray=options.ray) as place,
             showing(title, progress) as watch,
             place.submit(watch) as submit,
         ):

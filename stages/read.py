@@ -6,8 +6,8 @@ import numpy as np
 
 from scenegen.camera import matrix4, resized
 from scenegen.config import ReadConfig
-from scenegen.records import GivenCamera, GivenMesh, Intrinsics, Photo, Source
-from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, MESH, Decoded, Request, decode
+from scenegen.records import GivenCamera, GivenMesh, GivenPicture, Intrinsics, Photo, Source
+from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, MESH, PICTURE, Decoded, Request, decode
 from stages.stage import Stage, Work
 
 
@@ -27,6 +27,7 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
             depth=None if source.depth is None else str(work.read(source.depth)),
             camera=tuple(str(work.read(file)) for file in source.camera),
             meshes=tuple((given.id, str(work.read(given.mesh))) for given in source.meshes),
+            pictures=tuple((given.id, str(work.read(given.picture))) for given in source.pictures),
             folder=str(work.folder),
             max_side=config.max_side,
             max_pixels=config.max_pixels,
@@ -52,6 +53,9 @@ def read(source: Source, *, config: ReadConfig, work: Work) -> Photo:
         focal_source=decoded.focal_source,
         camera=_camera(decoded),
         meshes=tuple(GivenMesh(id=given.id, mesh=work.artifact(MESH.format(given.id))) for given in source.meshes),
+        pictures=tuple(
+            GivenPicture(id=given.id, picture=work.artifact(PICTURE.format(given.id))) for given in source.pictures
+        ),
         warnings=decoded.warnings,
     )
 

@@ -15,11 +15,24 @@ from pydantic import ValidationError
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.edits.steps import History, Step, history, resolved
+from scenegen.edits.steps import (
+    FieldOfViewEdit,
+    FloorEdit,
+    History,
+    HorizonEdit,
+    LengthEdit,
+    LengthsEdit,
+    MeshEdit,
+    PictureEdit,
+    Step,
+    VerticalEdit,
+    history,
+    resolved,
+)
 from scenegen.errors import InputError, OutdatedError, UsageError, one_line
-from scenegen.export.manifest import Given, read_manifest
+from scenegen.export.manifest import FurtherPhoto, Given, read_manifest
 from scenegen.inputs.photos import Inputs, is_safe_name
-from scenegen.records import Record, Source, artifacts
+from scenegen.records import Record, RemoveEdit, Source, artifacts
 from scenegen.store.folder import LocalFolder
 from scenegen.store.store import EDITS, MANIFEST, STAGING, Store, disk_errors, input_digest
 from scenegen.untrusted.documents import read_json
@@ -28,6 +41,18 @@ from stages.layers import Submit
 from stages.run import Result, check_stored, ingested, names_of, naming_all_missing, publish_scene
 
 EDITS_VERSION: Literal[1] = 1
+OF_ONE_PHOTO = (
+    FieldOfViewEdit,
+    LengthEdit,
+    LengthsEdit,
+    VerticalEdit,
+    HorizonEdit,
+    FloorEdit,
+    MeshEdit,
+    PictureEdit,
+    RemoveEdit,
+)
+"""Edits that other photos of the scene would contradict: they tell cameras and metres, and show what was deleted in the first."""
 ASIDE = "move it away to begin again from the scene."
 
 
@@ -40,12 +65,21 @@ class EditList(Record):
     """Without the edits of `steps`."""
     config: Config
     """Without the edits of `steps`."""
+    others: tuple[FurtherPhoto, ...] = ()
+    """If there are several photos of the scene. Steps are about the first."""
+    scene: str = ""
+    """As in `Manifest`."""
     steps: tuple[Step, ...] = ()
 
     @property
     def revision(self) -> int:
         """Number of steps: it only grows, and two lists of one scene with the same revision are the same."""
         return len(self.steps)
+
+    @property
+    def all_given(self) -> tuple[Given, ...]:
+        """The names of the files of each photo."""
+        return (self.given, *(other.given for other in self.others))
 
     @property
     def history(self) -> History:
@@ -60,9 +94,14 @@ class EditList(Record):
         """The list with one more step.
 
         Raises:
-            UsageError: if the step is to undo or redo and there is nothing to.
+            UsageError: if the step is to undo or redo and there is nothing to, or is not for scenes of several photos.
         """
         self.history.after(step)
+        if self.others and isinstance(step, OF_ONE_PHOTO):
+            raise UsageError(
+                "several photos show this scene: they tell its cameras, its metres, what objects look like, and that they are "
+                "there. Edits of these are for scenes of a single photo."
+            )
         return self.model_copy(update={"steps": (*self.steps, step)})
 
     def text(self) -> str:
@@ -102,11 +141,13 @@ def _read(folder: Path, store: Store) -> EditList:
     path = folder / EDITS
     if not path.exists():
         manifest = read_manifest(folder)
-        if manifest.others:
-            raise InputError(
-                f"{folder} is a scene of several photos, which cannot be edited; give one of a single photo."
-            )
-        found = EditList(given=manifest.given, source=manifest.source, config=manifest.config)
+        found = EditList(
+            given=manifest.given,
+            source=manifest.source,
+            config=manifest.config,
+            others=manifest.others,
+            scene=manifest.scene,
+        )
     else:
         try:
             found = EditList.model_validate(read_json(path))
@@ -120,6 +161,8 @@ def _read(folder: Path, store: Store) -> EditList:
     if not is_safe_name(found.source.name):
         raise InputError(f"{path if path.exists() else folder / MANIFEST} is damaged at `source.name`; {ASIDE}")
     check_stored(found.given, found.source, store, (artifact for step in found.steps for artifact in artifacts(step)))
+    for other in found.others:
+        check_stored(other.given, other.source, store)
     return found
 
 
@@ -166,8 +209,9 @@ def edited_scene(edits: EditList, store: Store, runtime: Runtime, submit: Submit
         ScenegenError: from the stage that failed.
     """
     source, config = edits.resolved()
-    with naming_all_missing((source,), config, runtime):
-        return image_to_scene(source, config, submit)
+    with naming_all_missing((source, *(other.source for other in edits.others)), config, runtime):
+        others = tuple(other.source for other in edits.others)
+        return image_to_scene(source, config, submit, others=others, name=edits.scene)
 
 
 def replay(folder: Path, store: Store, runtime: Runtime, submit: Submit) -> Result:
@@ -179,4 +223,4 @@ def replay(folder: Path, store: Store, runtime: Runtime, submit: Submit) -> Resu
     """
     edits = read_edits(folder, store)
     with store.in_use():
-        return publish_scene(edited_scene(edits, store, runtime, submit), [edits.given], folder, store, runtime)
+        return publish_scene(edited_scene(edits, store, runtime, submit), edits.all_given, folder, store, runtime)

@@ -268,10 +268,12 @@ def check_stored(given: Given, source: Source, store: Store, edited: Iterable[Ar
     stored += [
         ("--meshes", name or "meshes", file.mesh) for name, file in zip_longest(given.meshes, source.meshes) if file
     ]
-    for artifact in (*edited, *(artifact for edit in source.edits for artifact in artifacts(edit))):
+    came = (*source.edits, *source.pictures)
+    for artifact in (*edited, *(artifact for each in came for artifact in artifacts(each))):
         if not _is_stored(artifact, store):
             raise InputError(
-                f"{store.root} no longer holds a mask or a mesh that came with an edit; make the scene again from the photo."
+                f"{store.root} no longer holds a mask, a mesh or a picture that came with an edit; make the scene again from "
+                "the photo."
             )
     for argument, name, artifact in stored:
         if not _is_stored(artifact, store):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -47,26 +47,37 @@ class Workplace:
 
 @contextlib.contextmanager
 def workplace(
-    store: Store, config: Config, runtime: Runtime, at_once: int, *, isolate: bool = False, ray: str | None = None
+    store: Store,
+    configs: Sequence[Config],
+    runtime: Runtime,
+    at_once: int,
+    *,
+    isolate: bool = False,
+    ray: str | None = None,
 ) -> Iterator[Workplace]:
     """Sets up where stages run, until the block ends.
 
     Args:
         store: where results go. Every machine of a cluster must see it under the same path.
-        config: its back-ends decide whether graphics cards have anything to do.
+        configs: of what is made there; their back-ends decide whether graphics cards have anything to do.
         runtime: where to compute.
         at_once: objects made at once on the CPU.
         isolate: make them in processes of their own there too.
         ray: address of a Ray cluster that makes the objects.
 
     Raises:
-        WeightsError: if weights that the configuration names, or Ray, are missing.
+        WeightsError: if weights that a configuration names, or Ray, are missing.
         TransientError: if the cluster does not answer.
     """
     if ray is not None:
         join_cluster(ray)
         yield Workplace(store, runtime, at_once, on_cluster=True)
         return
-    names = process_devices(runtime, weights_in_use(config), isolate, at_once)
+    weights = {
+        f"{number} {stage}": found
+        for number, config in enumerate(configs)
+        for stage, found in weights_in_use(config).items()
+    }
+    names = process_devices(runtime, weights, isolate, at_once)
     with on_devices(names) as process:
         yield Workplace(store, runtime, len(names) + finishing_for(names) if names else at_once, process)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
@@ -36,7 +36,9 @@ from studio.session import Asked, Session
 logger = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 8 << 20
-MAX_MESH_BYTES = 128 << 20
+MESHES, PICTURES = "meshes/", "pictures/"
+"""Begin the paths that take files."""
+MAX_FILE_BYTES = 128 << 20
 MAX_DIGITS = 9
 """Of a number in an address."""
 QUIET_S = 15.0
@@ -135,7 +137,7 @@ class Guard:
         first, _, rest = str(scope["path"]).removeprefix("/").partition("/")
         if not secrets.compare_digest(first.encode(), self._token.encode()):
             return PlainTextResponse("Not found. The address has a token: use it as `scenegen studio` prints it.", 404)
-        most = MAX_MESH_BYTES if rest.startswith("meshes/") else MAX_BODY_BYTES
+        most = MAX_FILE_BYTES if rest.startswith((MESHES, PICTURES)) else MAX_BODY_BYTES
         length = headers.get("content-length", "0")
         if not reads and not (length.isdecimal() and len(length) <= MAX_DIGITS and int(length) <= most):
             return PlainTextResponse(f"A request may have {most} bytes at most.", 413)
@@ -157,13 +159,12 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
     async def photo(request: Request) -> Response:
         return FileResponse(await run_in_threadpool(session.photo), media_type="image/png")
 
+    async def other_photo(request: Request) -> Response:
+        path = await run_in_threadpool(session.other_photo, _number(request.path_params["number"]))
+        return FileResponse(path, media_type="image/png")
+
     async def scene(request: Request) -> Response:
         return FileResponse(await run_in_threadpool(session.scene), media_type="model/gltf-binary")
-
-    async def published(request: Request) -> Response:
-        name = request.path_params["name"]
-        path = await run_in_threadpool(session.published_file, name)
-        return FileResponse(path, filename=path.name)
 
     async def depth(request: Request) -> Response:
         return Response(await run_in_threadpool(session.depth), media_type="image/png")
@@ -186,11 +187,12 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         path = await run_in_threadpool(session.thumbnail, _number(request.path_params["number"]))
         return FileResponse(path, media_type="image/png")
 
-    async def mesh(request: Request) -> Response:
+    async def file(request: Request) -> Response:
+        kind: Literal["mesh", "picture"] = "mesh" if request.url.path.startswith(f"/{MESHES}") else "picture"
         object_id = TypeAdapter(ObjectId).validate_python(_number(request.path_params["object"]))
         revision = _number(request.query_params.get("revision", ""))
-        content = await _content(request, MAX_MESH_BYTES)
-        await run_in_threadpool(session.take_mesh, object_id, revision, content)
+        content = await _content(request, MAX_FILE_BYTES)
+        await run_in_threadpool(session.take_file, kind, object_id, revision, content)
         return await _json(session.state)
 
     async def candidates(request: Request) -> Response:
@@ -226,13 +228,14 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         *(Route(f"/{name}", page) for name in PAGE),
         Route("/state", state),
         Route("/photo.png", photo),
+        Route("/photos/{number}.png", other_photo),
         Route("/scene.glb", scene),
         Route("/depth.png", depth),
-        Route("/published/{name:path}", published),
         Route("/made/{name:path}", made),
         Route("/scene.zip", archive),
         Route("/thumbnails/{number}.png", thumbnail),
-        Route("/meshes/{object}", mesh, methods=["POST"]),
+        Route(f"/{MESHES}{{object}}", file, methods=["POST"]),
+        Route(f"/{PICTURES}{{object}}", file, methods=["POST"]),
         Route("/candidates", candidates, methods=["POST"]),
         Route("/answer", answer, methods=["POST"]),
         Route("/steps", steps, methods=["POST"]),
@@ -297,7 +300,7 @@ def _number(text: str) -> int:
     """The number that an address has. Raises UsageError if it has none."""
     if not (text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS):
         raise UsageError(
-            "the address must have a number; for a mesh, also the `revision` of the edits that it goes on from."
+            "the address must have a number; for a mesh or a picture, also the `revision` of the edits that it goes on from."
         )
     return int(text)
 

@@ -14,14 +14,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from scenegen.compute.runtime import Runtime
-from scenegen.config import MAX_SEED, Settings
+from scenegen.config import MAX_SEED, Config, Settings
 from scenegen.edits.steps import RegenerateEdit
-from scenegen.errors import InputError, OutdatedError, ScenegenError
+from scenegen.errors import InputError, OutdatedError, ScenegenError, UsageError
 from scenegen.faults import described
 from scenegen.messages.progress import Event, Watch, progress_to, tell_progress
-from scenegen.records import Artifact, Failure, Intrinsics, Metres, ObjectId, PlacedObject, Record, Shown
+from scenegen.records import Artifact, Failure, Intrinsics, ObjectId, PlacedObject, Record, Shown, Source
 from scenegen.system.processes import Died
-from stages.graph import image_to_object
+from stages.graph import image_to_object, weights_in_use
 from stages.replay import edited_scene, read_edits
 from stages.run import open_store, publish_scene
 from stages.thumbnail import THUMBNAIL
@@ -46,7 +46,6 @@ class Made(Record):
     glb: Artifact
     files: tuple[tuple[str, Artifact], ...]
     """All that publishing writes, by name."""
-    metres: Metres
     intrinsics: Intrinsics
     objects: tuple[PlacedObject, ...]
     failures: tuple[Failure, ...]
@@ -91,8 +90,6 @@ class Candidate(Record):
 class Candidates(Record):
     """Several meshes of one object, to choose from."""
 
-    revision: int
-    """Of the edits that they were made from."""
     object: int
     items: tuple[Candidate, ...]
 
@@ -101,12 +98,6 @@ class Job(Record):
     """How far a making is."""
 
     state: Literal["running", "done", "failed", "cancelled"]
-    kind: Literal["scene", "candidates"] = "scene"
-    object: int | None = None
-    """Of which candidates are made."""
-    publishes: bool = False
-    revision: int
-    """Of the edits that it began with."""
     stages: tuple[tuple[str, str], ...] = ()
     """Every stage, with its object if it works on one, and how far it is."""
     error: str = ""
@@ -121,17 +112,16 @@ def make(folder: Path, publishes: bool, runtime: Runtime, at_once: int) -> Made:
     store = open_store(folder.parent)
     edits = read_edits(folder, store)
     _, config = edits.resolved()
-    with workplace(store, config, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
+    with workplace(store, [config], runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
         run = edited_scene(edits, store, runtime, submit)
         if publishes:
-            publish_scene(run, [edits.given], folder, store, runtime)
+            publish_scene(run, edits.all_given, folder, store, runtime)
     scene = run.scene.record
     files = (*run.export.record.files, *run.report.record.files)
     return Made(
         revision=edits.revision,
         glb=dict(files)[GLB],
         files=files,
-        metres=scene.metres,
         intrinsics=scene.intrinsics,
         objects=scene.objects,
         failures=scene.failures,
@@ -143,28 +133,49 @@ def make_candidates(folder: Path, asked: Choices, runtime: Runtime, at_once: int
     """Makes an object in several ways. One that fails says so. Tells every `Event` as progress, in JSON.
 
     Raises:
+        UsageError: if there are several photos of the scene.
         ScenegenError: if all fail, what was wrong with the first.
     """
     store = open_store(folder.parent)
     edits = read_edits(folder, store)
-    items: list[Candidate] = []
+    if edits.others:
+        raise UsageError("candidates are for scenes of a single photo; give the object another seed.")
+    items: dict[Choice, Candidate] = {}
     failed: list[ScenegenError] = []
-    for choice in asked.choices:
+
+    def left_out(choice: Choice, error: ScenegenError) -> None:
+        logger.warning("a candidate of object %d failed: %s", asked.object, described(error))
+        items[choice] = Candidate(choice=choice, backend="", picture=None, error=described(error))
+        failed.append(error)
+
+    ways: dict[Choice, tuple[Source, Config]] = {}
+    needs: list[Config] = []
+    for choice in dict.fromkeys(asked.choices):
         step = RegenerateEdit(object=asked.object, seed=choice.seed, method=choice.method)
         try:
             source, config = edits.after(step).resolved()
-            with workplace(store, config, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
+            # What is made there is the candidate alone, by its own generator.
+            generate = config.object_settings(asked.object).generate
+            needed = config.model_copy(update={"generate": generate})
+            weights_in_use(needed)
+        except ScenegenError as error:
+            left_out(choice, error)
+        else:
+            ways[choice] = source, config
+            needs.append(needed)
+    with workplace(store, needs, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
+        for choice, (source, config) in ways.items():
+            try:
                 made, layout = image_to_object(source, config, asked.object, submit)
                 seen = submit(THUMBNAIL, made.record, layout, config=Settings()).result()
-        except ScenegenError as error:
-            logger.warning("a candidate of object %d failed: %s", asked.object, described(error))
-            items.append(Candidate(choice=choice, backend="", picture=None, error=described(error)))
-            failed.append(error)
-        else:
-            items.append(Candidate(choice=choice, backend=made.record.backend, picture=seen.record.picture))
+            except ScenegenError as error:
+                left_out(choice, error)
+            else:
+                picture = seen.record.picture
+                items[choice] = Candidate(choice=choice, backend=made.record.backend, picture=picture)
     if len(failed) == len(items):
         raise failed[0]
-    return Candidates(revision=edits.revision, object=asked.object, items=tuple(items))
+    return Candidates(object=asked.object, items=tuple(items[choice] for choice in dict.fromkeys(asked.choices)))
 
 
 def _watch() -> Watch:
@@ -200,29 +211,27 @@ class Maker:
         self.candidates: Candidates | None = None
         """Those that were made last."""
 
-    def start(self, revision: int, publishes: bool = False) -> None:
+    def start(self, publishes: bool = False) -> None:
         """Begins to make the scene.
 
         Raises:
             OutdatedError: if a making is running.
         """
-        job = Job(state="running", publishes=publishes, revision=revision)
-        self._begin(job, functools.partial(make, self._folder, publishes, self._runtime, self._at_once))
+        self._begin(functools.partial(make, self._folder, publishes, self._runtime, self._at_once))
 
-    def start_candidates(self, revision: int, asked: Choices) -> None:
+    def start_candidates(self, asked: Choices) -> None:
         """Begins to make candidates of one object.
 
         Raises:
             OutdatedError: if a making is running.
         """
-        job = Job(state="running", kind="candidates", object=asked.object, revision=revision)
-        self._begin(job, functools.partial(make_candidates, self._folder, asked, self._runtime, self._at_once))
+        self._begin(functools.partial(make_candidates, self._folder, asked, self._runtime, self._at_once))
 
-    def _begin(self, job: Job, call: Callable[[], Made | Candidates]) -> None:
+    def _begin(self, call: Callable[[], Made | Candidates]) -> None:
         with self._state:
             if self.job is not None and self.job.state == "running":
                 raise OutdatedError("something is being made already; wait for it, or cancel it.")
-            self.job = job
+            self.job = Job(state="running")
             self._thread = threading.Thread(target=self._run, args=(call,), daemon=True)
             self._thread.start()
         self._changed()

@@ -5,9 +5,10 @@ Nothing that counts is kept in memory: a studio that is opened again, or a secon
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +21,40 @@ from pydantic import Field
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, Stand
-from scenegen.edits.steps import Edit, FloorEdit, HorizonEdit, LengthEdit, LengthsEdit, MeshEdit, Step, VerticalEdit
+from scenegen.edits.steps import (
+    Edit,
+    FloorEdit,
+    HorizonEdit,
+    LengthEdit,
+    LengthsEdit,
+    MeshEdit,
+    PictureEdit,
+    Step,
+    VerticalEdit,
+)
 from scenegen.errors import InputError, OutdatedError, UsageError
 from scenegen.export.figures import paint_depth
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.ids import UNKNOWN
 from scenegen.perception import UNNAMED
-from scenegen.records import Instance, Instances, ObjectId, PaintEdit, Photo, PromptEdit, Record, Source, artifacts
+from scenegen.records import (
+    Artifact,
+    Instance,
+    Instances,
+    ObjectId,
+    PaintEdit,
+    Photo,
+    PromptEdit,
+    Record,
+    Source,
+    artifacts,
+)
 from scenegen.registry import EXPORTERS, OBJECT_GENERATORS
-from scenegen.store.png import encoded_png, read_png, write_png
+from scenegen.store.png import encoded_png, read_png
 from scenegen.store.store import Store
 from stages.edit import answered
 from stages.graph import image_to_instances, image_to_layout
-from stages.layers import local_submit
+from stages.layers import Submit, local_submit
 from stages.read import READ
 from stages.replay import EditList, read_edits, write_edits
 from stages.telling import Remarks
@@ -82,6 +104,8 @@ class ShownObject(Record):
     """Of the generator."""
     given_mesh: bool
     """Whether the user gave its mesh."""
+    given_picture: bool
+    """Whether it is made from a picture of the user's."""
     stands: Stand | None
     """What carries it, if the user says so."""
     distance: float | None
@@ -101,6 +125,8 @@ class State(Record):
 
     name: str
     revision: int
+    others: tuple[str, ...]
+    """Names of the other photos of the scene. Edits are about the first."""
     size: tuple[int, int]
     """Width and height at working size: of the photo that is shown, its outlines and boxes."""
     original: tuple[int, int]
@@ -115,8 +141,6 @@ class State(Record):
     warnings: tuple[str, ...]
     published: bool
     """Whether the published folder holds the scene that the edits say."""
-    files: tuple[str, ...]
-    """Of the published folder."""
     generators: tuple[str, ...]
     """Those that an object can be made with."""
     exporters: tuple[str, ...]
@@ -126,8 +150,6 @@ class State(Record):
     usdz: bool
     fov_deg: float | None
     """As the user gave it."""
-    before: tuple[tuple[int, int], ...]
-    """Pairs of objects of which the user says that the first lies before the second."""
     job: Job | None
     made: Made | None
     candidates: Candidates | None
@@ -163,9 +185,11 @@ class Session:
         history = edits.history
         source, config = edits.resolved()
         published = self._published()
+        made_from = (source, config, edits.others)
         return State(
-            name=edits.source.name,
+            name=edits.scene or edits.source.name,
             revision=edits.revision,
+            others=tuple(other.source.name for other in edits.others),
             size=(seen.photo.width, seen.photo.height),
             original=(seen.photo.original_width, seen.photo.original_height),
             objects=tuple(_shown(item, seen.ids, source, config) for item in seen.instances.items),
@@ -174,14 +198,12 @@ class Session:
             can_redo=bool(history.undone),
             done=history.done,
             warnings=seen.instances.warnings,
-            published=published is not None and (published.source, published.config) == (source, config),
-            files=() if published is None else tuple(file.name for file in published.outputs),
+            published=published is not None and (published.source, published.config, published.others) == made_from,
             generators=tuple(OBJECT_GENERATORS.offers()),
             exporters=tuple(EXPORTERS.offers()),
             formats=tuple(settings.method for settings in config.export.formats),
             usdz=config.export.usdz,
             fov_deg=config.camera.fov_deg,
-            before=config.compose.before,
             job=self.maker.job,
             made=self.maker.made,
             candidates=self.maker.candidates,
@@ -193,7 +215,19 @@ class Session:
 
     def photo(self) -> Path:
         """The picture that the page shows: PNG, at working size."""
-        return self.store.path(self._photo(read_edits(self.folder, self.store)).image)
+        source, config = read_edits(self.folder, self.store).resolved()
+        return self.store.path(self._photo(source, config).image)
+
+    def other_photo(self, number: int) -> Path:
+        """The picture of another photo of the scene, by its place in `State.others`: PNG, at working size.
+
+        Raises:
+            InputError: if there is none, or it cannot be read.
+        """
+        edits = read_edits(self.folder, self.store)
+        if number >= len(edits.others):
+            raise InputError(f"the scene has {len(edits.others)} other photos.")
+        return self.store.path(self._photo(edits.others[number].source, edits.config).image)
 
     def scene(self) -> Path:
         """The GLB of the last scene that was made.
@@ -244,20 +278,6 @@ class Session:
             raise InputError("there is no candidate of this number; make some.")
         return self.store.path(picture)
 
-    def published_file(self, name: str) -> Path:
-        """A file of the published folder.
-
-        Raises:
-            InputError: if the manifest names no such file.
-        """
-        published = self._published()
-        if published is None or name not in {file.name for file in published.outputs}:
-            raise InputError(f"{self.folder.name} has no published file of this name.")
-        path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder.resolve()) or not path.is_file():
-            raise InputError(f"{name} is not in {self.folder.name} any more; publish again.")
-        return path
-
     def answer(self, asked: PromptEdit) -> Answer:
         """What clicks or a box mean, without changing anything.
 
@@ -265,7 +285,8 @@ class Session:
             UsageError: if they lie outside the photo, or there are none.
         """
         edits = read_edits(self.folder, self.store)
-        photo = self._photo(edits)
+        source, config = edits.resolved()
+        photo = self._photo(source, config)
         with self._busy:
             image = read_png(self.store.path(photo.image))
             found = answered(image, photo, asked, edits.config.segment, self._runtime)
@@ -284,22 +305,22 @@ class Session:
         """
         before = self._current(asked.revision)
         if any(artifacts(asked.step)):
-            raise UsageError("a step cannot name a file; paint a mask, and import a mesh.")
+            raise UsageError("a step cannot name a file; paint a mask, and give a mesh or a picture.")
         step = self._stored(asked.step, before) if isinstance(asked.step, PaintedStep) else asked.step
         self._take(step, before)
 
-    def take_mesh(self, object_id: int, revision: int, content: bytes) -> None:
-        """Takes a mesh of the user's for an object: GLB.
+    def take_file(self, kind: Literal["mesh", "picture"], object_id: int, revision: int, content: bytes) -> None:
+        """Takes a mesh (GLB) of an object, or a picture that it is made from.
 
         Raises:
             OutdatedError: if the page that asks does not show the present edits.
-            InputError: if it is no mesh.
+            UsageError: if the scene takes none.
+            InputError: if it is no mesh, or no picture.
         """
         before = self._current(revision)
-        with tempfile.TemporaryDirectory(prefix="scenegen-studio-") as folder:
-            path = Path(folder) / "mesh.glb"
-            path.write_bytes(content)
-            self._take(MeshEdit(object=object_id, mesh=self.store.ingest(path)), before)
+        file = self._ingested(content)
+        step = MeshEdit(object=object_id, mesh=file) if kind == "mesh" else PictureEdit(object=object_id, picture=file)
+        self._take(step, before)
 
     def make_candidates(self, asked: Choices) -> None:
         """Begins to make an object in several ways.
@@ -307,7 +328,7 @@ class Session:
         Raises:
             OutdatedError: if something is being made.
         """
-        self.maker.start_candidates(read_edits(self.folder, self.store).revision, asked)
+        self.maker.start_candidates(asked)
 
     def make(self, publishes: bool) -> None:
         """Begins to make the scene that the edits say.
@@ -315,7 +336,7 @@ class Session:
         Raises:
             OutdatedError: if one is being made.
         """
-        self.maker.start(read_edits(self.folder, self.store).revision, publishes)
+        self.maker.start(publishes)
 
     def close(self) -> None:
         """Ends what is running. What was done is kept."""
@@ -346,24 +367,28 @@ class Session:
     def _seen(self, edits: EditList) -> _Seen:
         """The photo and its objects as edited."""
         source, config = edits.resolved()
-        with self._busy, self.store.in_use():
-            submit = local_submit(self.store, self._runtime, self._executor)
+        with self._submitting() as submit:
             photo, found = image_to_instances(source, config, submit, self._remarks)
-        used = {item.id for each in found for item in each.record.items}
+        # Objects that other photos show alone have numbers, too, which edits may be about.
+        used = {item.id for each in found for item in each.record.items} | {*config.objects}
         ids = read_png(self.store.path(found[-1].record.masks))
         return _Seen(photo.record, found[-1].record, ids, frozenset(used))
 
-    def _photo(self, edits: EditList) -> Photo:
-        source, config = edits.resolved()
-        with self._busy, self.store.in_use():
-            submit = local_submit(self.store, self._runtime, self._executor)
+    def _photo(self, source: Source, config: Config) -> Photo:
+        with self._submitting() as submit:
             return submit(READ, source.without_edits(), config=config.read).result().record
 
     def _measured(self, edits: EditList) -> None:
         """Depth, camera and room of the edited photo: raises what is wrong with edits that are about them."""
         source, config = edits.resolved()
+        with self._submitting() as submit:
+            image_to_layout(source, config, submit, self._remarks)
+
+    @contextlib.contextmanager
+    def _submitting(self) -> Iterator[Submit]:
+        """What runs stages, for one request at a time."""
         with self._busy, self.store.in_use():
-            image_to_layout(source, config, local_submit(self.store, self._runtime, self._executor), self._remarks)
+            yield local_submit(self.store, self._runtime, self._executor)
 
     def _published(self) -> Manifest | None:
         try:
@@ -376,10 +401,14 @@ class Session:
         seen = self._seen(edits)
         painted, mask = from_runs(step.runs, seen.photo.width, seen.photo.height), seen.ids == step.object
         mask = mask | painted if step.adds else mask & ~painted
+        return PaintEdit(object=step.object, mask=self._ingested(encoded_png(mask.astype(np.uint8) * 255)))
+
+    def _ingested(self, content: bytes) -> Artifact:
+        """A file that came from the page, in the store."""
         with tempfile.TemporaryDirectory(prefix="scenegen-studio-") as folder:
-            path = Path(folder) / "mask.png"
-            write_png(path, mask.astype(np.uint8) * 255)
-            return PaintEdit(object=step.object, mask=self.store.ingest(path))
+            path = Path(folder) / "file"
+            path.write_bytes(content)
+            return self.store.ingest(path)
 
 
 def _shown(item: Instance, ids: Shaped[np.ndarray, "h w"], source: Source, config: Config) -> ShownObject:
@@ -396,6 +425,7 @@ def _shown(item: Instance, ids: Shaped[np.ndarray, "h w"], source: Source, confi
         seed=settings.seed,
         method=settings.generate.method,
         given_mesh=any(given.id == item.id for given in source.meshes),
+        given_picture=any(given.id == item.id for given in source.pictures),
         stands=config.compose.stands.get(item.id),
         distance=config.compose.distances.get(item.id),
     )

@@ -272,7 +272,7 @@ def regenerate(
     store = open_store(folder.parent)
     title = f"{folder.name}, object {object_id}"
     with (
-        workplace(store, config, runtime, 1, isolate=run_options.isolate) as place,
+        workplace(store, [config], runtime, 1, isolate=run_options.isolate) as place,
         watching(title) as watch,
         place.submit(watch) as submit,
     ):
@@ -304,7 +304,7 @@ def replay(
     _, config = read_edits(folder, store).resolved()
     with (
         workplace(
-            store, config, runtime, run_options.workers(), isolate=run_options.isolate, ray=run_options.ray
+            store, [config], runtime, run_options.workers(), isolate=run_options.isolate, ray=run_options.ray
         ) as place,
         watching(folder.name) as watch,
         place.submit(watch) as submit,
@@ -532,7 +532,7 @@ def evaluate(
     check_file(json_, "json")
     store = open_store(out)
     with (
-        workplace(store, config, runtime, run_options.workers()) as place,
+        workplace(store, [config], runtime, run_options.workers()) as place,
         watching(str(scenes)) as watch,
         place.submit(watch) as submit,
     ):
@@ -874,7 +874,7 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
     # It is absolute because other machines may have to find it.
     store = open_store(out.absolute() if run_options.ray else out)
     # Entered here, so that the weights stay loaded from one photo to the next.
-    with workplace(store, config, runtime, workers, isolate=run_options.isolate, ray=run_options.ray) as place:
+    with workplace(store, [config], runtime, workers, isolate=run_options.isolate, ray=run_options.ray) as place:
 
         def run(inputs: Inputs, title: str) -> Result:
             with watching(title) as watch, place.submit(watch) as submit:

@@ -73,7 +73,7 @@ def process_devices(
 
     Args:
         runtime: where to compute.
-        weights: weights in use, by stage; without any, graphics cards are not used.
+        weights: weights in use, by what uses them; without any, graphics cards are not used.
         isolate: whether to use processes on the CPU too.
         at_once: objects made at once there.
 

@@ -6,18 +6,29 @@ part of the source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from scenegen.config import MAX_LINES, MAX_SEED, BackendConfig, Config, KnownLength, Line, ObjectConfig, Stand
+from scenegen.config import (
+    MAX_LINES,
+    MAX_SEED,
+    BackendConfig,
+    Config,
+    KnownLength,
+    Line,
+    Metres,
+    ObjectConfig,
+    Stand,
+    circle_of,
+)
 from scenegen.errors import UsageError
-from scenegen.records import Artifact, GivenMesh, MaskEdit, ObjectId, Place, Record, Source
+from scenegen.records import Artifact, GivenMesh, GivenPicture, MaskEdit, ObjectId, Place, Record, Source
 from scenegen.registry import EXPORTERS, OBJECT_GENERATORS, Port
 
-Metres = Annotated[float, Field(ge=0.001, le=10_000)]
+G = TypeVar("G", GivenMesh, GivenPicture)
 
 
 class FieldOfViewEdit(Record):
@@ -36,20 +47,12 @@ class LengthEdit(Record):
     metres: Metres
 
 
-class Length(Record):
-    """A length that is known."""
-
-    start: Place
-    end: Place
-    metres: Metres
-
-
 class LengthsEdit(Record):
     """Two lengths are known, which gives the field of view and the metres. It takes the place of a given camera."""
 
     kind: Literal["lengths"] = "lengths"
-    first: Length
-    second: Length
+    first: KnownLength
+    second: KnownLength
 
 
 class VerticalEdit(Record):
@@ -119,6 +122,15 @@ class MeshEdit(Record):
     """GLB."""
 
 
+class PictureEdit(Record):
+    """The object is made from a picture of the user's, which fills the box around its outline; None: from the photo."""
+
+    kind: Literal["picture"] = "picture"
+    object: ObjectId
+    picture: Artifact | None
+    """Of any kind that photos may have."""
+
+
 class FormatsEdit(Record):
     """What is written beside GLB and USD."""
 
@@ -153,6 +165,7 @@ Edit = (
     | DistanceEdit
     | RegenerateEdit
     | MeshEdit
+    | PictureEdit
     | FormatsEdit
 )
 Step = Annotated[Edit | Undo | Redo, Field(discriminator="kind")]
@@ -220,58 +233,60 @@ def resolved(source: Source, config: Config, edits: Iterable[Edit]) -> tuple[Sou
         match edit:
             case FieldOfViewEdit():
                 source = source.model_copy(update={"camera": ()})
-                config = _with_camera(config, fov_deg=edit.degrees, second_length=None)
+                config = _with(config, "camera", fov_deg=edit.degrees, second_length=None)
             case LengthEdit():
-                config = _with_camera(config, known_length=_known(edit), second_length=None)
+                length = KnownLength(start=edit.start, end=edit.end, metres=edit.metres)
+                config = _with(config, "camera", known_length=length, second_length=None)
             case LengthsEdit():
                 source = source.model_copy(update={"camera": ()})
-                lengths = {"known_length": _known(edit.first), "second_length": _known(edit.second)}
-                config = _with_camera(config, fov_deg=None, **lengths)
+                config = _with(config, "camera", fov_deg=None, known_length=edit.first, second_length=edit.second)
             case VerticalEdit():
                 line = Line(start=edit.start, end=edit.end)
-                config = _with_camera(config, verticals=(*config.camera.verticals, line)[-MAX_LINES:], horizon=None)
+                verticals = (*config.camera.verticals, line)[-MAX_LINES:]
+                config = _with(config, "camera", verticals=verticals, horizon=None)
             case HorizonEdit():
-                config = _with_camera(config, horizon=Line(start=edit.start, end=edit.end), verticals=())
+                config = _with(config, "camera", horizon=Line(start=edit.start, end=edit.end), verticals=())
             case FloorEdit():
-                layout = config.layout.model_copy(update={"floor_at": edit.at})
-                config = config.model_copy(update={"layout": layout})
+                config = _with(config, "layout", floor_at=edit.at)
             case SupportEdit():
                 stands = {**config.compose.stands, edit.object: edit.on}
-                config = _with_compose(config, stands=_without(stands, "photo"))
+                config = _with(config, "compose", stands=_without(stands, "photo"))
             case OrderEdit():
                 pair = (edit.front, edit.behind)
                 others = [each for each in config.compose.before if set(each) != set(pair)]
-                config = _with_compose(config, before=(*others, pair))
+                config = _with(config, "compose", before=(*others, pair))
             case DistanceEdit():
                 distances = {**config.compose.distances, edit.object: edit.factor}
-                config = _with_compose(config, distances=_without(distances, None))
+                config = _with(config, "compose", distances=_without(distances, None))
             case RegenerateEdit():
                 config = _regenerated(config, edit, original)
             case MeshEdit():
-                kept = [given for given in source.meshes if given.id != edit.object]
-                new = [] if edit.mesh is None else [GivenMesh(id=edit.object, mesh=edit.mesh)]
-                meshes = tuple(sorted((*kept, *new), key=lambda given: given.id))
-                source = source.model_copy(update={"meshes": meshes})
+                mesh = None if edit.mesh is None else GivenMesh(id=edit.object, mesh=edit.mesh)
+                source = source.model_copy(update={"meshes": _with_given(source.meshes, edit.object, mesh)})
+            case PictureEdit():
+                picture = None if edit.picture is None else GivenPicture(id=edit.object, picture=edit.picture)
+                source = source.model_copy(update={"pictures": _with_given(source.pictures, edit.object, picture)})
             case FormatsEdit():
                 formats = tuple(_settings(EXPORTERS, name, original.export.formats) for name in edit.formats)
-                export = config.export.model_copy(update={"formats": formats, "usdz": edit.usdz})
-                config = config.model_copy(update={"export": export})
+                config = _with(config, "export", formats=formats, usdz=edit.usdz)
             case _:
                 source = source.model_copy(update={"edits": (*source.edits, edit)})
-    _check_stands(config.compose.stands)
+    if circle := circle_of(config.compose.stands):
+        raise UsageError(f"objects cannot carry each other in a circle: {circle}. Undo one of these edits.")
     return source, config
 
 
-def _known(length: Length | LengthEdit) -> KnownLength:
-    return KnownLength(start=length.start, end=length.end, metres=length.metres)
+def _with(config: Config, section: str, **values: Any) -> Config:
+    """The settings with other values in one section."""
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
-def _with_camera(config: Config, **values: Any) -> Config:
-    return config.model_copy(update={"camera": config.camera.model_copy(update=values)})
-
-
-def _with_compose(config: Config, **values: Any) -> Config:
-    return config.model_copy(update={"compose": config.compose.model_copy(update=values)})
+def _with_given(given: Sequence[G], number: int, new: G | None) -> tuple[G, ...]:
+    """What is given for objects, with this for one of them."""
+    items: dict[int, G] = {each.id: each for each in given if each.id != number}
+    if new is not None:
+        items[number] = new
+    return tuple(items[each] for each in sorted(items))
 
 
 def _without(values: Mapping[int, Any], default: object) -> dict[int, Any]:
@@ -295,14 +310,3 @@ def _settings(port: Port[Any], method: str, known: Iterable[BackendConfig]) -> A
     """
     found = next((settings for settings in known if settings.method == method), None)
     return port.backend(method).config() if found is None else found
-
-
-def _check_stands(stands: Mapping[int, Stand]) -> None:
-    """Raises UsageError if an object would stand on itself."""
-    for number in stands:
-        way = [number]
-        while isinstance(on := stands.get(way[-1]), int):
-            if on in way:
-                circle = " on ".join(map(str, [*way[way.index(on) :], on]))
-                raise UsageError(f"objects cannot carry each other in a circle: {circle}. Undo one of these edits.")
-            way.append(on)

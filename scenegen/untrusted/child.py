@@ -17,7 +17,7 @@ from PIL import Image
 from scenegen.errors import InputError
 from scenegen.messages.remarks import note
 from scenegen.system.limits import limit_process
-from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, MESH, Decoded, DecodedCamera, Request
+from scenegen.untrusted.decoding import ALPHA, DEPTH, IMAGE, MASKS, MESH, PICTURE, Decoded, DecodedCamera, Request
 from scenegen.untrusted.photo import read_photo
 from scenegen.untrusted.picture import refuse_bombs
 
@@ -125,6 +125,13 @@ def decode(request: Request) -> Decoded:
         from scenegen.untrusted.meshes import read_glb
 
         read_glb(Path(path), f"the mesh of object {number}").save(folder / MESH.format(number))
+    for number, path in request.pictures:
+        what = f"the picture of object {number}"
+        given = read_photo(Path(path), what, max_side=request.max_side)
+        warnings += [f"{what}: {warning}" for warning in given.warnings]
+        if given.alpha is not None:
+            given.rgb.putalpha(given.alpha)
+        _write_png(given.rgb, folder / PICTURE.format(number))
     width, height = photo.rgb.size
     original_width, original_height = photo.size
     return Decoded(

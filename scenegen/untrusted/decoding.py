@@ -23,7 +23,7 @@ IMAGE = "image.png"
 ALPHA = "alpha.png"
 MASKS = "masks.png"
 DEPTH = "depth.npy"
-MESH = "mesh-{}.npz"
+MESH, PICTURE = "mesh-{}.npz", "picture-{}.png"
 """By the id of the object."""
 
 # Not `-m`, which would search the working directory first: a stray numpy.py there must not run.
@@ -47,6 +47,8 @@ class Request:
     """The file of the camera, and with COLMAP's cameras that of its images."""
     meshes: tuple[tuple[int, str], ...]
     """Objects, and the GLB of each."""
+    pictures: tuple[tuple[int, str], ...]
+    """Objects, and the picture of each."""
     folder: str
     """Where the child writes `IMAGE`, and `ALPHA`, `MASKS` and `DEPTH` if there are any."""
     max_side: int

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scenegen.config import Config, EmbeddedGeneratorConfig, load_config
+from scenegen.config import ComposeConfig, Config, EmbeddedGeneratorConfig, KnownLength, load_config
 from scenegen.edits.steps import (
     DistanceEdit,
     Edit,
@@ -14,11 +14,11 @@ from scenegen.edits.steps import (
     FormatsEdit,
     History,
     HorizonEdit,
-    Length,
     LengthEdit,
     LengthsEdit,
     MeshEdit,
     OrderEdit,
+    PictureEdit,
     Redo,
     RegenerateEdit,
     Step,
@@ -44,6 +44,7 @@ EDITS: st.SearchStrategy[Edit] = st.one_of(
     st.builds(DistanceEdit, object=st.integers(1, 9), factor=st.sampled_from([None, 0.9, 1.2])),
     st.builds(OrderEdit, front=st.integers(1, 4), behind=st.integers(5, 9)),
     st.builds(MeshEdit, object=st.integers(1, 3), mesh=st.sampled_from([None, FILE])),
+    st.builds(PictureEdit, object=st.integers(1, 3), picture=st.sampled_from([None, FILE])),
 )
 
 
@@ -92,7 +93,16 @@ def test_a_scene_is_made_from_the_edits_in_effect_alone(steps: list[Step]) -> No
     source, config = resolved(SOURCE, Config(), done)
     assert source.without_edits().photo == SOURCE.photo
     # Nothing is lost: an edit is part of the source, or a setting says it.
-    settings = (FieldOfViewEdit, LengthEdit, RegenerateEdit, SupportEdit, DistanceEdit, OrderEdit, MeshEdit)
+    settings = (
+        FieldOfViewEdit,
+        LengthEdit,
+        RegenerateEdit,
+        SupportEdit,
+        DistanceEdit,
+        OrderEdit,
+        MeshEdit,
+        PictureEdit,
+    )
     assert source.edits == tuple(edit for edit in done if not isinstance(edit, settings))
     degrees = [edit.degrees for edit in done if isinstance(edit, FieldOfViewEdit)]
     assert config.camera.fov_deg == (degrees[-1] if degrees else None)
@@ -109,13 +119,15 @@ def test_a_scene_is_made_from_the_edits_in_effect_alone(steps: list[Step]) -> No
     assert set(config.compose.before) == {(edit.front, edit.behind) for edit in done if isinstance(edit, OrderEdit)}
     meshes = {edit.object: edit.mesh for edit in done if isinstance(edit, MeshEdit)}
     assert [given.id for given in source.meshes] == sorted(number for number, mesh in meshes.items() if mesh)
+    pictures = {edit.object: edit.picture for edit in done if isinstance(edit, PictureEdit)}
+    assert [given.id for given in source.pictures] == sorted(number for number, picture in pictures.items() if picture)
     # What it comes to is a configuration like any other.
     assert Config.model_validate_json(config.model_dump_json()) == config
 
 
 def test_edits_of_the_camera_replace_those_they_contradict() -> None:
     first = {"start": (1, 2), "end": (3, 4)}
-    lengths = LengthsEdit(first=Length(**first, metres=1), second=Length(**first, metres=2))
+    lengths = LengthsEdit(first=KnownLength(**first, metres=1), second=KnownLength(**first, metres=2))
     vertical, horizon = VerticalEdit(**first), HorizonEdit(**first)
     source, config = resolved(SOURCE, Config(), [FieldOfViewEdit(degrees=50), lengths, vertical, vertical])
     assert source.camera == ()
@@ -148,6 +160,8 @@ def test_an_object_is_made_with_the_generator_that_an_edit_names() -> None:
 def test_nothing_stands_on_itself() -> None:
     circle = [SupportEdit(object=1, on=2), SupportEdit(object=2, on=3), SupportEdit(object=3, on=1)]
     resolved(SOURCE, Config(), circle[:2])
+    with pytest.raises(ValueError, match=r"in a circle: 1 on 2 on 1"):
+        ComposeConfig(stands={1: 2, 2: 1})
     with pytest.raises(UsageError, match=r"in a circle: 1 on 2 on 3 on 1"):
         resolved(SOURCE, Config(), circle)
 

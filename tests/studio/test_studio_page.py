@@ -27,7 +27,7 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs.photos import Inputs
-from scenegen.store.png import write_png
+from scenegen.store.png import encoded_png, write_png
 from stages.replay import begin, read_edits, write_edits
 from stages.run import open_store
 from studio.app import News, studio_app
@@ -221,8 +221,11 @@ def page(served: tuple[Page, str]) -> Iterator[Page]:
     assert page.problems == []
 
 
+STATE = "fetch('state').then((answer) => answer.json())"
+
+
 def revision(page: Page) -> int:
-    return int(page.evaluate("fetch('state').then((answer) => answer.json()).then((state) => state.revision)"))
+    return int(page.evaluate(f"{STATE}.then((state) => state.revision)"))
 
 
 def hover(page: Page, x: float, y: float) -> None:
@@ -301,16 +304,29 @@ def test_everything_is_done_without_a_mouse(page: Page) -> None:
     page.press("F", shift=True)
     page.press("Enter")
     page.wait_for("document.querySelectorAll('#list li').length === 5")
-    painted = page.evaluate("fetch('state').then((answer) => answer.json()).then((state) => state.objects.at(-1).area)")
+    painted = page.evaluate(f"{STATE}.then((state) => state.objects.at(-1).area)")
     long_step = 0.05 * SIZE[0]
     assert 6 * long_step**2 < painted < 10 * long_step**2, "with what the line encloses"
     page.press("e")
     assert page.evaluate("document.querySelector('#tools [data-tool=erase]').getAttribute('aria-pressed')") == "true"
     page.press("Escape")
-    page.press("z", control=True)
+    # A hole is erased and filled again, by Enter alone. Steps may be asked for faster than they are done.
+    page.press("e")
+    page.evaluate("document.querySelector('#outlines').focus()")
+    for key, times in [("ArrowDown", 1), ("ArrowRight", 1), (" ", 2)]:
+        for _ in range(times):
+            page.press(key, shift=key != " ")
+    page.press("Enter")
+    page.wait_for(f"{STATE}.then((state) => state.objects.at(-1).area < {painted})")
+    page.press("j")
+    page.wait_for("!document.querySelector('[data-do=apply]').disabled")
+    page.press("Enter")
+    page.wait_for(f"{STATE}.then((state) => state.objects.at(-1).area === {painted})")
+    for _ in range(3):
+        page.press("z", control=True)
     page.wait_for("document.querySelectorAll('#list li').length === 4")
     assert page.evaluate("document.querySelector('#edits summary').textContent") == "Edits: 0"
-    assert revision(page) == now + 2
+    assert revision(page) == now + 6
 
 
 def edited(page: Page, wanted: str) -> None:
@@ -322,10 +338,17 @@ def test_what_is_said_of_an_object_is_an_edit_and_shown(page: Page) -> None:
     page.drag(place(page, middle(1)))
     hover(page, 1, 1)
     before = page.screenshot("#scene canvas")
+    made_at = page.evaluate(f"{STATE}.then((state) => state.made.objects[0].distance)")
+    assert float(page.evaluate("10 ** document.querySelector('#away').value")) == pytest.approx(made_at, rel=0.01)
     page.press("]")
-    edited(page, "Object 1 at 1.05 of the distance that depth says")
+    page.wait_for("document.querySelector('#edits li:last-child')?.textContent.startsWith('Object 1 at ')")
     assert changed(before, page.screenshot("#scene canvas")) < 0.05, "it stays on its pixels"
-    assert "1.05 x as far" in page.evaluate("document.querySelector('#list li').textContent")
+    farther = page.evaluate(f"{STATE}.then((state) => state.objects[0].distance)")
+    assert farther == pytest.approx(made_at * 10**0.02, rel=0.01)
+    assert f"{farther:g} x as far" in page.evaluate("document.querySelector('#list li').textContent")
+    page.press("=")
+    edited(page, "Object 1 at the distance that depth says")
+    assert page.evaluate("document.querySelector('[data-do=asseen]').disabled")
     page.press("k")
     edited(page, "Object 1 locked")
     assert page.evaluate("document.querySelector('[data-do=lock]').getAttribute('aria-pressed')") == "true"
@@ -348,22 +371,36 @@ def test_a_candidate_is_chosen_by_its_picture(page: Page) -> None:
     assert page.evaluate(pressed) == ["false", "true"]
 
 
-def test_formats_and_a_mesh_are_given(page: Page) -> None:
+def given(page: Page, kind: str, content: bytes) -> None:
+    """Chooses a file that the page has asked for."""
+    page.evaluate(
+        f"(() => {{ const files = new DataTransfer(); const input = document.querySelector('#{kind}');"
+        f" const content = Uint8Array.from(atob('{base64.b64encode(content).decode()}'), (each) => each.charCodeAt(0));"
+        " files.items.add(new File([content], 'file')); input.files = files.files;"
+        " input.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def test_formats_a_picture_and_a_mesh_are_given(page: Page) -> None:
     page.press("E", shift=True)
     page.evaluate("document.querySelector('#choice [value=mjcf]').click()")
     page.evaluate("document.querySelector('#choice [value=ok]').click()")
     edited(page, "Formats glb, usd, mjcf")
     page.call("Page.setInterceptFileChooserDialog", enabled=True)
     page.drag(place(page, middle(4)))
+    page.press("P", shift=True)
+    given(page, "picture", encoded_png(np.full((30, 30, 3), 90, np.uint8)))
+    edited(page, "Object 4 is made from a given picture")
+    page.press("P", shift=True)
+    edited(page, "Object 4 is made from the photo again")
     page.press("M", shift=True)
-    glb = base64.b64encode(trimesh.creation.box().export(file_type="glb")).decode()
-    page.evaluate(
-        "(() => { const files = new DataTransfer(); const input = document.querySelector('#mesh');"
-        f" files.items.add(new File([Uint8Array.from(atob('{glb}'), (each) => each.charCodeAt(0))], 'box.glb'));"
-        " input.files = files.files; input.dispatchEvent(new Event('change')); })()"
-    )
+    given(page, "mesh", trimesh.creation.box().export(file_type="glb"))
     edited(page, "Object 4 is a given mesh")
     assert page.evaluate("document.querySelector('[data-do=mesh]').getAttribute('aria-pressed')") == "true"
+    # No seed makes another one of it.
+    assert page.evaluate(
+        "[...document.querySelectorAll('[data-do=again], [data-do=candidates]')].every((b) => b.disabled)"
+    )
     page.press("M", shift=True)
     edited(page, "Object 4 generated again")
 

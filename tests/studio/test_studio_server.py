@@ -22,14 +22,15 @@ import trimesh
 from starlette.testclient import TestClient
 
 from scenegen.compute.runtime import Runtime
-from scenegen.config import Config, load_config
+from scenegen.config import load_config
 from scenegen.errors import UsageError
+from scenegen.geometry.mesh import load_mesh
 from scenegen.inputs.photos import Inputs
-from scenegen.store.png import read_png, write_png
+from scenegen.store.png import encoded_png, read_png, write_png
 from stages.graph import image_to_object
 from stages.layers import local_submit
 from stages.replay import begin, read_edits, write_edits
-from stages.run import open_store, photo_to_scene
+from stages.run import open_store
 from studio.app import MAX_BODY_BYTES, News, event_stream, studio_app
 from studio.making import Choices, Maker, make, make_candidates
 from studio.session import Session
@@ -108,31 +109,6 @@ def test_a_change_must_say_where_it_comes_from(session: Session) -> None:
 @pytest.mark.parametrize("path", ["/", "/state", "/wrong/state", "/a-toke/state", f"/{TOKEN}x/state"])
 def test_without_the_token_there_is_nothing(page: TestClient, path: str) -> None:
     assert page.get(f"{ORIGIN}{path}").status_code == 404
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../edits.json",
-        "%2e%2e/edits.json",
-        "..%2fedits.json",
-        "/etc/passwd",
-        "%2Fetc%2Fpasswd",
-        "edits.json",
-        "manifest.json",
-    ],
-)
-def test_no_file_but_those_of_the_manifest(bench: Any, photo: Path, tmp_path: Path, name: str) -> None:
-    store = open_store(tmp_path / "out")
-    with ThreadPoolExecutor(1) as executor:
-        photo_to_scene(Inputs("photo", photo), Config(), store, Runtime(), local_submit(store, Runtime(), executor))
-    session = opened(tmp_path / "out" / "photo")
-    page = client(session)
-    assert page.get("published/scene.glb").status_code == 200
-    assert page.get(f"published/{name}").status_code == 404
-    (tmp_path / "out" / "photo" / "scene.glb").unlink()
-    (tmp_path / "out" / "photo" / "scene.glb").symlink_to("/etc/passwd")
-    assert page.get("published/scene.glb").status_code == 404
 
 
 def test_a_body_has_a_limit(page: TestClient) -> None:
@@ -261,7 +237,7 @@ def test_what_is_said_of_places_is_shown_and_undone(page: TestClient) -> None:
     first, second, third = shown["objects"]
     assert (first["stands"], first["locked"], third["distance"]) == (2, True, 0.9)
     assert (second["seed"], second["method"], third["method"]) == (4, "embedded", "inflate")
-    assert (shown["before"], shown["formats"], shown["usdz"], shown["fov_deg"]) == ([[3, 1]], ["mjcf"], False, 50)
+    assert (shown["formats"], shown["usdz"], shown["fov_deg"]) == (["mjcf"], False, 50)
     assert {"embedded", "inflate"} <= set(shown["generators"])
     assert {"mjcf", "urdf", "obj"} <= set(shown["exporters"])
     for revision in range(len(steps), 2 * len(steps)):
@@ -283,6 +259,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"kind": "paint", "object": 1, "mask": {"path": "input/no", "sha256": "0", "bytes": 1}},
     {"kind": "mesh", "object": 1, "mesh": {"path": "../../etc/passwd", "sha256": "0", "bytes": 1}},
     {"kind": "mesh", "object": 1, "mesh": {"path": "input/no", "sha256": "0", "bytes": 1}},
+    {"kind": "picture", "object": 1, "picture": {"path": "../../etc/passwd", "sha256": "0", "bytes": 1}},
 ]
 
 
@@ -304,6 +281,25 @@ def test_a_mesh_of_the_users_is_taken_and_anything_else_refused(page: TestClient
     state = page.post("meshes/2?revision=0", content=glb).json()
     assert [item["given_mesh"] for item in state["objects"]] == [False, True, False]
     assert not step(page, 1, kind="mesh", object=2, mesh=None).json()["objects"][1]["given_mesh"]
+
+
+def test_an_object_is_made_from_a_picture_of_the_users(page: TestClient, folder: Path) -> None:
+    assert page.post("pictures/2?revision=0", content=b"\x89PNG\r\n\x1a\n" + bytes(99)).status_code == 422
+    striped = np.full((60, 30, 4), (20, 200, 30, 255), np.uint8)
+    striped[::2, :, 3] = 0
+    state = page.post("pictures/2?revision=0", content=encoded_png(striped))
+    assert [item["given_picture"] for item in state.json()["objects"]] == [False, True, False]
+    store = open_store(folder.parent)
+    source, config = read_edits(folder, store).resolved()
+    with ThreadPoolExecutor(1) as executor:
+        submit = local_submit(store, Runtime(), executor)
+        # What is seen from the camera has the picture's colours; other objects do not depend on it.
+        made = [image_to_object(source, config, number, submit)[0] for number in (1, 2)]
+        plain = [image_to_object(source.model_copy(update={"pictures": ()}), config, n, submit)[0] for n in (1, 2)]
+    assert [with_it.key == without.key for with_it, without in zip(made, plain, strict=True)] == [True, False]
+    colours = load_mesh(store.path(made[1].record.mesh)).base_color.reshape(-1, 3).astype(int)
+    assert (np.abs(colours - (20, 200, 30)).max(axis=1) < 30).mean() > 0.3
+    assert not step(page, 1, kind="picture", object=2, picture=None).json()["objects"][1]["given_picture"]
 
 
 # Making ---------------------------------------------------------------------------------------------------------------
@@ -360,24 +356,23 @@ def test_what_was_made_can_be_taken_away_unpublished(folder: Path, session: Sess
 @pytest.mark.slow  # two processes that import everything
 def test_making_can_be_cancelled_and_publishing_is_whole_or_not_at_all(folder: Path) -> None:
     maker = Maker(folder, Runtime(), 1, lambda: None)
-    maker.start(0, publishes=True)
+    maker.start(publishes=True)
     maker.cancel()
     assert maker.job is not None
     assert maker.job.state == "cancelled"
     assert [path.name for path in folder.iterdir()] == ["edits.json"]
-    maker.start(0)
+    maker.start()
     maker.join()
     assert maker.job.state == "done"
     assert ("generate 2", "done") in maker.job.stages
     assert maker.made is not None
     assert len(maker.made.objects) == 3
     assert [path.name for path in folder.iterdir()] == ["edits.json"]
-    maker.start(0, publishes=True)
+    maker.start(publishes=True)
     maker.join()
     assert {"edits.json", "manifest.json", "scene.glb"} <= {path.name for path in folder.iterdir()}
     session = opened(folder)
     assert session.state().published
-    assert "scene.glb" in session.state().files
 
 
 @pytest.mark.slow  # a whole program, twice

@@ -32,6 +32,7 @@ def request(photo: Path, **options: Any) -> Request:
         "depth": None,
         "camera": (),
         "meshes": (),
+        "pictures": (),
         "folder": str(photo.parent),
         "max_side": 1280,
         "max_pixels": 10_000_000,

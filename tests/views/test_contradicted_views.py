@@ -11,14 +11,28 @@ import standins
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
+from scenegen.edits.steps import RegenerateEdit
+from scenegen.errors import InputError, UsageError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.inputs.photos import Inputs
 from scenegen.inputs.sources import list_scenes
-from scenegen.records import ObjectMesh, Perceived, Registered, Report, Scene, Scores, Views, ViewScores
+from scenegen.records import (
+    LockEdit,
+    ObjectMesh,
+    Perceived,
+    Registered,
+    RemoveEdit,
+    Report,
+    Scene,
+    Scores,
+    Views,
+    ViewScores,
+)
 from stages import graph
 from stages.batch import pending, plan, run_item, standing
 from stages.compose import LEAST_IOU
 from stages.layers import local_submit
+from stages.replay import read_edits, replay, write_edits
 from stages.run import open_store, photo_to_scene
 from stages.stage import Stage, Work
 
@@ -131,6 +145,27 @@ def test_an_object_elsewhere_than_its_main_view_shows_it_is_made_from_that_one(
     assert [(item.id, item.backend) for item in manifest.objects] == [(1, "inflate"), (2, "from 2 views")]
     assert [entry.warnings for entry in manifest.stages if entry.stage == "compose"] == [("1 alone",)]
     assert manifest.state == "complete"
+
+
+def test_edits_of_the_first_photo_are_replayed_with_all_photos(stages: standins.Bench, tmp_path: Path) -> None:
+    before = made(tmp_path)
+    folder, store, runtime = tmp_path / "out" / "desk", open_store(tmp_path / "out"), Runtime()
+    edits = read_edits(folder, store).after(RegenerateEdit(object=2, seed=7)).after(LockEdit(object=1, locked=True))
+    write_edits(folder, store, edits, 0)
+    with pytest.raises(UsageError, match="several photos show this scene"):
+        edits.after(RemoveEdit(object=1, shows="unknown"))
+    stages.executed.clear()
+    with ThreadPoolExecutor(1) as executor:
+        replay(folder, store, runtime, local_submit(store, runtime, executor))
+    after = read_manifest(folder)
+    assert (after.name, after.others, after.given) == ("desk", before.others, before.given)
+    assert [item.seed for item in after.objects] == [0, 7]
+    assert [read["stage"] for read in (entry.model_dump() for entry in after.stages)].count("read") == 2
+    assert "read" not in stages.executed
+    # Another photo that was lost is told.
+    store.path(after.others[0].source.photo).unlink()
+    with pytest.raises(InputError, match="no longer holds"):
+        read_edits(folder, store)
 
 
 def test_an_object_that_cannot_be_made_from_its_main_view_fails_alone(stages: standins.Bench, tmp_path: Path) -> None:

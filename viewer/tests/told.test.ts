@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { Edit, Job, Made, ShownObject } from "../src/studio/api.js";
 import { EVERY, choices, described, facts, fieldOfView, objects, progress } from "../src/studio/told.js";
 
-const SAID = { locked: false, seed: 0, method: "embedded", given_mesh: false, stands: null, distance: null };
+const SAID = { locked: false, seed: 0, method: "embedded", given_mesh: false, given_picture: false, stands: null, distance: null };
 const mug: ShownObject = { id: 3, label: "mug", sure: 0.864, score: 0.9, box: [0, 0, 9, 9], area: 81, outline: "", ...SAID };
 const made: Made = {
   revision: 4,
@@ -13,12 +13,13 @@ const made: Made = {
   failures: [],
   warnings: [],
 };
-const job: Job = { state: "running", kind: "scene", revision: 4, stages: [], error: "" };
+const job: Job = { state: "running", stages: [], error: "" };
 
 test("what is known of an object is said, and nothing else", () => {
   expect(facts(mug, made, [0.1, 0.123, 0.09])).toBe("86 % sure, 0.10 x 0.12 x 0.09 m, IoU 0.99");
   expect(facts({ ...mug, sure: null }, null, null)).toBe("");
   expect(facts({ ...mug, id: 4, sure: null }, made, null)).toBe("");
+  expect(facts({ ...mug, sure: null, given_picture: true }, null, null)).toBe("given picture");
   const said = { ...mug, sure: null, locked: true, given_mesh: true, stands: 5, distance: 1.2 };
   expect(facts(said, null, null)).toBe("given mesh, on object 5, 1.2 x as far, locked");
   expect([objects(0), objects(1), objects(2)]).toEqual(["0 objects", "1 object", "2 objects"]);
@@ -53,6 +54,8 @@ test("every kind of edit is described in words of its own", () => {
     { kind: "distance", object: 3, factor: null },
     { kind: "mesh", object: 3, mesh: {} },
     { kind: "mesh", object: 3, mesh: null },
+    { kind: "picture", object: 3, picture: {} },
+    { kind: "picture", object: 3, picture: null },
     { kind: "formats", formats: ["mjcf"], usdz: true },
     { kind: "formats", formats: ["mjcf"], usdz: false },
   ];

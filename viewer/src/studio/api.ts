@@ -15,6 +15,8 @@ export interface ShownObject {
   /** Of the generator. */
   method: string;
   given_mesh: boolean;
+  /** Whether it is made from a picture that somebody gave. */
+  given_picture: boolean;
   /** What carries it, if somebody says so. */
   stands: Stand | null;
   /** Over the one that depth says, if somebody moved it. */
@@ -23,8 +25,6 @@ export interface ShownObject {
 
 export interface Job {
   state: "running" | "done" | "failed" | "cancelled";
-  kind: "scene" | "candidates";
-  revision: number;
   stages: [string, string][];
   error: string;
 }
@@ -46,7 +46,6 @@ export interface Choice {
 }
 
 export interface Candidates {
-  revision: number;
   object: number;
   items: { choice: Choice; backend: string; picture: { sha256: string } | null; error: string }[];
 }
@@ -54,6 +53,8 @@ export interface Candidates {
 export interface State {
   name: string;
   revision: number;
+  /** Names of the other photos of the scene. */
+  others: string[];
   size: Place;
   original: Place;
   objects: ShownObject[];
@@ -115,10 +116,23 @@ export type MadeEdit =
   | { kind: "formats"; formats: string[]; usdz: boolean };
 
 /** An edit as the server lists it. */
-export type Edit = MadeEdit | { kind: "paint"; object: number } | { kind: "mesh"; object: number; mesh: object | null };
+export type Edit =
+  | MadeEdit
+  | { kind: "paint"; object: number }
+  | { kind: "mesh"; object: number; mesh: object | null }
+  | { kind: "picture"; object: number; picture: object | null };
 
 /** What the page asks for. */
-export type Step = MadeEdit | { kind: "painted"; object: number; adds: boolean; runs: number[] } | { kind: "mesh"; object: number; mesh: null } | { kind: "undo" } | { kind: "redo" };
+export type Step =
+  | MadeEdit
+  | { kind: "painted"; object: number; adds: boolean; runs: number[] }
+  | { kind: "mesh"; object: number; mesh: null }
+  | { kind: "picture"; object: number; picture: null }
+  | { kind: "undo" | "redo" };
+
+/** What a file may be of an object. */
+export type FileKind = "mesh" | "picture";
+const PATHS: Record<FileKind, string> = { mesh: "meshes", picture: "pictures" };
 
 /** What `/events` tells: enough to know whether the state has to be asked for. */
 export interface News {
@@ -144,7 +158,7 @@ export const getScene = async (): Promise<ArrayBuffer> => (await asked("scene.gl
 export const answer = async (prompt: Prompt): Promise<Answer> => (await asked("answer", prompt)).json();
 export const take = async (revision: number, step: Step): Promise<State> =>
   (await asked("steps", { revision, step })).json();
-export const takeMesh = async (revision: number, object: number, glb: Blob): Promise<State> =>
-  (await asked(`meshes/${object}?revision=${revision}`, glb)).json();
+export const takeFile = async (revision: number, kind: FileKind, object: number, file: Blob): Promise<State> =>
+  (await asked(`${PATHS[kind]}/${object}?revision=${revision}`, file)).json();
 export const orderCandidates = (object: number, choices: Choice[]): Promise<Response> => asked("candidates", { object, choices });
 export const order = (what: "make" | "publish" | "cancel"): Promise<Response> => asked(what, {});

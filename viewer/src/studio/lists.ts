@@ -11,13 +11,26 @@ export function line(text: string): HTMLLIElement {
 }
 
 /** A file of the scene that is shown. */
-export function file(name: string): HTMLLIElement {
+export function link(name: string): HTMLLIElement {
   const made = document.createElement("li");
-  const link = document.createElement("a");
-  link.href = `made/${encodeURIComponent(name)}`;
-  link.download = name;
-  link.textContent = name;
-  made.append(link);
+  const anchor = document.createElement("a");
+  anchor.href = `made/${encodeURIComponent(name)}`;
+  anchor.download = name;
+  anchor.textContent = name;
+  made.append(anchor);
+  return made;
+}
+
+/** Another photo of the scene, by its number. */
+export function otherPhoto(name: string, number: number): HTMLElement {
+  const made = document.createElement("figure");
+  const image = document.createElement("img");
+  const caption = document.createElement("figcaption");
+  image.src = `photos/${number}.png`;
+  image.alt = "";
+  image.loading = "lazy";
+  caption.textContent = name;
+  made.append(image, caption);
   return made;
 }
 

@@ -1,6 +1,7 @@
 // The studio's page: photo and scene side by side, and what a person does to them. All that counts is on the server.
 
 import {
+  type FileKind,
   type News,
   type Place,
   type ShownObject,
@@ -11,18 +12,20 @@ import {
   order,
   orderCandidates,
   take,
-  takeMesh,
+  takeFile,
 } from "./api.js";
 import { enable, found, press } from "./elements.js";
 import { shortcut, spoken } from "./keys.js";
-import { candidate, file, line, row } from "./lists.js";
+import { candidate, line, link, otherPhoto, row } from "./lists.js";
 import { PhotoView } from "./photo.js";
 import { asking, choosing } from "./question.js";
 import { SceneView } from "./scene.js";
 import { EVERY, carrier, choices, described, facts, fieldOfView, objects, progress } from "./told.js";
 import { TOOLS, type Tool, type ToolName, tool } from "./tools.js";
 
-const STEPS_AWAY = 5;
+const STEPS_AWAY = 4;
+/** Tools that a scene of several photos has no use for. */
+const OF_ONE_PHOTO: ToolName[] = ["measure", "lengths", "vertical", "horizon", "floor"];
 
 const status = found("#status");
 const list = found("#list");
@@ -38,6 +41,8 @@ let hovered: number | null = null;
 let current: Tool | null = null;
 let toolName: ToolName = "select";
 let hidden = new Set<number>();
+/** Ends when the last step that was asked for is done: each goes on from the one before. */
+let stepping: Promise<unknown> = Promise.resolve();
 
 const photo = new PhotoView(found<SVGSVGElement>("#outlines"), found<HTMLCanvasElement>("#paint"), pick, hover);
 const scene = new SceneView((id) => pick(id, false), hover);
@@ -64,7 +69,26 @@ function trying(work: () => Promise<unknown>): void {
 function pick(id: number | null, more: boolean): void {
   if (!more) selected = new Set(id === null || (selected.size === 1 && selected.has(id)) ? [] : [id]);
   else if (id !== null) selected.has(id) ? selected.delete(id) : selected.add(id);
+  aim();
+}
+
+/** What depends on what is selected alone. */
+function aim(): void {
+  const target = chosen();
+  const made = state.made?.objects.find(({ id }) => id === target?.id);
+  away.disabled = target === null;
+  away.value = String(Math.log10(target?.distance ?? made?.distance ?? 1));
+  away.ariaValueText = `${factor()} of the distance that depth says`;
+  offer();
   mark();
+}
+
+/** Over the distance that depth says, as the slider has it: near and far are as fine. */
+const factor = (): number => Number((10 ** away.valueAsNumber).toFixed(3));
+
+/** Whether there is something to apply. */
+function offer(): void {
+  apply.disabled = !current?.step();
 }
 
 function hover(id: number | null, at: Place | null = null): void {
@@ -91,14 +115,16 @@ function mark(): void {
   scene.mark(hovered ?? bench.target(), hidden);
   const count = selected.size;
   const target = chosen();
-  enable({ merge: count > 1, front: count === 2, remove: count > 0, background: count > 0 });
+  const alone = state.others.length === 0;
+  enable({ merge: count > 1, front: count === 2, remove: count > 0 && alone, background: count > 0 && alone });
   const one = target !== null;
   const idle = state.job?.state !== "running";
-  enable({ rename: one, again: one, candidates: one && idle, mesh: one, stand: one, lock: one, nearer: one, farther: one });
+  const generated = one && !target.given_mesh;
+  enable({ rename: one, stand: one, lock: one, nearer: one, farther: one, asseen: one && target.distance !== null });
+  enable({ again: generated, candidates: generated && idle && alone, mesh: one && alone, picture: generated && alone });
   press("lock", target?.locked ?? false);
   press("mesh", target?.given_mesh ?? false);
-  away.disabled = !one;
-  away.value = String(target?.distance ?? 1);
+  press("picture", target?.given_picture ?? false);
   enable({ hide: count > 0, isolate: count > 0, showall: hidden.size > 0 });
 }
 
@@ -129,14 +155,24 @@ function show(now: State): void {
   chip.textContent = now.published ? "Published" : "Not published";
   chip.className = `chip ${now.published ? "good" : "fair"}`;
   const names = (now.made?.files ?? []).map(([name]) => name);
-  found("#files").replaceChildren(...names.filter((name) => !name.includes("/")).map(file));
+  found("#files").replaceChildren(...names.filter((name) => !name.includes("/")).map(link));
   found("[data-do=archive]").hidden = now.made === null;
   showCandidates(now.candidates);
   enable({ undo: now.can_undo, redo: now.can_redo });
   showProgress(now);
   showDistances();
-  mark();
+  showOthers(now.others);
+  aim();
   trying(showScene);
+}
+
+/** Shows the other photos of the scene, which edits are not about. */
+function showOthers(names: string[]): void {
+  const strip = found("#others");
+  enable({ fov: names.length === 0 });
+  for (const name of OF_ONE_PHOTO) found<HTMLButtonElement>(`[data-tool=${name}]`).disabled = names.length > 0;
+  strip.hidden = names.length === 0;
+  if (strip.childElementCount !== names.length) strip.replaceChildren(...names.map(otherPhoto));
 }
 
 function showObjects(): void {
@@ -174,15 +210,22 @@ async function showScene(): Promise<void> {
 
 // What a person does ---------------------------------------------------------------------------------------------------
 
-async function step(made: Step): Promise<void> {
-  say("");
-  try {
-    show(await take(state.revision, made));
-  } catch (error) {
-    await refresh();
-    throw error;
-  }
+/** Takes a step once those before it are done. */
+function next(taken: () => Promise<State>): Promise<void> {
+  const mine = stepping.then(async () => {
+    say("");
+    try {
+      show(await taken());
+    } catch (error) {
+      await refresh();
+      throw error;
+    }
+  });
+  stepping = mine.catch(() => undefined);
+  return mine;
 }
+
+const step = (made: Step): Promise<void> => next(() => take(state.revision, made));
 
 function choose(name: ToolName): void {
   toolName = name;
@@ -190,7 +233,7 @@ function choose(name: ToolName): void {
   photo.pointing = current;
   photo.sketch({});
   photo.clearPaint();
-  apply.disabled = true;
+  offer();
   document.body.dataset.tool = name;
   say(TOOLS[name].hint);
   for (const button of document.querySelectorAll<HTMLElement>("#tools [data-tool]")) {
@@ -208,7 +251,7 @@ async function applied(): Promise<void> {
   choose(toolName);
   if ("object" in made) {
     selected = new Set([made.object]);
-    mark();
+    aim();
   }
 }
 
@@ -221,9 +264,9 @@ async function rename({ id, label }: ShownObject): Promise<void> {
   if (given !== null) await step({ kind: "rename", object: id, label: given });
 }
 
-async function regenerate({ id, seed }: ShownObject): Promise<void> {
+async function regenerate({ id, seed, method }: ShownObject): Promise<void> {
   const given = await asking(`Seed for object ${id}`, { text: String(seed + 1) });
-  if (given !== null) await step({ kind: "regenerate", object: id, seed: Number(given) });
+  if (given !== null) await step({ kind: "regenerate", object: id, seed: Number(given), method });
 }
 
 async function candidates(shown: ShownObject): Promise<void> {
@@ -235,16 +278,25 @@ async function candidates(shown: ShownObject): Promise<void> {
   if (method !== null) await orderCandidates(shown.id, choices(shown, state.generators, method));
 }
 
-/** Takes a mesh for the object, or if it has one, generates it again. */
-async function mesh({ id, given_mesh }: ShownObject): Promise<void> {
-  if (given_mesh) return step({ kind: "mesh", object: id, mesh: null });
-  const input = found<HTMLInputElement>("#mesh");
+/** Asks for a mesh of the object, or a picture that it is made from. */
+function file(kind: FileKind, object: number): void {
+  const input = found<HTMLInputElement>(`#${kind}`);
   input.value = "";
   input.onchange = () => {
-    const file = input.files?.[0];
-    if (file) trying(async () => show(await takeMesh(state.revision, id, file)));
+    const given = input.files?.[0];
+    if (given) trying(() => next(() => takeFile(state.revision, kind, object, given)));
   };
   input.click();
+}
+
+/** Takes a mesh for the object, or if it has one, generates it again. */
+async function mesh({ id, given_mesh }: ShownObject): Promise<void> {
+  given_mesh ? await step({ kind: "mesh", object: id, mesh: null }) : file("mesh", id);
+}
+
+/** Takes a picture for the object, or if it has one, makes it from the photo again. */
+async function picture({ id, given_picture }: ShownObject): Promise<void> {
+  given_picture ? await step({ kind: "picture", object: id, picture: null }) : file("picture", id);
 }
 
 async function stand({ id }: ShownObject): Promise<void> {
@@ -274,14 +326,12 @@ function showDistances(): void {
 
 function showAway(): void {
   const object = bench.target();
-  if (object !== null) scene.setDistance(object, away.valueAsNumber);
+  if (object !== null) scene.setDistance(object, factor());
 }
 
 async function applyAway(): Promise<void> {
   const object = bench.target();
-  if (object === null) return;
-  const factor = away.valueAsNumber;
-  await step({ kind: "distance", object, factor: factor === 1 ? null : factor });
+  if (object !== null) await step({ kind: "distance", object, factor: factor() });
 }
 
 async function moveAway(steps: number): Promise<void> {
@@ -331,12 +381,14 @@ const DOES: Record<string, () => Promise<unknown>> = {
   again: withChosen(regenerate),
   candidates: withChosen(candidates),
   mesh: withChosen(mesh),
+  picture: withChosen(picture),
   stand: withChosen(stand),
   lock: withChosen(({ id, locked }) => step({ kind: "lock", object: id, locked: !locked })),
   front,
   formats,
   nearer: () => moveAway(-STEPS_AWAY),
   farther: () => moveAway(STEPS_AWAY),
+  asseen: withChosen(({ id }) => step({ kind: "distance", object: id, factor: null })),
   fov: giveFieldOfView,
   undo: () => step({ kind: "undo" }),
   redo: () => step({ kind: "redo" }),

@@ -11,7 +11,7 @@ export function facts(shown: ShownObject, made: Made | null, size: readonly numb
     shown.sure === null ? "" : `${Math.round(100 * shown.sure)} % sure`,
     size ? `${size.map((side) => side.toFixed(2)).join(" x ")} m` : "",
     scores ? `IoU ${scores.silhouette_iou.toFixed(2)}` : "",
-    shown.given_mesh ? "given mesh" : "",
+    shown.given_mesh ? "given mesh" : shown.given_picture ? "given picture" : "",
     shown.stands === null ? "" : `on ${carrier(shown.stands)}`,
     shown.distance === null ? "" : `${shown.distance} x as far`,
     shown.locked ? "locked" : "",
@@ -66,6 +66,8 @@ export function described(edit: Edit): string {
       return `Object ${edit.object} with seed ${edit.seed}${edit.method ? ` by ${edit.method}` : ""}`;
     case "mesh":
       return edit.mesh === null ? `Object ${edit.object} generated again` : `Object ${edit.object} is a given mesh`;
+    case "picture":
+      return `Object ${edit.object} is made from ${edit.picture === null ? "the photo again" : "a given picture"}`;
     case "formats":
       return `Formats ${["glb", "usd", ...(edit.usdz ? ["usdz"] : []), ...edit.formats].join(", ")}`;
   }
