@@ -1,7 +1,8 @@
 """Many photos: which are done, which are left, and the work on one photo from listing to published scene.
 
 A photo is done if its published manifest says so and the files that it names exist: the same content, configuration,
-weights and version, and no object missing. So there is no other record that could be wrong. In addition, every attempt
+weights and version, and no object missing. So there is no other record that could be wrong. A scene that somebody has edited is
+theirs: it stays as it is, and where its files are damaged, it is made as its edits say. In addition, every attempt
 leaves its row in the store's folder (`.scenegen/batch/<name>.json`). It tells what failed, and a finished photo need not
 be downloaded, nor its files read, again.
 """
@@ -40,10 +41,11 @@ from scenegen.records import Record, Shown, digest_json
 from scenegen.store.destination import check_path
 from scenegen.store.digest import identity, sha256_file
 from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
-from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
+from scenegen.store.store import EDITS, MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
+from stages.replay import EditList, read_edits, replay
 from stages.run import photo_to_scene
 from stages.stage import Layers
 from stages.workers.device import queue_of
@@ -235,7 +237,10 @@ def run_item(item: Item, job: Job, watch: Watch | None = None) -> Row:
                     if job.cluster is not None:
                         join_cluster(job.cluster)
                         submit = cluster_submit(submit, outlet.store, runtime)
-                    photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
+                    if _is_edited(item.name, outlet, digest):
+                        replay(outlet.local / item.name, outlet.store, runtime, submit)
+                    else:
+                        photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
                 manifest = deliver(outlet, item.name)
                 files = published_files(outlet, item.name, manifest) or ""
                 row = _row(item, job, outlet, manifest).model_copy(update={"files": files})
@@ -289,9 +294,23 @@ def _content(digests: Sequence[str]) -> str:
     return digests[0] if len(digests) == 1 else digest_json([*digests])
 
 
-def _content_of(manifest: Manifest) -> str:
-    """The same of a published scene."""
-    return _content([manifest.source.photo.sha256, *(other.source.photo.sha256 for other in manifest.others)])
+def _content_of(scene: Manifest | EditList) -> str:
+    """The same of a scene."""
+    return _content([scene.source.photo.sha256, *(other.source.photo.sha256 for other in scene.others)])
+
+
+def _is_edited(name: str, outlet: Outlet, digest: str) -> bool:
+    """Whether somebody has edited the scene of these photos. Edits that were all taken back count as well, and so does a list
+    that cannot be read."""
+    folder = outlet.local / name
+    if not (folder / EDITS).exists():
+        return False
+    try:
+        edits = read_edits(folder, outlet.store)
+    except InputError as error:
+        logger.warning("%s", error)
+        return True
+    return bool(edits.steps) and _content_of(edits) == digest
 
 
 def _unmade(manifest: Manifest) -> int:
@@ -403,10 +422,10 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
 def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.DEBUG) -> Row | None:
     """The row of a photo whose scene is published, or None; `log` is the level at which damage to it is logged."""
     manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
-    if (
-        manifest is None
-        or _unmade(manifest)
-        or _content_of(manifest) != digest
+    if manifest is None or _content_of(manifest) != digest:
+        return None
+    if not _is_edited(item.name, outlet, digest) and (
+        _unmade(manifest)
         or manifest.environment.scenegen != __version__
         or not _same_config(manifest.config, job.config)
         or any(entry.weights != job.weights.get(entry.stage, {}) for entry in manifest.stages)

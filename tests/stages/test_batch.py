@@ -16,15 +16,18 @@ from PIL import Image
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config, load_config
+from scenegen.edits.steps import FieldOfViewEdit
 from scenegen.errors import ResourceError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.inputs.sources import Item, list_photos
 from scenegen.messages.progress import Event
+from scenegen.records import RemoveEdit
 from scenegen.store.digest import sha256_file
 from scenegen.store.folder import RemoteFolder
 from stages import batch
 from stages.batch import Job, Row, failed_row, keep, pending, plan, run_item, run_items, standing, thumbnail
 from stages.layers import local_submit
+from stages.replay import read_edits, replay, write_edits
 from stages.run import open_store, regenerate
 from stages.table import write_table
 
@@ -189,6 +192,32 @@ def test_an_object_made_anew_by_hand_stays(job: Job, shop: Any, tmp_path: Path) 
     assert standing((a,), job)[0].done
     run_item(a, job)
     assert [placed.seed for placed in read_manifest(folder).objects] == [0, 7, 0]
+
+
+@pytest.mark.parametrize("job", ["folder"], indirect=True)
+def test_an_edited_scene_is_left_to_whoever_edited_it(job: Job, shop: Any, tmp_path: Path) -> None:
+    (a, _, _) = items(tmp_path)
+    run_item(a, job)
+    folder, store, runtime = Path(job.out) / "a", open_store(Path(job.out)), Runtime()
+    edits = read_edits(folder, store)
+    write_edits(folder, store, edits.after(RemoveEdit(object=1, shows="unknown")), 0)
+    write_edits(folder, store, read_edits(folder, store).after(FieldOfViewEdit(degrees=50)), 1)
+    with ThreadPoolExecutor(1) as executor:
+        replay(folder, store, runtime, local_submit(store, runtime, executor))
+    for each in (job, with_config(job, "seed=5")):
+        assert standing((a,), each)[0].done
+        run_item(a, each)
+        assert [placed.id for placed in read_manifest(folder).objects] == [2, 3]
+    # What is damaged is made again, as the edits say.
+    (folder / "scene.glb").unlink()
+    assert run_item(a, job).done
+    assert read_manifest(folder).config.camera.fov_deg == 50
+    # Even if nobody can read them.
+    (folder / "edits.json").write_text("{")
+    assert standing((a,), with_config(job, "seed=5"))[0].done
+    Path(a.image).write_text("another picture")
+    (folder / "edits.json").write_text(edits.after(RemoveEdit(object=1, shows="unknown")).text())
+    assert standing((a,), job)[0].state == "missing"
 
 
 def test_failed_and_missing(job: Job, shop: Any, tmp_path: Path) -> None:
