@@ -75,6 +75,8 @@ class Asked:
     """It is at most here."""
     part: Int32[np.ndarray, "n"]
     """Which part of the mask, from 1, shows a cell of the skin; elsewhere 0."""
+    shown: Bool[np.ndarray, "n"]
+    """Cells on pixels of the mask."""
     steps: Bool[np.ndarray, "n"]
     """Gaps in the visible surface where its depth jumps."""
 
@@ -114,7 +116,9 @@ def refine(field: Field, view: ObjectView, edge: float, resolution: int) -> Fiel
     front = np.minimum(front, (latent_distance(view.crop) + 0.5) * np.float32(edge) - (SKIN + 1) * np.float32(cell))
     asked = _asked(view, cells, front, cell)
     value = np.maximum(value, asked.z - asked.limit)
-    value = united(value, asked.skin, FILLET * cell if estimated else 0.0)
+    # Beside the mask, where something may hide the object, nothing says that it goes on.
+    fillet = np.where(asked.shown, FILLET * cell, 0.0) if estimated else 0.0
+    value = united(value, asked.skin, fillet)
     value = np.maximum(value, asked.closed)
     grid = 3 * (resolution,)
     return Field(
@@ -154,6 +158,7 @@ def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"]
         skin=skin,
         closed=closed,
         part=np.where(skin < 0, at(parts.astype(np.float32), cv2.INTER_NEAREST), 0).astype(np.int32),
+        shown=outline < 0,
         steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
     )
 
@@ -214,10 +219,12 @@ def generated_front(field: Field, view: ObjectView, edge: float) -> Float32[np.n
     return cv2.resize(front.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def united(a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], width: float) -> Float[np.ndarray, "n"]:
-    """Signed distance to the union of two bodies, rounded where they meet at an angle: a polynomial smooth minimum."""
+def united(
+    a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], width: Float[np.ndarray, "n"] | float
+) -> Float[np.ndarray, "n"]:
+    """Signed distance to the union of two bodies, rounded over `width` where they meet: a polynomial smooth minimum."""
     near = np.maximum(width - np.abs(a - b), 0)
-    return np.minimum(a, b) - near**2 / max(4 * width, np.finfo(np.float32).tiny)
+    return np.minimum(a, b) - near**2 / np.maximum(4 * width, np.finfo(np.float32).tiny)
 
 
 def unseen(view: ObjectView, front: Float32[np.ndarray, "s s"]) -> Bool[np.ndarray, "s s"]:

@@ -273,3 +273,15 @@ def test_steps_of_an_estimated_surface_are_evened_and_its_shape_is_kept() -> Non
         np.abs(front - view.depth)[inner].mean() for front in (visible_front(stepped), evened_front(stepped))
     )
     assert evened < 0.6 * wrong
+
+
+def test_rounding_adds_nothing_beside_what_is_seen() -> None:
+    """Hardly anything is generated, near everywhere; a board hides what is beside the mask."""
+    view = replace(sphere_view(occluded=True), relief_error=0.1)
+    edge = cube_edge(view)
+    vertices, faces = surface(refine(Field(np.full((16, 16, 16), 0.03, np.float32)), view, edge, RESOLUTION))
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)
+    hits = RayCaster(placed(vertices, metric_crop_from_latent(view, edge)), faces).cast(
+        np.zeros_like(directions), directions
+    )
+    assert intersection_over_union((hits.triangle >= 0).reshape(SIDE, SIDE), view.mask > 0.5) > 0.95
