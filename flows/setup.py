@@ -12,6 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from flows.janitor import SILENCE_S, Mended, live_runs, mend, silent
+from flows.pools import PoolType, job_template
 from scenegen.compute.runtime import POOLS, TAG
 from scenegen.errors import UsageError
 
@@ -22,8 +23,11 @@ QUEUES = (("janitor", 3), ("interactive", None), ("batch", 20), ("photos", None)
 machine has died must not keep the next from noticing. Runs of a batch wait for other runs, so their number is bounded."""
 
 
-def set_up() -> Mended:
+def set_up(kind: PoolType = "process") -> Mended:
     """Makes the work pools and their queues, and does the janitor's work once.
+
+    Args:
+        kind: type of the pools that are not there yet.
 
     Returns:
         What the janitor's work was.
@@ -34,7 +38,7 @@ def set_up() -> Mended:
     _check_server()
     with get_client(sync_client=True) as client:
         for pool in POOLS:
-            _make_pool(client, pool)
+            _make_pool(client, pool, kind)
             for priority, (queue, limit) in enumerate(QUEUES, start=1):
                 _make_queue(client, pool, queue, priority, limit)
         return mend(client, SILENCE_S)
@@ -101,12 +105,12 @@ def _named(*pools: str) -> WorkPoolFilter:
     return WorkPoolFilter(name=WorkPoolFilterName(any_=[*pools]))
 
 
-def _make_pool(client: SyncPrefectClient, name: str) -> None:
-    """A pool of another type, such as docker or kubernetes, stays as it is."""
+def _make_pool(client: SyncPrefectClient, name: str, kind: PoolType) -> None:
+    """A pool that is there stays as it is, whatever its type."""
     try:
         client.read_work_pool(name)
     except ObjectNotFound:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=job_template(kind, name)))
 
 
 def _make_queue(client: SyncPrefectClient, pool: str, name: str, priority: int, limit: int | None) -> None:

@@ -18,7 +18,7 @@ MAX_AT_ONCE = 256
 """Most objects or photos that one run works on at once."""
 TAG = "scenegen"
 """Prefect's tag of scenegen's deployments and of their runs."""
-POOLS = ("scenegen-cpu", "scenegen-gpu")
+POOLS = CPU_POOL, GPU_POOL = ("scenegen-cpu", "scenegen-gpu")
 """Prefect's work pools: for machines of any kind, and for those with graphics cards."""
 
 
