@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -651,10 +651,17 @@ def doctor(
 
 
 @app.command
-def prefect_setup(*, remove: bool = False, dry_run: bool = False, log_options: LogOptions = LogOptions()) -> int:
+def prefect_setup(
+    *,
+    pools: Literal["process", "docker", "kubernetes"] = "process",
+    remove: bool = False,
+    dry_run: bool = False,
+    log_options: LogOptions = LogOptions(),
+) -> int:
     """Create what the deployments need on the Prefect server, and mend what runs that died have left.
 
     Args:
+        pools: How new work pools start their runs: in processes of the worker, in Docker containers or in Kubernetes jobs.
         remove: Remove all of that instead, and the deployments.
         dry_run: Only list what would be removed.
     """
@@ -669,7 +676,7 @@ def prefect_setup(*, remove: bool = False, dry_run: bool = False, log_options: L
             "\n".join([f"{'would remove' if dry_run else 'removed'} {name}" for name in gone] or ["nothing to remove"])
         )
         return EXIT_DONE
-    mended = setup.set_up()
+    mended = setup.set_up(pools)
     _say(f"work pools: {', '.join(POOLS)}; queues: {', '.join(name for name, _ in setup.QUEUES)}. {mended}")
     return EXIT_DONE
 
