@@ -84,7 +84,7 @@ def batch_scenes(
             bar.step(row.name)
 
         if fan_out.deployment is None:
-            _here(todo, making.job_here(out, work.cache, several=views), work, show)
+            _here(todo, making.here(job), work, show)
         elif todo:
             make_on_workers(todo, job, out, making, work, fan_out, show)
         outlet = open_outlet(job)

@@ -128,14 +128,12 @@ class Making(BaseModel):
         """
         return plan(out, self.config(), self.runtime(), None if cache is None else Path(cache), several)
 
-    def job_here(self, out: str, cache: str | None = None, several: bool = False) -> Job:
-        """`job`, for this machine and its devices.
+    def here(self, job: Job) -> Job:
+        """A job of `job`, for this machine and its devices.
 
         Raises:
             ResourceError: as `devices`.
-            UsageError, WeightsError: as `job`.
         """
-        job = self.job(out, cache, several)
         return job.model_copy(update={"devices": self.devices(job.weights)})
 
 

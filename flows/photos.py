@@ -59,7 +59,7 @@ def photos_to_scenes(
     """
     check_places(making.offline, out=out, cache=work.cache)
     with logging_to_prefect():
-        job = making.job_here(out, work.cache, several=any(photo.others for photo in photos))
+        job = making.here(making.job(out, work.cache, several=any(photo.others for photo in photos)))
         make_photos(photos, job, work, lambda row: show_row(row, job.out))
         rows = standing(photos, job)
         return completed(summary(rows), count(rows))

@@ -27,7 +27,7 @@ from scenegen.completion.editing import (
     residency_on,
     squared,
 )
-from scenegen.compute.networks import is_loaded, loaded, make_room
+from scenegen.compute.networks import loaded, make_room
 from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import (
@@ -74,7 +74,7 @@ def complete_qwen(view: PartView, seed: int, config: QwenEditConfig, runtime: Ru
     reader_key, editor_key = ("qwen-reader", str(folder)), ("qwen-editor", str(folder), str(device), residency)
     side = view.image.shape[0]
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
-        make_room(str(device), QWEN_DEMAND.to_come(residency, is_loaded(editor_key)), reader_key, editor_key)
+        make_room(str(device), QWEN_DEMAND, residency, editor_key, reader_key)
         reader = loaded(reader_key, lambda: load_reader(folder))
         editor = loaded(editor_key, lambda: load_editor(folder, device, residency))
         from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit import calculate_dimensions

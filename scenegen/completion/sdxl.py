@@ -19,7 +19,7 @@ from scenegen.completion.editing import (
     residency_on,
     squared,
 )
-from scenegen.compute.networks import is_loaded, loaded, make_room
+from scenegen.compute.networks import loaded, make_room
 from scenegen.compute.residency import Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import RELEASED_THREADS, device_memory, full_packages, torch_device, torch_threads
@@ -48,7 +48,7 @@ def complete_sdxl(view: PartView, seed: int, config: SdxlInpaintingConfig, runti
     key = ("sdxl-inpainting", str(folder), str(device), residency)
     side = config.side // MULTIPLE * MULTIPLE
     with device_memory(device), torch_threads(RELEASED_THREADS), torch.inference_mode():
-        make_room(str(device), demand.to_come(residency, is_loaded(key)), key)
+        make_room(str(device), demand, residency, key)
         pipeline = loaded(key, lambda: load_inpainter(folder, device, residency))
         drawn = pipeline(
             prompt=WANTED.format(label=view.label),

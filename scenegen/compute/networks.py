@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeVar
 
+from scenegen.compute.residency import Demand, Residency
 from scenegen.faults import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 N = TypeVar("N")
 
-KEPT = 4
-"""Most networks that are kept: an image takes one of each kind. The least recently used one goes first."""
+KEPT = 8
+"""Most networks that are kept. A photo takes at most seven: those that segment it, measure its depth and its camera, the two of
+an image editor, a generator and a matcher. The least recently used one goes first."""
 
 _lock = threading.Lock()
 _loaded: OrderedDict[Hashable, Any] = OrderedDict()
@@ -46,32 +49,58 @@ def _made(load: Callable[[], N]) -> N:
         if not _loaded or not is_out_of_memory(error):
             raise
         logger.info("no memory is left for another network: the %d that are loaded go first", len(_loaded))
-    _loaded.clear()
-    gc.collect()
+    _forget(_loaded)
     return load()
-
-
-def is_loaded(key: Hashable) -> bool:
-    """Whether the network known by `key` is here."""
-    with _lock:
-        return key in _loaded
 
 
 def release(*kept: Hashable) -> None:
     """Forgets all networks but those known by `kept`; their memory is freed once nobody uses them."""
+    forget(lambda key: key not in kept)
+
+
+def forget(chosen: Callable[[Hashable], bool]) -> None:
+    """Forgets the networks whose keys are `chosen`, as `release` does."""
     with _lock:
-        for key in set(_loaded) - set(kept):
-            del _loaded[key]
+        _forget(filter(chosen, _loaded))
 
 
-def make_room(device: str, gigabytes: float, *kept: Hashable) -> None:
-    """Forgets all networks but those known by `kept`, unless so much of a graphics card is free beside them, in 10^9 bytes."""
+def _forget(keys: Iterable[Hashable]) -> None:
+    found = list(keys)
+    for key in found:
+        del _loaded[key]
+    if found:
+        gc.collect()
+        _empty_cache()
+
+
+def _empty_cache() -> None:
+    """Gives back what torch keeps of a card's memory for later use, which counts as taken."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()
+
+
+def make_room(device: str, demand: Demand, residency: Residency, key: Hashable, *kept: Hashable) -> None:
+    """Forgets all networks but those known by `key` and `kept`, unless a graphics card has room for what is in `demand`.
+
+    Args:
+        device: nothing is done for one that is no graphics card.
+        demand: of the networks that are known by `key`, and of their guest.
+        residency: how they stay on the card.
+        key: what they are known by, whether they are loaded or not.
+        kept: known by what else is wanted.
+    """
     if not device.startswith("cuda"):
         return
     import torch
 
-    free, _ = torch.cuda.mem_get_info(device)
-    if free < gigabytes * 1e9:
-        release(*kept)
-        gc.collect()
-        torch.cuda.empty_cache()
+    with _lock:
+        here = key in _loaded
+
+    def fits() -> bool:
+        free, card = torch.cuda.mem_get_info(device)
+        return free >= 1e9 * demand.to_come(residency, card / 1e9, here)
+
+    if not fits():
+        _empty_cache()
+        if not fits():
+            release(key, *kept)

@@ -13,6 +13,8 @@ Residency = Literal["resident", "staged", "streamed"]
 one at a time, while the next one is copied."""
 RESIDENCIES: tuple[Residency, ...] = ("resident", "staged", "streamed")
 """In order of memory, most first."""
+Asked = Literal["auto", "resident", "staged", "streamed"]
+"""What the user may ask for: one of these, or what fits."""
 USABLE = 0.9
 """Share of a card's memory to plan with. The rest goes to the driver and the screen, and lies between tensors."""
 
@@ -47,15 +49,26 @@ class Demand:
             return sum(self.networks) + self.guest + self.working
         return (max(self.networks) if residency == "staged" else self.layer or 0.0) + self.working
 
-    def to_come(self, residency: Residency, here: bool) -> float:
-        """What must be free of a card: that, less the weights of networks that are `here` already and stay.
+    def needed(self, residency: Residency, card: float) -> float:
+        """Largest memory on a card of this size, with the guest's if it runs there.
+
+        Example:
+            >>> demand = Demand((2.0, 1.0), 0.5, layer=0.1, guest=1.5)
+            >>> demand.needed("streamed", card=8.0), demand.needed("streamed", card=2.0)
+            (2.0, 0.6)
+        """
+        visit = self.guest + self.working if self.guest and self.welcomes(card) else 0.0
+        return max(self.peak(residency), visit)
+
+    def to_come(self, residency: Residency, card: float, here: bool) -> float:
+        """What must be free of a card of this size: that, less the weights of networks that are `here` already and stay.
 
         Example:
             >>> demand = Demand((2.0, 1.0), 0.5, layer=0.1)
-            >>> demand.to_come("resident", here=False), demand.to_come("resident", here=True)
+            >>> demand.to_come("resident", 8.0, here=False), demand.to_come("resident", 8.0, here=True)
             (3.5, 0.5)
         """
-        return self.peak(residency) - (sum(self.networks) if here and residency == "resident" else 0.0)
+        return self.needed(residency, card) - (sum(self.networks) if here and residency == "resident" else 0.0)
 
     def fits(self, residency: Residency, card: float) -> bool:
         """Whether a card of this size holds that."""
@@ -67,7 +80,7 @@ class Demand:
             return "resident"
         return next((each for each in RESIDENCIES if self.fits(each, card)), RESIDENCIES[-1])
 
-    def chosen(self, asked: Residency | Literal["auto"], card: float, economy: int) -> Residency:
+    def chosen(self, asked: Asked, card: float, economy: int) -> Residency:
         """What is asked for, or what is `fitting`; more frugal than that where `Runtime.economy` wants it.
 
         Example:

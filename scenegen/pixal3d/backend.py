@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import os
 import shutil
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Float
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, fov_x_deg
-from scenegen.compute.networks import make_room
+from scenegen.compute.networks import forget, loaded, make_room
 from scenegen.compute.residency import RESIDENCIES, Demand, Residency
 from scenegen.compute.runtime import Runtime
 from scenegen.compute.torch_env import (
@@ -81,9 +80,7 @@ COMPILERS = ("g++", "clang++")
 GENERATED = ("vertices", "faces", "coords", "attributes")
 """Tensors of a `Generated` that make a mesh."""
 
-_lock = threading.Lock()
-_loaded: dict[Opening, Pixal3DPipeline] = {}
-"""The one pipeline this process keeps."""
+_in_use = threading.Lock()
 
 
 @torch_threads(RELEASED_THREADS)
@@ -109,7 +106,7 @@ def generate_pixal3d(
         ResourceError: if the device is absent or its memory full.
     """
     planned = plan(config, runtime)
-    with loaded(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
+    with opened(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
         made = pipeline.generate(
             view.image,
             view.mask,
@@ -158,7 +155,7 @@ def generate_pixal3d_views(
         ResourceError: if the device is absent or its memory full.
     """
     planned = plan(config, runtime, "several")
-    with loaded(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
+    with opened(planned.opening, pixal3d_demand(planned.max_tokens)) as pipeline:
         made = pipeline.generate_views(
             [_as_view(each) for each in view.all],
             seed=seed,
@@ -333,44 +330,40 @@ def residency_for(device: torch.device, config: Pixal3DConfig, economy: int = 0)
 
 
 @contextlib.contextmanager
-def loaded(opening: Opening, demand: Demand) -> Iterator[Pixal3DPipeline]:
+def opened(opening: Opening, demand: Demand) -> Iterator[Pixal3DPipeline]:
     """The pipeline, for one caller at a time. It stays for the next one, until another is asked for or memory runs out.
 
     Networks of other stages leave the card if there is no room beside them for what is in `demand`. They have done their part: a
     photo is segmented, and its objects completed, before any is generated.
     """
-    with _lock:
-        make_room(opening.device, demand.to_come(opening.residency, opening in _loaded))
-        if opening not in _loaded:
-            release()
-            _loaded[opening] = Pixal3DPipeline.from_pretrained(
-                opening.folder,
-                pictures=opening.pictures,
-                dino=opening.dino,
-                naf=opening.naf,
-                device=opening.device,
-                residency=opening.residency,
-                precision=opening.precision,
-                compiled=opening.compiled,
-                offline=True,
-            )
+
+    def load() -> Pixal3DPipeline:
+        return Pixal3DPipeline.from_pretrained(
+            opening.folder,
+            pictures=opening.pictures,
+            dino=opening.dino,
+            naf=opening.naf,
+            device=opening.device,
+            residency=opening.residency,
+            precision=opening.precision,
+            compiled=opening.compiled,
+            offline=True,
+        )
+
+    with _in_use:
+        forget(lambda key: isinstance(key, Opening) and key != opening)
+        make_room(opening.device, demand, opening.residency, opening)
+        pipeline = loaded(opening, load)
         try:
-            yield _loaded[opening]
+            yield pipeline
         except LimitError as error:
-            release()
+            del pipeline
+            forget(lambda key: key == opening)
             if opening.residency == "streamed":
                 raise
             raise LimitError(
                 f"{error} Streamed weights take the least memory: --set generate.residency=streamed."
             ) from error
-
-
-def release() -> None:
-    """Frees the memory of the pipeline this process keeps."""
-    if _loaded:
-        _loaded.clear()
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def _tell_step(stage: str, step: Step) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from scenegen.compute.residency import Demand, Residency
+from scenegen.compute.residency import Asked, Demand, Residency
 from scenegen.registry import CAMERA_ESTIMATORS, COMPLETERS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS, Chosen
 
 if TYPE_CHECKING:
@@ -67,15 +67,14 @@ def _demands(config: Config) -> Iterator[tuple[str, Chosen[Any], Demand]]:
 
 
 def _step(stage: str, chosen: Chosen[Any], demand: Demand, card: float) -> Step:
-    asked: Residency | Literal["auto"] = getattr(chosen.settings, "residency", "auto")
+    asked: Asked = getattr(chosen.settings, "residency", "auto")
     residency = demand.chosen(asked, card, economy=0)
-    invited = bool(demand.guest) and demand.welcomes(card)
     return Step(
         stage=stage,
         backend=chosen.backend.name,
         residency=residency,
-        peak=max(demand.peak(residency), demand.guest + demand.working if invited else 0.0),
+        peak=demand.needed(residency, card),
         fits=demand.fits(residency, card),
         host=0.0 if residency == "resident" else sum(demand.networks) + demand.guest,
-        guest=("card" if invited else "CPU") if demand.guest else "",
+        guest=("card" if demand.welcomes(card) else "CPU") if demand.guest else "",
     )

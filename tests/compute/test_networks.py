@@ -6,10 +6,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 from torch import nn
 
 from scenegen.compute import networks
-from scenegen.compute.networks import loaded, release
+from scenegen.compute.networks import forget, loaded, make_room, release
+from scenegen.compute.residency import Demand
 from scenegen.pixal3d import embedded
 from scenegen.pixal3d.compact import CompactGenerator
 
@@ -74,3 +76,38 @@ def test_other_networks_make_room_for_one_that_does_not_fit() -> None:
     tries.clear()
     with pytest.raises(MemoryError):
         loaded("second", large)
+
+
+def test_only_the_chosen_are_forgotten() -> None:
+    first, second = loaded("first", list), loaded("second", list)
+    forget(lambda key: key == "first")
+    assert loaded("first", list) is not first
+    assert loaded("second", list) is second
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "cached_gb", "stays"),
+    [(7, 0, True), (5, 2, True), (5, 0, False)],
+)
+def test_others_go_from_a_card_if_what_torch_holds_for_later_is_not_enough(
+    monkeypatch: pytest.MonkeyPatch, free_gb: int, cached_gb: int, stays: bool
+) -> None:
+    """The editor takes 3 GB while its layers are streamed, the guest before it 7."""
+    free = [free_gb * 10**9]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 24 * 10**9))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: free.__setitem__(0, (free_gb + cached_gb) * 10**9))
+    other, guest = loaded("other", list), loaded("guest", list)
+    make_room("cuda:0", Demand((40.0,), 2.0, layer=1.0, guest=5.0), "streamed", "editor", "guest")
+    assert (loaded("other", list) is other) == stays
+    assert loaded("guest", list) is guest
+
+
+def test_what_is_on_the_card_already_needs_no_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (3 * 10**9, 80 * 10**9))
+    other = loaded("other", list)
+    loaded("editor", list)
+    make_room("cuda:0", Demand((40.0,), 2.0, layer=1.0), "resident", "editor")
+    assert loaded("other", list) is other
+    forget(lambda key: key == "editor")
+    make_room("cuda:0", Demand((40.0,), 2.0, layer=1.0), "resident", "editor")
+    assert loaded("other", list) is not other

@@ -27,13 +27,12 @@ from scenegen.geometry.generator import MadeObject, ObjectView, OtherView
 from scenegen.geometry.mesh import AlphaMode, TexturedMesh, alpha_mode
 from scenegen.geometry.render import RayCaster, render, sample_texture
 from scenegen.geometry.solid import is_closed, volume
-from scenegen.pixal3d import backend
 from scenegen.pixal3d.backend import (
     Opening,
     finish_pixal3d,
     generate_pixal3d,
     generate_pixal3d_views,
-    loaded,
+    opened,
     pixal3d_weights,
     plan,
     residency_for,
@@ -80,9 +79,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_loaded() -> Iterator[None]:
-    backend.release()
+    networks.release()
     yield
-    backend.release()
+    networks.release()
 
 
 def made(material: Material = gradient, fov: float = FOV) -> GeneratedObject:
@@ -301,11 +300,11 @@ def test_an_object_behind_another_is_checked_where_it_is_seen(tree: Path) -> Non
 
 
 def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = []
+    read_as = []
     read = Pixal3DPipeline.from_pretrained
 
     def counted(*args: object, **kwargs: object) -> Pixal3DPipeline:
-        opened.append(kwargs["residency"])
+        read_as.append(kwargs["residency"])
         assert kwargs["offline"]
         return read(*args, **kwargs)  # type: ignore[arg-type]
 
@@ -313,18 +312,18 @@ def test_one_pipeline_is_kept_until_another_is_asked_for(tree: Path, monkeypatch
     staged, streamed = (
         plan(config(checkpoint=tree, residency=residency), CPU).opening for residency in ("staged", "streamed")
     )
-    with loaded(staged, DEMAND) as first:
+    with opened(staged, DEMAND) as first:
         pass
-    with loaded(staged, DEMAND) as again:
+    with opened(staged, DEMAND) as again:
         assert again is first
-    with loaded(streamed, DEMAND):
-        assert list(backend._loaded) == [streamed]
-    with pytest.raises(ResourceError, match=r"memory$"), loaded(streamed, DEMAND):
+    with opened(streamed, DEMAND):
+        assert list(networks._loaded) == [streamed]
+    with pytest.raises(ResourceError, match=r"memory$"), opened(streamed, DEMAND):
         raise LimitError("out of memory")
-    assert not backend._loaded
-    with pytest.raises(ResourceError, match="residency=streamed"), loaded(staged, DEMAND):
+    assert not networks._loaded
+    with pytest.raises(ResourceError, match="residency=streamed"), opened(staged, DEMAND):
         raise LimitError("out of memory.")
-    assert opened == ["staged", "streamed", "staged"]
+    assert read_as == ["staged", "streamed", "staged"]
 
 
 @pytest.mark.parametrize(
@@ -451,10 +450,8 @@ def test_a_full_card_is_cleared_of_other_networks(
     monkeypatch: pytest.MonkeyPatch, device: str, residency: Residency, free_gib: int, kept: bool
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free_gib * 2**30, 80 * 2**30))
-    monkeypatch.setattr(backend, "_loaded", {})
-    monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: None)
-    networks.release()
+    monkeypatch.setattr(Pixal3DPipeline, "from_pretrained", lambda *_, **__: object.__new__(Pixal3DPipeline))
     network = networks.loaded("sam", list)
-    with loaded(Opening(Path("x"), "one", None, None, device, residency, "released"), DEMAND):
+    with opened(Opening(Path("x"), "one", None, None, device, residency, "released"), DEMAND):
         pass
     assert (networks.loaded("sam", list) is network) == kept

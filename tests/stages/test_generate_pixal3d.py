@@ -16,6 +16,7 @@ from pxr import Usd, UsdShade
 
 from scenegen.camera import camera_from_crop, crop_camera, intrinsics_from_fov, latent_distance, rays, transform
 from scenegen.cli.commands import main
+from scenegen.compute import networks
 from scenegen.errors import LimitError, ResourceError, WeightsError
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, StageEntry, read_manifest
@@ -210,4 +211,4 @@ def test_want_of_memory_ends_the_photo_too(photo: Path, tree: Path, monkeypatch:
 
     monkeypatch.setattr(Pixal3DPipeline, "__call__", full)
     assert scene_of(photo, "--set", f"generate.checkpoint={tree}") == ResourceError.exit_code
-    assert not backend._loaded
+    assert not networks._loaded
