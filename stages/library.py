@@ -29,7 +29,6 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from scenegen.camera import camera_matrix, project, transform
-from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.errors import InputError, one_line
 from scenegen.export.formats import as_trimesh
@@ -45,7 +44,7 @@ from scenegen.inputs.options import (
     check_object,
     scene_config,
 )
-from scenegen.inputs.photos import Inputs, companions, folder_names, needs_segmenter, views_of
+from scenegen.inputs.photos import Inputs, companions, folder_names, require_models_for, views_of
 from scenegen.messages.progress import showing
 from scenegen.records import Artifact, Failure, Intrinsics, PlacedObject, Scores, artifacts
 from scenegen.scene.graph import from_json
@@ -460,7 +459,7 @@ def _made(
     with _temporary_folder() as out:
         inputs = inputs_in(out)
         runtime = options.runtime()
-        _require_inputs(inputs, settings, runtime, generates=options.ray is None)
+        require_models_for([inputs], settings, runtime, generates=options.ray is None)
         store = open_store(out)
         with (
             workplace(store, [settings], runtime, options.workers(), isolate=options.isolate, ray=options.ray) as place,
@@ -469,19 +468,6 @@ def _made(
         ):
             result = photo_to_scene(inputs, settings, store, runtime, submit)
         return PhotoScene(Path(result.folder), out)
-
-
-def _require_inputs(inputs: Inputs, settings: Config, runtime: Runtime, generates: bool) -> None:
-    """Fails, before any work, if weights for a scene of these files are missing."""
-    photos = (inputs, *inputs.others)
-    require_models(
-        settings,
-        runtime,
-        segments=any(needs_segmenter(photo, settings) for photo in photos),
-        measures=any(photo.depth is None for photo in photos),
-        generates=generates,
-        several=bool(inputs.others),
-    )
 
 
 def load(folder: StrPath) -> PhotoScene:

@@ -198,17 +198,11 @@ def _given(photo: Path, name: str, options: InputOptions, single: bool) -> Input
 
 def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
     """The exit code of each photo. With `named`, log lines name the photo."""
-    from scenegen.inputs.photos import needs_segmenter
+    from scenegen.inputs.photos import require_models_for
     from scenegen.store.destination import check_folder
-    from scenegen.weights_registry.needed import require_models
 
     start = time.monotonic()
-    runtime = run_options.runtime()
-    photos = [photo for inputs in todo for photo in (inputs, *inputs.others)]
-    segments = any(needs_segmenter(photo, config) for photo in photos)
-    measures = any(photo.depth is None for photo in photos)
-    several = any(inputs.others for inputs in todo)
-    require_models(config, runtime, segments, measures, generates=run_options.ray is None, several=several)
+    require_models_for(todo, config, run_options.runtime(), generates=run_options.ray is None)
     check_folder(out)
     codes = []
     with _photo_runner(out, config, run_options) as run:
@@ -763,7 +757,8 @@ def fetch(
     wanted = tuple(names or ()) if preset is None else models_needed(load_config(preset))
     models = [registered(name) for name in wanted]
     for model in models:
-        _say(f"{model.name}: {model.gigabytes:.2g} GB, {model.licence}. {model.note}")
+        told = f" ({model.licence_from})" if model.licence_from else ""
+        _say(f"{model.name}: {model.gigabytes:.2g} GB, {model.licence}{told}. {model.note}")
     _say(f"together {sum(model.gigabytes for model in models):.3g} GB" if models else f"{preset} needs no models")
     with transfers() as progress:
         for name in wanted:

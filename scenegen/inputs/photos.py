@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.errors import InputError, UsageError
 from scenegen.ids import UNKNOWN
@@ -29,6 +30,7 @@ from scenegen.untrusted.formats import (
     PICTURE_SUFFIXES,
 )
 from scenegen.untrusted.names import natural
+from scenegen.weights_registry.needed import require_models
 
 if TYPE_CHECKING:
     from scenegen.inputs.options import InputOptions
@@ -78,6 +80,29 @@ def needs_segmenter(inputs: Inputs, config: Config) -> bool:
     """Whether objects must be found in the photo. A cut-out brings its masks in its alpha channel, which counts unless
     the settings say what to make."""
     return not inputs.masks and (config.segment.says_what or inputs.photo.suffix.lower() not in ALPHA_SUFFIXES)
+
+
+def require_models_for(scenes: Sequence[Inputs], config: Config, runtime: Runtime, generates: bool) -> None:
+    """Fails if weights or packages for scenes of these files are missing.
+
+    Args:
+        scenes: the files of each.
+        config: the configuration.
+        runtime: where weights are kept.
+        generates: whether objects are made on this machine.
+
+    Raises:
+        WeightsError: as from `scenegen.weights_registry.needed.require_models`.
+    """
+    photos = [photo for inputs in scenes for photo in (inputs, *inputs.others)]
+    require_models(
+        config,
+        runtime,
+        segments=any(needs_segmenter(photo, config) for photo in photos),
+        measures=any(photo.depth is None for photo in photos),
+        generates=generates,
+        several=any(inputs.others for inputs in scenes),
+    )
 
 
 def is_single(words: Sequence[str]) -> bool:

@@ -74,6 +74,7 @@ QWEN_EDIT = Model(
         "vae/diffusion_pytorch_model.safetensors",
     ),
     licence="Apache-2.0",
+    licence_from='its model card: "license: apache-2.0"',
     note="Qwen-Image-Edit (Wu et al. 2025), 20 billion parameters with a language model of 8 billion, in bfloat16.",
     about_gb=57.7,
 )
@@ -100,6 +101,7 @@ SDXL_INPAINTING = Model(
         "vae/diffusion_pytorch_model.fp16.safetensors",
     ),
     licence="OpenRAIL++",
+    licence_from='the card of its base model, stabilityai/stable-diffusion-xl-base-1.0: "license: openrail++"',
     note="Stable Diffusion XL 1.0 inpainting 0.1, in float16. CreativeML Open RAIL++-M allows commercial use, and lists uses "
     "that it forbids: read it.",
     about_gb=6.94,

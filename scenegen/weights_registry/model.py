@@ -37,12 +37,15 @@ class Model:
     """Commit of `repo`, 40 hex digits; a branch, where none is known to hold the files."""
     files: tuple[ModelFile, ...]
     licence: str
+    """`not stated` where the publisher's own words, where these can be read, say nothing."""
     note: str
     """What users should know."""
     about_gb: float = 0.0
     """Size of all files together in 10^9 bytes, if that of some is not registered."""
     gated: bool = False
     """Whether its publisher gives it to accounts only that were granted access."""
+    licence_from: str = ""
+    """Where the words were read by which `licence` is that."""
 
     @property
     def gigabytes(self) -> float:

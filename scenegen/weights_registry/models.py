@@ -66,6 +66,7 @@ def _sam(variant: str, file: str, size: int, sha256: str) -> Model:
         revision=None,
         files=(ModelFile(file, url, size, sha256),),
         licence="Apache-2.0",
+        licence_from='README of facebookresearch/segment-anything: "The model is licensed under the Apache 2.0 license"',
         note="Segment Anything (Kirillov et al. 2023), trained on SA-1B, whose pictures are for research only.",
     )
 
@@ -97,6 +98,8 @@ def _depth_anything(
             ModelFile("model.safetensors", None, *weights),
         ),
         licence="Apache-2.0" if free else "CC-BY-NC-4.0",
+        licence_from='README of DepthAnything/Depth-Anything-V2: "Depth-Anything-V2-Small model is under the Apache-2.0 license. '
+        'Depth-Anything-V2-Base/Large/Giant models are under the CC-BY-NC-4.0 license"; of the metric ones it says nothing more',
         note=trained if free else f"{trained} Not for commercial use.",
         about_gb={"small": 0.1, "base": 0.39, "large": 1.34}[size],
     )
@@ -144,6 +147,7 @@ def _pixal3d(name: str, pipeline: ModelFile, configs: Sequence[int | None], suff
             ),
         ),
         licence="MIT",
+        licence_from='README of TencentARC/Pixal3D: "This project is released under the MIT License"',
         about_gb=24.1,
         note=f"{note} MIT since May 2026, before that for academic use outside the European Union only. Copies of its page "
         "still carry that exclusion beside the licence: check what applies to you.",
@@ -192,6 +196,7 @@ MODELS: Mapping[str, Model] = {
                 ),
             ),
             licence="Apache-2.0",
+            licence_from='README of facebookresearch/sam2: "The SAM 2 model checkpoints [...] are licensed under Apache 2.0"',
             note="SAM 2.1 (Ravi et al. 2024), the large network, trained on SA-V and SA-1B, whose photos are for research only.",
         ),
         Model(
@@ -201,6 +206,7 @@ MODELS: Mapping[str, Model] = {
             revision="3c879f39826c281e95690f02c7821c4de09afae7",
             files=(ModelFile("config.json"), ModelFile("model.safetensors"), ModelFile("tokenizer.json")),
             licence="SAM License",
+            licence_from='README of facebookresearch/sam3: "This project is licensed under the SAM License"',
             note="SAM 3 (Carion et al. 2025). The SAM License allows commercial use, but no military, nuclear or espionage "
             "use: read it. Meta grants access to accounts that ask for it.",
             about_gb=3.45,
@@ -220,8 +226,8 @@ MODELS: Mapping[str, Model] = {
                 ),
             ),
             licence="MIT",
-            note="MoGe-2 (Wang et al. 2025), the large network with normals. MIT as its repository has it; its part of DINOv2 "
-            "is Apache-2.0.",
+            licence_from="the tag of its model card, as others cite it; the README of microsoft/MoGe says MIT of the code alone",
+            note="MoGe-2 (Wang et al. 2025), the large network with normals. Its part of DINOv2 is Apache-2.0.",
         ),
         Model(
             name=DEPTH_PRO_NAME,
@@ -230,6 +236,8 @@ MODELS: Mapping[str, Model] = {
             revision="3a8b51229207764e5215b31f47fac0d1a049d563",
             files=(ModelFile("config.json"), ModelFile("model.safetensors")),
             licence="Apple AMLR",
+            licence_from="the tag apple-amlr of its model card, as others cite it; the README of apple/ml-depth-pro puts the "
+            "weights that it publishes itself under that repository's LICENSE, which says nothing of research",
             note="Depth Pro (Bochkovskii et al. 2024). Apple's machine learning research model licence is for research only, "
             "not for commercial use. Its page has later commits with the same files: depth-pro@COMMIT fetches one of them.",
             about_gb=1.9,
@@ -242,6 +250,7 @@ MODELS: Mapping[str, Model] = {
             revision="main",
             files=(ModelFile("config.json"), ModelFile("model.safetensors")),
             licence="other (SuperPoint)",
+            licence_from="not read: its card could not be found",
             note="LightGlue (Lindenberger et al. 2023) with SuperPoint (DeTone et al. 2018), for transformers. LightGlue "
             "itself is Apache-2.0, but the file holds SuperPoint, which Magic Leap licenses for non-commercial research only. No "
             "commit is pinned: what the first fetch brings is required from then on.",
@@ -332,6 +341,7 @@ MODELS: Mapping[str, Model] = {
                 ),
             ),
             licence="DINOv3",
+            licence_from='README of facebookresearch/dinov3: "code and model weights are released under the DINOv3 License"',
             note="DINOv3 ViT-L/16 (Meta; Siméoni et al. 2025), from an open copy of the gated "
             "facebook/dinov3-vitl16-pretrain-lvd1689m. The DINOv3 licence allows commercial use on its terms: read them.",
         ),
@@ -348,8 +358,11 @@ MODELS: Mapping[str, Model] = {
                     "c096c1ab2217a5c3ac136365f721685e2201379cb69d509cfb0261183847c98f",
                 ),
             ),
-            licence="Apache-2.0",
-            note="NAF, the feature up-sampler Pixal3D uses (Chambon et al. 2025).",
+            licence="not stated",
+            licence_from="README of valeoai/NAF, which names none; others who carry its code call it Apache-2.0, and one file of "
+            "it (rope.py) is under the DINOv3 licence",
+            note="NAF, the feature up-sampler Pixal3D uses (Chambon et al. 2025). Its authors' README names no licence: ask them "
+            "before you sell what it helped to make.",
         ),
         QWEN_EDIT,
         SDXL_INPAINTING,

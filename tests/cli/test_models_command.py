@@ -33,7 +33,7 @@ def test_a_presets_models_come_from_an_air_gapped_copy(small: Path, capsys: pyte
     assert main(["models", "fetch", "--preset", "pixal3d", "--offline", "--source", str(small)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in said[: len(NEEDED)]] == list(NEEDED)
-    assert said[0].startswith("sam-vit_b: 1.5 GB, Apache-2.0. ")
+    assert said[0].startswith("sam-vit_b: 1.5 GB, Apache-2.0 (README of facebookresearch/segment-anything")
     assert said[len(NEEDED)] == "together 7.5 GB"
     models = small.parent / "cache" / "models"
     assert {path.parent.name: path.read_text() for path in models.glob("*/weights.bin")} == {

@@ -128,6 +128,7 @@ LICENCES = (
     "Apple AMLR",
     "OpenRAIL++",
     "other (SuperPoint)",
+    "not stated",
 )
 
 
@@ -137,6 +138,7 @@ def test_every_model_is_pinned_and_licensed() -> None:
         assert name == model.name
         assert model.kind in ("segment", "depth", "complete", "generate", "match")
         assert model.licence in LICENCES
+        assert model.licence_from
         assert model.gigabytes > 0
         if model.repo is None:
             assert all(file.url and file.url.endswith(f"/{file.name}") for file in model.files)
