@@ -1,12 +1,15 @@
 """What Pixal3D takes on a graphics card, at the released sizes with random weights: `measure` of `benchmarks/gpu.py`.
 
-Each step returns numbers for one JSON file, which is written after every step, so that whatever ends the run early, the steps
-before are there. `tiny` runs every step on a CPU in seconds, which checks the code and measures nothing of worth. At the
+    python -m benchmarks.card --device cuda [--tiny] [--golden DIR] STEP...
+
+Every number is told on a line of its own as soon as it is found, so that whatever ends a step early (`benchmarks/steps.py`), what
+came before is there. `tiny` runs every step on a CPU in seconds, which checks the code and measures nothing of worth. At the
 released sizes **it has not been run yet**: no card was at hand.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import json
@@ -14,10 +17,10 @@ import os
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.steps import DONE
 from scenegen.pixal3d.attention import preferred_kernels
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor
@@ -79,6 +83,10 @@ FLOW_OF = {
     "texture": "tex_slat_flow_model_1024",
 }
 FOV = 0.857556
+NUMERICS_S = 50
+"""Limit of one comparison with the stored numbers."""
+Tell = Callable[[str, Any], None]
+"""Takes the name of a number and the number."""
 KERNELS = ("FLASH_ATTENTION", "CUDNN_ATTENTION", "EFFICIENT_ATTENTION")
 
 
@@ -167,49 +175,16 @@ def tiny() -> Sizes:
     )
 
 
-def measure(
-    out: Path, device: torch.device, sizes: Sizes, minutes: float, golden: Path | None = None
-) -> dict[str, Any]:
-    """Runs every step for which there is time, and writes `card.json` into `out` after each."""
-    end = time.perf_counter() + 60 * minutes
-    on_cuda = device.type == "cuda"
-    results: dict[str, Any] = {
-        "card": torch.cuda.get_device_name(device) if on_cuda else "cpu",
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "cores": os.cpu_count(),
-    }
-    for step in (ceilings, numerics, kernels, block, convolution, cascade, weights, cpu_stages):
-        start = time.perf_counter()
-        if start > end:
-            results[step.__name__] = "left out: no time"
-        else:
-            try:
-                with torch.inference_mode():
-                    results[step.__name__] = step(device, sizes, golden)
-            except Exception:  # noqa: BLE001 (the steps after it still measure something)
-                results[step.__name__] = {"failed": traceback.format_exc()}
-            if isinstance(results[step.__name__], dict):
-                results[step.__name__]["took"] = time.perf_counter() - start
-        if on_cuda:
-            torch.cuda.empty_cache()
-        partial = out / "card.json.partial"
-        partial.write_text(json.dumps(_rounded(results), indent=1))
-        partial.replace(out / "card.json")
-    return results
-
-
-def ceilings(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def ceilings(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """What the card can do at best: products, its memory, copies to it."""
     side = sizes.product
-    dtypes = (torch.bfloat16, torch.float16, torch.float32)
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        tell(f"tflops in {dtype}", product_rate(device, sizes, dtype))
     block = torch.empty(side * side * 4, dtype=torch.uint8, device=device)
     host = torch.empty(side * side * 4, dtype=torch.uint8, pin_memory=device.type == "cuda")
-    return {
-        "tflops": {str(dtype): product_rate(device, sizes, dtype) for dtype in dtypes},
-        "memory_gb_s": 2 * len(block) / seconds(lambda: block.clone(), device, sizes.runs) / 1e9,
-        "pinned_copy_gb_s": len(host) / seconds(lambda: block.copy_(host, non_blocking=True), device, sizes.runs) / 1e9,
-    }
+    tell("memory_gb_s", 2 * len(block) / seconds(lambda: block.clone(), device, sizes.runs) / 1e9)
+    copied = seconds(lambda: block.copy_(host, non_blocking=True), device, sizes.runs)
+    tell("pinned_copy_gb_s", len(host) / copied / 1e9)
 
 
 def product_rate(device: torch.device, sizes: Sizes, dtype: torch.dtype) -> float:
@@ -219,24 +194,28 @@ def product_rate(device: torch.device, sizes: Sizes, dtype: torch.dtype) -> floa
     return 2 * side**3 / seconds(lambda: a @ b, device, sizes.runs) / 1e12
 
 
-def numerics(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def numerics(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """The stored numbers of the reference, on the device, in each precision."""
     if golden is None:
-        return {"left out": "no --golden"}
-    found = {}
+        tell("left out", "no --golden")
+        return
     for dtype in ("float32", "bfloat16", "float16"):
         command = [sys.executable, "-m", "scenegen.pixal3d.verify", golden, "--device", device, "--dtype", dtype]
-        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(
+                [str(word) for word in command], capture_output=True, text=True, check=False, timeout=NUMERICS_S
+            )
+        except subprocess.TimeoutExpired:
+            tell(dtype, f"took more than {NUMERICS_S} s")
+            continue
         lines = (done.stdout + done.stderr).splitlines()
-        found[dtype] = {"code": done.returncode, "said": [line for line in lines if not line.startswith("ok")][-40:]}
-    return found
+        tell(dtype, {"code": done.returncode, "said": [line for line in lines if not line.startswith("ok")][-40:]})
 
 
-def kernels(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def kernels(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """Self-attention at each number of tokens, by every kernel, and in the stated order."""
     heads = sizes.networks[FINE][1]["num_heads"]
     width = sizes.networks[FINE][1]["model_channels"] // heads
-    found: dict[str, Any] = {}
     for tokens in sizes.tokens:
         q, k, v = (torch.randn(1, heads, tokens, width, device=device).bfloat16() for _ in range(3))
 
@@ -253,14 +232,12 @@ def kernels(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str
         with preferred_kernels(device):
             times["stated order"] = seconds(attend, device, sizes.runs)
         times["tflops in the stated order"] = 4 * tokens**2 * heads * width / times["stated order"] / 1e12
-        found[str(tokens)] = times
-    return found
+        tell(str(tokens), times)
 
 
-def block(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def block(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """A latent flow of one block: a first step, a later one, one without the photo; and compiled."""
     config = dict(sizes.networks[FINE][1]) | {"num_blocks": 1}
-    found: dict[str, Any] = {}
     for compiled in (False, True):
         flow = _random(LatentFlow, config, device)
         assert isinstance(flow, LatentFlow)
@@ -276,15 +253,12 @@ def block(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, 
                 "without the photo": seconds(lambda a=kept, x=x, t=t: a(x, t, False), device, sizes.runs),
             }
             tflops = count_flops(config, tokens) / 1e12
-            found[f"{tokens} tokens, {'compiled' if compiled else 'eager'}"] = times | {
-                "tflops": tflops / times["first step"]
-            }
-    return found
+            name = f"{tokens} tokens, {'compiled' if compiled else 'eager'}"
+            tell(name, times | {"tflops": tflops / times["first step"]})
 
 
-def convolution(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def convolution(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """The sparse convolution, and the same as one product over all taps, absent ones too."""
-    found = {}
     budget = WorkingMemory.of(device).rows
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     for channels, voxels, grid in sizes.levels:
@@ -302,25 +276,29 @@ def convolution(device: torch.device, sizes: Sizes, golden: Path | None) -> dict
             parts = rows.split(max(1, budget // (len(TAPS) * feats.shape[1] * feats.element_size())))
             return torch.cat([torch.addmm(conv.bias, padded[part].flatten(1), weight.T) for part in parts])
 
-        found[f"{channels} channels, {len(coords)} voxels"] = {
+        times = {
             "taps there": 1 + 2 * sum(len(a) for a, _ in neighbours.pairs) / len(coords),
             "neighbours": seconds(lambda c=coords: NeighbourMap.of(c), device, 1),
             "by tap": seconds(lambda f=feats, n=neighbours, c=conv: c(f, n, budget), device, sizes.runs),
             "all taps at once": seconds(gathered, device, sizes.runs),
         }
-    return found
+        tell(f"{channels} channels, {len(coords)} voxels", times)
 
 
-def cascade(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def cascade(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """A whole object, twice, with every network on the device: time, memory, rate of each stage; whether the bytes agree."""
     flows = {name: _random(CLASSES[kind], args, device) for name, (kind, args) in sizes.networks.items()}
     dino, naf = Dinov3(dict(sizes.dino)).to(device), NafUpsampler(**sizes.naf).to(device)
-    runs = []
-    for _ in range(2):
+    digests = []
+    for run in ("first", "second"):
         start = time.perf_counter()
         made, tokens = _generated(planted(flows, sizes.coarse), FeatureExtractor(dino, naf), sizes, device)
-        runs.append((time.perf_counter() - start, _digest(made), made, tokens))
-    took, digest, made, tokens = runs[-1]
+        tell(run, time.perf_counter() - start)
+        digests.append(_digest(made))
+    tell("equal bytes", digests[0] == digests[1])
+    tell("peak_gib", max(usage.peak_bytes for usage in made.usage) / 2**30)
+    tell("voxels", len(made.coords))
+    tell("faces", len(made.faces))
     rate = product_rate(device, sizes, torch.bfloat16)
     settings = sizes.settings
     samplers = {
@@ -339,18 +317,10 @@ def cascade(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str
             tflop = forwards(samplers[usage.stage]) * count_flops(config, tokens[usage.stage]) / 1e12
             entry |= {"tflop": tflop, "share_of_product_rate": tflop / usage.seconds / rate}
         stages[usage.stage] = entry
-    return {
-        "first": runs[0][0],
-        "second": took,
-        "equal bytes": digest == runs[0][1],
-        "peak_gib": max(usage.peak_bytes for usage in made.usage) / 2**30,
-        "voxels": len(made.coords),
-        "faces": len(made.faces),
-        "stages": stages,
-    }
+    tell("stages", stages)
 
 
-def weights(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def weights(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """One flow from one real file: reading it, copying it, and a step with it resident and streamed."""
     kind, args = sizes.networks[FINE]
     with TemporaryDirectory() as folder:
@@ -367,22 +337,21 @@ def weights(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str
         assert isinstance(flow, LatentFlow)
         assert isinstance(streamed, LatentFlow)
         copied = seconds(lambda: fill(flow, tensors.__getitem__, device), device, 1)
-        found: dict[str, Any] = {"gb": size_of(flow) / 1e9, "read and converted": read, "copied": copied}
+        tell("gb", size_of(flow) / 1e9)
+        tell("read and converted", read)
+        tell("copied", copied)
         fill(streamed, tensors.__getitem__, device, without="blocks")
         with streaming(streamed.blocks, lambda index, key: tensors[f"blocks.{index}.{key}"], device):
             for tokens in sizes.tokens[:2]:
                 x, coords, t, shown, voxels = _inputs(flow, tokens, device)
                 for name, network in (("resident", flow), ("streamed", streamed)):
                     velocity = network.at(coords, shown, voxels, product_bytes=0)
-                    found[f"step of {tokens} tokens, {name}"] = seconds(
-                        lambda v=velocity, x=x, t=t: v(x, t, True), device, 2
-                    )
-    return found
+                    took = seconds(lambda v=velocity, x=x, t=t: v(x, t, True), device, 2)
+                    tell(f"step of {tokens} tokens, {name}", took)
 
 
-def cpu_stages(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[str, Any]:
+def cpu_stages(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """What follows the networks: the silhouette on the device, then cleaning on one core."""
-    found = {}
     for grid in sizes.surfaces:
         coords = shell(grid, 6 * grid * grid, device)
         # A voxel's own edges end in its upper corner, where it meets the three voxels beside each.
@@ -397,12 +366,8 @@ def cpu_stages(device: torch.device, sizes: Sizes, golden: Path | None) -> dict[
         shown = seconds(lambda p=away, f=faces, c=camera: silhouette(p, f, c), device, 1)
         start = time.process_time()
         clean = clean_surface(vertices.cpu().double().numpy(), faces.cpu().numpy(), max_faces=50_000)
-        found[f"{len(faces)} faces"] = {
-            "silhouette": shown,
-            "clean": time.process_time() - start,
-            "closed": clean.closed,
-        }
-    return found
+        took = time.process_time() - start
+        tell(f"{len(faces)} faces", {"silhouette": shown, "clean": took, "closed": clean.closed})
 
 
 def seconds(work: Callable[[], object], device: torch.device, runs: int) -> float:
@@ -510,3 +475,41 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _rounded(entry) for name, entry in value.items()}
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+STEPS: Mapping[str, Callable[[Tell, torch.device, Sizes, Path | None], None]] = {
+    step.__name__: step for step in (ceilings, numerics, cascade, kernels, block, convolution, weights, cpu_stages)
+}
+
+
+def main() -> None:
+    """Runs the steps that are named, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("steps", nargs="+", choices=STEPS)
+    parser.add_argument("--device", type=torch.device, required=True)
+    parser.add_argument("--tiny", action="store_true", help="a dry run")
+    parser.add_argument("--golden", type=Path, help="stored cases of the reference")
+    options = parser.parse_args()
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed is not an answer
+    device = options.device
+
+    def tell(step: str, name: str, value: Any) -> None:
+        answers.write(json.dumps([step, name, _rounded(value)]) + "\n")
+        answers.flush()
+
+    tell("machine", "card", torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu")
+    tell("machine", "torch", torch.__version__)
+    tell("machine", "cuda", torch.version.cuda)
+    tell("machine", "cores", os.cpu_count())
+    for name in options.steps:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            STEPS[name](partial(tell, name), device, tiny() if options.tiny else RELEASED, options.golden)
+        tell(name, DONE, time.perf_counter() - start)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

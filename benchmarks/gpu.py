@@ -7,7 +7,8 @@
     python benchmarks/gpu.py measure --minutes 9 --out OUT [--golden DIR] [--train] or measuring, then training
     python benchmarks/gpu.py join OUT                                              afterwards
 
-`measure` writes OUT/card.json after each step (`benchmarks/card.py`); with `--train` the minutes left go to training.
+`measure` writes OUT/card.json after each number that a step of `benchmarks/card.py` finds; a step that hangs is stopped, and one
+that fails leaves the others (`benchmarks/steps.py`). With `--train` the minutes left go to training.
 
 The machine needs Python 3.12, torch 2.11, numpy, scipy, OpenCV, safetensors and jaxtyping. WHEELS are what else is imported:
 pydantic, pydantic-core, annotated-types, typing-inspection, platformdirs, embreex, manifold3d, fast-simplification.
@@ -32,6 +33,10 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.steps import run_steps  # noqa: E402  (this file is run by its path)
+
 CODE = ("scenegen", "stages", "benchmarks", "configs")
 PART = 15_000_000
 """Bytes of the parts of the weights."""
@@ -39,6 +44,19 @@ CARRIED = 40_000_000
 """Bytes of the parts of the archive."""
 NETWORKS = ("perception", "generator")
 POLL_S = 5.0
+GRACE_S = 60.0
+"""How long after its time a training may take to end on its own."""
+LIMITS_S = {
+    "ceilings": 90,
+    "numerics": 160,
+    "cascade": 180,
+    "kernels": 60,
+    "block": 150,
+    "convolution": 60,
+    "weights": 120,
+    "cpu_stages": 180,
+}
+"""The steps of `benchmarks/card.py`, what is wanted most first, and the most seconds of each."""
 TRY = ("--batch", 64, "--pool", 2000, "--judged", 12, "--least", 32)
 
 
@@ -149,15 +167,13 @@ def measure(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="scenegen-gpu-") as site:
-        added = [str(ROOT), str(unpacked(Path(site)))]
-        sys.path += added
-        os.environ["PYTHONPATH"] = os.pathsep.join(added)
-        import torch
-
-        from benchmarks import card
-
-        sizes = card.tiny() if options.tiny else card.RELEASED
-        card.measure(options.out, torch.device(options.device), sizes, options.minutes, options.golden)
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(unpacked(Path(site)))])
+        command = [sys.executable, "-m", "benchmarks.card", "--device", options.device]
+        command += [
+            *(["--tiny"] if options.tiny else []),
+            *(["--golden", str(options.golden)] if options.golden else []),
+        ]
+        run_steps(command, LIMITS_S, options.out, options.minutes)
     print((options.out / "card.json").read_text())
     options.minutes -= (time.perf_counter() - start) / 60
     return train(options) if options.train and options.minutes > 1 else 0
@@ -204,7 +220,12 @@ def train(options: argparse.Namespace) -> int:
             [str(part) for part in command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
     copied: dict[str, float] = {}
+    end = time.monotonic() + 60 * options.minutes + GRACE_S
     while True:
+        if time.monotonic() > end:
+            for process in running.values():
+                process.kill()
+                process.wait()
         ended = all(process.poll() is not None for process in running.values())
         for name in options.networks:
             weights = work / f"{name}.safetensors"
@@ -218,7 +239,7 @@ def train(options: argparse.Namespace) -> int:
         print(f"== {name}: exit {process.returncode}")
         print((options.out / f"{name}.log").read_text()[-3000:])
     shutil.rmtree(work, ignore_errors=True)
-    return max(process.returncode for process in running.values())
+    return max(abs(process.returncode) for process in running.values())
 
 
 def copy_parts(file: Path, out: Path, name: str, size: int) -> None:
