@@ -19,6 +19,8 @@ from jaxtyping import install_import_hook
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests import typecheck  # noqa: F401  (the hook below does not import it)
+
 
 def batched_nms(boxes, scores, categories, iou_threshold):
     """Greedy suppression within each category; indices by falling score."""
@@ -53,10 +55,13 @@ def supply_torchvision() -> None:
 
 
 supply_torchvision()
-with install_import_hook("scenegen", "beartype.beartype"):
+with install_import_hook("scenegen", "tests.typecheck.check"):
+    from scenegen.cli.commands import main
     from scenegen.compute.runtime import Runtime
     from scenegen.config import SamConfig
     from scenegen.errors import ScenegenError
+    from scenegen.export.manifest import read_manifest
+    from scenegen.perception import sam
     from scenegen.perception.prompts import configured_prompts
     from scenegen.perception.sam import build_network, segment_sam
     from scenegen.weights_registry import digest_of
@@ -227,7 +232,24 @@ def small_scenarios(folder: Path) -> dict[str, dict[str, object]]:
     for name in ("missing", "extra", "shape", "nested", "hostile", "cut", "suffix"):
         results[name] = attempt(**trusted(name))
     results["hostile"]["touched"] = touched.exists()
+    results["command line"] = from_the_command_line(folder, **good)
     return results
+
+
+def from_the_command_line(folder: Path, checkpoint: Path, sha256: str) -> dict[str, object]:
+    """A scene of the picture, twice as large."""
+    photo = folder / "rectangles.png"
+    Image.fromarray(scene()[0]).resize((2 * SIDE, 2 * 96), Image.Resampling.NEAREST).save(photo)
+    box = ",".join(str(2 * side) for side in RECTANGLES[1])
+    chosen = {"segment": "sam", "segment.checkpoint": checkpoint, "segment.sha256": sha256}
+    chosen |= {"texture.size": 64, "export.usdz": "false", "generate.max_faces": 300}
+    settings = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    words = ["--preset", "training-free", "--device", "cpu", "--offline", "--box", box, *settings]
+    sam.segment_sam = partial(segment_sam, build=small_network)
+    code = main([str(photo), "-o", str(folder / "out"), *words])
+    manifest = read_manifest(folder / "out" / "rectangles")
+    used = next(entry.backend for entry in manifest.stages if entry.stage == "segment")
+    return {"code": code, "state": manifest.state, "objects": len(manifest.objects), "backend": used}
 
 
 def released_architecture(folder: Path) -> dict[str, dict[str, object]]:

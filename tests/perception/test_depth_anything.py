@@ -22,71 +22,20 @@ from scenegen.errors import InputError, WeightsError
 from scenegen.perception import depth_anything
 from scenegen.perception.depth_anything import depth_anything_weights, depth_from_disparity, estimate_depth_anything
 from scenegen.weights_registry import registered
+from tests.perception.tiny_geometry import PREPROCESSOR, write_depth_anything
 
 HEIGHT, WIDTH = 54, 80
 CAMERA = intrinsics_from_fov(WIDTH, HEIGHT, 55.0)
-PREPROCESSOR = {
-    "do_normalize": True,
-    "do_pad": False,
-    "do_rescale": True,
-    "do_resize": True,
-    "ensure_multiple_of": 14,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_processor_type": "DPTImageProcessor",
-    "image_std": [0.229, 0.224, 0.225],
-    "keep_aspect_ratio": True,
-    "resample": 3,
-    "rescale_factor": 0.00392156862745098,
-    "size": {"height": 518, "width": 518},
-    "size_divisor": None,
-}
-
-
-def write_folder(folder: Path, kind: str, max_depth: int) -> Path:
-    """A small network with random weights, in the layout and with the names of the released folders."""
-    import torch
-    from transformers import DepthAnythingConfig as Architecture
-    from transformers import DepthAnythingForDepthEstimation, Dinov2Config
-
-    torch.manual_seed(0)
-    stages = ["stage1", "stage2", "stage3", "stage4"]
-    backbone = Dinov2Config(
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=70,
-        out_features=stages,
-        reshape_hidden_states=False,
-    )
-    architecture = Architecture(
-        backbone_config=backbone,
-        reassemble_hidden_size=32,
-        neck_hidden_sizes=[8, 16, 24, 32],
-        fusion_hidden_size=16,
-        head_hidden_size=8,
-        depth_estimation_type=kind,
-        max_depth=max_depth,
-    )
-    network = DepthAnythingForDepthEstimation(architecture)
-    with torch.no_grad():  # the library's own initial values see next to no relief
-        for weights in network.parameters():
-            if weights.dim() == 4:
-                weights.copy_(torch.randn_like(weights) / weights[0].numel() ** 0.5)
-        network.head.conv3.bias.fill_(0.5)
-    network.save_pretrained(folder)
-    small = PREPROCESSOR | {"size": {"height": 56, "width": 56}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(small, indent=2) + "\n")
-    return folder
 
 
 @pytest.fixture(scope="module")
 def relative(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("relative"), "relative", 1)
+    return write_depth_anything(tmp_path_factory.mktemp("relative"), "relative", 1)
 
 
 @pytest.fixture(scope="module")
 def metric(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("metric"), "metric", 20)
+    return write_depth_anything(tmp_path_factory.mktemp("metric"), "metric", 20)
 
 
 @pytest.fixture(autouse=True)

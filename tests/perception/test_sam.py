@@ -140,6 +140,12 @@ def test_what_cannot_work_is_refused_in_words(results: dict, name: str, error: s
 
 
 @pytest.mark.slow
+def test_it_makes_a_scene_from_the_command_line(results: dict) -> None:
+    made = {"code": 0, "state": "complete", "objects": 1, "backend": "sam-vit_b"}
+    assert results["command line"] == made
+
+
+@pytest.mark.slow
 def test_no_code_of_a_checkpoint_is_run(results: dict) -> None:
     assert results["hostile"]["touched"] is False
 

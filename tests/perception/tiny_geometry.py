@@ -1,7 +1,8 @@
-"""Small networks with random weights, in the format of the released MoGe-2 and Depth Pro."""
+"""Small networks with random weights, in the formats of the released MoGe-2, Depth Pro and Depth Anything V2."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,23 @@ MOGE: dict[str, Any] = {
     "num_tokens_range": [12, 30],
 }
 
+PREPROCESSOR: dict[str, Any] = {
+    "do_normalize": True,
+    "do_pad": False,
+    "do_rescale": True,
+    "do_resize": True,
+    "ensure_multiple_of": 14,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_processor_type": "DPTImageProcessor",
+    "image_std": [0.229, 0.224, 0.225],
+    "keep_aspect_ratio": True,
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"height": 518, "width": 518},
+    "size_divisor": None,
+}
+"""As released, for pictures of 518 pixels."""
+
 
 def write_moge(path: Path) -> Path:
     torch.manual_seed(3)
@@ -47,6 +65,42 @@ def write_moge(path: Path) -> Path:
         network.points_head.output_blocks[4].weight.mul_(0.2)
     torch.save({"model_config": MOGE, "model": network.state_dict()}, path)
     return path
+
+
+def write_depth_anything(folder: Path, kind: str, max_depth: int) -> Path:
+    """A small network with random weights, in the layout and with the names of the released folders."""
+    from transformers import DepthAnythingConfig as Architecture
+    from transformers import DepthAnythingForDepthEstimation, Dinov2Config
+
+    torch.manual_seed(0)
+    stages = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = Dinov2Config(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=70,
+        out_features=stages,
+        reshape_hidden_states=False,
+    )
+    architecture = Architecture(
+        backbone_config=backbone,
+        reassemble_hidden_size=32,
+        neck_hidden_sizes=[8, 16, 24, 32],
+        fusion_hidden_size=16,
+        head_hidden_size=8,
+        depth_estimation_type=kind,
+        max_depth=max_depth,
+    )
+    network = DepthAnythingForDepthEstimation(architecture)
+    with torch.no_grad():  # the library's own initial values see next to no relief
+        for weights in network.parameters():
+            if weights.dim() == 4:
+                weights.copy_(torch.randn_like(weights) / weights[0].numel() ** 0.5)
+        network.head.conv3.bias.fill_(0.5)
+    network.save_pretrained(folder)
+    small = PREPROCESSOR | {"size": {"height": 56, "width": 56}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(small, indent=2) + "\n")
+    return folder
 
 
 def write_depth_pro(folder: Path) -> Path:

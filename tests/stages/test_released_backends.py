@@ -15,7 +15,7 @@ from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.perception import moge
 from scenegen.store.png import write_png
 from tests.completion.tiny_editors import write_qwen, write_sdxl
-from tests.perception.tiny_geometry import BACKBONES, write_depth_pro, write_moge
+from tests.perception.tiny_geometry import BACKBONES, write_depth_anything, write_depth_pro, write_moge
 from tests.perception.tiny_sams import write_sam2, write_sam3
 
 HEIGHT, WIDTH = 96, 128
@@ -89,6 +89,15 @@ def test_sam2_answers_a_box_and_depth_pro_measures(photo: Path) -> None:
     assert used["segment"].startswith("sam2")
     assert used["depth"].startswith("depth-pro")
     assert len(manifest.objects) == 1
+
+
+def test_depth_anything_measures_what_given_masks_show(photo: Path) -> None:
+    weights = write_depth_anything(photo.parent / "depth-anything", "metric", 20)
+    depth = ("depth=depth-anything", "depth.variant=metric-indoor", f"depth.checkpoint={weights}")
+    words = ("--preset", "training-free", "--masks", str(photo.parent / "masks.png"))
+    manifest = scene(photo, *depth, words=words)
+    assert backends(manifest)["depth"].startswith("depth-anything")
+    assert manifest.state == "complete"
 
 
 @pytest.mark.parametrize("method", ["qwen-image-edit", "sdxl-inpainting"])

@@ -1,4 +1,7 @@
-"""The presets with released weights, whole, from the command line to the scene: random weights in the released formats."""
+"""The presets with released weights, whole, from the command line to the scene: random weights in the released formats.
+
+Segment-anything imports torchvision: its scene is made in a process of its own, in its tests.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +112,6 @@ def test_the_preset_low_memory_makes_a_scene(photo: Path, measured: list[str], g
 
 @pytest.mark.slow  # Pixal3D's cascade at its least resolution
 def test_the_preset_pixal3d_makes_a_scene(photo: Path, measured: list[str], generated: list[str]) -> None:
-    """With masks: segment-anything imports torchvision, and runs in a process of its own in its tests."""
     manifest = scene(photo, "pixal3d", [*measured, *generated], "--masks", str(photo.parent / "masks.png"))
     assert backends(manifest) == {
         "segment": "user masks",
