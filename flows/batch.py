@@ -7,18 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from prefect import flow
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from pydantic import Field
 
 from flows.artifacts import Bar, show_row, show_table
 from flows.fan_out import made_on_workers, make_on_workers
-from flows.janitor import SILENCE_S, confirmed_dead, live_runs
+from flows.janitor import live_runs, mend
 from flows.logs import logging_to_prefect
 from flows.parameters import FanOut, Making, PhotoLimits, Place, check_places, without_secrets
 from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
-from flows.runs import completed, drop_late_twins, this_run
+from flows.runs import completed, drop_late_twins, patient_client, this_run
+from flows.times import SILENCE_S
 from scenegen.errors import ScenegenError, TransientError, UsageError
 from scenegen.inputs.listing import log_skipped
 from scenegen.inputs.sources import Item, Listing, list_photos, list_scenes
@@ -112,26 +112,26 @@ def _at_work(source: str, out: str) -> FlowRun | None:
     """Another run of this run's deployment that has begun the same work earlier, and is alive.
 
     Nothing has to be held for this and so nothing can be left behind, as the slot of a limit would be by a process that
-    died: whoever is not alive is passed over.
+    died: whoever is not alive is ended first, as the janitor does it. Its own queue may be full of janitors that have died.
     """
     run = this_run()
     if run is None or run.deployment_id is None:
         return None
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         drop_late_twins(client)
+        mend(client, SILENCE_S)
         live = live_runs(client)
-        begun = {each.id: (each.state.timestamp, each.id) for each in live if each.state and each.state.is_running()}
-        same = [
-            each
-            for each in live
-            if each.deployment_id == run.deployment_id
-            and (each.parameters.get("source"), each.parameters.get("out")) == (source, out)
-            and each.id in begun
-            and run.id in begun
-            and begun[each.id] < begun[run.id]
-        ]
-        dead = {each.id for each in confirmed_dead(client, same, SILENCE_S)}
-    return next((each for each in same if each.id not in dead), None)
+    begun = {each.id: (each.state.timestamp, each.id) for each in live if each.state and each.state.is_running()}
+    same = (
+        each
+        for each in live
+        if each.deployment_id == run.deployment_id
+        and (each.parameters.get("source"), each.parameters.get("out")) == (source, out)
+        and each.id in begun
+        and run.id in begun
+        and begun[each.id] < begun[run.id]
+    )
+    return next(same, None)
 
 
 def _listed(source: str, views: bool) -> Listing:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
@@ -23,7 +23,7 @@ from prefect.states import Cancelling, Crashed
 
 from flows.parameters import FanOut, Making, PhotoLimits
 from flows.photos import photos_to_scenes, run_name
-from flows.runs import PAGE, POLL_S, is_cancelled, patiently, read_runs
+from flows.runs import PAGE, POLL_S, is_cancelled, patient_client, patiently, read_runs
 from scenegen.errors import ResourceError, UsageError
 from scenegen.inputs.sources import Item
 from scenegen.records import digest_json
@@ -55,7 +55,7 @@ def made_on_workers(making: Making, fan_out: FanOut) -> Making:
     Raises:
         UsageError: if there is no such deployment.
     """
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         stated = _parameters(client, fan_out).get("making", {})
     return Making.model_validate({**stated, **making.model_dump(mode="json", exclude_unset=True)})
 
@@ -69,7 +69,7 @@ def make_on_workers(
     A run that crashed leaves its photos to another, `fan_out.tries` times. When this run is cancelled, so are the others.
     """
     tag = f"batch-{digest_json({'out': job.out, 'config': job.config.model_dump(mode='json')})[:16]}"
-    with get_client(sync_client=True) as client:
+    with patient_client() as client:
         stated = making.model_dump(mode="json", exclude_unset=True)
         values = {"out": out, "making": stated, "work": work.model_dump(mode="json")}
         running = {run.id: _chunk(_photos(run), job) for run in _live(client, tag)}
@@ -132,7 +132,7 @@ def _parameters(client: SyncPrefectClient, fan_out: FanOut) -> Mapping[str, Any]
         UsageError: if there is no such deployment.
     """
     try:
-        found = patiently(functools.partial(client.read_deployment_by_name, _name(fan_out)))
+        found = client.read_deployment_by_name(_name(fan_out))
     except ObjectNotFound as error:
         raise UsageError(f"there is no deployment {_name(fan_out)}; create it with prefect deploy --all") from error
     parameters: Mapping[str, Any] = found.parameters
@@ -155,7 +155,7 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
     ids = list(running)
     for start in range(0, len(ids), PAGE):
         chosen = FlowRunFilter(id=FlowRunFilterId(any_=ids[start : start + PAGE]))
-        found = patiently(functools.partial(client.read_flow_runs, flow_run_filter=chosen, limit=PAGE))
+        found = client.read_flow_runs(flow_run_filter=chosen, limit=PAGE)
         for run in found:
             state = run.state
             if state is None or state.is_final():

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterDeploymentId,
@@ -29,9 +29,11 @@ from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFi
 from prefect.states import Cancelled, Crashed, Scheduled
 from pydantic import Field
 
+from flows.deployments import our_deployments
 from flows.logs import logging_to_prefect
 from flows.retries import MAX_STARTS
-from flows.runs import completed, drop_late_twins, read_runs
+from flows.runs import completed, drop_late_twins, patient_client, read_runs
+from flows.times import HEARTBEAT_S, MEMORY, PENDING_S, SETTLED_S, SILENCE_S
 from scenegen.compute.runtime import TAG
 
 logger = logging.getLogger(__name__)
@@ -39,17 +41,6 @@ logger = logging.getLogger(__name__)
 RESTART = f"{TAG}-restart"
 """Tag of the deployments whose crashed runs are started again. A batch takes care of its own runs."""
 HEARTBEAT = "prefect.flow-run.heartbeat"
-HEARTBEAT_S = 30
-"""Seconds between heartbeats, as PREFECT_FLOWS_HEARTBEAT_FREQUENCY in the deployments; the least that Prefect allows."""
-SILENCE_S = 90.0
-"""Seconds without a heartbeat after which a run's process is taken for dead."""
-PENDING_S = 600.0
-"""Seconds after which a run that a worker has taken but no process has begun is taken for dead."""
-SETTLED_S = 60.0
-"""Seconds that a crashed run is left alone. A worker reports the same crash twice, up to half a minute apart: an earlier start
-would be taken for the one that crashed."""
-MEMORY = timedelta(days=1)
-"""How far back the janitor looks for crashed runs."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def janitor(silence_s: Annotated[float, Field(gt=HEARTBEAT_S, le=3600.0)] = SILE
     Returns:
         The names of those runs, which the state's message says too.
     """
-    with logging_to_prefect(), get_client(sync_client=True) as client:
+    with logging_to_prefect(), patient_client() as client:
         drop_late_twins(client)
         done = mend(client, silence_s)
         if done != Mended():
@@ -96,7 +87,7 @@ def mend(client: SyncPrefectClient, silence_s: float) -> Mended:
         client: of the server.
         silence_s: see `janitor`.
     """
-    dead = confirmed_dead(client, live_runs(client), silence_s)
+    dead = _confirmed_dead(client, live_runs(client), silence_s)
     for run in dead:
         logger.warning("run %s is ended: its process has not been heard of", run.name)
         _end(client, run, silence_s)
@@ -109,25 +100,13 @@ def mend(client: SyncPrefectClient, silence_s: float) -> Mended:
 def live_runs(client: SyncPrefectClient) -> list[FlowRun]:
     """The runs of scenegen's deployments that a process should be working for."""
     states = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-    return read_runs(client, _ours(TAG, states))
+    return _our_runs(client, TAG, states)
 
 
 def silent(client: SyncPrefectClient, runs: Iterable[FlowRun], silence_s: float) -> list[FlowRun]:
     """Those of the runs that have given no sign of life for so long. Another one may just have lost its server for a while."""
     now = _now()
     return [run for run in runs if _quiet_since(run, now, silence_s) and not _heard(client, run, now, silence_s)]
-
-
-def confirmed_dead(client: SyncPrefectClient, runs: Sequence[FlowRun], silence_s: float) -> list[FlowRun]:
-    """Those of the runs whose process is gone: silent now, and still so after `silence_s` more seconds, in which a server
-    that was down for a while has had time to hear of the living."""
-    suspects = silent(client, runs, silence_s)
-    if not suspects:
-        return []
-    logger.info("no sign of life from %s; looking again in %g s", ", ".join(run.name for run in suspects), silence_s)
-    _wait(silence_s)
-    ids = {run.id for run in suspects}
-    return silent(client, [run for run in live_runs(client) if run.id in ids], silence_s)
 
 
 def _now() -> datetime:
@@ -138,13 +117,16 @@ def _wait(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _ours(tag: str, states: list[StateType], **more: Any) -> FlowRunFilter:
-    return FlowRunFilter(
+def _our_runs(client: SyncPrefectClient, tag: str, states: list[StateType], **more: Any) -> list[FlowRun]:
+    """The runs of scenegen's deployments with this tag that are in one of these states."""
+    ours = [deployment.id for deployment in our_deployments(client)]
+    chosen = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag]),
-        deployment_id=FlowRunFilterDeploymentId(is_null_=False),
+        deployment_id=FlowRunFilterDeploymentId(any_=ours),
         state=FlowRunFilterState.model_validate({"type": {"any_": states}}),
         **more,
     )
+    return read_runs(client, chosen) if ours else []
 
 
 def _quiet_since(run: FlowRun, now: datetime, silence_s: float) -> bool:
@@ -165,6 +147,18 @@ def _heard(client: SyncPrefectClient, run: FlowRun, now: datetime, silence_s: fl
     return bool(client.read_events(lately, limit=1).events)
 
 
+def _confirmed_dead(client: SyncPrefectClient, runs: Sequence[FlowRun], silence_s: float) -> list[FlowRun]:
+    """Those of the runs whose process is gone: silent now, and still so after `silence_s` more seconds, in which a server
+    that was down for a while has had time to hear of the living."""
+    suspects = silent(client, runs, silence_s)
+    if not suspects:
+        return []
+    logger.info("no sign of life from %s; looking again in %g s", ", ".join(run.name for run in suspects), silence_s)
+    _wait(silence_s)
+    ids = {run.id for run in suspects}
+    return silent(client, [run for run in live_runs(client) if run.id in ids], silence_s)
+
+
 def _end(client: SyncPrefectClient, run: FlowRun, silence_s: float) -> None:
     cancelling = run.state is not None and run.state.is_cancelling()
     message = f"No sign of life for {silence_s:g} s: the process, the machine or its network is gone."
@@ -177,6 +171,6 @@ def _crashed(client: SyncPrefectClient) -> list[FlowRun]:
     """Crashed runs that are to be started again."""
     now = _now()
     lately = FlowRunFilterEndTime(after_=now - MEMORY, before_=now - timedelta(seconds=SETTLED_S))
-    runs = read_runs(client, _ours(RESTART, [StateType.CRASHED], end_time=lately))
+    runs = _our_runs(client, RESTART, [StateType.CRASHED], end_time=lately)
     # One more start than allowed says why it is the last: see `flows.retries.end_crash_loop`.
     return [run for run in runs if run.run_count <= MAX_STARTS]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId, FlowRunFilterState
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
@@ -28,6 +29,23 @@ SERVER_PATIENCE_S = 600.0
 """Seconds a server that is down is waited for, beyond what Prefect's client itself waits."""
 
 
+@contextlib.contextmanager
+def patient_client() -> Iterator[SyncPrefectClient]:
+    """Prefect's client, each of whose requests waits for a server that is down for a while. Prefect itself gives up after
+    seconds, and a run that asks meanwhile would fail. In a flow run it is the run's own client, until the block ends."""
+    with get_client(sync_client=True) as client:
+        ask = client.request
+
+        def request(*words: Any, **options: Any) -> Any:
+            return patiently(functools.partial(ask, *words, **options))
+
+        client.request = request  # type: ignore[method-assign]
+        try:
+            yield client
+        finally:
+            client.request = ask  # type: ignore[method-assign]
+
+
 def this_run() -> FlowRun | None:
     """The flow run that this is part of."""
     context = FlowRunContext.get()
@@ -37,9 +55,7 @@ def this_run() -> FlowRun | None:
 def read_runs(client: SyncPrefectClient, chosen: FlowRunFilter) -> list[FlowRun]:
     """All runs that the filter lets through, however many."""
     runs: list[FlowRun] = []
-    while page := patiently(
-        functools.partial(client.read_flow_runs, flow_run_filter=chosen, limit=PAGE, offset=len(runs))
-    ):
+    while page := client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=len(runs)):
         runs += page
     return runs
 

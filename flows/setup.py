@@ -6,21 +6,22 @@ import logging
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, WorkPoolFilter, WorkPoolFilterName
-from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from flows.janitor import SILENCE_S, Mended, live_runs, mend, silent
+from flows.deployments import our_deployments, read_deployments
+from flows.janitor import Mended, live_runs, mend, silent
 from flows.pools import PoolType, job_template
-from scenegen.compute.runtime import POOLS, TAG
+from flows.times import SILENCE_S
+from scenegen.compute.runtime import POOLS
 from scenegen.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-QUEUES = (("janitor", 3), ("interactive", None), ("batch", 20), ("photos", None))
-"""Work queues of each pool, first the most urgent, with how many of their runs are worked on at once. A few janitors: one whose
-machine has died must not keep the next from noticing. Runs of a batch wait for other runs, so their number is bounded."""
+QUEUES = (("janitor", 10), ("interactive", None), ("batch", 20), ("photos", None))
+"""Work queues of each pool, first the most urgent, with how many of their runs are worked on at once. Several janitors: those
+whose machines have died must not keep the next from noticing. Runs of a batch wait for other runs, so their number is bounded."""
 
 
 def set_up(kind: PoolType = "process") -> Mended:
@@ -69,14 +70,14 @@ def remove(dry: bool = False) -> tuple[str, ...]:
     """
     _check_server()
     with get_client(sync_client=True) as client:
-        ours = _deployments(client, DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])))
+        ours = our_deployments(client)
         pools = [pool.name for pool in client.read_work_pools(work_pool_filter=_named(*POOLS))]
         known = {deployment.id for deployment in ours}
         for pool in pools:
-            users = _deployments(client, pools=_named(pool))
+            users = read_deployments(client, pools=_named(pool))
             if others := [user.name for user in users if user.id not in known]:
                 raise UsageError(
-                    f"the work pool {pool} is used by deployments without the tag {TAG}: {', '.join(others)}. Give them "
+                    f"the work pool {pool} is used by deployments that are not scenegen's: {', '.join(others)}. Give them "
                     "another pool, or delete them; nothing was removed."
                 )
         if not dry:
@@ -90,15 +91,6 @@ def remove(dry: bool = False) -> tuple[str, ...]:
 def _check_server() -> None:
     if get_current_settings().api.url is None:
         raise UsageError("no Prefect server is set; set PREFECT_API_URL, for example to http://127.0.0.1:4200/api.")
-
-
-def _deployments(
-    client: SyncPrefectClient, chosen: DeploymentFilter | None = None, pools: WorkPoolFilter | None = None
-) -> list[DeploymentResponse]:
-    found: list[DeploymentResponse] = []
-    while page := client.read_deployments(deployment_filter=chosen, work_pool_filter=pools, offset=len(found)):
-        found += page
-    return found
 
 
 def _named(*pools: str) -> WorkPoolFilter:

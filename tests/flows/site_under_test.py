@@ -14,17 +14,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+from postgres_under_test import Postgres
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 """For anything to happen: many times what it takes on an idle machine."""
+HURRY = "SCENEGEN_TEST_HURRY"
+"""Environment variable: with it, what is waited for by the minute is waited for by the second."""
 USER = "admin:a-password"
 POOL = "scenegen-cpu"
 
@@ -36,6 +41,8 @@ class Deployment:
     folder: Path
     port: int = 0
     extra: dict[str, str] = field(default_factory=dict)
+    database: Postgres | None = None
+    """Without one, SQLite."""
     server: subprocess.Popen[bytes] | None = None
     worker: subprocess.Popen[bytes] | None = None
 
@@ -43,9 +50,11 @@ class Deployment:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        for name in ("home", "photos", "scenes", "run", "logs"):
+        for name in ("home", "photos", "scenes", "run", "logs", "tmp"):
             (self.folder / name).mkdir()
         self.marker = str(self.folder / "home")
+        if self.database is not None:
+            self.extra["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database.url
 
     @property
     def api(self) -> str:
@@ -67,9 +76,11 @@ class Deployment:
             "PREFECT_SERVER_UI_ENABLED": "false",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5",
+            "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "DO_NOT_TRACK": "1",
             "SCENEGEN_LOCKS": str(self.folder / "run"),
+            "TMPDIR": str(self.folder / "tmp"),
             "OMP_NUM_THREADS": "1",
             **self.extra,
         }
@@ -106,11 +117,25 @@ class Deployment:
         )
         until(lambda: self.ask("GET", "/health"), "the server answers")
 
+    def kill_server(self) -> None:
+        """All its processes, without asking them."""
+        assert self.server is not None
+        os.killpg(self.server.pid, signal.SIGKILL)
+        self.server.wait()
+
+    def serves(self, pid: int) -> bool:
+        """Whether a process is one of the server's."""
+        assert self.server is not None
+        try:
+            return os.getpgid(pid) == self.server.pid
+        except ProcessLookupError:
+            return False
+
     def start_worker(self) -> None:
         self.worker = self.start("worker", "-m", "prefect", "worker", "start", "--pool", POOL)
 
     @contextlib.contextmanager
-    def worker_kept_alive(self) -> Any:
+    def worker_kept_alive(self) -> Iterator[None]:
         """Starts the worker again whenever it has ended, as the system's service manager does."""
         done = threading.Event()
 
@@ -123,15 +148,12 @@ class Deployment:
         keeper.start()
         try:
             yield
-        except BaseException as error:
-            error.add_note(self.logs())
-            raise
         finally:
             done.set()
             keeper.join()
 
     def ask(self, method: str, path: str, body: Any = None, user: str | None = USER, csrf: bool = True) -> Any:
-        """The API's answer, None where there is none (yet).
+        """The API's answer, None where there is none for `BUSY_S`.
 
         Raises:
             urllib.error.HTTPError: with the status.
@@ -153,7 +175,8 @@ class Deployment:
                 if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > end:
                     raise
             except OSError:
-                return None
+                if time.monotonic() > end:
+                    return None
             time.sleep(1)
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
@@ -184,8 +207,10 @@ class Deployment:
                 if process is not None:
                     process.poll()
             if not left:
-                return
+                break
             time.sleep(0.1)
+        if self.database is not None:
+            self.database.stop()
 
     def logs(self) -> str:
         """The end of what server and worker have said, for whoever looks into a failure."""
@@ -193,8 +218,41 @@ class Deployment:
         return "\n".join(texts)
 
 
-BUSY_S = 60
-"""How long a server is asked again whose database is locked; Prefect's own client does so too."""
+@contextlib.contextmanager
+def deployed(site: Deployment, every_s: float, **fan_out: Any) -> Iterator[Deployment]:
+    """Server, set-up, deployments and worker, by the commands of docs/deployment.md, until the block ends.
+
+    Args:
+        site: what is to run.
+        every_s: seconds between two runs of the nightly batch, and of the janitor.
+        fan_out: how the nightly batch is spread over workers.
+    """
+    project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+    entries = {entry["name"]: entry for entry in project["deployments"]}
+    entries["nightly-batch"]["parameters"] = {
+        "source": str(site.folder / "photos"),
+        "out": str(site.folder / "scenes"),
+        "fan_out": {"deployment": "photos-to-scenes", **fan_out},
+    }
+    for name in ("nightly-batch", "janitor"):
+        entries[name]["schedules"] = [{"interval": every_s}]
+    file = site.folder / "prefect.yaml"
+    file.write_text(yaml.safe_dump(project))
+    try:
+        site.start_server()
+        site.run("-m", "scenegen", "prefect-setup")
+        site.run("-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        site.start_worker()
+        yield site
+    except BaseException as error:
+        error.add_note(site.logs())
+        raise
+    finally:
+        site.stop()
+
+
+BUSY_S = 120
+"""How long a server is asked again that does not answer, or whose database is locked; Prefect's own client does so too."""
 CLIENT = "0f6b7c3e-6f6e-4f3c-9e0e-0e6c0a6b1d2a"
 
 

@@ -20,12 +20,13 @@ from pydantic import ValidationError
 
 from flows import parameters
 from flows.batch import batch_scenes
-from flows.janitor import HEARTBEAT_S, RESTART, janitor
+from flows.janitor import RESTART, janitor
 from flows.parameters import SECRET_FREE, Making, PhotoLimits, check_places, without_secrets
 from flows.photos import photos_to_scenes
 from flows.retries import AGAIN, may_pass
 from flows.scene import image_to_scene, regenerate_object, views_to_scene
 from flows.setup import POOLS, QUEUES
+from flows.times import HEARTBEAT_S
 from scenegen.compute import devices
 from scenegen.compute.runtime import TAG
 from scenegen.config import MAX_SEED, preset_names

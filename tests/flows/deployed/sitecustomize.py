@@ -1,20 +1,44 @@
-"""Python imports this first in every process of the deployment under test: the stand-ins take the places of the stages."""
+"""Python imports this first in every process of the deployment under test: stand-ins take the places of the stages, and of the
+times where the test is in a hurry."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from types import ModuleType
 from typing import Any
 
 
-class StandIns:
-    """Finds `stages.graph` as ever, and puts the stand-ins into it once it is there."""
+def stages(module: ModuleType) -> None:
+    from standins import STAGES
+
+    for stage in STAGES:
+        setattr(module, stage.name.upper(), stage)
+
+
+def times(module: ModuleType) -> None:
+    vars(module).update(HEARTBEAT_S=2, SILENCE_S=10.0, PENDING_S=30.0, SETTLED_S=5.0)
+
+
+def heartbeats(module: ModuleType) -> None:
+    """Prefect's settings allow none below half a minute."""
+    module.MINIMUM_HEARTBEAT_INTERVAL = 2  # type: ignore[attr-defined]
+    module.BaseFlowRunEngine.heartbeat_seconds = property(lambda engine: 2)
+
+
+CHANGES = {"stages.graph": stages}
+if "SCENEGEN_TEST_HURRY" in os.environ:  # site_under_test.HURRY
+    CHANGES |= {"flows.times": times, "prefect.flow_engine": heartbeats}
+
+
+class Changed:
+    """Finds these modules as ever, and changes them once they are there."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        if name != "stages.graph":
+        change = CHANGES.pop(name, None)
+        if change is None:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         assert spec is not None
         assert spec.loader is not None
@@ -22,13 +46,10 @@ class StandIns:
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            from standins import STAGES
-
-            for stage in STAGES:
-                setattr(module, stage.name.upper(), stage)
+            change(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-sys.meta_path.insert(0, StandIns())
+sys.meta_path.insert(0, Changed())
