@@ -14,7 +14,7 @@ from flows.artifacts import Bar, show_row, show_table
 from flows.fan_out import made_on_workers, make_on_workers
 from flows.janitor import live_runs, mend
 from flows.logs import logging_to_prefect
-from flows.parameters import FanOut, Making, PhotoLimits, Place, check_places, without_secrets
+from flows.parameters import FanOut, FilesBeside, Making, PhotoLimits, Place, check_places, without_secrets
 from flows.photos import count, make_photos
 from flows.retries import end_crash_loop
 from flows.runs import completed, drop_late_twins, patient_client, this_run
@@ -35,6 +35,7 @@ def batch_scenes(
     out: Place,
     which: Literal["all", "failed", "missing"] = "all",
     views: bool = False,
+    files: FilesBeside = FilesBeside(),
     making: Making = Making(),
     work: PhotoLimits = PhotoLimits(),
     fan_out: FanOut = FanOut(),
@@ -50,6 +51,7 @@ def batch_scenes(
         out: folder or URL that gets one folder per photo, batch.csv, batch.html and batch.json.
         which: all photos that are not done, those that failed, or those that have not been tried yet.
         views: whether the source is a folder or URL of folders, each with several photos of one scene.
+        files: folders of masks, depth maps, cameras and meshes that belong to the photos, or to the scenes of several.
         making: how scenes are made.
         work: how each run works on its photos.
         fan_out: how photos are spread over workers.
@@ -64,7 +66,7 @@ def batch_scenes(
         ScenegenError: if the outputs cannot be reached, or too many photos failed.
     """
     end_crash_loop()
-    check_places(making.offline, source=source, out=out, cache=work.cache)
+    check_places(making.offline, source=source, out=out, cache=work.cache, **files.places())
     with logging_to_prefect():
         if (other := _at_work(source, out)) is not None:
             logger.info("run %s is at work on %s", other.name, source)
@@ -72,7 +74,7 @@ def batch_scenes(
         if fan_out.deployment is not None:
             making = made_on_workers(making, fan_out)
         job = making.job(out, work.cache, several=views)
-        listing = _listed(source, views)
+        listing = _listed(source, views, files)
         items, aside = listing.items, skipped_rows(listing.skipped, job)
         rows = {row.name: row for row in standing(items, job)}
         todo = pending(items, tuple(rows.values()), failed=which == "failed", missing=which == "missing")
@@ -134,8 +136,9 @@ def _at_work(source: str, out: str) -> FlowRun | None:
     return next(same, None)
 
 
-def _listed(source: str, views: bool) -> Listing:
-    listing = list_scenes(source) if views else list_photos(source)
+def _listed(source: str, views: bool, files: FilesBeside) -> Listing:
+    options = files.options()
+    listing = list_scenes(source, options) if views else list_photos(source, options)
     log_skipped(listing.skipped)
     for item in listing.items:
         try:

@@ -13,7 +13,8 @@ from scenegen.compute.devices import devices, process_devices, require_device
 from scenegen.compute.runtime import DEVICE, MAX_AT_ONCE, Runtime
 from scenegen.config import DEFAULT_PRESET, MAX_SEED, Config, load_config, preset_names
 from scenegen.errors import ResourceError, UsageError
-from scenegen.messages.redaction import secret_in
+from scenegen.inputs.options import InputOptions
+from scenegen.messages.redaction import redacted_url, secret_in
 from scenegen.store.folder import is_url, local_path, refuse_network, scheme
 from stages.batch import Job, plan
 
@@ -161,6 +162,38 @@ class Shot(BaseModel):
         groups = {"masks": self.masks, "camera": self.camera, "meshes": self.meshes}
         listed = {f"{prefix}{name}[{n}]": place for name, places in groups.items() for n, place in enumerate(places)}
         return {f"{prefix}image": self.image, f"{prefix}depth": self.depth, **listed}
+
+
+_ENTRIES = "Folder with one entry per photo, or per folder of several photos of a scene, named after it."
+
+
+class FilesBeside(BaseModel):
+    """Folders of files that belong to the photos of a batch. All workers must reach them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    masks: Place | None = Field(None, title="Masks", description=_ENTRIES)
+    depth: Place | None = Field(None, title="Depth maps", description=_ENTRIES)
+    camera: Place | None = Field(None, title="Cameras", description=_ENTRIES)
+    meshes: Place | None = Field(None, title="Meshes", description=f"{_ENTRIES} Of scenes of one photo only.")
+
+    def places(self) -> dict[str, str]:
+        """Those that are given, by the names of their parameters."""
+        return {f"files.{name}": place for name, place in self.model_dump(exclude_none=True).items()}
+
+    def options(self) -> InputOptions:
+        """The same as options of a command.
+
+        Raises:
+            UsageError: if one is a URL.
+        """
+        for name, place in self.places().items():
+            if is_url(place):
+                raise UsageError(f"`{name}` {redacted_url(place)} is a URL; give a folder that all workers can reach.")
+        masks, depth, camera, meshes = (
+            None if place is None else local_path(place) for place in (self.masks, self.depth, self.camera, self.meshes)
+        )
+        return InputOptions(masks=masks, depth=depth, camera=camera, meshes=meshes)
 
 
 class ObjectLimits(BaseModel):

@@ -19,7 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from queue import LifoQueue
 from typing import Annotated, Literal
@@ -33,11 +33,10 @@ from scenegen.config import Config
 from scenegen.errors import EXIT_DONE, EXIT_PARTIAL, InputError, ResourceError, ScenegenError, TransientError
 from scenegen.export.manifest import Manifest, heal, read_manifest
 from scenegen.inputs.listing import Skipped
-from scenegen.inputs.photos import Inputs, unique_names
 from scenegen.inputs.sources import Item, fetch
 from scenegen.messages.progress import Watch, log_photo
 from scenegen.messages.redaction import redacted, redacted_url
-from scenegen.records import Record, Shown, digest_json
+from scenegen.records import Artifact, Record, Shown, Source, digest_json
 from scenegen.store.destination import check_path
 from scenegen.store.digest import identity, sha256_file
 from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
@@ -46,7 +45,7 @@ from stages.cluster import cluster_submit, join_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
 from stages.replay import EditList, read_edits, replay
-from stages.run import photo_to_scene
+from stages.run import ingested, photo_to_scene
 from stages.stage import Layers
 from stages.workers.device import queue_of
 from stages.workers.pool import run_in_children
@@ -102,7 +101,7 @@ class Row(Record):
     """Whether it failed because of a network or device that may be back soon."""
     config_sha256: str
     photo_sha256: str | None = None
-    """Of the photo, or one digest for several."""
+    """Of the photo; if it is not alone, one digest for all files of the scene."""
     version: str | None = None
     """`Item.version` of that content."""
     thumbnail: str = ""
@@ -220,11 +219,13 @@ def run_item(item: Item, job: Job, watch: Watch | None = None) -> Row:
         runtime = Runtime(device=job.device, offline=job.offline)
         with outlet.store.staging() as folder:
             with disk_errors(folder):
-                photos = [_fetched(image, folder / str(number)) for number, image in enumerate(item.photos)]
-            digest = _content([outlet.store.ingest(photo).sha256 for photo in photos])
+                inputs = item.inputs(
+                    [_fetched(image, folder / str(number)) for number, image in enumerate(item.photos)]
+                )
+                sources = [ingested(each, outlet.store.ingest) for each in (inputs, *inputs.others)]
+            digest = _content(sources)
             row = _done(item, job, outlet, digest)
             if row is None:
-                inputs = _inputs(item.name, photos)
                 at_once, process = 1, None
                 if job.devices:
                     workers = workers_on(job.devices)
@@ -281,22 +282,25 @@ def _fetched(image: str, folder: Path) -> Path:
     return fetch(image, folder)
 
 
-def _inputs(name: str, photos: Sequence[Path]) -> Inputs:
-    """The files of one scene."""
-    if len(photos) == 1:
-        return Inputs(name=name, photo=photos[0])
-    first, *others = (Inputs(stem, photo) for stem, photo in zip(unique_names(photos), photos, strict=True))
-    return replace(first, others=tuple(others), scene=name)
+def _content(sources: Sequence[Source]) -> str:
+    """One digest of the files of a scene: that of the only one, or of all."""
+    digests = [_digest_of(source) for source in sources]
+    return digests[0] if len(digests) == 1 else digest_json(digests)
 
 
-def _content(digests: Sequence[str]) -> str:
-    """One digest of the photos of a scene: that of the only one, or of all."""
-    return digests[0] if len(digests) == 1 else digest_json([*digests])
+def _digest_of(source: Source) -> str:
+    """The same of one photo and what belongs to it."""
+    if not (source.masks or source.depth or source.camera or source.meshes):
+        return source.photo.sha256
+    meshes = [[given.id, given.mesh.sha256] for given in source.meshes]
+    files = [[file.sha256 for file in group] for group in (source.masks, source.camera)]
+    depth = None if source.depth is None else source.depth.sha256
+    return digest_json([source.photo.sha256, source.mask_names, *files, depth, meshes])
 
 
 def _content_of(scene: Manifest | EditList) -> str:
     """The same of a scene."""
-    return _content([scene.source.photo.sha256, *(other.source.photo.sha256 for other in scene.others)])
+    return _content([scene.source, *(other.source for other in scene.others)])
 
 
 def _is_edited(name: str, outlet: Outlet, digest: str) -> bool:
@@ -311,6 +315,16 @@ def _is_edited(name: str, outlet: Outlet, digest: str) -> bool:
         logger.warning("%s", error)
         return True
     return bool(edits.steps) and _content_of(edits) == digest
+
+
+def _in_place(path: Path) -> Artifact:
+    """A file as it would be in a store.
+
+    Raises:
+        InputError: as `input_digest`.
+    """
+    digest, size = input_digest(path)
+    return Artifact(path=digest, sha256=digest, bytes=size)
 
 
 def _unmade(manifest: Manifest) -> int:
@@ -396,7 +410,8 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     digest = None
     if not any(map(is_url, item.photos)):
         with contextlib.suppress(InputError):  # running it reports the error
-            digest = _content([input_digest(local_path(image))[0] for image in item.photos])
+            inputs = item.inputs([local_path(image) for image in item.photos])
+            digest = _content([ingested(each, _in_place) for each in (inputs, *inputs.others)])
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
     row = None if digest is None else _done(item, job, outlet, digest, log=logging.WARNING)

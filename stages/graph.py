@@ -79,6 +79,8 @@ class Perception:
     found: tuple[Outcome[Instances], ...]
     """Its objects as they were found, and after each edit."""
     depth: Outcome[Depth]
+    estimated: tuple[Outcome[Depth], ...] = ()
+    """What `depth` was made from, if a known length or edits change it."""
 
     @property
     def instances(self) -> Outcome[Instances]:
@@ -86,9 +88,14 @@ class Perception:
         return self.found[-1]
 
     @property
+    def depths(self) -> tuple[Outcome[Depth], ...]:
+        """In the order of the graph."""
+        return *self.estimated, self.depth
+
+    @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
         """In the order of the graph."""
-        return self.photo, *self.found, self.depth
+        return self.photo, *self.found, *self.depths
 
     def alone(self, instances: Instances) -> SeenView:
         """The photo, with these objects in it, as the only view of its scene. No other stage needs its meshes."""
@@ -203,7 +210,7 @@ def image_to_scene(
     if others:
         alone = _perceive_all((source, *others), config, submit, said, failures)
         first = alone[0]
-        further.append(first.depth)
+        further += first.depths
         for each in alone[1:]:
             further += each.outcomes
         perceived = Perceived(scene=name, items=tuple(each.alone(each.instances.record) for each in alone))
@@ -367,7 +374,8 @@ def _perceived(first: Perception, config: Config, submit: Submit, said: Remarks)
     seen, instances = first.photo.record.with_given_of(None), first.instances.record
     depth = said.result(submit(DEPTH, seen, instances, config=config.depth_settings))
     given = (seen, instances, depth.record, OutlinedObjects())
-    return replace(first, depth=said.result(submit(MEASURE, *given, config=config.measure_settings)))
+    measured = said.result(submit(MEASURE, *given, config=config.measure_settings))
+    return replace(first, depth=measured, estimated=(depth,))
 
 
 def _as_edited(first: Perception, layout: Outcome[Layout], config: Config, submit: Submit, said: Remarks) -> AsEdited:

@@ -119,7 +119,7 @@ def begin(inputs: Inputs, config: Config, store: Store) -> EditList:
         InputError: if a file cannot be read.
         ResourceError: if the store cannot be written.
     """
-    return EditList(given=names_of(inputs), source=ingested(inputs, store), config=config)
+    return EditList(given=names_of(inputs), source=ingested(inputs, store.ingest), config=config)
 
 
 def read_edits(folder: Path, store: Store) -> EditList:

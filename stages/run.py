@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -74,15 +74,15 @@ def photo_to_scene(inputs: Inputs, config: Config, store: Store, runtime: Runtim
         ScenegenError: from the ingest, the stage or the publication that failed.
     """
     with store.in_use():
-        source, *others = (ingested(each, store) for each in (inputs, *inputs.others))
+        source, *others = (ingested(each, store.ingest) for each in (inputs, *inputs.others))
         with naming_all_missing((source, *others), config, runtime):
             run = image_to_scene(source, config, submit, others=others, name=inputs.scene)
         given = [names_of(each) for each in (inputs, *inputs.others)]
         return publish_scene(run, given, store.root.parent / inputs.folder, store, runtime)
 
 
-def ingested(inputs: Inputs, store: Store) -> Source:
-    """The files of one photo, copied into the store.
+def ingested(inputs: Inputs, ingest: Callable[[Path], Artifact]) -> Source:
+    """The files of one photo, each as `Store.ingest` copies it into a store.
 
     Raises:
         InputError: if one cannot be read.
@@ -90,13 +90,13 @@ def ingested(inputs: Inputs, store: Store) -> Source:
     """
     return Source(
         name=inputs.name,
-        photo=store.ingest(inputs.photo),
-        masks=tuple(store.ingest(path) for path in inputs.masks),
+        photo=ingest(inputs.photo),
+        masks=tuple(ingest(path) for path in inputs.masks),
         mask_names=tuple(_file_name(path) for path in inputs.masks),
         mask_labels=mask_labels(inputs.masks) if inputs.masks else (),
-        depth=None if inputs.depth is None else store.ingest(inputs.depth),
-        camera=tuple(store.ingest(path) for path in inputs.camera),
-        meshes=tuple(GivenMesh(id=mesh_number(path), mesh=store.ingest(path)) for path in inputs.meshes),
+        depth=None if inputs.depth is None else ingest(inputs.depth),
+        camera=tuple(ingest(path) for path in inputs.camera),
+        meshes=tuple(GivenMesh(id=mesh_number(path), mesh=ingest(path)) for path in inputs.meshes),
     )
 
 

@@ -151,29 +151,30 @@ def views(
         seed: Random seed.
     """
     from scenegen.inputs.listing import find_photos, log_skipped
-    from scenegen.inputs.photos import entries_of, scene_folders, views_of
+    from scenegen.inputs.photos import holds_scenes, views_of
+    from scenegen.inputs.sources import list_scenes
     from scenegen.store.destination import check_path
+    from scenegen.store.folder import local_path
 
     log_options.apply()
     run_options.check()
     check_path(out)
     config = scene_config(config_options, input_options, PromptOptions(), single=False, fov=fov, seed=seed)
-    folders = scene_folders(photos)
-    if name is not None and len(folders) > 1:
-        raise UsageError(f"`name` is that of one scene, but there are {len(folders)} folders of photos; drop --name.")
-    codes, todo = [], []
-    for folder in folders:
-        found = find_photos(photos if folder is None else [str(folder)])
-        log_skipped(found.skipped)
-        given = input_options if len(folders) == 1 or folder is None else entries_of(input_options, folder)
-        try:
-            todo.append(views_of(found.photos, name or ("" if folder is None else folder.name), given))
-        except (InputError, UsageError) as error:
-            if len(folders) == 1:
-                raise
-            codes.append(_log_failure(error, f"{folder}: "))
+    if holds_scenes(photos):
+        if name is not None:
+            raise UsageError(f"`name` is that of one scene, but {photos[0]} is a folder of scenes; drop --name.")
+        listing = list_scenes(photos[0], input_options)
+        skipped = listing.skipped
+        todo = [item.inputs([local_path(photo) for photo in item.photos]) for item in listing.items]
+    else:
+        found = find_photos(photos)
+        skipped = found.skipped
+        folder = Path(photos[0]) if len(photos) == 1 and Path(photos[0]).is_dir() else None
+        todo = [views_of(found.photos, name or ("" if folder is None else folder.resolve().name), input_options)]
+    log_skipped(skipped)
+    codes = [InputError.exit_code for item in skipped if item.failed]
     if todo:
-        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(folders) > 1)
+        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(todo) > 1)
     return overall(codes)
 
 
@@ -380,6 +381,7 @@ def batch(
     views: bool = False,
     cache: Path | None = None,
     config_options: ConfigOptions = ConfigOptions(),
+    input_options: InputOptions = InputOptions(),
     seed: int | None = None,
     device: str = "auto",
     offline: bool = False,
@@ -426,10 +428,11 @@ def batch(
             refuse_network(place, argument)
     if cache is not None and not is_url(out):
         raise UsageError(f"`cache` needs an `out` that is a URL; {out} is a folder. Drop --cache.")
-    config = config_options.load({} if seed is None else {"seed": seed})
-    listing = list_scenes(source) if views else list_photos(source)
+    config = scene_config(config_options, input_options, PromptOptions(), single=False, fov=None, seed=seed)
+    listing = list_scenes(source, input_options) if views else list_photos(source, input_options)
     runtime = run_options.runtime()
-    require_models(config, runtime, segments=True, measures=True, generates=ray is None, several=views)
+    segments, measures = input_options.masks is None, input_options.depth is None
+    require_models(config, runtime, segments, measures, generates=ray is None, several=views)
     if cache is not None or not is_url(out):
         check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
     log_skipped(listing.skipped)

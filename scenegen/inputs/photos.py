@@ -194,18 +194,12 @@ def companions(photo: Path, name: str, options: InputOptions, single: bool) -> I
     )
 
 
-def scene_folders(words: Sequence[str]) -> list[Path | None]:
-    """The folders that hold the photos of one scene each; None if the words name the photos of one scene.
-
-    A folder without pictures stands for the folders in it.
-    """
+def holds_scenes(words: Sequence[str]) -> bool:
+    """Whether the words name one folder of folders of photos, without pictures of its own: each is a scene."""
     if len(words) != 1 or not Path(words[0]).is_dir():
-        return [None]
+        return False
     folder = Path(words[0])
-    inner = sorted(
-        (path for path in folder.iterdir() if path.is_dir() and pictures(path)[0]), key=lambda path: path.name
-    )
-    return [folder] if pictures(folder)[0] or not inner else [*inner]
+    return not pictures(folder)[0] and any(path.is_dir() and pictures(path)[0] for path in folder.iterdir())
 
 
 def entries_of(options: InputOptions, folder: Path) -> InputOptions:

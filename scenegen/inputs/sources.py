@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import unquote
@@ -15,7 +15,8 @@ from pydantic import AfterValidator
 
 from scenegen.errors import InputError, UsageError
 from scenegen.inputs.listing import NO_PICTURE, Skipped, find_photos, pictures
-from scenegen.inputs.photos import is_safe_name, safe_name, unique_names
+from scenegen.inputs.options import InputOptions
+from scenegen.inputs.photos import Inputs, companions, entries_of, is_safe_name, safe_name, unique_names, views_of
 from scenegen.messages.redaction import redacted_url
 from scenegen.records import Record, digest_json
 from scenegen.store.folder import connect, is_url, local_path, reaching, scheme
@@ -36,6 +37,15 @@ def _checked_name(name: str) -> str:
     return name
 
 
+class Beside(Record):
+    """Files of this machine that belong to a photo, as in `scenegen.inputs.photos.Inputs`."""
+
+    masks: tuple[str, ...] = ()
+    depth: str | None = None
+    camera: tuple[str, ...] = ()
+    meshes: tuple[str, ...] = ()
+
+
 class Item(Record):
     """One scene of a batch: of one photo, or of several."""
 
@@ -43,6 +53,8 @@ class Item(Record):
     """Absolute path, or URL, of the photo; of several, the first."""
     others: tuple[str, ...] = ()
     """The same of further photos of the scene."""
+    beside: tuple[Beside, ...] = ()
+    """The files that belong to each photo; empty if there are none."""
     name: Annotated[str, AfterValidator(_checked_name)]
     """Name of its output folder: safe, and different from every other one on any file system."""
     version: str | None = None
@@ -52,6 +64,23 @@ class Item(Record):
     def photos(self) -> tuple[str, ...]:
         """All photos of the scene."""
         return self.image, *self.others
+
+    def inputs(self, photos: Sequence[Path]) -> Inputs:
+        """The files of the scene, whose photos are here as `photos`."""
+        stems = [self.name] if len(photos) == 1 else unique_names(photos)
+        beside = self.beside or (Beside(),) * len(photos)
+        first, *others = (
+            Inputs(
+                stem,
+                photo,
+                tuple(map(local_path, files.masks)),
+                None if files.depth is None else local_path(files.depth),
+                camera=tuple(map(local_path, files.camera)),
+                meshes=tuple(map(local_path, files.meshes)),
+            )
+            for stem, photo, files in zip(stems, photos, beside, strict=True)
+        )
+        return replace(first, others=tuple(others), scene=self.name if others else "")
 
 
 @dataclass(frozen=True)
@@ -63,15 +92,18 @@ class Listing:
     skipped: tuple[Skipped, ...]
 
 
-def list_photos(source: str) -> Listing:
+def list_photos(source: str, options: InputOptions = InputOptions()) -> Listing:
     """The photos that `source` names, none of which is read.
+
+    A photo whose files are not there is among what is skipped.
 
     Args:
         source: a photo; a folder (its pictures, not those of sub-folders); a glob pattern; a `.txt` or `.list` file
             with one path or URL per line, relative to the folder of the list, `#` for comments. Each can be local or a URL.
+        options: folders with one entry per photo, named after it; then all photos must be here.
 
     Raises:
-        UsageError: if it names nothing.
+        UsageError: if it names nothing, or `options` go with a URL.
         WeightsError: if a package for the URL's protocol is missing.
         ResourceError: if it cannot be reached.
     """
@@ -79,22 +111,29 @@ def list_photos(source: str) -> Listing:
     if not photos and not any(item.failed for item in skipped):
         raise UsageError(f"`SOURCE` {redacted_url(source)} names no photo.")
     names = unique_names([_pure_path(redacted_url(image)) for image in photos])
-    items = (
-        Item(image=image, name=name, version=version)
-        for (image, version), name in zip(photos.items(), names, strict=True)
-    )
-    return Listing(tuple(items), tuple(skipped))
+    items, left, brought = [], [*skipped], _brought(photos, options)
+    for (image, version), name in zip(photos.items(), names, strict=True):
+        try:
+            beside = _beside(companions(local_path(image), name, options, single=False)) if brought else ()
+        except InputError as error:
+            left.append(Skipped(redacted_url(image), str(error), failed=True))
+        else:
+            items.append(Item(image=image, name=name, version=version, beside=beside))
+    return Listing(tuple(items), tuple(left))
 
 
-def list_scenes(source: str) -> Listing:
+def list_scenes(source: str, options: InputOptions = InputOptions()) -> Listing:
     """The scenes of several photos that `source` names: one for each folder of photos. None is read.
+
+    A folder of a single photo, and one whose files are not there, is among what is skipped.
 
     Args:
         source: a folder or URL, each of whose sub-folders holds the photos of one scene; or a `.txt` or `.list` file with one
             such sub-folder per line. The first photo of each, by name, is its main view.
+        options: folders with one entry per scene, named after its folder, each as for `views_of`; then all must be here.
 
     Raises:
-        UsageError: if it names no folder with at least two photos.
+        UsageError: if it names no folder with photos, `options` go with a URL, or they have meshes.
         WeightsError: if a package for the URL's protocol is missing.
         ResourceError: if it cannot be reached.
     """
@@ -105,10 +144,9 @@ def list_scenes(source: str) -> Listing:
         skipped += left
         if len(photos) > 1:
             found[folder] = photos
-        else:
-            skipped.append(
-                Skipped(redacted_url(folder), f"holds {len(photos)} photo(s); a scene of several needs two or more")
-            )
+        elif not any(item.failed for item in left):
+            reason = f"holds {len(photos)} photo(s); a scene of several needs two or more"
+            skipped.append(Skipped(redacted_url(folder), reason, failed=bool(photos)))
     if not found and not any(item.failed for item in skipped):
         raise UsageError(
             f"`SOURCE` {redacted_url(source)} names no scene of several photos; give a folder with a folder of photos for each."
@@ -116,12 +154,49 @@ def list_scenes(source: str) -> Listing:
     # A name with a dot is a folder's as a whole.
     names = unique_names([_pure_path(f"{redacted_url(folder).rstrip('/')}.jpg") for folder in found])
     items = []
-    for photos, name in zip(found.values(), names, strict=True):
+    for (folder, photos), name in zip(found.items(), names, strict=True):
         image, *others = photos
         versions = [version for version in photos.values() if version is not None]
         version = digest_json(versions) if len(versions) == len(photos) else None
-        items.append(Item(image=image, others=tuple(others), name=name, version=version))
+        try:
+            beside: tuple[Beside, ...] = ()
+            if _brought(photos, options):
+                files = entries_of(options, local_path(folder))
+                beside = _beside(views_of([local_path(photo) for photo in photos], name, files))
+        except InputError as error:
+            skipped.append(Skipped(redacted_url(folder), str(error), failed=True))
+        else:
+            items.append(Item(image=image, others=tuple(others), name=name, version=version, beside=beside))
     return Listing(tuple(items), tuple(skipped))
+
+
+def _brought(photos: Iterable[str], options: InputOptions) -> bool:
+    """Whether files belong to the photos.
+
+    Raises:
+        UsageError: if they do, and a photo is not here.
+    """
+    brought = options != InputOptions(depth_kind=options.depth_kind)
+    away = next(filter(is_url, photos), None)
+    if brought and away:
+        raise UsageError(
+            f"`masks`, `depth`, `camera` and `meshes` belong to photos of this machine, and {redacted_url(away)} is a URL; copy "
+            "the photos here, or drop them."
+        )
+    return brought
+
+
+def _beside(inputs: Inputs) -> tuple[Beside, ...]:
+    """The files that belong to the photos of a scene."""
+    return tuple(
+        Beside(
+            masks=tuple(map(_text, each.masks)),
+            depth=None if each.depth is None else _text(each.depth),
+            camera=tuple(map(_text, each.camera)),
+            meshes=tuple(map(_text, each.meshes)),
+        )
+        for each in (inputs, *inputs.others)
+    )
 
 
 def _inner_folders(source: str) -> list[str]:

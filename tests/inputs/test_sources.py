@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from scenegen.errors import InputError, ResourceError, UsageError
+from scenegen.inputs.options import InputOptions
 from scenegen.inputs.photos import MAX_NAME_BYTES, TABLES, safe_name
-from scenegen.inputs.sources import Item, fetch, list_photos, list_scenes
+from scenegen.inputs.sources import Beside, Item, fetch, list_photos, list_scenes
 from scenegen.store.folder import RemoteFolder, connect
 
 NASTY = st.text(
@@ -89,11 +90,49 @@ def test_a_folder_for_each_scene_of_several_photos(tmp_path: Path, remote: bool)
         list_scenes(f"{place}/desk")
 
 
+def test_files_beside_the_photos_of_scenes(tmp_path: Path) -> None:
+    """Every scene whose files are not there is named with the reason."""
+    for name in (
+        *("shots/desk/a.png", "shots/desk/b.png", "shots/shelf/a.png", "shots/shelf/b.png"),
+        *("shots/alone/a.png", "shots/wall/a.png", "shots/wall/b.png"),
+        *("masks/desk/a.png", "masks/desk/b/1.png", "masks/desk/b/2.png", "masks/shelf/a.png"),
+        *("cameras/desk.json", "cameras/shelf.json", "cameras/wall.json"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    options = InputOptions(masks=tmp_path / "masks", camera=tmp_path / "cameras")
+    listing = list_scenes(str(tmp_path / "shots"), options)
+    (item,) = listing.items
+    inputs = item.inputs([Path(photo) for photo in item.photos])
+    assert (inputs.folder, inputs.name, inputs.others[0].name) == ("desk", "a", "b")
+    assert inputs.masks == (tmp_path / "masks/desk/a.png",)
+    assert [path.name for path in inputs.others[0].masks] == ["1.png", "2.png"]
+    assert inputs.others[0].camera == (tmp_path / "cameras/desk.json",)
+    assert {Path(each.place).name: each.failed for each in listing.skipped} == dict.fromkeys(
+        ("alone", "shelf", "wall"), True
+    )
+    assert "one entry named b for b.png" in listing.skipped[1].reason
+    assert "one entry named wall" in listing.skipped[2].reason
+    with pytest.raises(UsageError, match="drop --meshes"):
+        list_scenes(str(tmp_path / "shots"), InputOptions(meshes=tmp_path / "cameras"))
+
+
+def test_files_beside_single_photos(tmp_path: Path) -> None:
+    for name in ("shots/a.png", "shots/b.png", "meshes/a/3.glb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listing = list_photos(str(tmp_path / "shots"), InputOptions(meshes=tmp_path / "meshes"))
+    assert [item.beside for item in listing.items] == [(Beside(meshes=(str(tmp_path / "meshes/a/3.glb"),)),)]
+    assert [(Path(each.place).name, each.failed) for each in listing.skipped] == [("b.png", True)]
+
+
 def test_remote_sources(bucket: RemoteFolder) -> None:
     items = list_photos(bucket.url).items
     assert [item.name for item in items] == ["50%", "a", "b"]
     assert items[1].image == bucket.address("a.JPG").replace("memory://", "memory:///")
     assert names(bucket.address("**/*.jpg")) == ["a"]
+    with pytest.raises(UsageError, match="copy the photos here"):
+        list_photos(bucket.url, InputOptions(masks=Path("masks")))
     assert names(bucket.address("notes.md")) == ["notes"]
     with pytest.raises(UsageError, match="names no photo"):
         list_photos(bucket.address("nowhere"))

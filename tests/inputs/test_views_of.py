@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scenegen.errors import InputError, UsageError
+from scenegen.cli import commands
+from scenegen.cli.commands import main
+from scenegen.errors import EXIT_PARTIAL, InputError, UsageError
 from scenegen.inputs.options import InputOptions
-from scenegen.inputs.photos import entries_of, scene_folders, views_of
+from scenegen.inputs.photos import Inputs, entries_of, holds_scenes, views_of
 
 
 def touched(folder: Path, *names: str) -> list[Path]:
@@ -51,11 +53,27 @@ def test_a_folder_of_folders_holds_a_scene_each(tmp_path: Path) -> None:
     touched(tmp_path / "all" / "desk", "1.jpg", "2.jpg")
     touched(tmp_path / "all" / "bench", "1.jpg", "2.jpg")
     touched(tmp_path / "all" / "notes", "readme.txt")
-    assert scene_folders([str(tmp_path / "all")]) == [tmp_path / "all" / "bench", tmp_path / "all" / "desk"]
-    assert scene_folders([str(tmp_path / "all" / "desk")]) == [tmp_path / "all" / "desk"]
-    assert scene_folders(["a.jpg", "b.jpg"]) == [None]
+    assert holds_scenes([str(tmp_path / "all")])
+    assert not holds_scenes([str(tmp_path / "all" / "desk")])
+    assert not holds_scenes(["a.jpg", "b.jpg"])
     (cameras,) = touched(tmp_path / "cameras", "desk.json")
     given = InputOptions(camera=tmp_path / "cameras")
     assert entries_of(given, tmp_path / "all" / "desk").camera == cameras
     with pytest.raises(InputError, match="one entry named bench"):
         entries_of(given, tmp_path / "all" / "bench")
+
+
+def test_each_folder_of_a_folder_is_made_or_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One error for each that cannot be, an exit code, and folders of different names on every file system."""
+    for scene in ("desk", "Desk", "shelf"):
+        touched(tmp_path / "all" / scene, "1.jpg", "2.jpg")
+    touched(tmp_path / "all" / "alone", "1.jpg")
+    for scene in ("desk", "Desk", "alone"):
+        touched(tmp_path / "cameras", f"{scene}.json")
+    made: list[Inputs] = []
+    monkeypatch.setattr(commands, "_make_scenes", lambda todo, *given: made.extend(todo) or [0])
+    words = ["views", str(tmp_path / "all"), "-o", str(tmp_path / "out"), "--camera", str(tmp_path / "cameras")]
+    assert main([*words, "-q"]) == EXIT_PARTIAL
+    assert [each.folder for each in made] == ["Desk", "desk-2"]
+    assert {each.photo.parent.name: each.camera[0].stem for each in made} == {"Desk": "Desk", "desk": "desk"}
+    assert main([*words, "-q", "--name", "one"]) == UsageError.exit_code

@@ -19,6 +19,7 @@ from scenegen.config import Config, load_config
 from scenegen.edits.steps import FieldOfViewEdit
 from scenegen.errors import ResourceError
 from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.inputs.options import InputOptions
 from scenegen.inputs.sources import Item, list_photos
 from scenegen.messages.progress import Event
 from scenegen.records import RemoveEdit
@@ -96,6 +97,21 @@ def test_a_second_run_executes_nothing(job: Job, shop: Any, tmp_path: Path) -> N
     assert [item.name for item in pending(items(tmp_path), rows)] == ["b"]
     assert run_item(items(tmp_path)[0], job) == first[0]
     assert not shop.executed
+
+
+@pytest.mark.parametrize("job", ["folder"], indirect=True)
+def test_files_beside_a_photo_belong_to_its_content(job: Job, shop: Any, tmp_path: Path) -> None:
+    masks = tmp_path / "masks" / "c.png"
+    masks.parent.mkdir()
+    masks.write_text("masks")
+    plain, listing = items(tmp_path)[2], list_photos(str(tmp_path / "photos"), InputOptions(masks=masks.parent))
+    assert [(Path(each.place).name, each.failed) for each in listing.skipped] == [("a.jpg", True), ("b.jpg", True)]
+    row = run_item(listing.items[0], job)
+    assert row.state == "complete"
+    assert standing(listing.items, job) == (row,)
+    assert standing((plain,), job)[0].state == "missing"
+    masks.write_text("other masks")
+    assert standing(listing.items, job)[0].state == "missing"
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut short", "changed", "folder gone"])

@@ -127,13 +127,13 @@ def stages(bench: standins.Bench, monkeypatch: pytest.MonkeyPatch) -> standins.B
     return bench
 
 
-def made(folder: Path) -> Manifest:
+def made(folder: Path, **settings: Any) -> Manifest:
     for name in ("a", "b"):
         (folder / f"{name}.jpg").write_text(name)
     store, runtime = open_store(folder / "out"), Runtime()
     inputs = Inputs("a", folder / "a.jpg", others=(Inputs("b", folder / "b.jpg"),), scene="desk")
     with ThreadPoolExecutor(1) as executor:
-        photo_to_scene(inputs, Config(), store, runtime, local_submit(store, runtime, executor))
+        photo_to_scene(inputs, Config.model_validate(settings), store, runtime, local_submit(store, runtime, executor))
     return read_manifest(folder / "out" / "desk")
 
 
@@ -173,3 +173,11 @@ def test_an_object_that_cannot_be_made_from_its_main_view_fails_alone(stages: st
     manifest = made(tmp_path)
     assert [item.id for item in manifest.objects] == [2]
     assert [(failure.object, failure.stage) for failure in manifest.failures] == [(1, "generate")]
+
+
+def test_the_depth_that_a_known_length_changes_is_in_the_manifest_for_every_photo(
+    stages: standins.Bench, tmp_path: Path
+) -> None:
+    length = {"start": (1, 1), "end": (2, 1), "metres": 2.0}
+    manifest = made(tmp_path, camera={"known_length": length})
+    assert [entry.stage for entry in manifest.stages if entry.stage in ("depth", "measure")] == ["depth", "measure"] * 2
