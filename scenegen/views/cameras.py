@@ -17,6 +17,8 @@ TELLING = 40
 """Matches of a photo from which on they tell whether its camera is right."""
 TIED = 20
 """Points that a photo must share with another one for its found camera to be believed."""
+PLENTY = 200
+"""Matches of two photos from which on it is not for lack of them that cameras cannot be found."""
 AGREEING = 0.35
 """Share of its matches that the camera of a photo must explain. A right one explains nearly all, a wrong one those that happen
 to lie along the line."""
@@ -30,19 +32,24 @@ def is_rigid(matrix: Float64[np.ndarray, "4 4"]) -> bool:
 
 
 def one_camera(cameras: Sequence[Intrinsics], known: Sequence[bool]) -> list[Intrinsics]:
-    """The cameras, of which those that are only estimated and have pictures of one size are one, of their median focal length.
+    """The cameras, of which those that are only estimated and have pictures of one size, upright or lying, begin at their median
+    focal length.
 
     Each for itself, a focal length and the place of its camera could hardly be told apart.
     """
-    focal: dict[tuple[int, int], list[float]] = {}
+    focal: dict[frozenset[int], list[float]] = {}
     for camera, sure in zip(cameras, known, strict=True):
         if not sure:
-            focal.setdefault((camera.width, camera.height), []).append(camera.fx)
+            focal.setdefault(_size(camera), []).append(camera.fx)
     usual = {size: float(np.median(each)) for size, each in focal.items()}
     return [
-        camera if sure else camera.model_copy(update=dict.fromkeys(("fx", "fy"), usual[camera.width, camera.height]))
+        camera if sure else camera.model_copy(update=dict.fromkeys(("fx", "fy"), usual[_size(camera)]))
         for camera, sure in zip(cameras, known, strict=True)
     ]
+
+
+def _size(camera: Intrinsics) -> frozenset[int]:
+    return frozenset((camera.width, camera.height))
 
 
 def contradicting(found: Sequence[Matches], views: Sequence[SeenFrom]) -> dict[int, str]:
@@ -106,13 +113,18 @@ def _of_view(
 
 def cannot_be_found(found: Sequence[Matches], names: Sequence[str]) -> str:
     """Why the cameras of photos cannot be found, and what would help."""
-    shared = "no two of them share features"
+    shared, most = "no two of them share features", 0
     if found:
         best = max(found, key=lambda each: len(each.pixels[0]))
-        pair = f"{names[best.first]} and {names[best.second]}"
-        shared = f"the most that two of them share are {len(best.pixels[0])} features ({pair})"
+        most = len(best.pixels[0])
+        shared = f"the most that two of them share are {most} features ({names[best.first]} and {names[best.second]})"
+    helps = (
+        "Those are enough, so they were probably taken from almost the same place, or show only something flat: move by about a "
+        "fifth of the distance to the objects between photos, around them,"
+        if most >= PLENTY
+        else "Add photos in between, at most 30 degrees apart, with something textured in view (a printed cloth or a newspaper "
+        "under the objects is enough),"
+    )
     return (
-        f"the cameras of the {len(names)} photos cannot be found: {shared}. Add photos in between, at most 30 degrees apart, "
-        "with something textured in view (a printed cloth or a newspaper under the objects is enough), or give the cameras "
-        "with --camera."
+        f"the cameras of the {len(names)} photos cannot be found: {shared}. {helps} or give the cameras with --camera."
     )

@@ -101,7 +101,7 @@ def test_the_form_shows_every_parameter_with_its_limits(flow: Any) -> None:
         assert schema.required == ["source", "out"]
         assert schema.properties["which"]["enum"] == ["all", "failed", "missing"]
     if flow is photos_to_scenes:
-        assert set(schema.definitions["Item"]["properties"]) == {"image", "others", "name", "version"}
+        assert set(schema.definitions["Item"]["properties"]) == {"image", "others", "beside", "name", "version"}
 
 
 @pytest.mark.parametrize(

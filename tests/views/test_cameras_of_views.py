@@ -18,9 +18,9 @@ from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
 from scenegen.views import structure
 from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
-from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, one_camera
+from scenegen.views.cameras import PLENTY, cannot_be_found, contradicting, is_rigid, one_camera
 from scenegen.views.duplicates import duplicates
-from scenegen.views.features import SeenFrom, at_pixels, explained, find_matches, tie_points
+from scenegen.views.features import Matches, SeenFrom, at_pixels, explained, find_matches, tie_points
 from scenegen.views.structure import structure_from_motion
 from tests.views.photographed import Photographed, looking, photograph, turned_by_deg
 
@@ -170,10 +170,22 @@ def test_a_small_object_before_a_plain_wall_is_another_view_when_it_moves() -> N
 
 
 def test_what_would_help_is_said() -> None:
-    said = cannot_be_found(matches(), ["a", "b", "c"])
+    few, many = (np.zeros((count, 2)) for count in (9, PLENTY))
+    said = cannot_be_found([Matches(0, 1, (few, few))], ["a", "b", "c"])
     assert "30 degrees" in said
     assert "--camera" in said
     assert "no two of them" in cannot_be_found((), ["a", "b"])
+    near = cannot_be_found([Matches(0, 1, (many, many))], ["a", "b"])
+    assert "almost the same place" in near
+    assert "in between" not in near
+
+
+def test_a_photo_on_its_side_has_the_camera_of_the_others() -> None:
+    lying = Intrinsics(width=640, height=480, fx=500, fy=500, cx=320, cy=240)
+    upright = Intrinsics(width=480, height=640, fx=600, fy=600, cx=240, cy=320)
+    other = lying.model_copy(update={"width": 800, "fx": 900.0})
+    found = one_camera([lying, upright, other, lying], [False, False, False, True])
+    assert [camera.fx for camera in found] == [550, 550, 900, 500]
 
 
 def written(folder: Path) -> list[str]:
