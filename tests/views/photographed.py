@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +16,7 @@ from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import render
 from scenegen.geometry.unwrap import face_atlas
 from scenegen.records import Intrinsics
+from scenegen.store.png import write_png
 
 BOXES = (
     ((0.16, 0.24, 0.12), (-0.22, 0.0, 0.02)),
@@ -94,3 +98,27 @@ def photograph(
 def turned_by_deg(a: np.ndarray, b: np.ndarray) -> float:
     """Angle between two rotations."""
     return float(np.degrees(np.arccos(np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1, 1))))
+
+
+def write_photographs(folder: Path, photos: Sequence[Photographed]) -> None:
+    """Photos, masks with ids of their own, depth, and the cameras in decimetres."""
+    for name in ("shots", "masks", "depth"):
+        (folder / name).mkdir()
+    frames = []
+    for number, photo in enumerate(photos):
+        write_png(folder / "shots" / f"v{number}.png", photo.image)
+        write_png(folder / "masks" / f"v{number}.png", photo.ids)
+        np.save(folder / "depth" / f"v{number}.npy", photo.depth)
+        pose = photo.world_from_camera @ np.diag([1.0, -1, -1, 1])
+        pose[:3, 3] *= 10
+        frames.append({"file_path": f"v{number}.png", "transform_matrix": pose.tolist()})
+    camera = photos[0].camera
+    known = {
+        "fl_x": camera.fx,
+        "fl_y": camera.fy,
+        "cx": camera.cx,
+        "cy": camera.cy,
+        "w": camera.width,
+        "h": camera.height,
+    }
+    (folder / "transforms.json").write_text(json.dumps({**known, "frames": frames}))

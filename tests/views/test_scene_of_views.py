@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 
@@ -15,36 +14,11 @@ from scenegen.cli.commands import main
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.scene.graph import from_json
-from scenegen.store.png import write_png
-from tests.views.photographed import BOXES, Photographed, looking, photograph
+from tests.views.photographed import BOXES, Photographed, looking, photograph, write_photographs
 
 pytestmark = pytest.mark.slow  # each makes objects with the embedded networks
 FAST = ("generate.steps=2", "texture.size=64", "export.usdz=false", "report.picture_side=128")
 ANGLES = (0, 20, 40)
-
-
-def written(folder: Path, photos: list[Photographed]) -> None:
-    """Photos, masks with ids of their own, depth, and the cameras in decimetres."""
-    for name in ("shots", "masks", "depth"):
-        (folder / name).mkdir()
-    frames = []
-    for number, photo in enumerate(photos):
-        write_png(folder / "shots" / f"v{number}.png", photo.image)
-        write_png(folder / "masks" / f"v{number}.png", photo.ids)
-        np.save(folder / "depth" / f"v{number}.npy", photo.depth)
-        pose = photo.world_from_camera @ np.diag([1.0, -1, -1, 1])
-        pose[:3, 3] *= 10
-        frames.append({"file_path": f"v{number}.png", "transform_matrix": pose.tolist()})
-    camera = photos[0].camera
-    known = {
-        "fl_x": camera.fx,
-        "fl_y": camera.fy,
-        "cx": camera.cx,
-        "cy": camera.cy,
-        "w": camera.width,
-        "h": camera.height,
-    }
-    (folder / "transforms.json").write_text(json.dumps({**known, "frames": frames}))
 
 
 def views(folder: Path, photos: list[str], *words: str) -> int:
@@ -62,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest, Mani
     mirrored = Photographed(
         photos[0].camera, photos[0].camera_from_world, photos[0].image[:, ::-1], photos[0].ids[:, ::-1], photos[0].depth
     )
-    written(folder, [*photos, mirrored])
+    write_photographs(folder, [*photos, mirrored])
     cameras = ("--camera", str(folder / "transforms.json"))
     assert views(folder, ["v0.png", "v1.png"], *cameras) == 0
     two = read_manifest(folder / "out" / "table")
