@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import networkx as nx
 import numpy as np
@@ -57,6 +57,7 @@ from scenegen.scene.graph import (
     to_json,
 )
 from scenegen.scene.layout import FLOOR, Floor
+from scenegen.scene.leaning import Lean, lean
 from scenegen.scene.placement import Sighting, fit_scale, fit_scale_in_views, surface_depth
 from scenegen.scene.scoring import score_objects
 from scenegen.scene.steady import steadied
@@ -151,7 +152,6 @@ def compose(
         placed = steadied(found, free, depth.uncertainty, arranged, _Gravity(found, walls, layout).staying)
     else:
         placed = arranged(found)
-    warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item)]
     in_views = [_scores(placed, look) for look in looks]
     scores = {i: in_views[0 if i in in_views[0] else views.best(i)][i] for i in placed}
     scores |= {i: item.scores for i, item in before.items()}
@@ -183,7 +183,9 @@ def compose(
         )
         for seen in views.others
     )
-    graph = _graph(members, placed, in_world, ids, z, layout, depth.metres)
+    leans = _leans(placed, in_world)
+    warnings += [remark for item_id, item in placed.items() for remark in _doubts(item_id, item, item_id in leans)]
+    graph = _graph(members, placed, in_world, leans, ids, z, layout, depth.metres)
     _relate_cameras(graph, members, cameras, photo.name)
     work.write("scene_graph.json").write_text(to_json(graph), encoding="utf-8")
     return Scene(
@@ -211,7 +213,7 @@ class _Gravity:
         """Which objects stay where they are by themselves: what the background carries is held there.
 
         Raises:
-            UsageError: if MuJoCo is not installed.
+            WeightsError: if MuJoCo is not installed.
         """
         world_from_camera = np.array(self.layout.world_from_camera)
         parts = []
@@ -337,12 +339,27 @@ def _view_scores(
     )
 
 
-def _doubts(object_id: int, item: Arranged) -> list[str]:
+def _leans(placed: Mapping[int, Arranged], in_world: Mapping[int, TexturedMesh]) -> dict[int, dict[int, Lean]]:
+    """By object that its base does not carry: the others that it leans on, and where."""
+    found = {}
+    for number, item in placed.items():
+        if _is_unsteady(item):
+            with about_object(number):
+                others = {other: lean(in_world[number], mesh) for other, mesh in in_world.items() if other != number}
+            found[number] = {other: where for other, where in others.items() if where is not None}
+    return {number: others for number, others in found.items() if others}
+
+
+def _is_unsteady(item: Arranged) -> bool:
+    return item.support is not None and item.evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG
+
+
+def _doubts(object_id: int, item: Arranged, leans: bool) -> list[str]:
     """What a simulator would not leave as it is, as notes."""
     doubts = []
     if item.support is None:
         doubts.append("nothing is known to carry it, so it falls under gravity.")
-    elif item.evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG:
+    elif _is_unsteady(item) and not leans:
         doubts.append("its base does not carry it, so it tips over under gravity.")
     return [of_object(object_id, note(text)) for text in doubts]
 
@@ -401,6 +418,7 @@ def _graph(
     members: list[PlacedObject],
     placed: dict[int, Arranged],
     in_world: dict[int, TexturedMesh],
+    leans: Mapping[int, Mapping[int, Lean]],
     ids: Integer[np.ndarray, "h w"],
     z: Float[np.ndarray, "h w"],
     layout: Layout,
@@ -438,6 +456,9 @@ def _graph(
         if front in names and behind in names:
             relate(graph, names[front], names[behind], "occludes", evidence)
     _relate_pairs(graph, members, in_world)
+    for number, others in leans.items():
+        for other, where in others.items():
+            relate(graph, names[number], names[other], "leans on", asdict(where))
     return graph
 
 

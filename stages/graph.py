@@ -47,6 +47,7 @@ from scenegen.records import (
     Views,
 )
 from scenegen.registry import OBJECT_GENERATORS
+from scenegen.weights_registry.needed import require_settings
 from stages.complete import COMPLETE
 from stages.compose import COMPOSE, contradicted
 from stages.depth import DEPTH
@@ -199,8 +200,10 @@ def image_to_scene(
 
     Raises:
         UsageError: if there are several photos, and the generator makes use of one only.
+        WeightsError: if a package that the settings ask for is missing.
         ScenegenError: from the stage that failed.
     """
+    require_settings(config)
     said = Remarks()
     failures: list[Failure] = []
     further: list[Outcome[Any]] = []

@@ -432,7 +432,8 @@ def batch(
     listing = list_scenes(source, input_options) if views else list_photos(source, input_options)
     runtime = run_options.runtime()
     segments, measures = input_options.masks is None, input_options.depth is None
-    require_models(config, runtime, segments, measures, generates=ray is None, several=views)
+    finds = views and input_options.camera is None
+    require_models(config, runtime, segments, measures, ray is None, several=views, finds_cameras=finds)
     if cache is not None or not is_url(out):
         check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
     log_skipped(listing.skipped)
@@ -506,7 +507,7 @@ def evaluate(
     from scenegen.evaluate.summary import scene_table, summary_table
     from scenegen.store.destination import check_file, check_folder
     from scenegen.store.store import disk_errors
-    from scenegen.weights_registry.needed import require_models
+    from scenegen.weights_registry.needed import require_models, require_mujoco
     from stages.evaluate import GivenTruth, evaluate_scenes
     from stages.run import open_store
     from stages.workplace import workplace
@@ -524,7 +525,10 @@ def evaluate(
         raise UsageError(f"`out` is {out}, which holds the ground truth; choose another folder with -o.")
     runtime = run_options.runtime()
     several = any((folder / "views").is_dir() for folder in folders)
-    require_models(config, runtime, segments=not true_masks, measures=not true_depth, several=several)
+    finds = several and not true_cameras
+    require_models(config, runtime, not true_masks, not true_depth, several=several, finds_cameras=finds)
+    if settle:
+        require_mujoco()
     check_folder(out)
     check_file(json_, "json")
     store = open_store(out)
@@ -603,8 +607,10 @@ def settle(
     from scenegen.export.bodies import settled, with_bodies
     from scenegen.export.glb import read_glb
     from scenegen.export.manifest import read_manifest
+    from scenegen.weights_registry.needed import require_mujoco
 
     log_options.apply()
+    require_mujoco()
     config = read_manifest(folder).config.export
     scene = with_bodies(read_glb(folder / "scene.glb"), config.density_kg_m3, config.hulls)
     found = dict(zip([part.name for part in scene.objects], settled(scene), strict=True))

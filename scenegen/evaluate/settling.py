@@ -30,7 +30,7 @@ def settle_scores(
         hulls: most convex parts that one of them collides with.
 
     Raises:
-        UsageError: if MuJoCo is not installed.
+        WeightsError: if MuJoCo is not installed.
     """
     objects = () if made is None else made.objects
     found = {} if made is None else dict(zip(ids, settled(made), strict=True))

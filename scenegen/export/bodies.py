@@ -131,7 +131,7 @@ def settled(scene: PartScene) -> tuple[Settled, ...]:
         scene: from `with_bodies`.
 
     Raises:
-        UsageError: if MuJoCo is not installed.
+        WeightsError: if MuJoCo is not installed.
     """
     bodies = [placed(body_of(part), part.world_from_part) for part in scene.objects]
     return settle(bodies, [Fixed(part.obstacles, part.world_from_part) for part in scene.background])

@@ -102,7 +102,14 @@ def require_models_for(scenes: Sequence[Inputs], config: Config, runtime: Runtim
         measures=any(photo.depth is None for photo in photos),
         generates=generates,
         several=any(inputs.others for inputs in scenes),
+        finds_cameras=any(finds_cameras(inputs) for inputs in scenes),
     )
+
+
+def finds_cameras(inputs: Inputs) -> bool:
+    """Whether it must be found where the cameras of several photos stand, as far as can be told without reading a file."""
+    photos = (inputs, *inputs.others)
+    return len(photos) > 1 and sum(bool(photo.camera) for photo in photos) < 2
 
 
 def is_single(words: Sequence[str]) -> bool:

@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
 from scenegen.camera import USD_FROM_WORLD, transform
-from scenegen.errors import UsageError
 from scenegen.physics.body import Body, Hull
 from scenegen.records import Settled
+from scenegen.weights_registry.needed import require_mujoco
 
 SECONDS = 2.0
 STEP_S = 0.001
@@ -55,7 +55,7 @@ def settle(bodies: Sequence[Placed], around: Sequence[Fixed] = (), seconds: floa
         seconds: until they are looked at.
 
     Raises:
-        UsageError: if MuJoCo is not installed.
+        WeightsError: if MuJoCo is not installed.
 
     Examples:
         >>> import trimesh
@@ -67,7 +67,9 @@ def settle(bodies: Sequence[Placed], around: Sequence[Fixed] = (), seconds: floa
         >>> settle([Placed(cube, up, mass=1.0, friction=0.5)])[0].stays
         True
     """
-    mujoco = _mujoco()
+    require_mujoco()
+    import mujoco
+
     spec = mujoco.MjSpec()
     spec.option.timestep = STEP_S
     spec.option.gravity = [0, 0, -GRAVITY]
@@ -104,17 +106,6 @@ def settle(bodies: Sequence[Placed], around: Sequence[Fixed] = (), seconds: floa
             )
         )
     return tuple(results)
-
-
-def _mujoco() -> Any:
-    try:
-        import mujoco
-    except ImportError as error:
-        raise UsageError(
-            "whether a scene stays is simulated by MuJoCo, which is not installed; install it with "
-            "`pip install 'scenegen-3d[physics]'`."
-        ) from error
-    return mujoco
 
 
 def _points(placed: Placed) -> Float64[np.ndarray, "n 3"]:

@@ -63,6 +63,10 @@ NEAR_BACKGROUND = 0.25
 """An object hangs on the background where that is no farther behind it than this share of its size."""
 SEEN_CONTACT = 0.2
 """Share of the lower outline that must be seen to meet the background at its own depth for it to be carried there."""
+FEW_PIXELS, FEW = 4, 0.002
+"""Of an object, the least number and share: fewer may be errors of its mask."""
+FOOT_SHARE = 0.02
+"""How far above the floor, as a share of its size, an object may be seen to end and still reach it."""
 MEASURED = 0.02
 """Relief error up to which depth tells how much an object leans."""
 LEAN_MEASURED_DEG, LEAN_ESTIMATED_DEG = 3.0, 18.0
@@ -181,7 +185,7 @@ def arrange(
         number: replace(item.mesh, vertices=(item.mesh.vertices.astype(np.float64) * scales[number]).astype(np.float32))
         for number, item in objects.items()
     }
-    for number in _supporters_first(candidates, told):
+    for number in _supporters_first(candidates):
         with about_object(number):
             arranged[number] = _stood(
                 number,
@@ -248,13 +252,13 @@ def _supporters(objects: Mapping[int, Unplaced], view: View, told: Told) -> dict
     return {each.child: each.parent for each in without_cycles(known) if each.parent != FLOOR}
 
 
-def _supporters_first(candidates: Mapping[int, Candidate], told: Told) -> list[int]:
-    """Sorted by the number of objects between each and the floor, with what hangs in the air last, then by id. What is said to
-    carry others comes before them, wherever it hangs."""
+def _supporters_first(candidates: Mapping[int, Candidate]) -> list[int]:
+    """Sorted by the number of objects between each and the floor, then by id; what hangs in the air comes last, with all that
+    stands on it."""
     stands = support_graph((item.supporter or FLOOR, number) for number, item in candidates.items())
     level = {child: number for number, children in enumerate(nx.topological_generations(stands)) for child in children}
-    in_air = {number for number, item in candidates.items() if item.supporter is None and not item.on_floor}
-    in_air -= set(told.stands.values())
+    hanging = [number for number, item in candidates.items() if item.supporter is None and not item.on_floor]
+    in_air = set(hanging).union(*(nx.descendants(stands, number) for number in hanging))
     return sorted(candidates, key=lambda number: (number in in_air, level[number], number))
 
 
@@ -396,7 +400,7 @@ def _stood(
         if whole is not None:
             support, level, mesh = FLOOR, 0.0, whole
             evidence |= {"foot_hidden": round(hidden, 3), "foot_made": True, **_based(mesh, view.floor)}
-        elif hidden >= FOOT_HIDDEN or (support is None and _hangs(item, scaled, scale, seen, view)):
+        elif hidden >= FOOT_HIDDEN or (support is None and _hangs(number, item, scaled, scale, seen, view)):
             support, level, mesh = BACKGROUND_SUPPORT, None, scaled
             evidence["foot_hidden"] = round(hidden, 3)
     return Arranged(scale, mesh, support, level, evidence)
@@ -520,12 +524,23 @@ def _below(item: TexturedMesh, parent: TexturedMesh, floor: Floor) -> _Below | N
     return _Below(low[over], start - met.distance[over], floor, beside[within])
 
 
-def _hangs(item: Unplaced, scaled: TexturedMesh, scale: float, seen: Support | None, view: View) -> bool:
-    """Whether something of the background carries an object: it is seen to meet it below, or lies close behind it."""
+def _seen_foot(view: View, number: int) -> float:
+    """Height over the floor of the lowest that depth shows of an object, but for a few pixels; infinite if it shows none."""
+    seen = (view.ids == number) & (view.z > 0)
+    heights = np.sort(view.floor.heights(rays(view.camera)[seen] * view.z[seen][:, None]))
+    few = max(FEW_PIXELS, round(FEW * len(heights)))
+    return float(heights[few]) if few < len(heights) else np.inf
+
+
+def _hangs(number: int, item: Unplaced, scaled: TexturedMesh, scale: float, seen: Support | None, view: View) -> bool:
+    """Whether something that was not made carries an object: it is seen to meet the background below, or to reach the floor by
+    legs that its mesh lacks; or the background lies close behind it."""
+    size = float(np.ptp(scaled.vertices, axis=0).max())
     if seen is not None and seen.parent == FLOOR and seen.contact_share >= SEEN_CONTACT:
+        return True
+    if _seen_foot(view, number) <= max(GAP_M, FOOT_SHARE * size):
         return True
     told = (item.depth > 0) & (view.limit > 0)
     if not told.any():
         return False
-    size = float(np.ptp(scaled.vertices, axis=0).max())
     return abs(float(np.median(view.limit[told] - scale * item.depth[told]))) < NEAR_BACKGROUND * size

@@ -1,8 +1,8 @@
 """The scene graph: what is in the scene and how it hangs together, each relation with its evidence.
 
 Nodes are names (`camera`, `floor`, `obj_03_mug`) with a `kind`: `camera`, `object` or `background`. Edges carry
-`relations`, a mapping from the relation (`supports`, `contains`, `occludes`, `adjacent`) to its evidence. The graph's own
-attribute `metres` says where the scale comes from, and how far it can be off.
+`relations`, a mapping from the relation (`supports`, `contains`, `leans on`, `occludes`, `adjacent`) to its evidence. The graph's
+own attribute `metres` says where the scale comes from, and how far it can be off.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 from jaxtyping import Bool, Float, Integer
+from scipy import ndimage
 from scipy.optimize import least_squares
 
 from scenegen.camera import rays, unproject
 from scenegen.config import LayoutConfig
 from scenegen.errors import UsageError
 from scenegen.geometry.planes import along, depth_normals, fit_plane, plane_facing
-from scenegen.ids import BACKGROUND, UNKNOWN, object_ids, shows_object
+from scenegen.ids import BACKGROUND, object_ids, shows_object
 from scenegen.messages.remarks import note
 from scenegen.records import Intrinsics, Support, Vector
 from scenegen.scene.graph import support_graph
@@ -36,6 +37,12 @@ GRAVITY_DEG = 2.0
 errors of what speaks against it go together."""
 FLOOR_POINTS, FLOOR_COUNTS = 500, 2
 """Points of the floor that are looked at when it is turned, and for how many objects all of them count: their errors are one."""
+SAME_DEPTH, LEVEL = 0.25, 0.05
+"""Steps in depth and height between an object and what it touches in the picture, as shares of its size."""
+LEAST_CONTACT = 0.25
+"""Share of the lower outline below which something must be seen to carry an object."""
+AROUND = 0.1
+"""Share of an object's outline along which something is seen behind it that it is inside of."""
 FOOT = 2.0
 """Percentile of the heights of what is seen of an object up to which it is its foot."""
 FOOT_HIDDEN = 0.25
@@ -267,35 +274,63 @@ def find_supports(
 ) -> tuple[Support, ...]:
     """What each object stands on, read off the picture just below its outline.
 
-    Just below the lower outline lies the supporter, at the same depth; what lies there but nearer is an occluder and says
-    nothing. An object whose underside is at floor height stands on the floor whatever it borders.
+    There lies what carries it, at the same depth, or a step away where that is seen at a flat angle or overhung. What is nearer
+    and higher is an occluder and says nothing, unless it is seen behind the object too, which then is inside it. An object
+    whose underside is at floor height stands on the floor whatever it borders.
     """
     points = unproject(camera, depth)
     heights = floor.heights(points)
     step = max(2, round(0.006 * max(ids.shape)))
+    known = {child: (ids == child) & (depth > 0) for child in object_ids(ids)}
+    sizes = {child: _extent(points[seen]) for child, seen in known.items() if seen.any()}
     supports: list[Support] = []
-    for child in object_ids(ids):
-        mask = ids == child
-        known = mask & (depth > 0)
-        if not known.any():
+    for child, seen in known.items():
+        if child not in sizes:
             supports.append(Support(child=child, parent=FLOOR, contact_share=0.0))
             continue
-        size = max(float(np.ptp(points[known], axis=0).max()), 1e-6)
-        outline, below = _lower_outline(mask, step)
-        neighbour = ids[below[0], below[1]]
-        gap = depth[below[0], below[1]] - depth[outline[0], outline[1]]
-        same_depth = (np.abs(gap) < 0.25 * size) & (depth[below[0], below[1]] > 0)
-        shares = {
-            int(parent): float(np.mean(same_depth & (neighbour == parent)))
-            for parent in np.unique(neighbour)
-            if parent not in (child, UNKNOWN)
-        }
-        low = float(np.percentile(heights[known], 2))
-        parent = max((i for i in shares if i > 0), key=lambda i: shares[i], default=FLOOR)
-        on_other = low > 0.12 * size and shares.get(parent, 0.0) > max(0.25, shares.get(FLOOR, 0.0))
-        chosen = parent if on_other else FLOOR
-        supports.append(Support(child=child, parent=chosen, contact_share=round(shares.get(chosen, 0.0), 4)))
+        size = sizes[child]
+        outline, below = _lower_outline(ids == child, step)
+        neighbour, told = ids[below], depth[below] > 0
+        gap = depth[below] - depth[outline]
+        touching = told & (np.abs(gap) < SAME_DEPTH * size)
+        over = told & (gap < size) & (heights[outline] - heights[below] > -LEVEL * size)
+        shares = {}
+        for parent in np.intersect1d(neighbour, list(sizes)).tolist():
+            mine = neighbour == parent
+            carries = mine & (touching | (over & (gap > -sizes[parent])))
+            if _is_around(parent, ids == child, depth, ids, step, LEVEL * size):
+                carries |= mine & told & (gap < 0)
+            shares[parent] = float(carries.mean())
+        on_floor = float(np.mean(touching & (neighbour == BACKGROUND))) if len(neighbour) else 0.0
+        low = float(np.percentile(heights[seen], 2))
+        parent = max(shares, key=lambda i: shares[i], default=FLOOR)
+        if low > 0.12 * size and shares.get(parent, 0.0) > max(LEAST_CONTACT, on_floor):
+            supports.append(Support(child=child, parent=parent, contact_share=round(shares[parent], 4)))
+        else:
+            supports.append(Support(child=child, parent=FLOOR, contact_share=round(on_floor, 4)))
     return without_cycles(supports)
+
+
+def _extent(points: Float[np.ndarray, "n 3"]) -> float:
+    return max(float(np.ptp(points, axis=0).max()), 1e-6)
+
+
+def _is_around(
+    outer: int,
+    inner: Bool[np.ndarray, "h w"],
+    depth: Float[np.ndarray, "h w"],
+    ids: Integer[np.ndarray, "h w"],
+    step: int,
+    farther: float,
+) -> bool:
+    """Whether an object, part of which is before the pixels `inner`, is seen behind them, too: as the far rim of a bowl."""
+    rim = ndimage.binary_dilation(inner, iterations=step) & ~inner & (ids == outer) & (depth > 0)
+    if not rim.any():
+        return False
+    nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)[:, rim]
+    beyond = depth[rim] - depth[nearest[0], nearest[1]] > farther
+    outline = np.count_nonzero(ndimage.binary_dilation(inner, iterations=step) & ~inner)
+    return bool(beyond.sum() > AROUND * outline)
 
 
 def hidden_below(depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], child: int) -> float:

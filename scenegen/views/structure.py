@@ -11,17 +11,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float64
 
-from scenegen.errors import CrashError, LimitError, TransientError, WeightsError
+from scenegen.errors import CrashError, LimitError, TransientError
 from scenegen.records import Intrinsics
 from scenegen.system.limits import limit_process
 from scenegen.system.processes import child_lifeline, end_with, ending
+from scenegen.weights_registry.needed import require_pycolmap
 
 if TYPE_CHECKING:
     from scenegen.views.features import Matches
@@ -89,10 +89,7 @@ def structure_from_motion(
         CrashError: if its process is lost.
         TransientError: if no process can be started.
     """
-    if find_spec("pycolmap") is None:
-        raise WeightsError(
-            "cameras are found by pycolmap, which is not installed: pip install 'scenegen-3d[views]', or give them with --camera"
-        )
+    require_pycolmap()
     pictures = [
         asdict(Picture(name, camera.model_dump(), sure))
         for name, camera, sure in zip(names, cameras, known, strict=True)

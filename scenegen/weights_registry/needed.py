@@ -1,9 +1,10 @@
-"""Checks, before any work and without torch, that the weights and packages the chosen back-ends need are here."""
+"""Checks, before any work and without torch, that the weights and packages that the settings ask for are here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 
 
 def require_models(
-    config: Config, runtime: Runtime, segments: bool, measures: bool, generates: bool = True, several: bool = False
+    config: Config,
+    runtime: Runtime,
+    segments: bool,
+    measures: bool,
+    generates: bool = True,
+    several: bool = False,
+    finds_cameras: bool = False,
 ) -> None:
     """Fails if weights or packages for a scene are missing; the message names all missing weights.
 
@@ -37,15 +44,57 @@ def require_models(
         measures: whether depth must be estimated.
         generates: whether objects are made on this machine.
         several: whether they are made from several photos.
+        finds_cameras: whether it must be found where the cameras of these stand.
 
     Raises:
         WeightsError: if any are missing; the message names the fix.
     """
+    require_settings(config)
+    if finds_cameras:
+        require_pycolmap()
     needed: list[str] = []
     for chosen in _chosen(config, segments, measures, generates, several):
         _require(chosen)
         needed += chosen.needs()
     locate_all(tuple(dict.fromkeys(needed)), runtime)
+
+
+def require_settings(config: Config) -> None:
+    """Fails if settings that belong to no back-end ask for a package that is missing.
+
+    Raises:
+        WeightsError: if it is; the message names the fix.
+
+    Examples:
+        >>> from scenegen.config import load_config
+        >>> require_settings(load_config("embedded"))
+    """
+    if config.export.settle or (config.compose.settle and config.compose.contact):
+        require_mujoco()
+
+
+def require_mujoco() -> None:
+    """Fails if nothing can simulate gravity.
+
+    Raises:
+        WeightsError: if MuJoCo is not installed.
+    """
+    if find_spec("mujoco") is None:
+        raise WeightsError(
+            "whether a scene stays is simulated by MuJoCo, which is not installed: pip install 'scenegen-3d[physics]'"
+        )
+
+
+def require_pycolmap() -> None:
+    """Fails if nothing can find cameras.
+
+    Raises:
+        WeightsError: if `pycolmap` is not installed.
+    """
+    if find_spec("pycolmap") is None:
+        raise WeightsError(
+            "cameras are found by pycolmap, which is not installed: pip install 'scenegen-3d[views]', or give them with --camera"
+        )
 
 
 def models_needed(config: Config) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from physics.bowls import RADIUS, WALL, bowl
 
-from scenegen.errors import UsageError
+from scenegen.errors import WeightsError
 from scenegen.physics.body import body
 from scenegen.physics.settle import Placed, settle
 
@@ -83,5 +83,5 @@ def test_the_same_scene_ends_the_same() -> None:
 
 def test_without_mujoco_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mujoco", None)
-    with pytest.raises(UsageError, match="physics"):
+    with pytest.raises(WeightsError, match="physics"):
         settle([placed(box())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,25 @@ def room(
     size: tuple[int, int] = (320, 240),
 ) -> Room:
     """`boxes` are (extents, centre of the base) in the world; the camera looks along -Z, `pitch_deg` down."""
+    return room_of([standing_box(*box) for box in boxes], pitch_deg, height, fov, wall, size)
+
+
+def standing_box(extents: tuple[float, float, float], base: tuple[float, float, float]) -> trimesh.Trimesh:
+    """`base` is the centre of its base."""
+    box = trimesh.creation.box(extents=extents)
+    box.apply_translation(np.array(base) + np.array([0, extents[1] / 2, 0]))
+    return box
+
+
+def room_of(
+    solids: Sequence[trimesh.Trimesh],
+    pitch_deg: float = 25,
+    height: float = 1.4,
+    fov: float = 55,
+    wall: bool = True,
+    size: tuple[int, int] = (320, 240),
+) -> Room:
+    """As `room`, with any solids in the world."""
     pitch = np.radians(pitch_deg)
     # Columns: the world's axes in the camera's frame (x right, y down, z forward).
     camera_from_world = np.eye(4)
@@ -58,11 +78,9 @@ def room(
     camera_from_world[:3, 1] = [0, -np.cos(pitch), -np.sin(pitch)]
     camera_from_world[:3, 2] = [0, np.sin(pitch), -np.cos(pitch)]
     camera_from_world[:3, 3] = -camera_from_world[:3, :3] @ [0, height, 0]
-    meshes = []
-    for index, (extents, base) in enumerate(boxes):
-        box = trimesh.creation.box(extents=extents)
-        box.apply_translation(np.array(base) + np.array([0, extents[1] / 2, 0]))
-        meshes.append(plain(box, COLOURS[index % len(COLOURS)]).transformed(camera_from_world))
+    meshes = [
+        plain(solid, COLOURS[index % len(COLOURS)]).transformed(camera_from_world) for index, solid in enumerate(solids)
+    ]
     ground = trimesh.creation.box(extents=[40, 0.2, 40])
     ground.apply_translation([0, -0.1, 0])
     stuff = [plain(ground, (150, 140, 130)).transformed(camera_from_world)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,7 +246,7 @@ def pycolmap_pose() -> object:
 
 
 def test_without_pycolmap_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(structure, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
     with pytest.raises(WeightsError, match=r"scenegen-3d\[views\]"):
         structure_from_motion(tmp_path, [], [], [], 1)
 
