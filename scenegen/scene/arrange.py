@@ -388,7 +388,7 @@ def _stood(
     mesh = scaled
     if level is not None and reach > 0 and view.floor.offset > level:
         plane = replace(view.floor, offset=view.floor.offset - level)
-        made = standing(scaled, plane, lean)
+        made = standing(scaled, plane, lean if _is_upright(scaled, plane) else min(lean, LEAN_MEASURED_DEG))
         mesh = made.mesh
         evidence |= {**_based(mesh, plane), "set_upright_deg": made.lean_deg}
     if number not in told.stands and (support is None or evidence.get("steady_deg", STEADY_DEG) < STEADY_DEG):
@@ -404,6 +404,13 @@ def _stood(
             support, level, mesh = BACKGROUND_SUPPORT, None, scaled
             evidence["foot_hidden"] = round(hidden, 3)
     return Arranged(scale, mesh, support, level, evidence)
+
+
+def _is_upright(mesh: TexturedMesh, level: Floor) -> bool:
+    """Whether an object is as tall as it is wide: of others, as of fruit and cars, a lean says nothing."""
+    vertices = mesh.vertices.astype(np.float64)
+    across = np.linalg.svd(level.normal[None])[2][1:]
+    return bool(np.ptp(level.heights(vertices)) >= np.ptp(vertices @ across.T, axis=0).max())
 
 
 def _based(mesh: TexturedMesh, level: Floor) -> dict[str, float]:

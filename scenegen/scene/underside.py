@@ -67,7 +67,7 @@ def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing
     """An object (camera frame) made to stand steadily on the plane `level`, its vertices slid along their rays if at all.
 
     If a finished underside alone does not do it, the object leans too much to stand, which depth often gets wrong: then it is
-    set upright by as little as helps, at most `most_lean_deg`, or by what comes nearest to it.
+    set upright by as little as helps, at most `most_lean_deg`. What tips over even then is left as it leans.
     """
     # What it looks like changes nothing, and need not be compared, nor kept.
     found = _stood(replace(mesh, base_color=NO_PICTURE, metallic_roughness=None), level, most_lean_deg)
@@ -77,7 +77,7 @@ def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing
 
 @reused(OBJECTS)
 def _stood(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing:
-    best = _as_it_leans(mesh, level, 0.0)
+    best = untouched = _as_it_leans(mesh, level, 0.0)
     if best.base.steady_deg >= LEAST_STEADY_DEG or most_lean_deg < LEAN_STEP_DEG:
         return best
     tries = [_as_it_leans(mesh, level, sign * LEAN_STEP_DEG) for sign in (1, -1)]
@@ -90,7 +90,7 @@ def _stood(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing:
             break
         further = min(max(lacking, LEAN_STEP_DEG), room)
         way = _as_it_leans(mesh, level, best.lean_deg + np.sign(best.lean_deg) * further)
-    return best
+    return best if best.base.steady_deg > 0 else untouched
 
 
 def _as_it_leans(mesh: TexturedMesh, level: Floor, lean_deg: float) -> Standing:

@@ -11,11 +11,20 @@ import pytest
 import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import DESK, Room, plain, room
+from rooms import DESK, Room, plain, room, room_of, standing_box
 
 from scenegen.camera import project
 from scenegen.geometry.mesh import joined
-from scenegen.scene.arrange import Arranged, Told, Unplaced, View, arrange, lowest_point, overlapping_pairs
+from scenegen.scene.arrange import (
+    LEAN_MEASURED_DEG,
+    Arranged,
+    Told,
+    Unplaced,
+    View,
+    arrange,
+    lowest_point,
+    overlapping_pairs,
+)
 from scenegen.scene.layout import Floor, find_supports
 from scenegen.scene.placement import fit_scale, surface_depth
 from scenegen.scene.room import MOST_ROOM
@@ -76,6 +85,17 @@ def test_a_stack_stands_on_the_floor(wrong: float) -> None:
         np.testing.assert_allclose(
             project(scene.camera, item.mesh.vertices[: len(before)].astype(float)), before, atol=0.02
         )
+
+
+@pytest.mark.parametrize(("height", "upright"), [(0.6, True), (0.15, False)])
+def test_only_what_is_tall_is_set_upright(height: float, upright: bool) -> None:
+    """A post and a slab that lean so far to the camera that their hidden undersides cannot be finished to stand."""
+    solid = standing_box((0.16, height, 0.16), (0, 0, -2)).subdivide().subdivide().subdivide()
+    solid.vertices[:, 2] += np.tan(np.radians(25)) * solid.vertices[:, 1]
+    scene = room_of([solid])
+    view = replace(seen(scene), relief_error=0.5)
+    (item,) = arrange(unplaced(scene, view), view, {}, 0.1).values()
+    assert (abs(item.evidence["set_upright_deg"]) > LEAN_MEASURED_DEG) == upright
 
 
 def test_what_hangs_on_a_wall_is_held_by_the_background() -> None:

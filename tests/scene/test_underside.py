@@ -72,6 +72,14 @@ def test_what_leans_too_much_to_stand_is_set_upright_where_depth_may_be_wrong() 
     assert intersection_over_union(before, after) > 0.998
 
 
+def test_what_tips_over_however_it_is_set_up_is_left_as_it_leans() -> None:
+    mesh = seen(leaning(50))
+    kept, found = standing(mesh, FLOOR, 0.0), standing(mesh, FLOOR, 4.0)
+    assert found.lean_deg == 0
+    assert found.base.steady_deg < 0
+    np.testing.assert_array_equal(found.mesh.vertices, kept.mesh.vertices)
+
+
 def test_vertices_stay_on_their_rays() -> None:
     mesh = seen(egg())
     mesh = replace(mesh, vertices=mesh.vertices + np.float32(0.01))
