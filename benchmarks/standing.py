@@ -124,6 +124,7 @@ def stacks(count: int) -> tuple[dict[int, Candidate], list[tuple[int, int]]]:
         for each, size, top in ((low, 0.4, 1.0), (high, 0.2, 0.6)):
             box = trimesh.creation.icosphere(4, radius=size / 2) if number % 2 else trimesh.creation.box([size] * 3)
             box.apply_translation([0.5 * number - 2.5, top - size / 2, 3.0])
+            vertices, faces = np.array(box.vertices), np.array(box.faces, np.int32)
             scale = float(rng.uniform(0.9, 1.1))
             objects[each] = Candidate(
                 scale=scale,
@@ -134,8 +135,8 @@ def stacks(count: int) -> tuple[dict[int, Candidate], list[tuple[int, int]]]:
                 lowest=-top,
                 on_floor=each == low,
                 supporter=None if each == low else low,
-                points=np.asarray(box.sample(600, seed=each)),
-                solid=distances(box.vertices, box.faces.astype(np.int32)),
+                points=np.array(box.sample(600, seed=each)),
+                solid=distances(vertices, faces),
             )
         pairs.append((low, high))
     return objects, pairs

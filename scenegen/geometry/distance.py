@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -29,6 +29,11 @@ class Distances:
     values: Float32[np.ndarray, "i j k"]
     corner: Float[np.ndarray, "3"]
     cell: float
+
+    def near(self, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "n"]:
+        """Which points are within the grid: no others can be inside of the surface."""
+        far = self.corner + self.cell * (np.array(self.values.shape) - 1)
+        return np.asarray(((points >= self.corner) & (points <= far)).all(axis=1))
 
     def at(self, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
         """Trilinear; beyond the grid that at its border, and the way there: no less than the distance, at most 1.42 times it."""

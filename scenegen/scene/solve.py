@@ -132,8 +132,8 @@ def gap(item: Candidate, supporter: Candidate, scale: float, other: float) -> fl
 def _depth_inside(points: Float[np.ndarray, "n 3"], solid: Distances | None) -> float:
     if solid is None:
         return 0.0
-    deep = -np.sort(solid.at(points))[:DEEPEST]
-    return float(np.maximum(deep, 0).mean())
+    deep = np.sort(solid.at(points[solid.near(points)]))[:DEEPEST]
+    return float(np.maximum(-deep, 0).sum() / min(DEEPEST, len(points)))
 
 
 def _own(item: Candidate, place: int, camera_height: float) -> list[Term]:
