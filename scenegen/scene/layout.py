@@ -324,13 +324,16 @@ def _is_around(
     farther: float,
 ) -> bool:
     """Whether an object, part of which is before the pixels `inner`, is seen behind them, too: as the far rim of a bowl."""
-    rim = ndimage.binary_dilation(inner, iterations=step) & ~inner & (ids == outer) & (depth > 0)
+    rows, columns = (np.flatnonzero(inner.any(axis=axis)) for axis in (1, 0))
+    window = tuple(np.s_[max(0, at[0] - step) : at[-1] + step + 1] for at in (rows, columns))
+    inner, depth, ids = inner[window], depth[window], ids[window]
+    around = ndimage.binary_dilation(inner, iterations=step) & ~inner
+    rim = around & (ids == outer) & (depth > 0)
     if not rim.any():
         return False
     nearest = ndimage.distance_transform_edt(~inner, return_distances=False, return_indices=True)[:, rim]
     beyond = depth[rim] - depth[nearest[0], nearest[1]] > farther
-    outline = np.count_nonzero(ndimage.binary_dilation(inner, iterations=step) & ~inner)
-    return bool(beyond.sum() > AROUND * outline)
+    return bool(beyond.sum() > AROUND * around.sum())
 
 
 def hidden_below(depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], child: int) -> float:
