@@ -255,6 +255,10 @@ def test_what_was_made_is_listed_and_removed(site: Deployment) -> None:
     made = {f"removed deployment {entry['name']}" for entry in site.ask("POST", "/deployments/filter", {})}
     made |= {f"removed work pool {pool}" for pool in POOLS}
     theirs = site.ask("POST", "/work_pools/", {"name": "theirs", "type": "process"})
+    # As the page says: a worker that runs makes its pool again.
+    assert site.worker is not None
+    site.worker.kill()
+    site.worker.wait()
     assert set(site.run("-m", "scenegen", "prefect-setup", "--remove").splitlines()) == made
     assert site.ask("POST", "/deployments/filter", {}) == []
     assert [pool["id"] for pool in site.ask("POST", "/work_pools/filter", {})] == [theirs["id"]]
