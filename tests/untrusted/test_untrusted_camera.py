@@ -158,6 +158,41 @@ def test_nerfs_transforms_by_the_name_of_the_photo(tmp_path: Path) -> None:
     assert read(alone).fx == 400
 
 
+@pytest.mark.parametrize("own", [{"camera_angle_x": 1.0}, {"fl_x": None, "camera_angle_x": 1.0}, {"K": K}])
+def test_the_lens_of_a_frame_comes_before_that_of_all(tmp_path: Path, own: dict) -> None:
+    frame = {"file_path": "photo.png", "transform_matrix": POSE.tolist(), **own}
+    document = {"fl_x": 111, "fl_y": 111, "cx": 1, "cy": 1, "w": 640, "h": 480, "frames": [frame]}
+    focal = 320 / math.tan(0.5)
+    expected = CAMERA if "K" in own else (focal, focal, 320, 240)
+    assert numbers(read(saved(tmp_path / "c.json", document))) == pytest.approx(expected)
+
+
+def test_a_frame_without_a_pose_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"frame with rgb_path, camtoworld; looked for its `transform_matrix`"):
+        read(saved(tmp_path / "c.json", {"frames": [{"rgb_path": "photo.png", "camtoworld": POSE.tolist()}]}))
+
+
+def test_the_cameras_of_gaussian_splatting(tmp_path: Path) -> None:
+    size = {"width": 640, "height": 480}
+    placed = {"position": POSE[:3, 3].tolist(), "rotation": POSE[:3, :3].tolist()}
+    entries = [{"img_name": "other", "fx": 1, **size}, {"img_name": "photo", "fx": 500, "fy": 510, **size, **placed}]
+    camera = read(saved(tmp_path / "cameras.json", entries))
+    assert numbers(camera) == pytest.approx((500, 510, 320, 240))
+    np.testing.assert_allclose(np.reshape(camera.world_from_camera, (4, 4)), POSE, atol=1e-12)
+    with pytest.raises(InputError, match="2 cameras, 0 of them with the name of photo 'third'"):
+        read(tmp_path / "cameras.json", name="third")
+
+
+@pytest.mark.parametrize("count", [9, 12, 16])
+def test_matrices_in_json(tmp_path: Path, count: int) -> None:
+    matrix = np.eye(4)
+    matrix[:3, :3] = K
+    rows = matrix[:3, :3] if count == 9 else matrix[: count // 4]
+    assert numbers(read(saved(tmp_path / "c.json", {"camera_matrix": rows.tolist()}))) == pytest.approx(CAMERA)
+    with pytest.raises(InputError, match="has 4 numbers in `K`; allowed: 3x3"):
+        read(saved(tmp_path / "few.json", {"K": [1, 2, 3, 4]}))
+
+
 def test_a_file_of_the_evaluation_and_one_of_open3d_have_poses(tmp_path: Path) -> None:
     given = read(saved(tmp_path / "a.json", {**FLAT, "camera_to_world": POSE.tolist()}))
     extrinsic = np.linalg.inv(POSE).ravel(order="F").tolist()
@@ -231,6 +266,15 @@ def test_models_of_newer_colmaps_are_named(tmp_path: Path) -> None:
         read(tmp_path / "cameras.bin")
 
 
+def test_lines_of_colmap_that_are_not_as_usual(tmp_path: Path) -> None:
+    tabs = saved(tmp_path / "tabs.txt", "1\tPINHOLE\t640\t480\t500\t510\t300\t250\n")
+    assert numbers(read(tabs)) == pytest.approx(CAMERA)
+    with pytest.raises(InputError, match="camera 1 has 4 parameters, and OPENCV has 8"):
+        read(saved(tmp_path / "cut.txt", "1 OPENCV 640 480 500 510 320 240\n"))
+    with pytest.raises(InputError, match="COLMAP's model PERSPECTIVE; allowed"):
+        read(saved(tmp_path / "other.txt", "1 PERSPECTIVE 640 480 500 510 320 240\n"))
+
+
 def test_the_folder_of_a_project_of_colmap(tmp_path: Path) -> None:
     inner = tmp_path / "project" / "sparse" / "0"
     inner.mkdir(parents=True)
@@ -263,6 +307,15 @@ def test_the_camera_of_a_gltf_scene(tmp_path: Path) -> None:
     pose = np.reshape(camera.world_from_camera, (4, 4))
     np.testing.assert_allclose(pose[:3, :3], turned.as_matrix() @ GL[:3, :3], atol=1e-12)
     np.testing.assert_allclose(pose[:3, 3], [1, 2, 3])
+    del lens["aspectRatio"]
+    assert numbers(read(saved(tmp_path / "no_aspect.gltf", value))) == pytest.approx((focal, focal, 320, 240))
+    for change, said in (
+        ({"aspectRatio": 16 / 9}, "for a picture of 853x480 and the photo is 640x480"),
+        ({"yfov": 45}, r"field of view of 2578.* degrees; allowed: above 0 and below 180"),
+    ):
+        other = {**value, "cameras": [{"type": "perspective", "perspective": {**lens, **change}}]}
+        with pytest.raises(InputError, match=said):
+            read(saved(tmp_path / "other.gltf", other))
     value["cameras"].append(value["cameras"][0])
     with pytest.raises(InputError, match="2 perspective cameras; allowed: one"):
         read(saved(tmp_path / "two.gltf", value))
@@ -297,6 +350,29 @@ def test_the_camera_of_a_usd_stage(tmp_path: Path, suffix: str) -> None:
     stage.Save()
     with pytest.raises(InputError, match="an orthographic camera; allowed: a perspective one"):
         read(tmp_path / f"scene.{suffix}")
+
+
+def usd_camera(path: Path, **attributes: str) -> Path:
+    lines = "\n".join(f"float {name.replace('_', '.')} = {value}" for name, value in attributes.items())
+    return saved(path, f'#usda 1.0\ndef Camera "camera" {{\n{lines}\n}}\n')
+
+
+def test_apertures_of_another_shape_do_not_stretch_pixels(tmp_path: Path) -> None:
+    path = usd_camera(tmp_path / "c.usda", focalLength="30", horizontalAperture="36", verticalAperture="24")
+    camera, notes = read_camera([path], photo(), "photo")
+    focal = 30 / 36 * 640
+    assert numbers(camera) == pytest.approx((focal, focal, 320, 240))
+    assert "have another shape than the photo, 640x480" in notes[0]
+    with pytest.raises(InputError, match=r"apertures 0 and 15\.2908; allowed: positive ones"):
+        read(usd_camera(tmp_path / "flat.usda", horizontalAperture="0"))
+
+
+def test_a_usd_camera_that_zooms_has_its_first_focal_length(tmp_path: Path) -> None:
+    sides = {"horizontalAperture": "36", "verticalAperture": "27"}
+    path = usd_camera(tmp_path / "c.usda", focalLength_timeSamples="{1: 30, 24: 60}", **sides)
+    camera, notes = read_camera([path], photo(), "photo")
+    assert camera.fx == pytest.approx(30 / 36 * 640)
+    assert notes == ["camera: it moves or zooms, and its first frame is used"]
 
 
 def test_the_intrinsics_beside_a_depth_map(tmp_path: Path) -> None:

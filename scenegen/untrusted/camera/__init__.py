@@ -108,7 +108,7 @@ def _archived(path: Path, size: tuple[int, int]) -> ParsedCamera:
 
 def _fitted(camera: ParsedCamera, photo: UprightPhoto) -> tuple[DecodedCamera, list[str]]:
     """The camera at the photo's upright size."""
-    warnings = []
+    warnings = [*camera.notes]
     numbers = (*camera.distortion, camera.fx, camera.fy, camera.cx, camera.cy, *camera.size)
     if not all(map(math.isfinite, numbers)) or min(camera.size) < 1:
         raise InputError(f"{WHAT} holds numbers that no camera has: {', '.join(f'{number:g}' for number in numbers)}.")

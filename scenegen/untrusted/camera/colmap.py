@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -38,6 +39,8 @@ MODELS = {
 """Number of each model in binary files: its name, and how many parameters it has."""
 ONE_FOCAL = ("SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL")
 PINHOLES = (*ONE_FOCAL, "PINHOLE", "OPENCV")
+_LISTED = re.compile(r"^\s*\d+\s+[A-Z][A-Z0-9_]+\s+\d", re.MULTILINE)
+"""A line of `cameras.txt`: number, model, width."""
 MOST = 1_000_000
 """Cameras or images of a file."""
 
@@ -65,11 +68,15 @@ class Lens:
 
         Raises:
             InputError: if it is no pinhole.
+            ValueError: if it has more or fewer parameters than its model.
         """
         if self.model not in PINHOLES:
             raise InputError(
                 f"`camera` has COLMAP's model {self.model}; allowed: {', '.join(PINHOLES)}. Undistort the photo first."
             )
+        expected = dict(MODELS.values())[self.model]
+        if len(self.values) != expected:
+            raise ValueError(f"camera {self.number} has {len(self.values)} parameters, and {self.model} has {expected}")
         fx, fy, cx, cy, *distortion = (self.values[0], *self.values) if self.model in ONE_FOCAL else self.values
         return ParsedCamera(fx, fy, cx, cy, self.size, tuple(distortion) if any(distortion) else ())
 
@@ -79,7 +86,7 @@ def is_colmap(path: Path) -> bool:
     if path.suffix == ".bin":
         return True
     head = path.read_bytes()[: 1 << 16].decode(errors="replace")
-    return any(f" {model} " in head for model, _ in MODELS.values())
+    return _LISTED.search(head) is not None
 
 
 def read_colmap(cameras: Path, images: Path | None, photo: str) -> ParsedCamera:

@@ -1,4 +1,4 @@
-"""Cameras in JSON: `fx fy cx cy`, a matrix, NeRF's `transforms.json`, and what Open3D writes."""
+"""Cameras in JSON: `fx fy cx cy`, a matrix, NeRF's `transforms.json`, what Open3D and Gaussian splatting write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scenegen.errors import InputError
-from scenegen.untrusted.camera.matrices import from_matrix, from_numbers
+from scenegen.untrusted.camera.matrices import K_SIZES, from_numbers
 from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, centred
 from scenegen.untrusted.documents import read_json
 from scenegen.untrusted.names import entry_of
@@ -19,6 +19,10 @@ from scenegen.untrusted.names import entry_of
 MATRICES = ("K", "intrinsics", "camera_matrix", "intrinsic_matrix", "cam_K")
 SPELLINGS = (("fx", "fy"), ("fl_x", "fl_y"), ("focal_x", "focal_y"))
 CENTRES = (("cx", "cy"), ("ppx", "ppy"))
+ANGLES = ("camera_angle_x", "camera_angle_y", "fov", "fov_deg")
+FOCAL = frozenset({*MATRICES, *ANGLES, *(name for pair in SPELLINGS for name in pair)})
+"""Names under which a file states a focal length."""
+LENS = FOCAL | {name for pair in CENTRES for name in pair}
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
 DISTORTIONS = ("dist_coeffs", "distortion_coefficients", "distortion", "dist", "D")
 """Lists of the same, in OpenCV's order."""
@@ -39,6 +43,8 @@ def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCam
         ValueError: if it is not JSON.
     """
     value = read_json(path)
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        return _listed(value, photo, size)
     if isinstance(value, list):
         numbers = np.asarray(value, float).ravel().tolist()
         return from_numbers(numbers, size)
@@ -52,7 +58,13 @@ def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCam
 def _of_frame(transforms: Mapping[str, Any], photo: str, size: tuple[int, int]) -> ParsedCamera:
     """The frame of NeRF's `transforms.json` that is named after the photo. Its poses have OpenGL's axes."""
     frame = entry_of(photo, list(transforms["frames"]), "file_path", "`camera` has {} frames")
-    shared = {name: value for name, value in transforms.items() if name != "frames"}
+    own = {name for name, value in frame.items() if name in FOCAL and value is not None}
+    # A frame that states its lens in any way does not have that of the others.
+    shared = {name: value for name, value in transforms.items() if name != "frames" and not (own and name in LENS)}
+    if "transform_matrix" not in frame:
+        raise InputError(
+            f"`camera` has a frame with {', '.join(list(frame)[:6])}; looked for its `transform_matrix`, which is its pose."
+        )
     pose = np.array(frame["transform_matrix"], float)
     if pose.shape == (3, 4):
         pose = np.vstack([pose, [0, 0, 0, 1]])
@@ -61,7 +73,18 @@ def _of_frame(transforms: Mapping[str, Any], photo: str, size: tuple[int, int]) 
     return _camera({**shared, **frame}, size, pose @ CV_FROM_GL)
 
 
+def _listed(cameras: list[Mapping[str, Any]], photo: str, size: tuple[int, int]) -> ParsedCamera:
+    """The camera of Gaussian splatting's `cameras.json` that is named after the photo. Its poses have OpenCV's axes."""
+    camera = entry_of(photo, cameras, "img_name", "`camera` has {} cameras")
+    pose = None
+    if {"rotation", "position"} <= camera.keys():
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = camera["rotation"], camera["position"]
+    return _camera(camera, size, pose)
+
+
 def _camera(value: Mapping[str, Any], size: tuple[int, int], pose: np.ndarray | None = None) -> ParsedCamera:
+    value = {name: each for name, each in value.items() if each is not None}
     if isinstance(value.get("intrinsic"), Mapping):  # Open3D's PinholeCameraParameters
         extrinsic = np.array(value["extrinsic"], float).reshape(4, 4).T if "extrinsic" in value else None
         return _camera(value["intrinsic"], size, None if extrinsic is None else np.linalg.inv(extrinsic))
@@ -85,10 +108,12 @@ def _intrinsics(value: Mapping[str, Any], size: tuple[int, int]) -> ParsedCamera
     for name in MATRICES:
         matrix = _data(value.get(name))
         if isinstance(matrix, list):
-            numbers = np.asarray(matrix, float)
-            # Open3D writes its nine numbers column by column.
-            rows = numbers.reshape(3, 3, order="F") if name == "intrinsic_matrix" else numbers.reshape(3, 3)
-            return from_matrix(rows.tolist(), size)
+            numbers = np.asarray(matrix, float).ravel()
+            if name == "intrinsic_matrix" and numbers.size == 9:  # Open3D writes its nine numbers column by column
+                numbers = numbers.reshape(3, 3).T.ravel()
+            if numbers.size not in K_SIZES:
+                raise InputError(f"`camera` has {numbers.size} numbers in `{name}`; allowed: 3x3, 3x4 or 4x4.")
+            return from_numbers(numbers.tolist(), size)
     width, height = size
     for x, y in SPELLINGS:
         if x in value:

@@ -10,6 +10,9 @@ from scenegen.errors import InputError
 from scenegen.untrusted.camera.parsed import ParsedCamera
 from scenegen.untrusted.fit import same_shape
 
+K_SIZES = (9, 12, 16)
+"""Numbers of the matrix K: 3x3, 3x4 or 4x4."""
+
 
 def from_numbers(values: Sequence[float], size: tuple[int, int]) -> ParsedCamera:
     """A camera from its numbers.
@@ -21,7 +24,7 @@ def from_numbers(values: Sequence[float], size: tuple[int, int]) -> ParsedCamera
     Raises:
         InputError: for another number of numbers.
     """
-    if len(values) in (9, 12, 16):
+    if len(values) in K_SIZES:
         return from_matrix(np.reshape(values, (-1, 3 if len(values) == 9 else 4))[:3, :3].tolist(), size)
     if len(values) not in (4, 6):
         raise InputError(

@@ -28,6 +28,8 @@ class ParsedCamera:
     """OpenCV's k1, k2, p1, p2, k3; empty for none."""
     world_from_camera: Float64[np.ndarray, "4 4"] | None = None
     """OpenCV axes, in whatever world and unit the file has; None if it does not say."""
+    notes: tuple[str, ...] = ()
+    """What was chosen in the file, where it leaves a choice."""
 
 
 def unscaled(matrix: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "4 4"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,13 @@ import numpy as np
 
 from scenegen.errors import InputError
 from scenegen.untrusted.camera.matrices import from_matrix
-from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, unscaled
+from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, centred, unscaled
 from scenegen.untrusted.documents import MAX_JSON_BYTES, parse_json, read_json
 
 GLB_MAGIC, JSON_CHUNK = b"glTF", b"JSON"
+STRETCHED = 1.025
+"""Width over height of a pixel from which on the apertures of a USD camera are those of a picture of another shape: many programs
+write the film's, whatever they render."""
 
 
 def read_gltf(path: Path, size: tuple[int, int]) -> ParsedCamera:
@@ -38,10 +40,10 @@ def read_gltf(path: Path, size: tuple[int, int]) -> ParsedCamera:
     else:
         lens = lenses[0]["perspective"]
         width, height = size
-        aspect = float(lens.get("aspectRatio", width / height))
-        slope = math.tan(float(lens["yfov"]) / 2)
-        fy = height / 2 / slope
-        camera = ParsedCamera(width / 2 / (slope * aspect), fy, width / 2, height / 2, size)
+        if "aspectRatio" in lens:
+            # A camera of another shape is no stretched one: glTF has square pixels.
+            width = round(height * float(lens["aspectRatio"]))
+        camera = centred((width, height), float(lens["yfov"]), height)
     return ParsedCamera(camera.fx, camera.fy, camera.cx, camera.cy, camera.size, (), pose)
 
 
@@ -93,8 +95,9 @@ def read_usd(path: Path, size: tuple[int, int]) -> ParsedCamera:
     camera = UsdGeom.Camera(cameras[0])
     if camera.GetProjectionAttr().Get() == UsdGeom.Tokens.orthographic:
         raise InputError("`camera` is an orthographic camera; allowed: a perspective one.")
+    time = Usd.TimeCode.EarliestTime()
     focal, across, down, right, up = (
-        float(attribute.Get())
+        float(attribute.Get(time))
         for attribute in (
             camera.GetFocalLengthAttr(),
             camera.GetHorizontalApertureAttr(),
@@ -103,9 +106,22 @@ def read_usd(path: Path, size: tuple[int, int]) -> ParsedCamera:
             camera.GetVerticalApertureOffsetAttr(),
         )
     )
+    if min(focal, across, down) <= 0:
+        raise InputError(
+            f"`camera` has the focal length {focal:g} and the apertures {across:g} and {down:g}; allowed: positive ones."
+        )
     width, height = size
+    notes = []
+    if camera.GetFocalLengthAttr().GetNumTimeSamples() > 1 or camera.TransformMightBeTimeVarying():
+        notes.append("camera: it moves or zooms, and its first frame is used")
+    if not 1 / STRETCHED < across * height / (down * width) < STRETCHED:
+        notes.append(
+            f"camera: its apertures, {across:g} and {down:g}, have another shape than the photo, {width}x{height}; the "
+            "horizontal one is taken to span the photo, and pixels to be square"
+        )
+        down = across * height / width
     # Row vectors, and the unit of the stage.
-    matrix = np.array(UsdGeom.XformCache().GetLocalToWorldTransform(cameras[0])).T
+    matrix = np.array(UsdGeom.XformCache(time).GetLocalToWorldTransform(cameras[0])).T
     matrix[:3, 3] *= UsdGeom.GetStageMetersPerUnit(stage)
     return ParsedCamera(
         focal / across * width,
@@ -115,4 +131,5 @@ def read_usd(path: Path, size: tuple[int, int]) -> ParsedCamera:
         size,
         (),
         unscaled(matrix) @ CV_FROM_GL,
+        tuple(notes),
     )
