@@ -517,6 +517,31 @@ def test_labelme(tmp_path):
     assert masks.notes == ("masks: 1 shape(s) without an area are left out: tip",)
 
 
+def test_annotations_that_are_all_marked_as_crowds_are_objects(tmp_path):
+    """As some tools mark whatever they write as run lengths; and ids of images may be text."""
+    annotations = [{"image_id": "1", "iscrowd": 1, "segmentation": runs} for runs in RUNS]
+    (tmp_path / "m.json").write_text(json.dumps({"images": [{"id": 1}], "annotations": annotations}))
+    ids, notes = read(tmp_path / "m.json", OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert notes[0] == "masks: all annotations are marked as crowds, and each is taken as one object"
+
+
+@pytest.mark.parametrize("label", ["hole", "_background_"])
+def test_holes_in_labelme_by_their_names(tmp_path, label):
+    """And a stray click is no damage."""
+    rings = [[[10, 10], [60, 10], [60, 50], [10, 50]], [[20, 20], [40, 20], [40, 40], [20, 40]], [[1, 1], [2, 2]]]
+    shapes = [{"label": name, "points": points} for name, points in zip(("ring", label, "cup"), rings, strict=True)]
+    (tmp_path / "m.json").write_text(labelme(*shapes))
+    masks = read_masks([tmp_path / "m.json"], OWN)
+    assert masks.labels == ("ring",)
+    assert (masks.ids[15, 15], masks.ids[30, 30]) == (1, 0)
+    assert [note.split(": ")[1] for note in masks.notes[:3]] == [
+        "at working size no pixel is left of annotation 3 (cup)",
+        f"annotation 2 ({label}) is a hole in annotation 1 (ring)",
+        f"annotation 2 ({label}) is left out, because its name says that it is no object",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -527,7 +552,7 @@ def test_labelme(tmp_path):
         (json.dumps([{"segmentation": {"size": [HEIGHT, WIDTH], "counts": "zzzz"}}]), "run"),
         (json.dumps([{"segmentation": {"size": [64, 64], "counts": [4096]}}]), "64x64 pixels and the photo 96x64"),
         (json.dumps([{"segmentation": {"size": [64_000_000, 96_000_000], "counts": [1]}}]), "more than"),
-        (json.dumps([{"segmentation": [[1, 2]]}]), "fewer than three points"),
+        (json.dumps([{"segmentation": [[1, 2]]}]), "no object with a pixel left"),
         (
             json.dumps([{"bbox": [1, 2, 3, 4]}, {"segmentation": []}]),
             r"no mask of this photo: 2 annotation\(s\) without",
@@ -596,6 +621,72 @@ def test_colours_and_large_ids_in_an_array(tmp_path):
     ids, notes = read(tmp_path / "large.npy", OWN)
     np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
     assert "numbered from 1" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        lambda ids: ids << 40,
+        lambda ids: ids * -7,
+        lambda ids: np.where(ids > 0, ids * 70_000, -1),
+        lambda ids: ids * 7e4,
+    ],
+)
+def test_ids_of_any_size_are_numbered(tmp_path, values):
+    np.save(tmp_path / "m.npy", values(ids_of(MUG, BOWL).astype(np.int64)))
+    ids, notes = read(tmp_path / "m.npy", OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "numbered from 1" in notes[0]
+
+
+def test_ids_of_32_bits_in_pictures(tmp_path):
+    """A TIFF of integers; and a PNG whose four channels are one number, the last of which is no transparency."""
+    codes = ids_of(MUG, BOWL).astype(np.uint32)
+    Image.fromarray((codes * 70_001).astype(np.int32)).save(tmp_path / "m.tif")
+    ids, notes = read(tmp_path / "m.tif", OWN)
+    np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+    assert "numbered from 1" in notes[0]
+    for step in (0x000301, 0x41000301):
+        save(tmp_path / "m.png", (codes * np.uint32(step)).view(np.uint8).reshape(HEIGHT, WIDTH, 4), "RGBA")
+        np.testing.assert_array_equal(read(tmp_path / "m.png", OWN)[0], ids_of(MUG, BOWL))
+
+
+def test_transparency_in_pictures_of_ids(tmp_path):
+    """What is transparent is background, also where objects touch the border; then 0 is an object."""
+    ids = ids_of(MUG, BOX)
+    palette = Image.fromarray(np.where(ids == 0, 7, ids - 1).astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 200, 0, 0] + [9] * 762)
+    palette.save(tmp_path / "m.png", transparency=7)
+    found, notes = read(tmp_path / "m.png", OWN)
+    np.testing.assert_array_equal(found, np.array([0, 2, 1], np.uint16)[ids])
+    assert notes[0] == "masks: what is transparent is background, and 0 is object 2"
+    palette = Image.fromarray(ids.astype(np.uint8), "P")
+    palette.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0] + [9] * 759)
+    palette.save(tmp_path / "overlay.png", transparency=bytes([0, 100, 100]))
+    np.testing.assert_array_equal(read(tmp_path / "overlay.png", OWN)[0], ids)
+    grey = np.stack([np.where(ids == 0, 99, ids), np.where(ids == 0, 0, 255)], axis=-1).astype(np.uint8)
+    save(tmp_path / "la.png", grey, "LA")
+    np.testing.assert_array_equal(read(tmp_path / "la.png", OWN)[0], ids)
+
+
+def test_colours_to_be_laid_over_the_photo(tmp_path):
+    """No pixel is wholly opaque, and those that are not transparent are objects."""
+    picture = drawn((MUG, (200, 0, 0, 90)), (BOWL, (0, 200, 0, 90)), background=(0, 0, 0, 0))
+    picture.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read(tmp_path / "m.png", OWN)[0], ids_of(MUG, BOWL))
+
+
+def test_an_archive_with_more_than_masks(tmp_path):
+    beside = {
+        "image": np.zeros((HEIGHT, WIDTH, 3), np.uint8),
+        "boxes": np.ones((2, 4)),
+        "labels": np.arange(4).reshape(2, 2),
+    }
+    for values in (ids_of(MUG, BOWL), LABELLED):
+        np.savez(tmp_path / "m.npz", my_segments=values, **beside)
+        ids, notes = read(tmp_path / "m.npz", OWN)
+        np.testing.assert_array_equal(ids, ids_of(MUG, BOWL))
+        assert notes[0].endswith("is left out: `image`, `boxes`, `labels`")
 
 
 def test_ids_from_minus_one(tmp_path):
@@ -723,7 +814,7 @@ def test_arrays_that_are_no_masks(tmp_path):
     for name, values, said in (
         ("a", np.array(["x"]), "array of <U1"),
         ("b", np.zeros((4, HEIGHT, WIDTH, 3)), r"shape \(4, 64, 96, 3\)"),
-        ("c", ids_of(MUG).astype(int) << 40, "ids from 0 to 1099511627776"),
+        ("c", ids_of(MUG) * 1e20, r"ids from 0 to 1e\+20, which floats cannot tell apart"),
         ("d", np.ones((HEIGHT, WIDTH), bool), "fills the picture"),
         ("e", np.full((HEIGHT, WIDTH), 3), "the same value everywhere"),
         ("f", np.array([{}]), "holds Python objects, which are not read"),

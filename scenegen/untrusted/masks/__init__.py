@@ -21,9 +21,11 @@ from scenegen.untrusted.masks.ids import (
     distinct,
     in_pieces,
     matte,
+    numbered,
     unmixed,
     unstretched,
     with_background,
+    without_transparent,
 )
 from scenegen.untrusted.masks.layer import Layer, Masks
 from scenegen.untrusted.masks.layers import MOST, merged
@@ -103,7 +105,10 @@ def _read(
     if soft is not None:
         return _of_one(fitted(soft, WHAT, photo, notes), notes)
     said: dict[str, None] = {}
-    values = unmixed(picture.numbers, picture.colours, said)
+    numbers = picture.numbers if picture.colours else numbered(picture.numbers, said)
+    if picture.opaque is not None and not picture.colours:
+        numbers = without_transparent(numbers, picture.opaque, said)
+    values = unmixed(numbers, picture.colours, said)
     if picture.opaque is not None and len(np.unique(values)) > MAX_OBJECTS + 1:  # a photo, cut out
         return _of_one(fitted(picture.opaque, WHAT, photo, notes), notes)
     notes |= said

@@ -90,19 +90,18 @@ def _coco(value: Mapping[str, Any], name: str, notes: dict[str, None]) -> Found:
     image = entry_of(name, value["images"], "file_name", WHAT + " has {} images")
     categories = {category["id"]: str(category.get("name", "")) for category in value.get("categories", [])}
     size = (int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None
-    crowds = bare = 0
-    for annotation in value.get("annotations", []):
-        if annotation.get("image_id") != image.get("id"):
-            continue
-        if annotation.get("iscrowd"):
-            crowds += 1
-        elif annotation.get("segmentation"):
-            yield categories.get(annotation.get("category_id"), ""), _Drawn(annotation["segmentation"], size, notes)
-        else:
-            bare += 1
-    if crowds:
-        notes[f"masks: {crowds} annotation(s) of crowds are left out, because they are not one object each"] = None
-    _say_bare(bare, notes)
+    mine = [each for each in value.get("annotations", []) if str(each.get("image_id")) == str(image.get("id"))]
+    crowds = [each for each in mine if each.get("iscrowd")]
+    if crowds and len(crowds) == len(mine):
+        # Some tools mark whatever they write as run lengths so, objects too.
+        notes["masks: all annotations are marked as crowds, and each is taken as one object"] = None
+    elif crowds:
+        notes[f"masks: {len(crowds)} annotation(s) of crowds are left out, because they are not one object each"] = None
+        mine = [each for each in mine if not each.get("iscrowd")]
+    drawn = [each for each in mine if each.get("segmentation")]
+    for annotation in drawn:
+        yield categories.get(annotation.get("category_id"), ""), _Drawn(annotation["segmentation"], size, notes)
+    _say_bare(len(mine) - len(drawn), notes)
 
 
 def _say_bare(count: int, notes: dict[str, None]) -> None:
@@ -208,16 +207,19 @@ def _reaches_out(polygon: Any, width: int, height: int) -> bool:
 
 
 def polygons(values: Sequence[Any], width: int, height: int) -> Bool[np.ndarray, "h w"]:
-    """What closed polygons cover, each a list x, y, x, y and so on, or of points, in pixels from the picture's corner.
+    """What closed polygons cover, each a list x, y, x, y and so on, or of points, in pixels from the picture's corner. One of
+    fewer than three points, as a stray click makes it, covers nothing.
 
     Raises:
-        ValueError: if a polygon has fewer than three points, or one that is not finite.
+        ValueError: if a polygon has a point that is not finite.
     """
     picture = Image.new("1", (width, height))
     for polygon in _listed_polygons(values):
         points = np.array(polygon, float).reshape(-1, 2)
-        if len(points) < 3 or not np.isfinite(points).all():
-            raise ValueError("a polygon has fewer than three points, or one that is not finite")
+        if not np.isfinite(points).all():
+            raise ValueError("a polygon has a point that is not finite")
+        if len(points) < 3:
+            continue
         # Pillow draws through the middles of pixels, whose corners polygons count from.
         low, high = (-width, -height), (2 * width, 2 * height)
         ImageDraw.Draw(picture).polygon([tuple(point) for point in np.clip(points - 0.5, low, high)], fill=1)

@@ -41,6 +41,33 @@ SHOWN = 5
 EIGHT = np.ones((3, 3), dtype=bool)
 
 
+def numbered(values: Integer[np.ndarray, "h w"], notes: dict[str, None]) -> UInt16[np.ndarray, "h w"]:
+    """Ids of any size in 16 bits: those that do not fit are numbered from 1, in the order in which they appear.
+
+    Raises:
+        InputError: if they do not fit, and there are more than `MAX_OBJECTS`.
+    """
+    if not values.size or (values.min() >= 0 and values.max() <= UNKNOWN):
+        return values.astype(np.uint16)
+    notes[f"masks: ids beyond 0 to {UNKNOWN} are numbered from 1, in the order in which they appear"] = None
+    order = np.array([0, *(value for value in distinct(values) if value != 0)], values.dtype)
+    places = np.argsort(order)
+    return places[np.searchsorted(order, values, sorter=places)].astype(np.uint16)
+
+
+def without_transparent(
+    values: UInt16[np.ndarray, "h w"], opaque: Bool[np.ndarray, "h w"], notes: dict[str, None]
+) -> UInt16[np.ndarray, "h w"]:
+    """Ids of a picture with 0 where it is transparent. An opaque 0 that has less of the border is an object."""
+    black = opaque & (values == BACKGROUND)
+    if not black.any() or border_share(black) > border_share(~opaque):
+        return np.where(opaque, values, np.uint16(BACKGROUND))
+    present = np.unique(values[opaque])
+    free = next(number for number in range(1, UNKNOWN) if number not in present)
+    notes[f"masks: what is transparent is background, and 0 is object {free}"] = None
+    return np.where(opaque, np.where(black, np.uint16(free), values), np.uint16(BACKGROUND))
+
+
 def unmixed(values: Integer[np.ndarray, "h w"], colours: bool, notes: dict[str, None]) -> Integer[np.ndarray, "h w"]:
     """A picture whose edges were smoothed, with the nearest plain value instead of each mixed one.
 

@@ -20,6 +20,7 @@ FILLS = 0.98
 BACKGROUND_BORDER = 0.45
 """Share of the picture's border: an unnamed mask with so much of it is a wall, a floor or all that is no object."""
 BACKGROUND_LABELS = frozenset({"background", "bg", "void", "unlabeled", "unlabelled", "ignore"})
+HOLE = "hole"
 INSIDE = 0.9
 """Share of a mask that lies in a larger one, from which on it is within it."""
 ALIKE = 0.85
@@ -43,10 +44,13 @@ def merged(layers: Sequence[Layer], notes: dict[str, None]) -> Masks:
     if len(filled) == 1 and not filled[0].label:
         return _alone(filled[0].mask, notes)
     filled = _not_inverted(filled, notes)
-    objects = [layer for layer in filled if not _is_background(layer)]
+    named = [layer for layer in filled if layer.label in BACKGROUND_LABELS or layer.label == HOLE]
+    others = [layer for layer in filled if layer not in named]
+    objects = [_without(named, layer, notes) for layer in others if not _is_background(layer)]
+    _say(notes, named, "masks: {} is left out, because its name says that it is no object")
     _say(
         notes,
-        [layer for layer in filled if _is_background(layer)],
+        [layer for layer in others if _is_background(layer)],
         "masks: {} has so much of the picture or of its border that it is background, not an object; name its file after the "
         "object to keep what does not fill the picture, such as 03_table.png",
     )
@@ -90,7 +94,16 @@ def _is_inverted(mask: Bool[np.ndarray, "h w"]) -> bool:
 def _is_background(layer: Layer) -> bool:
     if layer.area >= FILLS * layer.shape[0] * layer.shape[1]:
         return True
-    return layer.label in BACKGROUND_LABELS if layer.label else border_share(layer.mask) >= BACKGROUND_BORDER
+    return not layer.label and border_share(layer.mask) >= BACKGROUND_BORDER
+
+
+def _without(named: Sequence[Layer], layer: Layer, notes: dict[str, None]) -> Layer:
+    """A mask without those in it that are named as no object: its holes."""
+    holes = [each for each in named if each.area < layer.area and layer.common(each) >= INSIDE * each.area]
+    if not holes:
+        return layer
+    _say(notes, holes, f"masks: {{}} is a hole in {layer.name}")
+    return Layer.of(layer.name, layer.label, layer.mask & ~np.logical_or.reduce([hole.mask for hole in holes]))
 
 
 def _nested(objects: list[Layer], notes: dict[str, None]) -> tuple[list[Layer], dict[int, set[int]]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, UInt, UInt32
+from jaxtyping import Bool, Integer, UInt, UInt32
 from PIL import Image
 
 from scenegen.errors import InputError
@@ -50,11 +50,11 @@ def read_object(path: Path, what: str, photo: UprightPhoto) -> Bool[np.ndarray, 
 class Values:
     """A picture of all objects, as stored."""
 
-    numbers: UInt[np.ndarray, "h w"]
+    numbers: Integer[np.ndarray, "h w"]
     colours: bool = False
     """Whether they are colours (0xBBGGRR, 0 where transparent) rather than ids."""
     opaque: Bool[np.ndarray, "h w"] | None = None
-    """What is opaque, where colours have transparency."""
+    """What is opaque, in a picture with transparency."""
 
 
 def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
@@ -71,18 +71,14 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
     if picture.mode in ("1", "L", "LA", "P", "PA") or picture.mode.startswith("I;16"):
         # Pillow cannot split a 16-bit picture into channels.
         values = picture if picture.mode.startswith("I;16") else picture.getchannel(0)
-        return Values(np.asarray(values).astype(np.uint16))
+        return Values(np.asarray(values).astype(np.uint16), opaque=_opaque(picture))
     if picture.mode in ("I", "F"):
         numbers = np.asarray(picture)
         if (numbers != np.round(numbers)).any() and 0 <= numbers.min() <= numbers.max() <= 1:  # probabilities
             return Values(np.where(numbers > 0.5, np.uint16(255), np.uint16(0)))
-        if not (
-            np.isfinite(numbers).all()
-            and (numbers == np.round(numbers)).all()
-            and 0 <= numbers.min() <= numbers.max() < 65536
-        ):
-            raise InputError(f"{what} holds numbers that are no ids; allowed: whole numbers from 0 to 65535.")
-        return Values(numbers.astype(np.uint16))
+        if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
+            raise InputError(f"{what} holds numbers that are no ids; allowed: whole numbers.")
+        return Values(numbers.astype(np.int64))
     found = colours(picture)
     grey = found & 255
     if (found == grey * GREY).all():
@@ -91,17 +87,20 @@ def read_values(path: Path, what: str, photo: UprightPhoto) -> Values:
 
 
 def _opaque(picture: Image.Image) -> Bool[np.ndarray, "h w"] | None:
-    """What is opaque in a picture; None if all of it is."""
+    """What is opaque in a picture; None if all of it is equally so.
+
+    Where no pixel is wholly opaque, as in a picture to be laid over the photo, whatever is not transparent counts.
+    """
     alpha = picture.convert("RGBA").getchannel("A") if picture.has_transparency_data else None
-    return None if alpha is None or alpha.getextrema() == (255, 255) else np.asarray(np.asarray(alpha) > HALF)
+    low, high = (255, 255) if alpha is None else alpha.getextrema()
+    return None if low == high else np.asarray(np.asarray(alpha) > (HALF if high == 255 else 0))
 
 
 def colours(picture: Image.Image) -> UInt32[np.ndarray, "h w"]:
     """Each pixel's colour as one number, 0 where it is transparent."""
-    rgba = np.asarray(picture.convert("RGBA"))
-    found = rgba.view("<u4")[..., 0] & 0xFFFFFF
-    found[rgba[..., 3] <= HALF] = 0
-    return found
+    found = np.asarray(picture.convert("RGBA")).view("<u4")[..., 0] & 0xFFFFFF
+    opaque = _opaque(picture)
+    return found if opaque is None else np.where(opaque, found, np.uint32(0))
 
 
 def _is_lossy(picture: Image.Image, path: Path) -> bool:

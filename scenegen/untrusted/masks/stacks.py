@@ -13,7 +13,7 @@ from scenegen.errors import InputError
 from scenegen.ids import UNKNOWN
 from scenegen.untrusted.arrays import read_npy, read_npz, without_single_axes
 from scenegen.untrusted.fit import checked_size, fitted, same_shape
-from scenegen.untrusted.masks.ids import border_share
+from scenegen.untrusted.masks.ids import border_share, numbered
 from scenegen.untrusted.masks.layer import Layer
 from scenegen.untrusted.masks.layers import MOST
 from scenegen.untrusted.masks.pictures import colours
@@ -23,13 +23,33 @@ from scenegen.untrusted.photo import UprightPhoto
 WHAT = "`masks`"
 NAMES = ("masks", "mask", "pred_masks", "segmentation", "instances", "instance_ids", "ids", "labels", "arr_0")
 """Arrays of an archive that hold all masks; the first that is a picture counts."""
+LARGEST_WHOLE = 2.0**53
+"""Up to which 64-bit floats have every whole number."""
+OTHERS = frozenset(
+    {
+        "image",
+        "images",
+        "img",
+        "rgb",
+        "photo",
+        "depth",
+        "disparity",
+        "points",
+        "normals",
+        "boxes",
+        "bboxes",
+        "logits",
+        "scores",
+    }
+)
+"""Arrays that lie beside masks, and are none."""
 LABELS = ("labels", "names", "class_names", "classes", "categories", "phrases")
 
 
 def read_stack(
     path: Path, photo: UprightPhoto, notes: dict[str, None]
 ) -> UInt[np.ndarray, "h w"] | Bool[np.ndarray, "h w"] | list[Layer]:
-    """The masks of a file: ids (16 bits), other codes of objects (32 bits) or a mask as given, or a layer for each object.
+    """The masks of a file: ids (16 bits), colours (32 bits) or a mask as given, or a layer for each object.
 
     Raises:
         InputError: if it holds no masks.
@@ -39,6 +59,11 @@ def read_stack(
     arrays = read_npz(path, WHAT, Image.MAX_IMAGE_PIXELS or 1 << 30)
     labels = next((_words(arrays[name]) for name in LABELS if name in arrays and arrays[name].dtype.kind in "US"), ())
     pictures = {name: array for name, array in arrays.items() if array.dtype.kind in "biuf" and array.ndim >= 2}
+    fitting = {name: array for name, array in pictures.items() if _can_be_masks(name, array, photo)}
+    if fitting and len(fitting) < len(pictures):
+        left = ", ".join(f"`{name}`" for name in pictures if name not in fitting)
+        notes[f"masks: what lies beside them in the archive, by its name or shape, is left out: {left}"] = None
+        pictures = fitting
     chosen = next((name for name in NAMES if name in pictures), None)
     if chosen is not None or len(pictures) == 1:
         return _interpreted(pictures[chosen or next(iter(pictures))], labels, photo, notes)
@@ -47,6 +72,13 @@ def read_stack(
             f"{WHAT} has {', '.join(arrays) or 'nothing'}; looked for an array with the masks, such as `masks`."
         )
     return _by_name(pictures, photo, notes)
+
+
+def _can_be_masks(name: str, values: Shaped[np.ndarray, "..."], photo: UprightPhoto) -> bool:
+    """Whether an array has the photo's shape, and no name that says that it is something else."""
+    shape = without_single_axes(values).shape
+    named = values.dtype.kind != "b" and name.lower() in OTHERS
+    return not named and any(len(sides) == 2 and _is_shape(sides, photo) for sides in (shape[:2], shape[-2:]))
 
 
 def _words(values: Shaped[np.ndarray, "..."]) -> tuple[str, ...]:
@@ -114,16 +146,15 @@ def _ids(
     values = np.asarray(values)
     if values.dtype.kind == "b" or (values.dtype.kind == "f" and (values != np.round(values)).any()):
         return _shown(values)
-    if values.size and not -1 <= values.min() <= values.max() < 1 << 32:
-        raise InputError(
-            f"{WHAT} has ids from {values.min()} to {values.max()}; allowed: 0 to {UNKNOWN}, and -1 for background."
-        )
-    if values.size and values.max() > UNKNOWN:
-        notes[f"masks: ids above {UNKNOWN} are numbered from 1, in the order in which they appear"] = None
-        return np.maximum(values, 0).astype(np.uint32)
-    if values.size and values.min() == -1 and (values == 0).any():
+    if values.dtype.kind == "f":
+        if values.size and np.abs(values).max() > LARGEST_WHOLE:
+            raise InputError(
+                f"{WHAT} has ids from {values.min():g} to {values.max():g}, which floats cannot tell apart. Save integers."
+            )
+        values = values.astype(np.int64)
+    if values.size and values.min() == -1 and values.max() <= UNKNOWN and (values == 0).any():
         values = _counted_from_zero(values, notes)
-    return np.maximum(values, 0).astype(np.uint16)
+    return numbered(np.where(values == -1, 0, values), notes)
 
 
 def _counted_from_zero(values: Shaped[np.ndarray, "h w"], notes: dict[str, None]) -> Shaped[np.ndarray, "h w"]:
