@@ -204,7 +204,8 @@ def _found(
     tied = well_tied(among(matches, order), [views[index] for index in order])
     views = {order[place]: views[order[place]] for place in sorted(tied)}
     if len(views) < 2:
-        raise InputError(cannot_be_found(between, [photos[index].photo.name for index in kept]))
+        before = "".join(f" Photo {photos[index].photo.name} {why}." for index, why in sorted(reasons.items()))
+        raise InputError(cannot_be_found(between, [photos[index].photo.name for index in kept]) + before)
     for index in kept:
         if index not in views:
             reasons[index] = (

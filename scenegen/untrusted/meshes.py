@@ -74,8 +74,13 @@ def read_glb(path: Path, what: str) -> ReadMesh:
             )
         # Without a name it cannot refer to other files.
         scene = trimesh.load_scene(io.BytesIO(content), file_type="glb", resolver=None)
-        parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
+        placed = scene.dump()
+        parts = [part for part in placed if isinstance(part, trimesh.Trimesh) and len(part.faces)]
         count = sum(len(part.faces) for part in parts)
+        if not count and any(not isinstance(part, trimesh.Trimesh) for part in placed):
+            raise InputError(
+                f"{what} has no triangles, only points or lines. Make a surface of them first, such as by Poisson reconstruction."
+            )
         if not MIN_FACES <= count <= MAX_FACES:
             raise InputError(
                 f"{what} has {count} triangles; allowed: {MIN_FACES} to {MAX_FACES}. Simplify it first, or check what it holds."

@@ -283,6 +283,19 @@ def test_maps_of_points_give_depth_and_camera(tmp_path, axes, kind):
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx([2 * value for value in CAMERA], rel=1e-4)
 
 
+@pytest.mark.parametrize("suffix", ["npy", "pfm", "exr"])
+def test_one_value_written_three_times_is_one(tmp_path, suffix):
+    path = tmp_path / f"d.{suffix}"
+    if suffix == "npy":
+        save_npy(path, np.dstack([DEPTH] * 3))
+    elif suffix == "pfm":
+        path.write_bytes(b"PF\n30 20\n-1\n" + np.dstack([DEPTH] * 3)[::-1].tobytes())
+    else:
+        colours = dict(zip("RGB", (DEPTH, DEPTH * 2, DEPTH * 3), strict=True))
+        save_exr(path, {**colours, **{f"VRayZDepth.{name}": DEPTH for name in "RGB"}})
+    np.testing.assert_array_equal(read(path)[0], DEPTH)
+
+
 def test_three_values_that_are_no_points_are_refused(tmp_path):
     picture = np.random.default_rng(0).random((20, 30, 3)).astype(np.float32)
     for values in (picture, DEPTH[..., None] * np.float32([0.1, 0.2, 1])):

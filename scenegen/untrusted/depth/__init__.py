@@ -98,15 +98,18 @@ def _values(
     raw: RawDepth, kind: Kind, photo: UprightPhoto
 ) -> tuple[Float32[np.ndarray, "h w"], Kind, DecodedCamera | None]:
     """One value for each pixel, and what it is; from points also the camera."""
-    if raw.values.ndim == 2:
+    values, said = raw.values, raw.kind
+    if values.ndim == 3 and all(np.array_equal(values[..., 0], values[..., axis], equal_nan=True) for axis in (1, 2)):
+        values, said = np.ascontiguousarray(values[..., 0]), "auto"  # one value, written as grey
+    if values.ndim == 2:
         if kind == "points":
             raise InputError(f"{WHAT} has one value for each pixel; --depth-kind points needs three.")
-        return raw.values, raw.kind if kind == "auto" else kind, None
+        return values, said if kind == "auto" else kind, None
     if kind not in ("auto", "points"):
         raise InputError(
             f"{WHAT} has three values for each pixel, and --depth-kind {kind} is one. Give the one channel."
         )
-    depth, seen = depth_of_points(raw.values)
+    depth, seen = depth_of_points(values)
     height, width = depth.shape
     x, y = photo.size[0] / width, photo.size[1] / height
     upright = same_shape((width, height), photo.size)

@@ -49,8 +49,6 @@ def read_exr(path: Path, check_size: CheckSize) -> RawDepth:
     names, kind, notes = _chosen(list(channels))
     with parsing(WHAT), OpenEXR.File(str(path), separate_channels=True, num_threads=0) as file:
         found = [as_float32(file.parts[channels[name]].channels[name].pixels) for name in names]
-    if len(found) == 3 and all(np.array_equal(found[0], other, equal_nan=True) for other in found[1:]):
-        return RawDepth(found[0], kind)
     return RawDepth(found[0], kind, notes=notes) if len(found) == 1 else RawDepth(np.stack(found, axis=-1), "points")
 
 
@@ -103,7 +101,8 @@ def _single(channels: list[str]) -> tuple[str, Kind] | None:
             return name, NAMES.get(layer, kind)
     for name, words in parts.items():
         layer = words[-2] if len(words) > 1 else ""
-        if words[-1] in ONLY and (layer in NAMES or len(channels) == 1):
+        # VRayZDepth.R, FinalImageWorldDepth.R
+        if words[-1] in ONLY and (layer in NAMES or layer.endswith("depth") or len(channels) == 1):
             return name, NAMES.get(layer, "auto")
     return None
 
