@@ -90,8 +90,7 @@ def make_photos(
             if not row.done and (row.transient or row.state == "missing" or (failed and not again))
         ]
         lost = []
-        at_once = work.photos_at_once or len(job.devices) or 1
-        for row in run_items(left, job, at_once, work.photo_timeout_s, make_photo):
+        for row in run_items(left, job, work.photos_at_once, work.photo_timeout_s, make_photo):
             show(row)
             if row.transient:
                 lost.append(row)

@@ -41,7 +41,9 @@ from scenegen.store.destination import check_path
 from scenegen.store.digest import identity, sha256_file
 from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
 from scenegen.store.store import EDITS, MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
-from stages.cluster import cluster_submit, join_cluster
+from stages.cluster.joining import join_cluster
+from stages.cluster.objects import cluster_submit
+from stages.cluster.photos import run_on_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
 from stages.replay import EditList, read_edits, replay
@@ -72,7 +74,7 @@ class Job(Record):
     devices: tuple[str, ...] = ()
     """Devices whose processes run the stages that need one, as `scenegen.compute.devices.process_devices` decides."""
     cluster: str | None = None
-    """Address of the Ray cluster that makes the objects, if any."""
+    """Address of the Ray cluster that makes the photos and their objects, if any."""
     offline: bool = False
     cache: str | None = None
     """Folder in which scenes are made if `out` is a URL; by default in the user's cache."""
@@ -335,16 +337,27 @@ def _unmade(manifest: Manifest) -> int:
 def run_items(
     items: Sequence[Item],
     job: Job,
-    workers: int,
+    workers: int | None,
     timeout_s: float,
     work: Callable[..., Row] = run_item,
 ) -> Generator[Row, None, None]:
-    """Runs the photos in killable processes, `workers` side by side, and yields their rows as they end.
+    """Runs the photos in killable processes, and yields their rows as they end.
 
     A photo that takes longer than `timeout_s` is stopped and fails. One whose process dies is tried once more.
+
+    Args:
+        items: the photos.
+        job: what to do with them. If it names a cluster, they run there.
+        workers: how many side by side; None means one for each device of the job, or each core of the cluster.
+        timeout_s: for one photo, in seconds.
+        work: what makes one.
     """
     task = functools.partial(work, job=job)
-    with contextlib.closing(run_in_children(items, task, workers, timeout_s)) as ends:
+    if job.cluster is None:
+        running = run_in_children(items, task, workers or len(job.devices) or 1, timeout_s)
+    else:
+        running = run_on_cluster(job.cluster, items, task, workers, timeout_s)
+    with contextlib.closing(running) as ends:
         for end in ends:
             if end.result is not None:
                 yield end.result

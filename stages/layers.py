@@ -1,7 +1,7 @@
 """The layers between the graph of stages and the function of each, from outside in.
 
 1. A `Submit` says when a stage runs, and in which thread: `local_submit` for plain calls, `flows.scene.prefect_submit` for
-   Prefect tasks, `stages.cluster.cluster_submit` for a Ray cluster.
+   Prefect tasks, `stages.cluster.objects.cluster_submit` for a Ray cluster.
 2. `stages.stage.execute` looks into the store, and runs only what is not there.
 3. `Layers.held` is held meanwhile, or told: progress.
 4. `Layers.process` is where it runs, if not in this process: in that of a device.

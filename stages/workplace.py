@@ -12,7 +12,8 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
 from scenegen.messages.progress import Watch
 from scenegen.store.store import Store
-from stages.cluster import cluster_submit, join_cluster
+from stages.cluster.joining import join_cluster
+from stages.cluster.objects import cluster_submit
 from stages.graph import weights_in_use
 from stages.layers import Submit, Watching, finishing_for, local_submit, on_devices
 from stages.stage import Layers, RunStage

@@ -404,7 +404,8 @@ def batch(
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
         isolate: Make each object in its own process on the CPU too.
-        ray: Make objects on a Ray cluster: auto, host:port or ray://host:port. All its machines must be able to reach OUT.
+        ray: Make the scenes on a Ray cluster: auto, host:port or ray://host:port. All its machines must be able to reach
+            SOURCE and OUT; --workers is by default the number of its cores.
     """
     from scenegen.compute.runtime import MAX_AT_ONCE
     from scenegen.inputs.listing import log_skipped
@@ -430,10 +431,11 @@ def batch(
         raise UsageError(f"`cache` needs an `out` that is a URL; {out} is a folder. Drop --cache.")
     config = scene_config(config_options, input_options, PromptOptions(), single=False, fov=None, seed=seed)
     listing = list_scenes(source, input_options) if views else list_photos(source, input_options)
-    runtime = run_options.runtime()
+    runtime = run_options.runtime(elsewhere=ray is not None)
     segments, measures = input_options.masks is None, input_options.depth is None
-    finds = views and input_options.camera is None
-    require_models(config, runtime, segments, measures, ray is None, several=views, finds_cameras=finds)
+    if ray is None:
+        finds = views and input_options.camera is None
+        require_models(config, runtime, segments, measures, several=views, finds_cameras=finds)
     if cache is not None or not is_url(out):
         check_folder(local_path(out) if cache is None else cache, "out" if cache is None else "cache")
     log_skipped(listing.skipped)
@@ -452,7 +454,7 @@ def batch(
     logger.info("%d of %d photos left to do", len(todo), len(items))
     progress = BatchProgress(len(todo))
     try:
-        with contextlib.closing(run_items(todo, job, workers or len(job.devices) or 1, timeout)) as ended:
+        with contextlib.closing(run_items(todo, job, workers, timeout)) as ended:
             for row in ended:
                 rows[row.name] = row
                 _say(f"{row.output or row.image}: {row.state}")

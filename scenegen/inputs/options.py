@@ -60,8 +60,11 @@ class RunOptions:
 
         check_device(self.device)
 
-    def runtime(self) -> Runtime:
+    def runtime(self, elsewhere: bool = False) -> Runtime:
         """The runtime asked for. Call it before anything reads the Hugging Face hub's variables.
+
+        Args:
+            elsewhere: whether the device may be another machine's.
 
         Raises:
             ResourceError: for a device that this machine does not have.
@@ -72,7 +75,8 @@ class RunOptions:
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         runtime = Runtime(device=self.device, offline=self.offline)
-        require_device(runtime)
+        if not elsewhere:
+            require_device(runtime)
         return runtime
 
     def as_parameters(self) -> dict[str, Any]:
@@ -93,6 +97,10 @@ class SceneRunOptions(RunOptions):
     """Objects at once on the CPU; by default one per core, at most 4."""
     ray: str | None = None
     """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must be able to reach OUT."""
+
+    def runtime(self, elsewhere: bool = False) -> Runtime:
+        """As `RunOptions.runtime`; a cluster has its own devices."""
+        return super().runtime(elsewhere or self.ray is not None)
 
     def check(self) -> None:
         """Refuses unknown devices, and options of which one would be ignored."""

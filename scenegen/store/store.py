@@ -149,6 +149,10 @@ class Store:
         self._bad_copies: dict[str, bytes] = {}
         """The `entry.json` of entries of the mirror that cannot be used, by folder."""
 
+    def at(self, root: Path) -> Store:
+        """The same store, with its files below another folder of this machine."""
+        return Store(root, self.mirror, self._lease_times)
+
     def path(self, artifact: Artifact) -> Path:
         """The path of the file of `artifact`, which is fetched if only the mirror has it."""
         path = self.root / artifact.path

@@ -54,9 +54,19 @@ def require_models(
         require_pycolmap()
     needed: list[str] = []
     for chosen in _chosen(config, segments, measures, generates, several):
-        _require(chosen)
+        _require_packages(chosen)
         needed += chosen.needs()
     locate_all(tuple(dict.fromkeys(needed)), runtime)
+
+
+def require(chosen: Chosen[Any], runtime: Runtime) -> None:
+    """Fails if weights or packages for one back-end are missing.
+
+    Raises:
+        WeightsError: if any are missing; the message names the fix.
+    """
+    _require_packages(chosen)
+    locate_all(tuple(chosen.needs()), runtime)
 
 
 def require_settings(config: Config) -> None:
@@ -141,7 +151,7 @@ def _chosen(
         yield EXPORTERS.chosen(settings)
 
 
-def _require(chosen: Chosen[Any]) -> None:
+def _require_packages(chosen: Chosen[Any]) -> None:
     for requirement in chosen.backend.packages:
         name = requirement.partition(">=")[0]
         try:
