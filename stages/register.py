@@ -20,7 +20,7 @@ from scenegen.registry import MATCHERS, Chosen
 from scenegen.store.png import read_png
 from scenegen.views.agreement import Agreed, DepthOf, agreed, metres_per_unit
 from scenegen.views.cameras import cannot_be_found, contradicting, is_rigid, one_camera, well_tied
-from scenegen.views.duplicates import duplicates, is_blank
+from scenegen.views.duplicates import crops, duplicates, is_blank
 from scenegen.views.features import Matches, SeenFrom, among, save_matches, tie_points
 from scenegen.views.structure import structure_from_motion
 from stages.stage import Stage, Work
@@ -54,10 +54,14 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
     matcher = MATCHERS.of(config.match)
     pairs = matcher.run([images[index] for index in kept], config.match, work.runtime) if len(kept) > 1 else ()
     found = [replace(each, first=kept[each.first], second=kept[each.second]) for each in pairs]
+    posed = sum(_pose(photos[index]) is not None for index in kept) >= 2
+    if not posed:
+        reasons |= crops(found, [seen.photo.name for seen in photos])
+        kept = [index for index in kept if index not in reasons]
     backend = GIVEN
     if len(kept) == 1:
         views = {kept[0]: SeenFrom(images[kept[0]], photos[kept[0]].depth.intrinsics, np.eye(4))}
-    elif sum(_pose(photos[index]) is not None for index in kept) >= 2:
+    elif posed:
         views = _given(kept, photos, images, found, reasons)
     else:
         backend = COLMAP
@@ -86,9 +90,11 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         down = None if gravity is None else vector(ordered[place].world_from_camera[:3, :3].T @ gravity)
         items.append(_registered(photos[index], ordered[place].intrinsics, main_from_camera, correction, down, work))
     shared = sum(len(tie.depths[0]) for tie in ties)
+    guessed = any(photos[index].depth.intrinsics_source not in MEASURED_FOCAL for index in used)
+    zoom = " Photos of one size without a focal length are taken for those of one zoom; if not so, give --camera."
     said = note(
         f"the cameras are {'as given' if backend == GIVEN else 'found by COLMAP'}; their unit is {unit:.4g} m by the depth maps; "
-        f"the photos share {shared} points."
+        f"the photos share {shared} points.{zoom if guessed and backend == COLMAP else ''}"
     )
     own = matcher.provider == "" and not matcher.weights(config.match)
     licences = [*([] if backend == GIVEN else [COLMAP_LICENCE]), *([] if own else [matcher.licence])]

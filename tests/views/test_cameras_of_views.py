@@ -20,7 +20,7 @@ from scenegen.store.png import write_png
 from scenegen.views import structure
 from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
 from scenegen.views.cameras import PLENTY, cannot_be_found, contradicting, is_rigid, one_camera
-from scenegen.views.duplicates import duplicates
+from scenegen.views.duplicates import crops, duplicates
 from scenegen.views.features import Matches, SeenFrom, at_pixels, explained, find_matches, tie_points
 from scenegen.views.structure import structure_from_motion
 from tests.views.photographed import Photographed, looking, photograph, turned_by_deg
@@ -143,7 +143,7 @@ def test_only_rotations_with_a_position_are_poses(row: int, factor: float) -> No
 
 def test_estimated_focal_lengths_of_pictures_of_one_size_become_one() -> None:
     wide, middle, long = (intrinsics_from_fov(640, 480, fov) for fov in (70, 60, 50))
-    other = intrinsics_from_fov(480, 640, 55)
+    other = intrinsics_from_fov(800, 640, 55)
     found = one_camera([wide, middle, other, long, wide], [False, False, False, False, True])
     assert found == [middle, middle, other, middle, wide]
 
@@ -151,13 +151,24 @@ def test_estimated_focal_lengths_of_pictures_of_one_size_become_one() -> None:
 def test_a_picture_again_is_no_other_view() -> None:
     first, second = photos()[0].image, photos()[1].image
     small = cv2.resize(first, (300, 225), interpolation=cv2.INTER_AREA)
-    given = [first, second, first[:, ::-1], np.rot90(first), small, second[::-1]]
-    assert duplicates(given, list("abcdef")) == {
+    brighter = np.clip(second * 1.25, 0, 255).astype(np.uint8)
+    given = [first, second, first[:, ::-1], np.rot90(first), small, second[::-1], brighter]
+    assert duplicates(given, list("abcdefg")) == {
         2: "is a, mirrored",
         3: "is a, turned by a quarter",
         4: "is the same picture as a",
         5: "is b, mirrored top to bottom",
+        6: "is the same picture as b",
     }
+
+
+def test_a_crop_is_no_other_view() -> None:
+    first, second = photos()[0].image, photos()[1].image
+    height, width = first.shape[:2]
+    crop = cv2.resize(first[8 : height - 22, 10 : width - 30], (width, height), interpolation=cv2.INTER_AREA)
+    said = {1: "shows a part of a, from the same place, and nothing more"}
+    assert crops(find_matches([first, crop, second]), ["a", "b", "c"]) == said
+    assert list(crops(find_matches([crop, first]), ["a", "b"])) == [0]
 
 
 def test_a_small_object_before_a_plain_wall_is_another_view_when_it_moves() -> None:
