@@ -21,6 +21,7 @@ from scenegen.geometry.mesh import TexturedMesh, check_object, load_mesh, save_m
 from scenegen.geometry.posed import posed
 from scenegen.geometry.repaint import enlargement, repainted
 from scenegen.geometry.thin import is_thin, thin_solid
+from scenegen.ids import BACKGROUND
 from scenegen.records import (
     BegunObject,
     Completion,
@@ -130,8 +131,11 @@ def _begun(
     photo, instances, depth, layout, item, views, completion = inputs
     object_id, z = _id(item), np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
+    ids, limit = read_png(work.read(instances.masks)), np.load(work.read(layout.limit))
+    # The ground before an object must not seem to hide it: there the plane is right, and not each pixel's own depth.
+    z = np.where((ids == BACKGROUND) & (z > 0), limit, z)
     if isinstance(item, int):
-        mask, limit = read_png(work.read(instances.masks)) == item, np.load(work.read(layout.limit))
+        mask = ids == item
         on_object = any(support.child == item and support.parent != FLOOR for support in layout.supports)
         relief_error = depth.relief_error
     else:

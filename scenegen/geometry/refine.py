@@ -139,7 +139,7 @@ def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"]
     pixel = z / np.float32(view.crop.intrinsics.fx)  # metres that a pixel covers there
     bounded = (view.limit > 0) & (view.relief_error <= MEASURED)
     background = np.where(bounded, view.limit, FAR).astype(np.float32)
-    longest_step = (STEP if view.relief_error <= TRUSTED else GENERATED_STEP) * cell
+    longest_step = _longest_step(view.relief_error) * cell
     front_there = at(front)
     behind = z - front_there
     limit = at(background, cv2.INTER_NEAREST)
@@ -147,7 +147,11 @@ def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"]
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
     thickness = np.clip(limit - front_there, THINNEST * cell, SKIN * cell)
     outline = -at(outline_distance(inside).astype(np.float32)) * pixel
-    skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
+    skin = np.maximum(-behind, behind - thickness - np.minimum(step, longest_step))
+    gaps = step > longest_step
+    if gaps.any():
+        skin = np.where(gaps, _of_neighbours(skin, behind), skin)
+    skin = np.maximum(skin, outline)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, cv2.INTER_NEAREST) - z)
     closed = np.maximum(closed, -at(outline_distance(inside | hidden).astype(np.float32)) * pixel)
@@ -161,6 +165,20 @@ def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"]
         shown=outline < 0,
         steps=(behind > 0) & (behind < thickness + step) & (outline < 0),
     )
+
+
+def _longest_step(relief_error: float) -> float:
+    """Cells by which a surface steps back without a gap. An estimated depth slopes where it should have gaps, and so has none."""
+    if relief_error > TRUSTED:
+        return GENERATED_STEP
+    return STEP if relief_error <= MEASURED else np.inf
+
+
+def _of_neighbours(skin: Float[np.ndarray, "n"], behind: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """The skin gone on for a cell behind what hides it, so that no ray passes between the two."""
+    side = round(len(skin) ** (1 / 3))
+    cross = ndimage.generate_binary_structure(3, 1)
+    return np.maximum(ndimage.minimum_filter(skin.reshape(3 * (side,)), footprint=cross).ravel(), -behind)
 
 
 def _outside(view: ObjectView, cells: SeenCells) -> Float[np.ndarray, "n"]:
