@@ -159,6 +159,28 @@ def test_a_visible_surface_with_a_step_hangs_together() -> None:
         assert topology(vertices, faces) == Topology(closed=True, pieces=1, genus=0)
 
 
+@pytest.mark.parametrize("relief_error", [0.0, 0.1], ids=["measured", "estimated"])
+def test_no_ray_passes_between_what_hides_and_what_is_hidden(relief_error: float) -> None:
+    """The depth steps back by many cells, at once or over a few pixels, as within a bowl behind its near rim; a tube that was
+    generated all round holds the two parts together."""
+    view = replace(sphere_view(), relief_error=relief_error, limit=np.zeros((SIDE, SIDE), np.float32))
+    inner = (outline_distance(view.mask > 0.5) > 4).ravel()
+    directions = rays(view.crop.intrinsics).reshape(-1, 3)[inner]
+    for pixels in (1, 8):
+        back = np.clip((SIDE // 2 - np.arange(SIDE)) / pixels, 0, 1)[:, None]
+        depth = np.where(view.mask > 0.5, 1.5 + 0.5 * back, view.depth).astype(np.float32)
+        stepped = replace(view, depth=depth)
+        edge = cube_edge(stepped)
+        matrix = metric_crop_from_latent(stepped, edge)
+        points = placed(cell_centres(32).reshape(-1, 3), matrix)
+        aside = np.hypot(points[:, 0], points[:, 1]) / points[:, 2] / np.hypot(directions[:, 0], directions[:, 1]).max()
+        tube = Field((np.abs(aside - 1) - 0.1).reshape(32, 32, 32).astype(np.float32))
+        vertices, faces = surface(refine(tube, stepped, edge, RESOLUTION))
+        caster = RayCaster(placed(vertices, matrix), faces)
+        assert caster.blocked(np.zeros_like(directions), directions).all()
+        assert topology(vertices, faces).pieces == 1
+
+
 def test_a_thin_sheet_before_the_background_has_no_holes() -> None:
     view = sphere_view()
     slope = np.linspace(-0.3, 0.3, SIDE, dtype=np.float32)
