@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 
 from scenegen.camera import camera_from_crop, crop_camera, padded, warp_depth_to_crop, warp_to_crop
 from scenegen.completion.hidden import completed_depth
@@ -132,8 +132,7 @@ def _begun(
     object_id, z = _id(item), np.load(work.read(depth.depth))
     floor = Floor(np.array(layout.floor.normal), layout.floor.offset, layout.floor_source)
     ids, limit = read_png(work.read(instances.masks)), np.load(work.read(layout.limit))
-    # The ground before an object must not seem to hide it: there the plane is right, and not each pixel's own depth.
-    z = np.where((ids == BACKGROUND) & (z > 0), limit, z)
+    z = levelled(z, ids, limit)
     if isinstance(item, int):
         mask = ids == item
         on_object = any(support.child == item and support.parent != FLOOR for support in layout.supports)
@@ -188,6 +187,16 @@ def _stored(made: MadeObject, object_id: int, crop: CropCamera, work: Work) -> O
         economy=made.economy,
         warnings=made.warnings,
     )
+
+
+def levelled(
+    depth: Float[np.ndarray, "h w"], ids: Integer[np.ndarray, "h w"], behind: Float[np.ndarray, "h w"]
+) -> Float[np.ndarray, "h w"]:
+    """The depth map with the background, where it is seen and known, as the layout has it (`behind`): the floor is a plane.
+
+    By an estimate of each pixel's own, the floor before an object may come out so near that it seems to hide the object.
+    """
+    return np.where((ids == BACKGROUND) & (depth > 0), behind, depth)
 
 
 def object_view(
