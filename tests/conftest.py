@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -33,6 +34,18 @@ def as_text(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return type(value)(as_text(item) for item in value)
     return value
+
+
+@pytest.fixture(autouse=True)
+def _verbosity() -> Iterator[None]:
+    """Commands run within this process set it for good: `--quiet` of one test would hide the warnings of another."""
+    from scenegen.messages.progress import OWN_LOGGERS
+
+    loggers = [logging.getLogger(), *map(logging.getLogger, OWN_LOGGERS)]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def patterns(schema: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("flow", "places"),
-    [(image_to_scene, 6), (views_to_scene, 6), (regenerate_object, 1), (batch_scenes, 2), (photos_to_scenes, 1)],
+    [(image_to_scene, 6), (views_to_scene, 6), (regenerate_object, 1), (batch_scenes, 6), (photos_to_scenes, 1)],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_the_server_knows_what_a_place_may_be(flow: Any, places: int) -> None:
