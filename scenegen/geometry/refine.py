@@ -147,11 +147,7 @@ def _asked(view: ObjectView, cells: SeenCells, front: Float32[np.ndarray, "s s"]
     step = at(_farthest_near(front, inside, cell * view.crop.intrinsics.fx)) - front_there
     thickness = np.clip(limit - front_there, THINNEST * cell, SKIN * cell)
     outline = -at(outline_distance(inside).astype(np.float32)) * pixel
-    skin = np.maximum(-behind, behind - thickness - np.minimum(step, longest_step))
-    gaps = step > longest_step
-    if gaps.any():
-        skin = np.where(gaps, _of_neighbours(skin, behind), skin)
-    skin = np.maximum(skin, outline)
+    skin = np.maximum(np.maximum(-behind, behind - thickness - np.minimum(step, longest_step)), outline)
     # In front of the visible surface nothing is, nor in front of what hides the object.
     closed = np.where(at(inside.astype(float)) > 0.5, -behind, at(view.depth * hidden, cv2.INTER_NEAREST) - z)
     closed = np.maximum(closed, -at(outline_distance(inside | hidden).astype(np.float32)) * pixel)
@@ -172,13 +168,6 @@ def _longest_step(relief_error: float) -> float:
     if relief_error > TRUSTED:
         return GENERATED_STEP
     return STEP if relief_error <= MEASURED else np.inf
-
-
-def _of_neighbours(skin: Float[np.ndarray, "n"], behind: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """The skin gone on for a cell behind what hides it, so that no ray passes between the two."""
-    side = round(len(skin) ** (1 / 3))
-    cross = ndimage.generate_binary_structure(3, 1)
-    return np.maximum(ndimage.minimum_filter(skin.reshape(3 * (side,)), footprint=cross).ravel(), -behind)
 
 
 def _outside(view: ObjectView, cells: SeenCells) -> Float[np.ndarray, "n"]:

@@ -159,11 +159,10 @@ def test_a_visible_surface_with_a_step_hangs_together() -> None:
         assert topology(vertices, faces) == Topology(closed=True, pieces=1, genus=0)
 
 
-@pytest.mark.parametrize("relief_error", [0.0, 0.1], ids=["measured", "estimated"])
-def test_no_ray_passes_between_what_hides_and_what_is_hidden(relief_error: float) -> None:
+def test_no_ray_passes_between_the_parts_of_a_surface_that_is_only_estimated() -> None:
     """The depth steps back by many cells, at once or over a few pixels, as within a bowl behind its near rim; a tube that was
     generated all round holds the two parts together."""
-    view = replace(sphere_view(), relief_error=relief_error, limit=np.zeros((SIDE, SIDE), np.float32))
+    view = replace(sphere_view(), relief_error=0.1, limit=np.zeros((SIDE, SIDE), np.float32))
     inner = (outline_distance(view.mask > 0.5) > 4).ravel()
     directions = rays(view.crop.intrinsics).reshape(-1, 3)[inner]
     for pixels in (1, 8):
