@@ -24,6 +24,7 @@ from scenegen.export.glb import read_glb
 from scenegen.export.manifest import read_manifest
 from scenegen.geometry.distance import distances
 from scenegen.scene.placement import surface_depth
+from scenegen.scene.scoring import intersection_over_union
 from scenegen.scene.solve import Candidate, solve_scales
 from scenegen.store.png import read_png
 
@@ -94,8 +95,8 @@ def placed(truth: Path, folder: Path) -> dict[int, Standing]:
     for part in scene.objects:
         number = int(part.facts["id"])
         mask = ids == number
-        true = max(standing, key=lambda each: overlap(true_ids == each, mask))
-        if overlap(true_ids == true, mask) < SAME:
+        true = max(standing, key=lambda each: intersection_over_union(true_ids == each, mask))
+        if intersection_over_union(true_ids == true, mask) < SAME:
             continue
         mesh = part.mesh.transformed(camera_from_world @ part.world_from_part)
         z = surface_depth(mesh.vertices, mesh.faces, scene.intrinsics, mask)
@@ -107,11 +108,6 @@ def placed(truth: Path, folder: Path) -> dict[int, Standing]:
         )
     scale = float(np.median([item.distance for item in found.values()])) if found else 0.0
     return {number: Standing(item.distance - scale, item.gap, item.iou) for number, item in found.items()}
-
-
-def overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """IoU of two masks."""
-    return float((first & second).sum() / max((first | second).sum(), 1))
 
 
 def stacks(count: int) -> tuple[dict[int, Candidate], list[tuple[int, int]]]:

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from scenegen.compute.residency import Asked
+from scenegen.compute.residency import AskedResidency
 from scenegen.errors import UsageError, one_line
 from scenegen.messages.spelling import did_you_mean
 from scenegen.records import MAX_PIXEL, ObjectId, Place
@@ -434,7 +434,7 @@ class EditorConfig(BackendConfig):
 
     checkpoint: LocalPath | None = None
     """A local folder of diffusers; without it, the pinned revision of the registered repository is used."""
-    residency: Asked = "auto"
+    residency: AskedResidency = "auto"
     """What stays on the graphics card: every network, one network, or one layer. `auto` decides by its memory."""
 
 
@@ -496,7 +496,7 @@ class Pixal3DConfig(BackendConfig):
     """Voxels along the cube's edge at which the surface is decoded."""
     max_tokens: int = Field(49152, ge=512, le=1 << 24)
     """Largest number of voxels in the flows; above it a coarser resolution is used, except at 1024."""
-    residency: Asked = "auto"
+    residency: AskedResidency = "auto"
     """What stays on the device: every network, one network, or one block of one. `auto` decides by the device's memory."""
     precision: Literal["auto", "released", "float32"] = "auto"
     """Type of the networks' blocks: bfloat16 as released, or float32, which `auto` uses on a CPU."""

@@ -209,8 +209,8 @@ def edited_scene(edits: EditList, store: Store, runtime: Runtime, submit: Submit
         ScenegenError: from the stage that failed.
     """
     source, config = edits.resolved()
-    with naming_all_missing((source, *(other.source for other in edits.others)), config, runtime):
-        others = tuple(other.source for other in edits.others)
+    others = tuple(other.source for other in edits.others)
+    with naming_all_missing((source, *others), config, runtime):
         return image_to_scene(source, config, submit, others=others, name=edits.scene)
 
 

@@ -114,6 +114,10 @@ class Stage(Generic[R]):
         """The function whose code makes the result, as `module:qualified.name`."""
         return function_name(self.run)
 
+    def label(self, object_id: int | None) -> str:
+        """What is told of a run of it, which works on this object if on one."""
+        return self.name if object_id is None else f"{self.name} {object_id}"
+
     def weights(self, config: Settings) -> Mapping[str, str]:
         """Revisions of the weights that it uses."""
         return {name: revision for chosen in self.backends(config) for name, revision in chosen.weights().items()}
@@ -209,7 +213,7 @@ def execute(
         logger.debug("%s: found %s", stage.name, key[:12])
         return Outcome(record, stage.name, key, entry.seconds, True, weights, entry.card_peak_bytes)
 
-    with logged_stage(stage.name if object_id is None else f"{stage.name} {object_id}"):
+    with logged_stage(stage.label(object_id)):
         found = find()
         if found is not None:
             return found

@@ -13,7 +13,7 @@ Residency = Literal["resident", "staged", "streamed"]
 one at a time, while the next one is copied."""
 RESIDENCIES: tuple[Residency, ...] = ("resident", "staged", "streamed")
 """In order of memory, most first."""
-Asked = Literal["auto", "resident", "staged", "streamed"]
+AskedResidency = Literal["auto", "resident", "staged", "streamed"]
 """What the user may ask for: one of these, or what fits."""
 USABLE = 0.9
 """Share of a card's memory to plan with. The rest goes to the driver and the screen, and lies between tensors."""
@@ -80,7 +80,7 @@ class Demand:
             return "resident"
         return next((each for each in RESIDENCIES if self.fits(each, card)), RESIDENCIES[-1])
 
-    def chosen(self, asked: Asked, card: float, economy: int) -> Residency:
+    def chosen(self, asked: AskedResidency, card: float, economy: int) -> Residency:
         """What is asked for, or what is `fitting`; more frugal than that where `Runtime.economy` wants it.
 
         Example:

@@ -160,7 +160,6 @@ def _opened(path: Path) -> IO[str]:
     Raises:
         ResourceError: if it cannot be opened, or is no plain file: someone else's link could lead to a file of ours.
     """
-
     flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
     try:
         _make_folder(path.parent)

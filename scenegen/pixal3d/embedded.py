@@ -184,9 +184,8 @@ def smoothed(field: Field, estimated: bool) -> Field:
     if not estimated or not 0 < inside < widened.size:
         return Field(widened)
     once = blurred(field.values, EVENING)
-    even = 2 * once - blurred(
-        once, EVENING
-    )  # unlike one blur alone, this does not draw in curved surfaces (Taubin 1995)
+    # Unlike one blur alone, this does not draw in curved surfaces (Taubin 1995).
+    even = 2 * once - blurred(once, EVENING)
     return Field(even - np.partition(even, inside, axis=None)[inside] - np.float32(FULLER) / cells)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scenegen.compute.residency import Asked, Demand, Residency
+from scenegen.compute.residency import AskedResidency, Demand, Residency
 from scenegen.registry import CAMERA_ESTIMATORS, COMPLETERS, DEPTH_ESTIMATORS, OBJECT_GENERATORS, SEGMENTERS, Chosen
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _demands(config: Config) -> Iterator[tuple[str, Chosen[Any], Demand]]:
 
 
 def _step(stage: str, chosen: Chosen[Any], demand: Demand, card: float) -> Step:
-    asked: Asked = getattr(chosen.settings, "residency", "auto")
+    asked: AskedResidency = getattr(chosen.settings, "residency", "auto")
     residency = demand.chosen(asked, card, economy=0)
     return Step(
         stage=stage,

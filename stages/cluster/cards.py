@@ -78,7 +78,7 @@ def begin_on_card(
         NoCardError: if the cluster has no card, got none, and `work.runtime` names one.
     """
     assert stage.halves is not None
-    label = stage.name if object_id is None else f"{stage.name} {object_id}"
+    label = stage.label(object_id)
     luggage = Luggage(work.store, work.runtime)
     half = stage, given, config, luggage, work.key, share, weights
     try:

@@ -48,12 +48,12 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
         share = share_of_card(stage, config, runtime)
         if not share and not works_on_object(stage, config, object_id):
             return submit(stage, *inputs, config=config, object_id=object_id)
-        label = stage.name if object_id is None else f"{stage.name} {object_id}"
+        label = stage.label(object_id)
         weights = dict(stage.weights(config))
 
         def begin(runtime: Runtime, share: float) -> Call:
-            asked = Asked(stage, inputs, config, Luggage(store, runtime), object_id, share, weights)
-            return call(label, attempt, asked, cards=share if stage.halves is None else 0, join_s=join_s(runtime))
+            run = StageRun(stage, inputs, config, Luggage(store, runtime), object_id, share, weights)
+            return call(label, attempt, run, cards=share if stage.halves is None else 0, join_s=join_s(runtime))
 
         return _OnCluster(label, begin, runtime, share, begin(runtime, share))
 
@@ -61,7 +61,7 @@ def cluster_submit(submit: Submit, store: Store, runtime: Runtime) -> Submit:
 
 
 @dataclass(frozen=True)
-class Asked(Generic[R]):
+class StageRun(Generic[R]):
     """One run of a stage on the cluster, in a form that can be sent."""
 
     stage: Stage[R]
@@ -76,18 +76,18 @@ class Asked(Generic[R]):
     version: str = __version__
 
 
-def attempt(asked: Asked[R]) -> Outcome[R]:
+def attempt(run: StageRun[R]) -> Outcome[R]:
     """On the cluster: `execute`."""
-    check_version(asked.version)
-    store, runtime = asked.luggage.here()
+    check_version(run.version)
+    store, runtime = run.luggage.here()
     layers = Layers()
-    if asked.share and asked.stage.halves is not None:
-        layers = Layers(process=functools.partial(begin_on_card, share=asked.share, weights=asked.weights))
+    if run.share and run.stage.halves is not None:
+        layers = Layers(process=functools.partial(begin_on_card, share=run.share, weights=run.weights))
     else:
-        check_machine(asked.stage, asked.config, runtime, asked.weights)
-        if asked.share:
-            layers = Layers(process=functools.partial(on_card, share=asked.share))
-    return execute(asked.stage, asked.inputs, asked.config, store, runtime, layers, asked.object_id)
+        check_machine(run.stage, run.config, runtime, run.weights)
+        if run.share:
+            layers = Layers(process=functools.partial(on_card, share=run.share))
+    return execute(run.stage, run.inputs, run.config, store, runtime, layers, run.object_id)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def run_stage(
         for artifact in artifacts(record):
             # The child has no mirror: files that are only there are fetched first.
             work.read(artifact)
-    label = stage.name if object_id is None else f"{stage.name} {object_id}"
+    label = stage.label(object_id)
     image = next((value.name for value in inputs if isinstance(value, (Photo, Source))), None)
     about = {"image": image, "stage": stage.name, "object_id": object_id}
     root, folder = work.store.root.absolute(), work.folder.absolute()
