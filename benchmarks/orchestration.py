@@ -15,13 +15,15 @@ import contextlib
 import json
 import os
 import re
+import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from growth import SECONDS, STAGES
@@ -115,8 +117,8 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
     site = Deployment(folder, extra={SECONDS: str(seconds)})
     counting = Counting(site.port)
     clients = {"PREFECT_API_URL": f"http://127.0.0.1:{counting.port}/api"}
-    path = os.pathsep.join([str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "asleep")])
-    site.extra |= {"PYTHONPATH": path}
+    path = (ROOT, ROOT / "benchmarks", ROOT / "tests" / "flows" / "deployed")
+    site.extra |= {"PYTHONPATH": os.pathsep.join(map(str, path))}
     rng = np.random.default_rng(photos)
     for number in range(photos):
         Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).save(folder / "photos" / f"{number:05}.png")
@@ -146,6 +148,9 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
         used = watch.end()
         database = sum(file.stat().st_size for file in (folder / "home").glob("prefect.db*"))
         slept = photos * STAGES * seconds
+        paces = [pace(site, run) for run in site.runs("photos-to-scenes")]
+        photo_s = STAGES * seconds
+        later = sum(each.photos for each in paces)
         return {
             "photos": photos,
             "photos_per_run": chunk,
@@ -153,9 +158,12 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
             "state": done,
             "wall_s": round(wall, 1),
             "stages_s": round(slept, 1),
+            "orchestration_percent": round(100 * (1 - later * photo_s / sum(each.seconds for each in paces)), 2),
+            "start_of_a_run_s": round(statistics.median(each.first_s for each in paces) - photo_s, 1),
             "requests_per_photo": round(requests / photos, 2),
             "requests": dict(counting.requests.most_common(12)),
             "cpu_s": used,
+            "cpu_percent_of_stages": {kind: round(100 * used_s / slept, 2) for kind, used_s in used.items()},
             "server_cpu_ms_per_photo": round(1000 * used.get("server", 0) / photos, 1),
             "memory_mb": dict(watch.memory_mb),
             "database_mb": round(database / 1e6, 2),
@@ -163,6 +171,25 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
     finally:
         watch.end()
         site.stop()
+
+
+class Pace(NamedTuple):
+    """Of the photos of one run, one after another."""
+
+    first_s: float
+    """From when the run was asked for to the end of its first photo."""
+    seconds: float
+    """From then to the end of its last."""
+    photos: int
+    """That ended in these seconds."""
+
+
+def pace(site: Any, run: dict[str, Any]) -> Pace:
+    """By when the scenes of `run` were published."""
+    manifests = [site.folder / "scenes" / photo["name"] / "manifest.json" for photo in run["parameters"]["photos"]]
+    ends = sorted(manifest.stat().st_mtime for manifest in manifests)
+    asked = datetime.fromisoformat(run["created"]).timestamp()
+    return Pace(ends[0] - asked, ends[-1] - ends[0], len(ends) - 1)
 
 
 def _ended(site: Any, run: str) -> str | None:

@@ -141,9 +141,9 @@ class Bar:
         done = 100.0 if total == 0 else 0.0
         self._id: Any = _show(create_progress_artifact, done, artifact_key("progress", name), name)
 
-    def step(self, name: str) -> None:
-        """Counts the photo `name` as ended; a second time changes nothing."""
-        self._done.add(name)
+    def step(self, *names: str) -> None:
+        """Counts photos as ended; a second time changes nothing."""
+        self._done.update(names)
         if self._id is not None:
             _show(update_progress_artifact, self._id, 100.0 * len(self._done) / self._total)
 

@@ -81,9 +81,9 @@ def batch_scenes(
         logger.info("%d of %d photos left to do", len(todo), len(items))
         bar = Bar(out, len(todo))
 
-        def show(row: Row) -> None:
-            rows[row.name] = row
-            bar.step(row.name)
+        def show(ended: Sequence[Row]) -> None:
+            rows.update({row.name: row for row in ended})
+            bar.step(*(row.name for row in ended))
 
         if fan_out.deployment is None:
             _here(todo, making.here(job), work, show)
@@ -149,11 +149,11 @@ def _listed(source: str, views: bool, files: FilesBeside) -> Listing:
     return listing
 
 
-def _here(todo: Sequence[Item], job: Job, work: PhotoLimits, show: Callable[[Row], None]) -> None:
+def _here(todo: Sequence[Item], job: Job, work: PhotoLimits, show: Callable[[Sequence[Row]], None]) -> None:
     """The photos in child processes of this run."""
 
     def show_all(row: Row) -> None:
-        show(row)
+        show([row])
         show_row(row, job.out)
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,7 +36,7 @@ LATE_S = 60.0
 """Seconds after which the log says that no worker has taken a run."""
 LIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED]
 
-Show = Callable[[Row], None]
+Show = Callable[[Sequence[Row]], None]
 
 
 @dataclass
@@ -75,7 +76,8 @@ def make_on_workers(
         running = {run.id: _chunk(_photos(run), job) for run in _live(client, tag)}
         taken = {item.name for chunk in running.values() for item in chunk.items}
         left = [item for item in todo if item.name not in taken]
-        waiting = deque(left[start : start + fan_out.chunk] for start in range(0, len(left), fan_out.chunk))
+        size = min(fan_out.chunk, max(1, math.ceil(len(left) / fan_out.in_flight)))
+        waiting = deque(left[start : start + size] for start in range(0, len(left), size))
         again: deque[Chunk] = deque()
         try:
             while waiting or again or running:
@@ -181,15 +183,15 @@ def _ended(client: SyncPrefectClient, running: Mapping[UUID, Chunk], fan_out: Fa
 def _close(chunk: Chunk, run: FlowRun, job: Job, show: Show, last: bool) -> Chunk | None:
     """Shows what became of the photos of a run that has ended. Returns those it did not get to, for another run."""
     state = run.state
-    begun = {row.name: row for row in standing(chunk.items, job)}
-    rest = []
-    for item in chunk.items:
-        row = begun[item.name]
-        # The row is unchanged, so the run ended before the photo did.
-        if row.done or (state is not None and state.is_completed()) or row != chunk.before[item.name]:
-            show(row)
-        else:
-            rest.append(item)
+    rows = {row.name: row for row in standing(chunk.items, job)}
+    ended = {
+        row.name: row
+        for row in rows.values()
+        # An unchanged row: the run ended before the photo did.
+        if row.done or (state is not None and state.is_completed()) or row != chunk.before[row.name]
+    }
+    show([*ended.values()])
+    rest = [item for item in chunk.items if item.name not in ended]
     if not rest:
         return None
     how = "is gone" if state is None else f"ended as {state.name}: {state.message}"
@@ -198,13 +200,13 @@ def _close(chunk: Chunk, run: FlowRun, job: Job, show: Show, last: bool) -> Chun
         return None
     if not last:
         logger.warning("run %s %s; another one gets its %d photos", run.name, how, len(rest))
-        return Chunk(tuple(rest), {item.name: begun[item.name] for item in rest}, chunk.tries + 1)
+        return Chunk(tuple(rest), {item.name: rows[item.name] for item in rest}, chunk.tries + 1)
     for item in rest:
         error = f"its run {run.name} {how} (try {chunk.tries})"
         logger.error("%s: %s", item.name, error)
         row = failed_row(item, job, error, ResourceError.exit_code, 0.0, None)
         keep(row, job)
-        show(row)
+        show([row])
     return None
 
 

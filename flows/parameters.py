@@ -256,11 +256,12 @@ class FanOut(BaseModel):
         "one, the batch's own run makes them.",
     )
     chunk: int = Field(
-        8,
+        20,
         title="Photos per run",
         ge=1,
         le=MAX_CHUNK,
-        description="Photos of a run share its process and its loaded weights.",
+        description="At most; few photos are spread evenly over the runs in flight. Those of a run share its process and its "
+        "loaded weights.",
     )
     in_flight: int = Field(
         4, title="Runs in flight", ge=1, le=1000, description="Runs that are scheduled or running at once."

@@ -69,9 +69,10 @@ def run_in_children(
                 begin(worker)
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    worker = running.pop(future)
-                    yield future.result()
-                    begin(worker)
+                    ended = future.result()
+                    # First of all: what the caller does with the result is not waited for.
+                    begin(running.pop(future))
+                    yield ended
         finally:
             for worker in children:
                 worker.kill()

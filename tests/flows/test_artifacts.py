@@ -87,9 +87,9 @@ def test_the_table_names_what_went_wrong_first(artifacts: list[tuple[Any, ...]])
 
 def test_progress_counts_every_photo_once(artifacts: list[tuple[Any, ...]]) -> None:
     bar = Bar("/out", 4)
-    for name in ("a", "b", "a"):
-        bar.step(name)
-    assert [values[-1] for name, *values in artifacts if name == "update_progress_artifact"] == [25, 50, 50]
+    for names in ("a", "ab", "abc"):
+        bar.step(*names)
+    assert [values[-1] for name, *values in artifacts if name == "update_progress_artifact"] == [25, 50, 75]
     Bar("/out", 0)
     assert artifacts[-1][1] == 100
 

@@ -122,13 +122,15 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def run(todo: list[Item], making: Making = Making(), deployment: str = "some", **options: Any) -> dict[str, Row]:
     shown: dict[str, Row] = {}
-    fan_out = FanOut(deployment=deployment, **options)
+    fan_out = FanOut(deployment=deployment, **{"in_flight": 1, **options})
     making = made_on_workers(making, fan_out)
-    make_on_workers(todo, JOB, "/scenes", making, PhotoLimits(), fan_out, lambda row: shown.update({row.name: row}))
+    make_on_workers(
+        todo, JOB, "/scenes", making, PhotoLimits(), fan_out, lambda rows: shown.update({row.name: row for row in rows})
+    )
     return shown
 
 
-@pytest.mark.parametrize(("chunk", "in_flight", "runs"), [(1, 3, 10), (4, 2, 3), (500, 1, 1)])
+@pytest.mark.parametrize(("chunk", "in_flight", "runs"), [(1, 3, 10), (4, 2, 3), (500, 1, 1), (500, 4, 4)])
 def test_every_photo_is_in_one_run_and_few_runs_are_in_flight(
     server: Server, chunk: int, in_flight: int, runs: int
 ) -> None:
@@ -181,7 +183,7 @@ def test_runs_of_an_earlier_start_are_waited_for(server: Server) -> None:
     assert server.set_states == []  # it was not cancelled
     server.end = server.works
     shown = run(ITEMS, chunk=4, in_flight=2)
-    assert len(server.runs) == 3
+    assert len(server.runs) == 4
     assert sorted(shown) == sorted(item.name for item in ITEMS)
     # Photos that stand as they did ask by the same key, and a run that has ended is not taken for theirs.
     before = len(server.keys)
@@ -200,7 +202,7 @@ def test_a_cancelled_run_is_not_doubled_and_a_cancelled_batch_cancels_its_runs(
     monkeypatch.setattr(module, "is_cancelled", lambda client: True)
     server.end = lambda run, photos: (_ for _ in ()).throw(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        run(ITEMS[2:4], chunk=1)
+        run(ITEMS[2:4], in_flight=2)
     assert [kind for _, kind in server.set_states] == [StateType.CANCELLING] * 2
 
 

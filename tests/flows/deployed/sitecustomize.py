@@ -1,5 +1,5 @@
-"""Python imports this first in every process of the deployment under test: stand-ins take the places of the stages, and of the
-times where the test is in a hurry."""
+"""Python imports this first in every process of a deployment under test: stand-ins take the places of the stages, and of the
+times where the test is in a hurry. Those of a benchmark sleep."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def stages(module: ModuleType) -> None:
         setattr(module, stage.name.upper(), stage)
 
 
+def sleep(module: ModuleType) -> None:
+    from growth import put_to_sleep
+
+    put_to_sleep()
+
+
 def times(module: ModuleType) -> None:
     vars(module).update(HEARTBEAT_S=2, SILENCE_S=10.0, PENDING_S=30.0, SETTLED_S=5.0)
 
@@ -27,7 +33,7 @@ def heartbeats(module: ModuleType) -> None:
     module.BaseFlowRunEngine.heartbeat_seconds = property(lambda engine: 2)
 
 
-CHANGES = {"stages.graph": stages}
+CHANGES = {"stages.batch": sleep} if "SCENEGEN_GROWTH_SECONDS" in os.environ else {"stages.graph": stages}
 if "SCENEGEN_TEST_HURRY" in os.environ:  # site_under_test.HURRY
     CHANGES |= {"flows.times": times, "prefect.flow_engine": heartbeats}
 
