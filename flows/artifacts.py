@@ -92,7 +92,12 @@ def _show_page(
         " ".join(f"[{file}]({_link(output, file)})" for file in SHOWN) if published else "",
         f"**{_plain(error)}**" if error else "",
     ]
-    _show(create_markdown_artifact, "\n\n".join(line for line in lines if line), artifact_key("scene", output), state)
+    _show(
+        create_markdown_artifact,
+        "\n\n".join(line for line in lines if line),
+        artifact_key("scene", output),
+        f"{name}: {state}",
+    )
     if published:
         _show(
             emit_event,
@@ -124,8 +129,8 @@ def show_table(rows: Sequence[Row], name: str) -> None:
             "objects": row.objects,
             "silhouette IoU": row.silhouette_iou,
             "seconds": row.seconds,
-            "output": row.output,
             "error": row.error,
+            "output": row.output,
         }
         for row in chosen
     ]

@@ -37,7 +37,8 @@ from stages.layers import R, Submit, Watching, finishing_for, on_devices
 from stages.run import Result, open_store, photo_to_scene, regenerate
 from stages.stage import Layers, Outcome, Stage, execute
 
-Tasks = list[PrefectFuture[Any]]
+Tasks = dict[PrefectFuture[Any], frozenset[PrefectFuture[Any]]]
+"""In the order of their submission, each with all that come before it, be it through others."""
 
 RUNNER: Any = ThreadPoolTaskRunner(max_workers=64)
 """More threads than any machine has devices, because `prefect_submit` bounds the tasks."""
@@ -58,7 +59,7 @@ def prefect_submit(
         layers: what surrounds a stage whose result is not in the store.
         tasks: gets every task; the one that has fetched the user's files is in it already.
     """
-    tasks = [] if tasks is None else tasks
+    tasks = {} if tasks is None else tasks
     room = threading.Semaphore(at_once)
 
     def submit(
@@ -72,24 +73,24 @@ def prefect_submit(
 
         after = _before(tasks, inputs)
         if object_id is None:
-            tasks.append(step.submit(wait_for=after, return_state=False))
-            return tasks[-1]
-        room.acquire()
-        try:
             future = step.submit(wait_for=after, return_state=False)
-        except BaseException:
-            room.release()
-            raise
-        future.add_done_callback(lambda _: room.release())
-        tasks.append(future)
+        else:
+            room.acquire()
+            try:
+                future = step.submit(wait_for=after, return_state=False)
+            except BaseException:
+                room.release()
+                raise
+            future.add_done_callback(lambda _: room.release())
+        tasks[future] = frozenset(after).union(*(tasks[task] for task in after))
         return future
 
     return submit
 
 
-def _before(tasks: Tasks, inputs: Sequence[Record | int]) -> Tasks:
-    """The tasks whose results are among the inputs, so that Prefect draws them as edges. They are told by their files, since a
-    record may be a part or a changed copy of a result."""
+def _before(tasks: Tasks, inputs: Sequence[Record | int]) -> list[PrefectFuture[Any]]:
+    """The tasks whose results are among the inputs, so that Prefect draws them as edges; those that come before another of them
+    go without saying. They are told by their files, since a record may be a part or a changed copy of a result."""
     records = [value for value in inputs if isinstance(value, Record)]
     files = [artifact.path for record in records for artifact in artifacts(record)]
     fetched = any(isinstance(record, Source) for record in records)
@@ -100,7 +101,9 @@ def _before(tasks: Tasks, inputs: Sequence[Record | int]) -> Tasks:
         folder = f"{entry_folder(result.stage, result.key)}/"
         return any(path.startswith(folder) for path in files)
 
-    return [task for task in tasks if _has_completed(task) and made(task.result())]
+    found = [task for task in tasks if _has_completed(task) and made(task.result())]
+    earlier = frozenset[PrefectFuture[Any]]().union(*(tasks[task] for task in found))
+    return [task for task in found if task not in earlier]
 
 
 def _has_completed(task: PrefectFuture[Any]) -> bool:
@@ -241,7 +244,7 @@ def _published(
     log_photo(name)
     with logging_to_prefect():
         outlet = open_outlet(job)
-        tasks: Tasks = []
+        tasks: Tasks = {}
         with outlet.store.staging() as folder, _submitting(outlet.store, job.config, making, pace, tasks) as submit:
 
             @task(name="fetch", task_run_name="fetch", persist_result=False, cache_policy=NO_CACHE, **AGAIN)
@@ -253,9 +256,10 @@ def _published(
             def deliver_scene() -> None:
                 show_scene(deliver(outlet, name), outlet.folder, outlet.address(name))
 
-            tasks.append(fetch_inputs.submit())
-            result = photo_to_scene(tasks[0].result(), job.config, outlet.store, making.runtime(), submit)
-            deliver_scene.submit(wait_for=tasks[-1:], return_state=False).result()
+            fetched = fetch_inputs.submit()
+            tasks[fetched] = frozenset()
+            result = photo_to_scene(fetched.result(), job.config, outlet.store, making.runtime(), submit)
+            deliver_scene.submit(wait_for=[*tasks][-1:], return_state=False).result()
         return _completed(result.model_copy(update={"folder": outlet.address(name)}))
 
 

@@ -47,12 +47,12 @@ def test_a_page_shows_the_picture_and_no_markup_of_a_name(artifacts: list[tuple[
     picture = "data:image/jpeg;base64,AAAA"
     shown = row("<b>*x*", objects=2, silhouette_iou=0.9123, thumbnail=picture, error="[no](http://evil)")
     show_row(shown, "/o")
-    (_, page, key, state), _event = artifacts
+    (_, page, key, description), _event = artifacts
     assert f"![the scene over the photo]({picture})" in page
     assert "| 2 | 0.912 | 0.0 |" in page
     assert "<b>" not in page
     assert "[no](" not in page
-    assert (state, key) == ("complete", artifact_key("scene", "/o/<b>*x*"))
+    assert (description, key) == ("<b>*x*: complete", artifact_key("scene", "/o/<b>*x*"))
 
 
 @pytest.mark.parametrize(
