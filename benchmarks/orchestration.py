@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import re
+import sqlite3
 import statistics
 import sys
 import tempfile
@@ -167,6 +168,7 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
             "server_cpu_ms_per_photo": round(1000 * used.get("server", 0) / photos, 1),
             "memory_mb": dict(watch.memory_mb),
             "database_mb": round(database / 1e6, 2),
+            "tables_mb": tables(folder / "home" / "prefect.db"),
         }
     finally:
         watch.end()
@@ -190,6 +192,16 @@ def pace(site: Any, run: dict[str, Any]) -> Pace:
     ends = sorted(manifest.stat().st_mtime for manifest in manifests)
     asked = datetime.fromisoformat(run["created"]).timestamp()
     return Pace(ends[0] - asked, ends[-1] - ends[0], len(ends) - 1)
+
+
+def tables(database: Path) -> dict[str, float]:
+    """The largest, with their indices, in MB."""
+    query = """
+        select tbl_name, sum(pgsize) / 1e6 from dbstat join sqlite_master on dbstat.name = sqlite_master.name
+        group by tbl_name order by 2 desc limit 6
+    """
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return {name: round(size, 2) for name, size in connection.execute(query)}
 
 
 def _ended(site: Any, run: str) -> str | None:

@@ -6,12 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from free_port import free_port
 
 PATIENCE_S = 120.0
 WITHOUT_ROOT: dict[str, str] = {"user": "nobody"} if os.getuid() == 0 else {}
@@ -36,9 +37,7 @@ class Postgres:
     @classmethod
     def new(cls) -> Postgres:
         """A new one, which runs."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         # Not among pytest's folders, which only its own user may enter.
         folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if WITHOUT_ROOT:

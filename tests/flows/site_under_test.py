@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from free_port import free_port
 from postgres_under_test import Postgres
 
 T = TypeVar("T")
@@ -47,9 +47,7 @@ class Deployment:
     worker: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         for name in ("home", "photos", "scenes", "run", "logs", "tmp"):
             (self.folder / name).mkdir()
         self.marker = str(self.folder / "home")

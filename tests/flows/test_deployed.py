@@ -12,6 +12,7 @@ import subprocess
 import time
 import urllib.error
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import pytest
 from kills import busy_children, check_the_ledger, ledger, strike
 from PIL import Image
 from postgres_under_test import Postgres, programs
+from several_servers import SeveralServers
 from site_under_test import HURRY, ROOT, Deployment, deployed, until
 from standins import GATE, LEDGER, PAUSE, SLOW
 
@@ -35,25 +37,29 @@ SEED = 20
 class Kind(NamedTuple):
     """Of a site."""
 
-    database: str
+    server: str
     hurry: bool
     """With heartbeats, and all that waits for them, of seconds instead of minutes."""
 
 
 KINDS = [Kind("sqlite", hurry=True)]
 if "SCENEGEN_LONG_TESTS" in os.environ:
-    KINDS += [Kind("postgresql", hurry=True), Kind("sqlite", hurry=False), Kind("postgresql", hurry=False)]
+    KINDS += [Kind("postgresql", hurry=True), Kind("several", hurry=True)]
+    KINDS += [Kind("sqlite", hurry=False), Kind("postgresql", hurry=False)]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"{kind.database}-{'hurry' if kind.hurry else 'as-is'}")
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: f"{kind.server}-{'hurry' if kind.hurry else 'as-is'}")
 def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     kind: Kind = request.param
-    if kind.database == "postgresql" and programs() is None:
+    if kind.server != "sqlite" and programs() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    if kind.server == "several" and (shutil.which("redis-server") is None or find_spec("prefect_redis") is None):
+        pytest.skip("Redis is not installed: apt-get install redis-server && pip install '.[redis]'")
     folder = tmp_path_factory.mktemp("site")
     extra = {LEDGER: str(folder / "ledger"), PAUSE: "0.5", GATE: str(folder / "gate")}
-    database = None if kind.database == "sqlite" else Postgres.new()
-    site = Deployment(folder, extra={**extra, **({HURRY: "1"} if kind.hurry else {})}, database=database)
+    database = None if kind.server == "sqlite" else Postgres.new()
+    made = SeveralServers if kind.server == "several" else Deployment
+    site = made(folder, extra={**extra, **({HURRY: "1"} if kind.hurry else {})}, database=database)
     numbers = random.Random(SEED)
     for number in range(PHOTOS):
         colour = tuple(numbers.randrange(256) for _ in range(3))
