@@ -3,8 +3,8 @@
     python -m benchmarks.card --device cuda [--tiny] [--golden DIR] STEP...
 
 Every number is told on a line of its own as soon as it is found, so that whatever ends a step early (`benchmarks/steps.py`), what
-came before is there. `tiny` runs every step on a CPU in seconds, which checks the code and measures nothing of worth. At the
-released sizes **it has not been run yet**: no card was at hand.
+came before is there. `tiny` runs every step on a CPU in seconds, which checks the code and measures nothing of worth. What was
+found on real cards is in docs/cards and docs/gpu.md.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import argparse
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,20 +33,23 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.steps import DONE
+from scenegen.compute.residency import Residency
+from scenegen.config import Pixal3DConfig, TextureConfig
 from scenegen.pixal3d.attention import preferred_kernels
 from scenegen.pixal3d.dino import VITL16, Dinov3
 from scenegen.pixal3d.features import ExtractorSettings, FeatureExtractor
+from scenegen.pixal3d.finish import finished
 from scenegen.pixal3d.flow import FlowTransformer, LatentFlow, count_flops
 from scenegen.pixal3d.generation import Generated, generate
 from scenegen.pixal3d.host import HostWeights, size_of
 from scenegen.pixal3d.memory import WorkingMemory
 from scenegen.pixal3d.naf import NafUpsampler
 from scenegen.pixal3d.projection import distance_from_fov, focal_pixels, front_cameras
-from scenegen.pixal3d.residency import Networks, streaming
+from scenegen.pixal3d.residency import Networks, open_extractor, open_networks, streaming
 from scenegen.pixal3d.sampler import SamplerSettings, schedule
 from scenegen.pixal3d.settings import PipelineSettings
 from scenegen.pixal3d.silhouette import silhouette
-from scenegen.pixal3d.sparse import TAPS, NeighbourMap, SubmanifoldConv3d
+from scenegen.pixal3d.sparse import NeighbourMap, SubmanifoldConv3d, all_taps, tap_by_tap
 from scenegen.pixal3d.surface import DualGrid, clean_surface, dual_grid_to_mesh
 from scenegen.pixal3d.weights import CLASSES, NAF_RELEASED, build, config_file, fill, tensor_file
 from scenegen.records import Intrinsics
@@ -126,6 +130,8 @@ class Sizes:
     surfaces: tuple[int, ...]
     """Grids of the spheres that are cleaned: about 6 faces for each square of the grid's side."""
     runs: int = 5
+    objects: int = 8
+    """Those of the scene that tells how busy the device is."""
 
 
 RELEASED = Sizes(
@@ -172,6 +178,7 @@ def tiny() -> Sizes:
         levels=((16, 300, 16),),
         surfaces=(24,),
         runs=1,
+        objects=2,
     )
 
 
@@ -258,41 +265,30 @@ def block(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -
 
 
 def convolution(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
-    """The sparse convolution, and the same as one product over all taps, absent ones too."""
+    """The sparse convolution as a CPU does it, and as a card does."""
     budget = WorkingMemory.of(device).rows
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     for channels, voxels, grid in sizes.levels:
         coords = shell(grid, voxels, device)
         neighbours = NeighbourMap.of(coords)
         feats = torch.randn(len(coords), channels, device=device).to(dtype)
-        conv = SubmanifoldConv3d(channels, channels).to(device, dtype)
-        rows = torch.full((len(coords), len(TAPS)), len(coords), device=device)
-        rows[:, len(TAPS) // 2] = torch.arange(len(coords), device=device)
-        for tap, here, there in neighbours.taps():
-            rows[here.long(), tap] = there.long()
-
-        def gathered(feats: Tensor = feats, rows: Tensor = rows, conv: SubmanifoldConv3d = conv) -> Tensor:
-            padded, weight = torch.cat([feats, feats.new_zeros(1, feats.shape[1])]), conv.weight.flatten(1)
-            parts = rows.split(max(1, budget // (len(TAPS) * feats.shape[1] * feats.element_size())))
-            return torch.cat([torch.addmm(conv.bias, padded[part].flatten(1), weight.T) for part in parts])
-
+        weight, bias = SubmanifoldConv3d(channels, channels).to(device, dtype).parameters()
         times = {
             "taps there": 1 + 2 * sum(len(a) for a, _ in neighbours.pairs) / len(coords),
-            "neighbours": seconds(lambda c=coords: NeighbourMap.of(c), device, 1),
-            "by tap": seconds(lambda f=feats, n=neighbours, c=conv: c(f, n, budget), device, sizes.runs),
-            "all taps at once": seconds(gathered, device, sizes.runs),
+            "neighbours": seconds(lambda c=coords: NeighbourMap.of(c).table, device, 1),
         }
+        for name, way in (("by tap", tap_by_tap), ("all taps at once", all_taps)):
+            times[name] = seconds(partial(way, feats, neighbours, weight, bias, budget), device, sizes.runs)
         tell(f"{channels} channels, {len(coords)} voxels", times)
 
 
 def cascade(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """A whole object, twice, with every network on the device: time, memory, rate of each stage; whether the bytes agree."""
-    flows = {name: _random(CLASSES[kind], args, device) for name, (kind, args) in sizes.networks.items()}
-    dino, naf = Dinov3(dict(sizes.dino)).to(device), NafUpsampler(**sizes.naf).to(device)
+    networks, extractor = _resident(sizes, device)
     digests = []
     for run in ("first", "second"):
         start = time.perf_counter()
-        made, tokens = _generated(planted(flows, sizes.coarse), FeatureExtractor(dino, naf), sizes, device)
+        made, tokens = _generated(networks, extractor, sizes, device)
         tell(run, time.perf_counter() - start)
         digests.append(_digest(made))
     tell("equal bytes", digests[0] == digests[1])
@@ -318,6 +314,73 @@ def cascade(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None)
             entry |= {"tflop": tflop, "share_of_product_rate": tflop / usage.seconds / rate}
         stages[usage.stage] = entry
     tell("stages", stages)
+
+
+def residencies(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
+    """Two objects from real files, their networks on the device one at a time, then a layer at a time: time, memory, bytes."""
+    with TemporaryDirectory() as folder:
+        stems = {}
+        for name, (kind, args) in sizes.networks.items():
+            stems[name] = Path(folder) / name
+            save_file(_random(CLASSES[kind], args, device).state_dict(), tensor_file(stems[name]))
+            config_file(stems[name]).write_text(json.dumps({"name": kind, "args": dict(args)}))
+        images = {"dino": (Dinov3(dict(sizes.dino)), sizes.dino), "naf": (NafUpsampler(**sizes.naf), sizes.naf)}
+        files = {}
+        for name, (network, config) in images.items():
+            files[name] = Path(folder) / f"{name}-files" / "model.safetensors"
+            files[name].parent.mkdir()
+            save_file(network.state_dict(), files[name])
+            (files[name].parent / "config.json").write_text(json.dumps(dict(config)))
+        tell("gb of files", sum(tensor_file(stem).stat().st_size for stem in stems.values()) / 1e9)
+        digests = []
+        ways: tuple[Residency, ...] = ("staged", "streamed")
+        for residency in ways:
+            networks = planted(open_networks(stems, device, residency, "released"), sizes.coarse)
+            extractor = open_extractor(files["dino"], files["naf"], device, residency)
+            for run in ("first", "second"):
+                start = time.perf_counter()
+                made, _ = _generated(networks, extractor, sizes, device)
+                tell(f"{residency}, {run}", time.perf_counter() - start)
+            digests.append(_digest(made))
+            tell(f"{residency}, peak_gib", max(usage.peak_bytes for usage in made.usage) / 2**30)
+            tell(f"{residency}, stages", {usage.stage: usage.seconds for usage in made.usage})
+            del networks, extractor
+        tell("equal bytes", digests[0] == digests[1])
+
+
+def objects(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
+    """A scene's objects one after another, each finished by another process while the device makes the next.
+
+    Random weights decode to no surface, so a sphere is finished in place of each.
+    """
+    networks, extractor = _resident(sizes, device)
+    sphere = _sphere(sizes.surfaces[0], torch.device("cpu"))
+    processes = max(1, min(sizes.objects, (os.cpu_count() or 1) - 2))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(_finish, [_sphere(24, torch.device("cpu"))] * processes))  # they have imported what they need
+        _generated(networks, extractor, sizes, device)
+        start = time.perf_counter()
+        busy, begun = 0.0, []
+        for _ in range(sizes.objects):
+            made, _ = _generated(networks, extractor, sizes, device)
+            busy += sum(usage.seconds for usage in made.usage)
+            begun.append(pool.submit(_finish, sphere))
+        last = time.perf_counter() - start
+        finishing = [each.result() for each in begun]
+        wall = time.perf_counter() - start
+    tell("objects", sizes.objects)
+    tell("faces of each", len(sphere.faces))
+    tell("wall", wall)
+    tell("until the last leaves the device", last)
+    tell("busy", busy / wall)
+    tell("finishing, seconds each", finishing)
+
+
+def _finish(made: Generated) -> float:
+    torch.set_num_threads(1)
+    start = time.perf_counter()
+    finished(made, Pixal3DConfig(), TextureConfig())
+    return time.perf_counter() - start
 
 
 def weights(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
@@ -353,13 +416,8 @@ def weights(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None)
 def cpu_stages(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | None) -> None:
     """What follows the networks: the silhouette on the device, then cleaning on one core."""
     for grid in sizes.surfaces:
-        coords = shell(grid, 6 * grid * grid, device)
-        # A voxel's own edges end in its upper corner, where it meets the three voxels beside each.
-        end = coords[:, 1:].float() + 1 - grid / 2
-        begin = end[:, None] - torch.eye(3, device=device)
-        crossed = (end.norm(dim=1) < 0.4 * grid)[:, None] != (begin.norm(dim=2) < 0.4 * grid)
-        half = torch.full_like(end, 0.5)
-        vertices, faces = dual_grid_to_mesh(DualGrid(coords, half, crossed, half[:, :1]), grid)
+        sphere = _sphere(grid, device)
+        vertices, faces = sphere.vertices, sphere.faces
         focal = focal_pixels(FOV, 1024)
         camera = Intrinsics(width=1024, height=1024, fx=focal, fy=focal, cx=512.0, cy=512.0)
         away = vertices + torch.tensor([0, 0, distance_from_fov(FOV)], device=device)
@@ -368,6 +426,18 @@ def cpu_stages(tell: Tell, device: torch.device, sizes: Sizes, golden: Path | No
         clean = clean_surface(vertices.cpu().double().numpy(), faces.cpu().numpy(), max_faces=50_000)
         took = time.process_time() - start
         tell(f"{len(faces)} faces", {"silhouette": shown, "clean": took, "closed": clean.closed})
+
+
+def _sphere(grid: int, device: torch.device) -> Generated:
+    """A closed surface with about 6 faces for each square of the grid's side."""
+    coords = shell(grid, 6 * grid * grid, device)
+    # A voxel's own edges end in its upper corner, where it meets the three voxels beside each.
+    end = coords[:, 1:].float() + 1 - grid / 2
+    begin = end[:, None] - torch.eye(3, device=device)
+    crossed = (end.norm(dim=1) < 0.4 * grid)[:, None] != (begin.norm(dim=2) < 0.4 * grid)
+    half = torch.full_like(end, 0.5)
+    vertices, faces = dual_grid_to_mesh(DualGrid(coords, half, crossed, half[:, :1]), grid)
+    return Generated(vertices, faces, coords[:, 1:], torch.full((len(coords), 6), 0.5, device=device), grid)
 
 
 def seconds(work: Callable[[], object], device: torch.device, runs: int) -> float:
@@ -401,17 +471,23 @@ def shell_logits(like: Tensor, count: int) -> Tensor:
     return dense.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
 
 
-def planted(networks: Mapping[str, nn.Module], coarse: int) -> Networks:
+def planted(networks: Networks, coarse: int) -> Networks:
     """The networks; the structure decoder is run and its answer replaced, because random weights would leave no voxel or all."""
 
-    class Shell(nn.Module):
-        def forward(self, latent: Tensor) -> Tensor:
-            return shell_logits(networks["sparse_structure_decoder"](latent), coarse)
-
-    def use(name: str) -> AbstractContextManager[Any]:
-        return contextlib.nullcontext(Shell() if name == "sparse_structure_decoder" else networks[name])
+    @contextlib.contextmanager
+    def use(name: str) -> Iterator[Callable[..., Any]]:
+        with networks(name) as network:
+            planting = name == "sparse_structure_decoder"
+            yield (lambda latent: shell_logits(network(latent), coarse)) if planting else network
 
     return use
+
+
+def _resident(sizes: Sizes, device: torch.device) -> tuple[Networks, FeatureExtractor]:
+    """Every network with random weights, on the device."""
+    kept = {name: _random(CLASSES[kind], args, device) for name, (kind, args) in sizes.networks.items()}
+    dino, naf = Dinov3(dict(sizes.dino)).to(device), NafUpsampler(**sizes.naf).to(device)
+    return planted(lambda name: contextlib.nullcontext(kept[name]), sizes.coarse), FeatureExtractor(dino, naf)
 
 
 def forwards(settings: SamplerSettings) -> int:
@@ -478,7 +554,8 @@ def _rounded(value: Any) -> Any:
 
 
 STEPS: Mapping[str, Callable[[Tell, torch.device, Sizes, Path | None], None]] = {
-    step.__name__: step for step in (ceilings, numerics, cascade, kernels, block, convolution, weights, cpu_stages)
+    step.__name__: step
+    for step in (ceilings, cascade, numerics, residencies, objects, kernels, block, convolution, weights, cpu_stages)
 }
 
 

@@ -11,7 +11,8 @@
 that fails leaves the others (`benchmarks/steps.py`). With `--train` the minutes left go to training.
 
 The machine needs Python 3.12, torch 2.11, numpy, scipy, OpenCV, safetensors and jaxtyping. WHEELS are what else is imported:
-pydantic, pydantic-core, annotated-types, typing-inspection, platformdirs, embreex, manifold3d, fast-simplification.
+pydantic, pydantic-core, annotated-types, typing-inspection, platformdirs, embreex, manifold3d, fast-simplification, xatlas, and
+cyclopts with attrs, docstring-parser, docutils, rich and rich-rst.
 
 The archive, cut into parts that are easily carried, holds the code and these wheels (used where they lie; nothing is installed),
 and as they are given the stored cases of the reference, reduced photographs and scenes, the meshes, and the ImageNet weights to
@@ -37,7 +38,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.steps import run_steps  # noqa: E402  (this file is run by its path)
 
-CODE = ("scenegen", "stages", "benchmarks", "configs")
+CODE = ("scenegen", "stages", "benchmarks", "configs", "pyproject.toml")
 PART = 15_000_000
 """Bytes of the parts of the weights."""
 CARRIED = 40_000_000
@@ -47,14 +48,16 @@ POLL_S = 5.0
 GRACE_S = 60.0
 """How long after its time a training may take to end on its own."""
 LIMITS_S = {
-    "ceilings": 90,
+    "ceilings": 60,
+    "cascade": 120,
     "numerics": 160,
-    "cascade": 180,
+    "residencies": 150,
+    "objects": 150,
     "kernels": 60,
     "block": 150,
     "convolution": 60,
-    "weights": 120,
-    "cpu_stages": 180,
+    "weights": 90,
+    "cpu_stages": 120,
 }
 """The steps of `benchmarks/card.py`, what is wanted most first, and the most seconds of each."""
 TRY = ("--batch", 64, "--pool", 2000, "--judged", 12, "--least", 32)
@@ -74,17 +77,22 @@ def main() -> int:
     run.add_argument("--out", type=Path, required=True)
     run.add_argument("--device", default="cuda")
     run.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="rendering processes")
-    run.add_argument("--batch", type=int, default=48)
+    run.add_argument("--batch", type=int, default=48, help="pictures of each step of the perception network")
     run.add_argument("--crops", type=int, default=64)
+    run.add_argument("--samples", type=int, default=64, help="of each step of the generator")
     run.add_argument("--rate", type=float, default=1.0, help="factor on the perception network's learning rates")
     for name in NETWORKS:
         run.add_argument(f"--{name}", type=Path, help="weights to go on from, carried beside the archive")
+    run.add_argument("--views", type=int, default=1, help="most views of an object that the generator is shown")
     run.add_argument("--cache", type=Path, help="folder for signed distances, to be used again")
     run.add_argument("--tried", action="store_true", help="a short try: the generator begins with few samples")
     run.add_argument("--float32", action="store_true", help="train the perception network without bfloat16")
     run.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     card = commands.add_parser("measure", parents=[run], add_help=False)
     card.add_argument("--golden", type=Path, help="stored cases of the reference, to be compared on the card")
+    card.add_argument(
+        "--steps", nargs="+", default=list(LIMITS_S), choices=LIMITS_S, help="what is measured, in this order"
+    )
     card.add_argument("--train", action="store_true", help="train with the minutes left")
     card.add_argument("--tiny", action="store_true", help="a dry run that measures nothing of worth")
     commands.add_parser("join").add_argument("out", type=Path)
@@ -173,7 +181,7 @@ def measure(options: argparse.Namespace) -> int:
             *(["--tiny"] if options.tiny else []),
             *(["--golden", str(options.golden)] if options.golden else []),
         ]
-        run_steps(command, LIMITS_S, options.out, options.minutes)
+        run_steps(command, {step: LIMITS_S[step] for step in options.steps}, options.out, options.minutes)
     print((options.out / "card.json").read_text())
     options.minutes -= (time.perf_counter() - start) / 60
     return train(options) if options.train and options.minutes > 1 else 0
@@ -203,8 +211,8 @@ def train(options: argparse.Namespace) -> int:
         "generator": [
             *("--workers", share or options.workers, "--cache", options.cache or work / "solids"),
             *(("--start", options.generator) if options.generator else ()),
-            *(TRY if options.tried else ("--batch", 64, "--pool", 40_000, "--judged", 192)),
-            *("--rate", 1e-3, "--conditions", 2, "--reuse", 16),
+            *(TRY if options.tried else ("--batch", options.samples, "--pool", 40_000, "--judged", 192)),
+            *("--rate", 1e-3, "--conditions", 2, "--reuse", 16, "--views", options.views),
         ],
     }
     running = {}

@@ -100,9 +100,10 @@ def device_memory(device: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exact_sums() -> Iterator[None]:
-    """Half-precision products on CUDA are summed in float32 until the block ends, and not in parts that are rounded between.
+    """Half-precision products on CUDA are summed in float32 until the block ends: no part of a sum is rounded before it is whole.
 
-    Otherwise the kernel that a card picks for a size decides on which side of 0 a logit falls.
+    Otherwise the kernel that a card picks for a size decides on which side of 0 a logit falls. Sums may be made in parts:
+    cuBLAS, which torch takes by default, cannot be kept from it.
     """
     import torch
 
@@ -110,7 +111,7 @@ def exact_sums() -> Iterator[None]:
     names = ("allow_fp16_reduced_precision_reduction", "allow_bf16_reduced_precision_reduction")
     before = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in names}
     for name in names:
-        setattr(matmul, name, (False, False))
+        setattr(matmul, name, False)
     try:
         yield
     finally:

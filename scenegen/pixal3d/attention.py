@@ -39,8 +39,8 @@ KERNELS: Mapping[int, tuple[SDPBackend, ...]] = MappingProxyType(
     }
 )
 """From which major compute capability on which kernels are preferred, first to last. The order is fixed, not timed on the
-machine: else two runs could differ in their last bits. `benchmarks/gpu.py` times every kernel and says if another order is
-faster; the first entry is torch's own preference on Hopper, and **neither has been timed here yet**."""
+machine: else two runs could differ in their last bits. `benchmarks/gpu.py` times every kernel. On an H200 the first of its
+order was the fastest from 4,096 to 49,000 tokens (docs/gpu.md); the other order **has not been timed yet**."""
 SCORE_SIZE = 4
 """Bytes of one score: kernels that store scores store them in float32."""
 

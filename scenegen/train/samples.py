@@ -48,6 +48,8 @@ FLAT = 0.17
 ROTATION_ERROR_DEG, PLACE_ERROR = 1.5, 0.01
 """Standard deviations of the errors of further views' cameras where depth is as weak as a flat one: about each axis, and along
 each as a share of the distance."""
+ALONE = 0.5
+"""Share of the samples with one view, which most jobs have, where there are several."""
 QUANTUM = 127.0
 
 
@@ -80,7 +82,7 @@ def samples_of(
 ) -> list[dict[str, np.ndarray]]:
     """`conditions` samples of one random object of `meshes`, as rows of `Samples`, each with new estimates.
 
-    Each sample is given one to `views` of the object's views, with any of them as the main one.
+    Each sample is given one to `views` of the object's views, half of them one, with any of them as the main one.
 
     Args:
         meshes: the meshes to show.
@@ -101,7 +103,8 @@ def samples_of(
     for number in range(conditions):
         chosen = [seen[0]]
         if len(seen) > 1:
-            chosen = [seen[k] for k in rng.permutation(len(seen))[: rng.integers(len(seen)) + 1]]
+            count = 1 if rng.random() < ALONE else 2 + rng.integers(len(seen) - 1)
+            chosen = [seen[k] for k in rng.permutation(len(seen))[:count]]
         error = 0.0
         if number or not exact:
             _, least, most = ERRORS[rng.choice(len(ERRORS), p=[share for share, _, _ in ERRORS])]

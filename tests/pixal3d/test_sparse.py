@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,12 +16,14 @@ from scenegen.pixal3d.sparse import (
     CoordinateIndex,
     NeighbourMap,
     SubmanifoldConv3d,
+    all_taps,
     channel_to_space,
     child_coords,
     map_rows,
     row_slices,
     submanifold_conv,
     submanifold_conv_dense,
+    tap_by_tap,
 )
 
 SEEDS = st.integers(0, 2**31 - 1)
@@ -84,15 +88,23 @@ def test_neighbours_are_those_of_the_same_item(seed: int) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(SEEDS, st.integers(1, 6), st.integers(1, 6), st.sampled_from([1, 3000, 2**20]))
-def test_convolution_and_its_gradients_are_those_of_the_dense_one(seed: int, ins: int, outs: int, budget: int) -> None:
+@given(
+    SEEDS,
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.sampled_from([1, 3000, 2**20]),
+    st.sampled_from([tap_by_tap, all_taps]),
+)
+def test_convolution_and_its_gradients_are_those_of_the_dense_one(
+    seed: int, ins: int, outs: int, budget: int, way: Callable[..., torch.Tensor]
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     coords = some_voxels(generator)
     feats, weight, bias = (
         torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
         for shape in ((len(coords), ins), (outs, 3, 3, 3, ins), (outs,))
     )
-    ours = submanifold_conv(feats, NeighbourMap.of(coords), weight, bias, budget)
+    ours = way(feats, NeighbourMap.of(coords), weight, bias, budget)
     plain = submanifold_conv_dense(feats, coords, weight, bias)
     torch.testing.assert_close(ours, plain)
     pull = torch.randn(ours.shape, generator=generator, dtype=torch.float64)
