@@ -130,6 +130,14 @@ def device_fails_once(config: Task, work: Work) -> None:
         device_fails(config, work)
 
 
+def meet(config: Task, work: Work) -> None:
+    """Waits until two processes have come here."""
+    assert config.path is not None
+    (config.path / f"{os.getpid()}.here").touch()
+    while len(list(config.path.glob("*.here"))) < 2:
+        time.sleep(0.01)
+
+
 def device_is_lost(config: Task, work: Work) -> None:
     raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
 
@@ -184,6 +192,7 @@ TRICKS = {
         memory_at_full_size,
         device_fails,
         device_fails_once,
+        meet,
         device_is_lost,
         refuse,
         lose_file,

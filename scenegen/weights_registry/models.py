@@ -236,7 +236,7 @@ MODELS: Mapping[str, Model] = {
             revision="3a8b51229207764e5215b31f47fac0d1a049d563",
             files=(ModelFile("config.json"), ModelFile("model.safetensors")),
             licence="Apple AMLR",
-            licence_from="the tag apple-amlr of its model card, as others cite it; the README of apple/ml-depth-pro puts the "
+            licence_from="the tag apple-amlr of its model card; the README of apple/ml-depth-pro puts the "
             "weights that it publishes itself under that repository's LICENSE, which says nothing of research",
             note="Depth Pro (Bochkovskii et al. 2024). Apple's machine learning research model licence is for research only, "
             "not for commercial use. Its page has later commits with the same files: depth-pro@COMMIT fetches one of them.",

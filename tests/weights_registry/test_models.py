@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import contextlib
 import errno
-import functools
 import hashlib
-import http.server
 import json
 import re
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,48 +19,11 @@ from scenegen.compute.runtime import Runtime
 from scenegen.errors import ResourceError, UsageError, WeightsError
 from scenegen.weights_registry import MODELS, Model, ModelFile, download, fetch, list_models, locate, locate_pixal3d
 from scenegen.weights_registry.convert import as_safetensors
+from tests.weights_registry.site_of_models import Site, served
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 CONFIG = b'{"model_type": "tiny"}\n'
-
-
-@dataclass
-class Site:
-    """What a test server offers, and what it was asked."""
-
-    files: dict[str, bytes]
-    resumes: bool = True
-    breaks_after: int | None = None
-    """Bytes of an answer after which the connection is cut."""
-    asked: list[tuple[str, str | None]] = field(default_factory=list)
-    """Path and Range of each request."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def __init__(self, site: Site, *args: object) -> None:
-        self.site = site
-        super().__init__(*args)  # type: ignore[arg-type]
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.site.asked.append((self.path, wanted))
-        body = self.site.files.get(self.path)
-        if body is None:
-            self.send_error(404)
-            return
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.site.resumes else 0
-        if start >= len(body) > 0:
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body) - start))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):  # the client may have seen enough
-            self.wfile.write(body[start:][: self.site.breaks_after])
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -75,12 +34,9 @@ def site() -> Site:
 
 @pytest.fixture
 def address(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, site)) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
+    with served(site) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         yield url
-        server.shutdown()
 
 
 def sha256(content: bytes) -> str:

@@ -505,6 +505,26 @@ def test_only_stages_with_weights_go_to_a_card(tmp_path: Path) -> None:
         assert process is None
 
 
+def test_two_cards_take_objects_in_parallel(tmp_path: Path) -> None:
+    """Each of two objects ends only once the other has begun, so neither could end if they came one after the other.
+
+    The cards are names here: nothing asks for them.
+    """
+    cards = ("cuda:0", "cuda:1")
+    net = replace(ADD, name="net", backends=with_weights("revision"))
+    with on_devices(cards, timeout_s=GIVE_UP_S) as process, ThreadPoolExecutor(2) as executor:
+        submit = local_submit(Store(tmp_path / "store"), Runtime(), executor, Layers(process=process))
+        task = Task(do="meet", path=tmp_path)
+        pending = [submit(net, number, config=task, object_id=number) for number in (1, 2)]
+        records = [each.result().record for each in pending]
+        later = [submit(net, number, config=Task(), object_id=number).result().record for number in (3, 4)]
+    assert [record.total for record in (*records, *later)] == [1, 2, 3, 4]
+    assert {record.device for record in records} == set(cards)
+    assert len({record.pid for record in records}) == 2
+    # Each card keeps its process, and what that has loaded.
+    assert {record.pid for record in later} <= {record.pid for record in records}
+
+
 def test_who_submits_more_than_the_limit_waits(tmp_path: Path) -> None:
     go, running, submitted = threading.Event(), threading.Event(), []
 
