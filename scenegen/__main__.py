@@ -33,6 +33,7 @@ def main() -> int:
     code = run()
     if code == EXIT_INTERRUPTED:
         _end()
+    gc.freeze()  # at exit Python would look through all that torch has brought once more: half a second
     return code
 
 

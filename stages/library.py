@@ -337,7 +337,7 @@ def make(
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         offline: never use the network.
         isolate: make objects in processes of their own on the CPU too.
-        jobs: objects at once on the CPU; by default one per core, at most 4.
+        jobs: objects at once on the CPU; by default two per core, at most 4.
         ray: address of a Ray cluster that makes the objects. All its machines must see the temporary folder (`TMPDIR`).
         progress: whether to show how far it is; by default in notebooks only.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from jaxtyping import Float
@@ -81,20 +82,16 @@ def report(
     id_of = {item.name: item.id for item in scene.objects}
     objects = {id_of[part.name]: _moved(part, camera_from_world) for part in exported.objects}
     background = [_moved(part, camera_from_world) for part in exported.background]
-    picture = render([*objects.values(), *background], exported.intrinsics)
-    warnings = disagreements(
-        [item for item in scene.objects if (ids == item.id).any()],
-        score_objects(objects, image, ids, z, exported.intrinsics),
-    )
-
+    in_world = [_moved(part, np.eye(4)) for part in exported.objects]
+    around = [_moved(part, np.eye(4)) for part in exported.background]
+    camera, pose = exported.intrinsics, exported.world_from_camera
+    with ThreadPoolExecutor(2) as threads:
+        looked_at = threads.submit(side_view, in_world, around, pose, photo.width, photo.height)
+        scored = threads.submit(score_objects, objects, image, ids, z, camera)
+        picture = render([*objects.values(), *background], camera)
+        from_the_side, scores = looked_at.result(), scored.result()
+    warnings = disagreements([item for item in scene.objects if (ids == item.id).any()], scores)
     overlay = paint_outlines(np.where((picture.ids >= 0)[..., None], picture.color, image), ids)
-    from_the_side = side_view(
-        [_moved(part, np.eye(4)) for part in exported.objects],
-        [_moved(part, np.eye(4)) for part in exported.background],
-        exported.world_from_camera,
-        photo.width,
-        photo.height,
-    )
     write_png(work.write("overlay.png"), overlay)
     write_png(work.write("side.png"), from_the_side.color)
     shutil.copyfile(work.read(instances.masks), work.write("masks.png"))

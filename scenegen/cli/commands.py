@@ -332,7 +332,7 @@ def studio(
         browser: Open the page in the browser.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
-        jobs: Objects at once on the CPU; by default one per core, at most 4.
+        jobs: Objects at once on the CPU; by default two per core, at most 4.
     """
     from importlib.util import find_spec
 
@@ -500,7 +500,7 @@ def evaluate(
         seed: Random seed, of the measurement too.
         device: auto, cpu, cuda, cuda:1 or mps.
         offline: Never use the network.
-        jobs: Objects at once; by default one per core, at most 4.
+        jobs: Objects at once; by default two per core, at most 4.
     """
     from pydantic import ValidationError
 

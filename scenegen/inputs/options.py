@@ -94,7 +94,7 @@ class SceneRunOptions(RunOptions):
     """Where a run over whole scenes computes."""
 
     jobs: int | None = None
-    """Objects at once on the CPU; by default one per core, at most 4."""
+    """Objects at once on the CPU; by default two per core, at most 4; with --isolate one per core."""
     ray: str | None = None
     """Make objects on a Ray cluster: auto, host:port, ray://host:port, or local. All its machines must be able to reach OUT."""
 
@@ -117,8 +117,10 @@ class SceneRunOptions(RunOptions):
 
         if self.jobs is not None and not 1 <= self.jobs <= MAX_AT_ONCE:
             raise UsageError(f"`jobs` is {self.jobs}; it must be at least 1 and at most {MAX_AT_ONCE}.")
-        # Each computes with one thread and takes about 0.15 GB.
-        return self.jobs or min(4, os.cpu_count() or 1)
+        # Each computes with one thread and takes about 0.15 GB. In threads, more than there are cores: each waits for its
+        # unwrapping, which is a process, and for the others.
+        cores = os.cpu_count() or 1
+        return self.jobs or min(4, cores if self.isolate else 2 * cores)
 
 
 def refuse_with_ray(ray: str | None, isolate: bool) -> None:

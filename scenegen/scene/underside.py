@@ -116,10 +116,13 @@ def _leaned(mesh: TexturedMesh, level: Floor, lean_deg: float) -> TexturedMesh:
 def _finished(mesh: TexturedMesh, level: Floor) -> tuple[TexturedMesh, Base]:
     """What lies below the plane is drawn up to it. Then, unless the object stands steadily as it is, the last surface along
     each ray that meets the plane within a disc below the centre of mass is brought down to it, divided where it is too coarse.
+
+    Nothing of this opens a closed mesh: what lies at one place stays at one place.
     """
-    mesh = _on_its_legs(_raised(mesh, level), level)
+    closed = is_closed(welded(mesh.vertices)[1][mesh.faces])
+    mesh = _on_its_legs(_raised(mesh, level), level, closed)
     for rounds_left in reversed(range(ROUNDS + 1)):
-        centre = centre_of_mass(mesh.vertices, mesh.faces)
+        centre = centre_of_mass(mesh.vertices, mesh.faces, closed)
         found = base(mesh.vertices, centre, level)
         if found.steady_deg >= STEADY_DEG or not rounds_left:
             break
@@ -140,9 +143,9 @@ def _finished(mesh: TexturedMesh, level: Floor) -> tuple[TexturedMesh, Base]:
     return mesh, found
 
 
-def _on_its_legs(mesh: TexturedMesh, level: Floor) -> TexturedMesh:
+def _on_its_legs(mesh: TexturedMesh, level: Floor, closed: bool) -> TexturedMesh:
     """With what hides behind it and ends a little above the plane brought down to that, as little as makes the object stand."""
-    centre = centre_of_mass(mesh.vertices, mesh.faces)
+    centre = centre_of_mass(mesh.vertices, mesh.faces, closed)
     if base(mesh.vertices, centre, level).steady_deg >= STEADY_DEG:
         return mesh
     vertices = mesh.vertices.astype(np.float64)
@@ -162,7 +165,8 @@ def _reaching(mesh: TexturedMesh, level: Floor, foot: Float[np.ndarray, "3"], ra
     ways = _ways_to(level, mesh.vertices.astype(np.float64))
     shadow = mesh.vertices * np.where(np.isfinite(ways), ways, FAR)[:, None] - foot
     below, above = shadow < radius, shadow > -radius
-    found = (below[mesh.faces].any(axis=1) & above[mesh.faces].any(axis=1)).all(axis=1)
+    a, b, c = mesh.faces.T
+    found = ((below[a] | below[b] | below[c]) & (above[a] | above[b] | above[c])).all(axis=1)
     corners = mesh.vertices[mesh.faces[found]].astype(np.float64)
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     found[found] = (normal * corners.mean(axis=1)).sum(axis=1) > 0
@@ -185,12 +189,13 @@ def base(points: Float[np.ndarray, "v 3"], centre: Float[np.ndarray, "3"], level
     return Base(float(outline.volume), float(np.degrees(np.arctan2(margin, height))))
 
 
-def centre_of_mass(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Float[np.ndarray, "3"]:
-    """At uniform density; of a mesh that is not closed, that of its surface."""
+def centre_of_mass(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], closed: bool = False
+) -> Float[np.ndarray, "3"]:
+    """At uniform density; of a mesh that is not closed, that of its surface. `closed` says that it is known to be."""
     a, b, c = (vertices[faces[:, corner]].astype(np.float64) for corner in range(3))
-    _, place = welded(vertices)
     weights = np.einsum("nd,nd->n", a, np.cross(b, c))
-    if is_closed(place[faces]) and weights.sum() > 0:
+    if (closed or is_closed(welded(vertices)[1][faces])) and weights.sum() > 0:
         return np.asarray(weights @ (a + b + c) / (4 * weights.sum()))
     weights = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     return np.asarray(weights @ (a + b + c) / (3 * weights.sum()))
@@ -216,10 +221,9 @@ def _in_line(
         return np.full(len(faces), len(points) > 0)
     pictured = vertices[:, :2] / vertices[:, 2:]
     around = points[:, :2] / points[:, 2:]
-    corners = pictured[faces]
-    return np.asarray(
-        ((corners.max(axis=1) >= around.min(axis=0)) & (corners.min(axis=1) <= around.max(axis=0))).all(axis=1)
-    )
+    a, b, c = (pictured[faces[:, corner]] for corner in range(3))
+    low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    return np.asarray(((high >= around.min(axis=0)) & (low <= around.max(axis=0))).all(axis=1))
 
 
 def _ways_to(level: Floor, vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "v"]:
