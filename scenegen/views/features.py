@@ -22,6 +22,11 @@ EPIPOLAR_SHARE = 0.004
 """How far from its epipolar line a match may lie, as a share of the longer side of the photo."""
 FEWEST = 8
 """Matches that determine a fundamental matrix."""
+STILL = 1.0
+"""Pixels within which a feature of two photos of one size stands still."""
+MANY, MOST_EXPLAINED = 20, 0.5
+"""Features that must move, and the share of the others that their motion may explain, for these to be of a background that
+stands still before the camera while the rest is turned."""
 MIN_ANGLE = np.radians(1.5)
 """Between the rays to a point: below it its distance is not known."""
 
@@ -60,34 +65,57 @@ class Tie:
 
 
 def find_matches(images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> tuple[Matches, ...]:
-    """The matches of every pair of photos that has any: mutually nearest, clearly better than the next, and in agreement with
-    one fundamental matrix."""
+    """The matches of every pair of photos that has any: mutually nearest, clearly better than the next, and `agreeing`."""
     described = [_described(image) for image in images]
     found = []
     for first, second in itertools.combinations(range(len(images)), 2):
         (pixels_a, looks_a), (pixels_b, looks_b) = described[first], described[second]
         a, b = _mutual(looks_a, looks_b)
-        pair = agreeing(first, second, (pixels_a[a], pixels_b[b]), (images[first], images[second]))
-        if pair is not None:
-            found.append(pair)
-    return tuple(found)
+        found.append(Matches(first, second, (pixels_a[a], pixels_b[b])))
+    return agreeing(found, images)
 
 
-def agreeing(
-    first: int,
-    second: int,
-    pixels: tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "n 2"]],
-    images: tuple[UInt8[np.ndarray, "_h _w 3"], UInt8[np.ndarray, "_h2 _w2 3"]],
-) -> Matches | None:
-    """Those matches of two photos that agree with one fundamental matrix; None if none does."""
-    if len(pixels[0]) < FEWEST:
-        return None
-    off = EPIPOLAR_SHARE * max(*images[0].shape[:2], *images[1].shape[:2])
-    _, kept = cv2.findFundamentalMat(pixels[0], pixels[1], cv2.FM_RANSAC, off, 0.999, 2000)
-    if kept is None:
-        return None
-    inlier = kept.ravel().astype(bool)
-    return Matches(first, second, (pixels[0][inlier], pixels[1][inlier]))
+def agreeing(found: Sequence[Matches], images: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> tuple[Matches, ...]:
+    """Those matches that are `moving` and agree with one fundamental matrix for each two photos, of the pairs that have any."""
+    kept = []
+    for each, moves in zip(found, moving([each.pixels for each in found]), strict=True):
+        first, second = (pixels[moves] for pixels in each.pixels)
+        if len(first) < FEWEST:
+            continue
+        off = EPIPOLAR_SHARE * max(*images[each.first].shape[:2], *images[each.second].shape[:2])
+        _, inliers = cv2.findFundamentalMat(first, second, cv2.FM_RANSAC, off, 0.999, 2000)
+        if inliers is not None:
+            inlier = inliers.ravel().astype(bool)
+            kept.append(replace(each, pixels=(first[inlier], second[inlier])))
+    return tuple(kept)
+
+
+def moving(
+    pairs: Sequence[tuple[Float64[np.ndarray, "_n 2"], Float64[np.ndarray, "_n 2"]]],
+) -> list[Bool[np.ndarray, "_n"]]:
+    """Which matches of each two photos are not of what stands still before the camera while the rest is turned, as on a
+    turntable: such a background says nothing of where the camera stands as seen from that.
+
+    All, unless in some pair the others agree with each other and not with those: what a camera keeps in its middle, or what is
+    very far, stands still as well.
+    """
+    still = [np.linalg.norm(second - first, axis=1) < STILL for first, second in pairs]
+    if any(_turned(*pair, here) for pair, here in zip(pairs, still, strict=True)):
+        return [~here for here in still]
+    return [np.ones(len(here), bool) for here in still]
+
+
+def _turned(
+    first: Float64[np.ndarray, "n 2"], second: Float64[np.ndarray, "n 2"], still: Bool[np.ndarray, "n"]
+) -> bool:
+    """Whether the matches that do not stand still move as one rigid thing, and those that do not as a part of it."""
+    if np.count_nonzero(still) < FEWEST or np.count_nonzero(~still) < MANY:
+        return False
+    off = EPIPOLAR_SHARE * float(np.ptp(first, axis=0).max())
+    matrix, kept = cv2.findFundamentalMat(first[~still], second[~still], cv2.FM_RANSAC, off, 0.999, 2000)
+    if matrix is None or matrix.shape != (3, 3) or np.count_nonzero(kept) < MANY:
+        return False
+    return bool(np.mean(_from_lines(matrix, first[still], second[still]) < off) < MOST_EXPLAINED)
 
 
 def among(matches: Sequence[Matches], kept: Sequence[int]) -> tuple[Matches, ...]:
@@ -127,11 +155,18 @@ def explained(matches: Matches, views: Sequence[SeenFrom]) -> Bool[np.ndarray, "
     if np.linalg.norm(b_from_a[:3, 3]) < 1e-9:
         return np.zeros(len(matches.pixels[0]), dtype=bool)
     fundamental = np.linalg.inv(camera_matrix(b.intrinsics)).T @ essential @ np.linalg.inv(camera_matrix(a.intrinsics))
-    in_a, in_b = (np.column_stack([pixels, np.ones(len(pixels))]) for pixels in matches.pixels)
+    return _from_lines(fundamental, *matches.pixels) < EPIPOLAR_SHARE * max(a.intrinsics.width, a.intrinsics.height)
+
+
+def _from_lines(
+    fundamental: Float64[np.ndarray, "3 3"], first: Float64[np.ndarray, "n 2"], second: Float64[np.ndarray, "n 2"]
+) -> Float64[np.ndarray, "n"]:
+    """How far matches lie from each other's epipolar lines, in the photo where they lie farther; pixels."""
+    in_a, in_b = (np.column_stack([pixels, np.ones(len(pixels))]) for pixels in (first, second))
     line_b, line_a = in_a @ fundamental.T, in_b @ fundamental
     product = np.abs(np.sum(line_b * in_b, axis=1))
-    off = np.maximum(product / np.linalg.norm(line_b[:, :2], axis=1), product / np.linalg.norm(line_a[:, :2], axis=1))
-    return np.asarray(off < EPIPOLAR_SHARE * max(a.intrinsics.width, a.intrinsics.height))
+    lengths = (np.linalg.norm(line[:, :2], axis=1) for line in (line_b, line_a))
+    return np.maximum(*(product / np.maximum(length, 1e-12) for length in lengths))
 
 
 def tie_points(matches: Matches, views: Sequence[SeenFrom]) -> Tie:

@@ -45,10 +45,8 @@ def match_lightglue(
         network = loaded(("lightglue", digests, str(device)), lambda: _load(folder, device))
         for first, second in itertools.combinations(range(len(images)), 2):
             pixels = matched_pixels(network, (images[first], images[second]), config.max_side)
-            pair = agreeing(first, second, pixels, (images[first], images[second]))
-            if pair is not None:
-                found.append(pair)
-    return tuple(found)
+            found.append(Matches(first, second, pixels))
+    return agreeing(found, images)
 
 
 def matched_pixels(

@@ -5,6 +5,7 @@ It runs in a child process with limits of its own, because native code may hang 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64, UInt32
 
 from scenegen.errors import CrashError, LimitError, TransientError
 from scenegen.records import Intrinsics
 from scenegen.system.limits import limit_process
 from scenegen.system.processes import child_lifeline, end_with, ending
+from scenegen.views.features import moving
 from scenegen.weights_registry.needed import require_pycolmap
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ MIN_INLIERS = 25
 """Matches that a pair of photos must have to begin with, and half of it what a further photo must see."""
 MIN_ANGLE_DEG = 3.0
 """Least angle between the rays to a point in the first two photos."""
+SHARPER, KEPT = 0.7, 0.9
+"""Photos are of several zooms if a focal length for each brings the mean reprojection error below this share of what one for
+all leaves, and keeps this share of the points. Of one zoom, it leaves at least 0.95 of the error."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def structure_from_motion(
 ) -> dict[int, Pose]:
     """The poses of the photos that belong together, by their index; those that do not are missing.
 
-    Photos of equal intrinsics are taken for those of one camera.
+    Photos of equal intrinsics are taken for those of one camera, unless a focal length for each explains them much better.
 
     Args:
         folder: of the pictures; it also gets the child's files.
@@ -163,13 +168,16 @@ def run_colmap(
     import pycolmap
 
     pycolmap.set_random_seed(SEED)
-    database = folder / "colmap.db"
-    _write_features(database, folder, pictures, matches)
-    starts = (1.0,) if all(picture.known for picture in pictures) else STARTS
-    models = [model for start in starts for model in _mapped(database, folder, pictures, start)]
-    if not models:
+    features = _own_features(folder, pictures) if matches is None else _given_features(matches)
+    groups = _groups(pictures)
+    best = _best_model(folder, pictures, groups, features)
+    if any(len(group) > 1 and not pictures[group[0]].known for group in groups):
+        alone = [[index] for index in range(len(pictures))]
+        zoomed = _best_model(folder, pictures, alone, features)
+        if zoomed is not None and (best is None or _explains_better(zoomed, best)):
+            best = zoomed
+    if best is None:
         return {}
-    best = max(models, key=lambda model: (model.num_reg_images(), model.num_points3D()))
     index_of = {picture.name: index for index, picture in enumerate(pictures)}
     found = {}
     for number in best.reg_image_ids():
@@ -180,47 +188,120 @@ def run_colmap(
     return found
 
 
-def _write_features(
-    database: Path, folder: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]] | None
-) -> None:
-    """Puts cameras, photos, their features and which of these look alike into a new database."""
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Points of photos, and which of them look alike."""
+
+    pixels: dict[int, Float32[np.ndarray, "_n c"]]
+    """Of each photo: column, row, and whatever else its finder says."""
+    pairs: dict[tuple[int, int], UInt32[np.ndarray, "_m 2"]]
+    """Of two photos, the numbers of their points."""
+
+
+def _groups(pictures: Sequence[Picture]) -> list[list[int]]:
+    """The photos of one camera: those of equal intrinsics."""
+    cameras: dict[str, list[int]] = {}
+    for index, picture in enumerate(pictures):
+        cameras.setdefault(json.dumps([picture.intrinsics, picture.known], sort_keys=True), []).append(index)
+    return [*cameras.values()]
+
+
+def _explains_better(zoomed: Any, shared: Any) -> bool:
+    """Whether a focal length for each photo explains so much more than one for all that the photos are of several zooms."""
+    if zoomed.num_reg_images() != shared.num_reg_images():
+        return bool(zoomed.num_reg_images() > shared.num_reg_images())
+    return bool(
+        zoomed.num_points3D() >= KEPT * shared.num_points3D()
+        and zoomed.compute_mean_reprojection_error() < SHARPER * shared.compute_mean_reprojection_error()
+    )
+
+
+def _best_model(
+    folder: Path, pictures: Sequence[Picture], groups: Sequence[Sequence[int]], features: Features
+) -> Any | None:
+    """The reconstruction of most photos and points, if those of a group have one camera."""
+    starts = (1.0,) if all(picture.known for picture in pictures) else STARTS
+    models = [model for start in starts for model in _mapped(folder, pictures, groups, features, start)]
+    return max(models, key=lambda model: (model.num_reg_images(), model.num_points3D()), default=None)
+
+
+def _own_features(folder: Path, pictures: Sequence[Picture]) -> Features:
+    """COLMAP's features of the pictures, and which of those that do not stand still look alike."""
     import pycolmap
 
     sift = pycolmap.FeatureExtractionOptions()
     sift.num_threads = 1
+    database = folder / "features.db"
     pycolmap.Database.open(database).close()
-    cameras: dict[str, list[Picture]] = {}
-    for picture in pictures:
-        cameras.setdefault(json.dumps([picture.intrinsics, picture.known], sort_keys=True), []).append(picture)
-    for group in cameras.values():
-        camera = Intrinsics.model_validate(group[0].intrinsics)
-        reader = pycolmap.ImageReaderOptions()
-        reader.camera_model = "SIMPLE_PINHOLE"
-        reader.camera_params = f"{_focal(camera)},{camera.cx},{camera.cy}"
-        names = [picture.name for picture in group]
-        if matches is None:
-            pycolmap.extract_features(database, folder, names, pycolmap.CameraMode.SINGLE, reader, sift)
-        else:
-            pycolmap.import_images(database, folder, pycolmap.CameraMode.SINGLE, names, reader)
-    if matches is None:
-        matching = pycolmap.FeatureMatchingOptions()
-        matching.num_threads, matching.skip_geometric_verification = 1, True
-        pycolmap.match_exhaustive(database, matching_options=matching)
-    else:
-        _write_matches(database, pictures, matches)
+    names = [picture.name for picture in pictures]
+    pycolmap.extract_features(database, folder, names, pycolmap.CameraMode.PER_IMAGE, extraction_options=sift)
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.num_threads, matching.skip_geometric_verification = 1, True
+    pycolmap.match_exhaustive(database, matching_options=matching)
+    opened = pycolmap.Database.open(database)
+    ids = [opened.read_image_with_name(name).image_id for name in names]
+    pixels = {index: opened.read_keypoints(number) for index, number in enumerate(ids)}
+    pairs = list(itertools.combinations(range(len(pictures)), 2))
+    rows = [opened.read_matches(ids[a], ids[b]) for a, b in pairs]
+    opened.close()
+    places = [
+        (pixels[a][each[:, 0], :2].astype(np.float64), pixels[b][each[:, 1], :2].astype(np.float64))
+        for (a, b), each in zip(pairs, rows, strict=True)
+    ]
+    kept = [each[moves] for each, moves in zip(rows, moving(places), strict=True)]
+    return Features(pixels, dict(zip(pairs, kept, strict=True)))
 
 
-def _mapped(database: Path, folder: Path, pictures: Sequence[Picture], start: float) -> list[Any]:
-    """The reconstructions, if focal lengths that are not known begin at `start` times their estimate."""
+def _given_features(matches: Sequence[tuple[int, int, Any]]) -> Features:
+    """The points of matches: two photos each, and four numbers a row."""
+    points: dict[int, list[np.ndarray]] = {}
+    for first, second, pixels in matches:
+        both = np.reshape(pixels, (-1, 4)).astype(np.float32)
+        points.setdefault(first, []).append(both[:, :2])
+        points.setdefault(second, []).append(both[:, 2:])
+    unique = {index: np.unique(np.concatenate(each), axis=0, return_inverse=True) for index, each in points.items()}
+    used = dict.fromkeys(points, 0)
+    pairs = {}
+    for first, second, pixels in matches:
+        sides = []
+        for index in (first, second):
+            sides.append(unique[index][1].ravel()[used[index] : used[index] + len(pixels)])
+            used[index] += len(pixels)
+        pairs[first, second] = np.column_stack(sides).astype(np.uint32)
+    return Features({index: each for index, (each, _) in unique.items()}, pairs)
+
+
+def _mapped(
+    folder: Path, pictures: Sequence[Picture], groups: Sequence[Sequence[int]], features: Features, start: float
+) -> list[Any]:
+    """The reconstructions, if focal lengths that are not known begin at `start` times their estimate.
+
+    Args:
+        folder: of the pictures.
+        pictures: the photos.
+        groups: those of one camera.
+        features: theirs.
+        start: the factor.
+    """
     import pycolmap
 
+    database = folder / "colmap.db"
+    database.unlink(missing_ok=True)
+    pycolmap.Database.open(database).close()
+    for group in groups:
+        camera = Intrinsics.model_validate(pictures[group[0]].intrinsics)
+        focal = (camera.fx + camera.fy) / 2 * (1.0 if pictures[group[0]].known else start)  # pixels are square
+        reader = pycolmap.ImageReaderOptions()
+        reader.camera_model = "SIMPLE_PINHOLE"
+        reader.camera_params = f"{focal},{camera.cx},{camera.cy}"
+        names = [pictures[index].name for index in group]
+        pycolmap.import_images(database, folder, pycolmap.CameraMode.SINGLE, names, reader)
     opened = pycolmap.Database.open(database)
-    for picture in pictures:
-        camera = opened.read_camera(opened.read_image_with_name(picture.name).camera_id)
-        focal = _focal(Intrinsics.model_validate(picture.intrinsics)) * (1.0 if picture.known else start)
-        camera.params = [focal, *camera.params[1:]]
-        opened.update_camera(camera)
-    opened.clear_two_view_geometries()
+    ids = [opened.read_image_with_name(picture.name).image_id for picture in pictures]
+    for index, pixels in features.pixels.items():
+        opened.write_keypoints(ids[index], pixels)
+    for (a, b), rows in features.pairs.items():
+        opened.write_matches(ids[a], ids[b], rows)
     opened.close()
     verifier = pycolmap.GeometricVerifierOptions()
     verifier.num_threads = 1
@@ -239,33 +320,3 @@ def _mapped(database: Path, folder: Path, pictures: Sequence[Picture], start: fl
     options.mapper.abs_pose_refine_focal_length = options.ba_refine_focal_length
     options.triangulation.ignore_two_view_tracks = False
     return [*pycolmap.incremental_mapping(database, folder, folder, options).values()]
-
-
-def _focal(camera: Intrinsics) -> float:
-    """COLMAP refines one focal length; pixels of photos are square."""
-    return (camera.fx + camera.fy) / 2
-
-
-def _write_matches(database: Path, pictures: Sequence[Picture], matches: Sequence[tuple[int, int, Any]]) -> None:
-    """Puts the points of each photo, and which of them are the same, into COLMAP's database, which lists the photos."""
-    import pycolmap
-
-    points: dict[int, list[np.ndarray]] = {}
-    for first, second, pixels in matches:
-        both = np.reshape(pixels, (-1, 4)).astype(np.float32)
-        points.setdefault(first, []).append(both[:, :2])
-        points.setdefault(second, []).append(both[:, 2:])
-    opened = pycolmap.Database.open(database)
-    ids = {index: opened.read_image_with_name(picture.name).image_id for index, picture in enumerate(pictures)}
-    features = {index: np.unique(np.concatenate(each), axis=0, return_inverse=True) for index, each in points.items()}
-    for index, (pixels, _) in features.items():
-        opened.write_keypoints(ids[index], pixels)
-    used = dict.fromkeys(points, 0)
-    for first, second, pixels in matches:
-        count = len(pixels)
-        sides = []
-        for index in (first, second):
-            sides.append(features[index][1].ravel()[used[index] : used[index] + count])
-            used[index] += count
-        opened.write_matches(ids[first], ids[second], np.column_stack(sides).astype(np.uint32))
-    opened.close()

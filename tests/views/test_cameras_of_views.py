@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenegen.camera import intrinsics_from_fov, rays
+from scenegen.camera import intrinsics_from_fov, project, rays, transform
 from scenegen.errors import LimitError, WeightsError
 from scenegen.records import Intrinsics
 from scenegen.store.png import write_png
@@ -21,7 +23,7 @@ from scenegen.views import structure
 from scenegen.views.agreement import DepthOf, agreed, metres_per_unit
 from scenegen.views.cameras import PLENTY, cannot_be_found, contradicting, is_rigid, one_camera
 from scenegen.views.duplicates import crops, duplicates
-from scenegen.views.features import Matches, SeenFrom, at_pixels, explained, find_matches, tie_points
+from scenegen.views.features import Matches, SeenFrom, at_pixels, explained, find_matches, moving, tie_points
 from scenegen.views.structure import structure_from_motion
 from tests.views.photographed import Photographed, looking, photograph, turned_by_deg
 
@@ -224,36 +226,120 @@ def test_cameras_are_found_with_a_guessed_focal_length(tmp_path: Path, own: bool
         assert found[number].focal == pytest.approx(photos()[0].camera.fx, rel=0.02)
 
 
-def test_of_two_beginnings_the_one_that_explains_more_points_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A focal length that is refined from too short an estimate may stay there, with few points."""
+@dataclass(frozen=True)
+class Model:
+    """What is asked of a reconstruction of one photo."""
+
+    focal: float
+    points: int
+    off: float = 0.1
+
+    def num_reg_images(self) -> int:
+        return 1
+
+    def num_points3D(self) -> int:  # noqa: N802 (pycolmap's name)
+        return self.points
+
+    def compute_mean_reprojection_error(self) -> float:
+        return self.off
+
+    def reg_image_ids(self) -> list[int]:
+        return [1]
+
+    def image(self, number: int) -> SimpleNamespace:
+        import pycolmap
+
+        return SimpleNamespace(name="0.png", camera_id=1, cam_from_world=pycolmap.Rigid3d)
+
+    def camera(self, number: int) -> SimpleNamespace:
+        return SimpleNamespace(mean_focal_length=lambda: self.focal)
+
+
+def mapped_focal(
+    monkeypatch: pytest.MonkeyPatch, known: Sequence[bool], mapped: Callable[[float, bool], Model]
+) -> float:
+    """Of the model that counts, of those that `mapped` gives for a start and for one camera for all or not."""
     pytest.importorskip("pycolmap")
-
-    def mapped(database: Path, folder: Path, pictures: object, start: float) -> list[SimpleNamespace]:
-        image = SimpleNamespace(name="a.png", camera_id=1, cam_from_world=lambda: pycolmap_pose())
-        return [
-            SimpleNamespace(
-                num_reg_images=lambda: 2,
-                num_points3D=lambda: 1000 * start,
-                reg_image_ids=lambda: [1],
-                image=lambda number: image,
-                camera=lambda number: SimpleNamespace(mean_focal_length=lambda: 400 * start),
-            )
-        ]
-
-    monkeypatch.setattr(structure, "_write_features", lambda *given: None)
-    monkeypatch.setattr(structure, "_mapped", mapped)
+    monkeypatch.setattr(
+        structure,
+        "_mapped",
+        lambda folder, pictures, groups, features, start: [mapped(start, len(groups) < len(pictures))],
+    )
     camera = photos()[0].camera.model_dump()
-    guessed, known = (structure.Picture("a.png", camera, sure) for sure in (False, True))
-    assert structure.run_colmap(tmp_path, [guessed])[0]["focal"] == 600
-    assert structure.run_colmap(tmp_path, [known])[0]["focal"] == 400
+    pictures = [structure.Picture(f"{number}.png", camera, sure) for number, sure in enumerate(known)]
+    return float(structure.run_colmap(Path(), pictures, [])[0]["focal"])
 
 
-def pycolmap_pose() -> object:
-    import pycolmap
+def test_of_two_beginnings_the_one_that_explains_more_points_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A focal length that is refined from too short an estimate may stay there, with few points."""
 
-    return pycolmap.Rigid3d()
+    def mapped(start: float, shared: bool) -> Model:
+        return Model(400 * start, round(1000 * start))
+
+    assert mapped_focal(monkeypatch, [False], mapped) == 600
+    assert mapped_focal(monkeypatch, [True], mapped) == 400
+
+
+@pytest.mark.parametrize(
+    ("points", "off", "focal"), [(1000, 0.03, 500), (1000, 0.09, 400), (500, 0.03, 400), (1000, 0.2, 400)]
+)
+def test_each_photo_has_a_zoom_of_its_own_only_where_that_explains_much_more(
+    points: int, off: float, focal: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mapped(start: float, shared: bool) -> Model:
+        return Model(400, 1000) if shared else Model(500, points, off)
+
+    assert mapped_focal(monkeypatch, [False, False], mapped) == focal
+    assert mapped_focal(monkeypatch, [True, True], mapped) == 400
+
+
+def test_photos_of_one_size_may_have_been_zoomed(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    zoom, camera = (1.0, 1.25, 0.85), photos()[0].camera
+    middle = np.array([camera.cx, camera.cy])
+
+    def zoomed(number: int, pixels: np.ndarray) -> np.ndarray:
+        return middle + zoom[number] * (pixels - middle)
+
+    shared = [
+        Matches(a.first, a.second, (zoomed(a.first, a.pixels[0]), zoomed(a.second, a.pixels[1]))) for a in matches()
+    ]
+    found = structure_from_motion(tmp_path, written(tmp_path), [camera] * 3, [False] * 3, 120, shared)
+    for number, photo in enumerate(photos()):
+        made = np.linalg.inv(found[0].world_from_camera) @ found[number].world_from_camera
+        assert turned_by_deg(made, photos()[0].camera_from_world @ photo.world_from_camera) < 1
+        assert found[number].focal == pytest.approx(zoom[number] * camera.fx, rel=0.04)
+
+
+def seen_by(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Pixels of points of the world, off by a fifth of a pixel."""
+    noise = np.random.default_rng(len(points)).normal(0, 0.2, (len(points), 2))
+    return project(photos()[0].camera, transform(pose, points)) + noise
+
+
+@given(st.integers(0, 1000), st.floats(15, 60), st.integers(40, 400))
+@settings(max_examples=10, deadline=None)
+def test_a_background_before_which_things_are_turned_is_left_aside(seed: int, turn: float, behind: int) -> None:
+    rng = np.random.default_rng(seed)
+    things, wall = rng.uniform(-0.2, 0.2, (100, 3)), rng.uniform([-2, -1, -3], [2, 2, -1], (behind, 3))
+    first, last = looking(0), looking(turn)
+    same, few = seen_by(first, wall), seen_by(first, wall[:9])
+    pair = (np.vstack([seen_by(first, things), same]), np.vstack([seen_by(last, things), same]))
+    kept = moving([pair, (few, few + 0.1)])
+    assert kept[0][:100].mean() > 0.9  # near the axis, things stand still, too
+    assert not kept[0][100:].any()
+    assert not kept[1].any()
+
+
+@given(st.integers(0, 1000), st.floats(0.05, 0.3))
+@settings(max_examples=15, deadline=None)
+def test_what_is_far_stands_still_and_yet_counts(seed: int, step: float) -> None:
+    rng = np.random.default_rng(seed)
+    near, far = rng.uniform(-0.2, 0.2, (100, 3)), rng.uniform([-500, 0, -1500], [500, 500, -1000], (200, 3))
+    beside = looking(0)
+    beside[0, 3] += step
+    pair = tuple(np.vstack([seen_by(pose, near), seen_by(pose, far)]) for pose in (looking(0), beside))
+    assert all(kept.all() for kept in moving([pair]))
 
 
 def test_without_pycolmap_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
