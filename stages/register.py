@@ -90,11 +90,9 @@ def register(perceived: Perceived, *, config: ViewsConfig, work: Work) -> Regist
         down = None if gravity is None else vector(ordered[place].world_from_camera[:3, :3].T @ gravity)
         items.append(_registered(photos[index], ordered[place].intrinsics, main_from_camera, correction, down, work))
     shared = sum(len(tie.depths[0]) for tie in ties)
-    guessed = any(photos[index].depth.intrinsics_source not in MEASURED_FOCAL for index in used)
-    zoom = " Photos of one size without a focal length are taken for those of one zoom; if not so, give --camera."
     said = note(
         f"the cameras are {'as given' if backend == GIVEN else 'found by COLMAP'}; their unit is {unit:.4g} m by the depth maps; "
-        f"the photos share {shared} points.{zoom if guessed and backend == COLMAP else ''}"
+        f"the photos share {shared} points."
     )
     own = matcher.provider == "" and not matcher.weights(config.match)
     licences = [*([] if backend == GIVEN else [COLMAP_LICENCE]), *([] if own else [matcher.licence])]
