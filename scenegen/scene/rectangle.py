@@ -27,9 +27,9 @@ BEFORE = 1.01
 """Least ratio of depths at which one surface hides another."""
 DENSE = 75.0
 """Percentile of the pixels per metre in the photo that the texture has."""
-LARGEST = 1.25
-"""Longer side of a texture, in those of the photo."""
-COARSEST = 0.5
+LARGEST = (1.25, 2.0)
+"""Longer side of a texture, in those of the photo, and that of one that would be too coarse."""
+COARSEST = 0.4
 """Pixels of the texture for one of the photo below which a rectangle is too large: it goes off into the distance."""
 SNAP = 0.1
 """A wall ends at the floor if it does so up to this share of its height."""
@@ -174,8 +174,8 @@ def _texels(rectangle: Rectangle, known: Bool[np.ndarray, "h w"], camera: Intrin
         finer = np.linalg.norm(project(camera, points + step * side) - project(camera, points), axis=1) / step
         wanted.append(float(np.percentile(finer, DENSE)))
         least.append(COARSEST * float(np.median(finer)))
-    most = LARGEST * max(known.shape)
-    size = [max(2, round(min(texels, most))) for texels in wanted]
-    if any(texels < few for texels, few in zip(size, least, strict=True)):
-        return None
-    return size[0], size[1]
+    for largest in LARGEST:
+        size = [max(2, round(min(texels, largest * max(known.shape)))) for texels in wanted]
+        if all(texels >= few for texels, few in zip(size, least, strict=True)):
+            return size[0], size[1]
+    return None

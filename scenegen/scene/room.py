@@ -66,7 +66,14 @@ WIDE = 0.2
 BAND = 4
 """Nodes by which the border between two planes may move to where they intersect."""
 MOST_BACK = 1.3
-"""Factor by which a plane may give way to objects before it."""
+"""Factor by which a plane may give way to an object; where it would by more, another plane lies behind that."""
+AROUND, RIM = 0.35, 3
+"""Share of a further wall's nodes that lie this near to objects, from which on it is their own estimated depth that runs out."""
+RAISED, THIN = 0.25, 4
+"""Logarithm of the ratio of depths by which what an estimate shows before all planes is none of them, and half the width in nodes
+up to which it may be but a corner of the room that the estimate rounds."""
+BEFORE_WALL = 0.3
+"""Logarithm of the ratio of depths by which such a wall is before one that was found already."""
 REACH = 3
 """Nodes by which what is not plane is continued behind what is nearer."""
 ROOM, MOST_ROOM = 0.02, 0.2
@@ -156,7 +163,8 @@ def find_room(
         on_floor = ndimage.binary_propagation(_main(on_floor & level), mask=level & ~sky)
     tolerance = max(3 * config.inlier_share, min(3 * plane_tolerance(config, uncertainty), 2 * uncertainty))
     bent = MOST_BENT if uncertainty > MEASURED else tolerance
-    planes = find_planes(nodes, known & ~on_floor & ~sky, floor, tolerance, bent)
+    planes, runs_out = find_planes(nodes, known & ~on_floor & ~sky, floor, tolerance, bent, uncertainty > MEASURED)
+    known &= ~runs_out
     parts = [_part("floor", floor_inverse, on_floor & ~sky)]
     parts += [_part(kind, inverse) for kind, inverse in planes]
     sphere = distance / radius
@@ -166,6 +174,8 @@ def find_room(
     for index, part in enumerate(parts):
         labels[part.shown & known] = index
     labels = _on_planes(labels, known, nodes, parts, floor.normal, bent)
+    if uncertainty > MEASURED:
+        labels = np.where(_raised(labels, known, nodes, parts), -1, labels)
     labels, reliefs = _reliefs(labels, known, nodes, parts)
     parts += reliefs
     meet = [_contacts(labels == index, labels == 0, known) for index in range(len(parts))]
@@ -266,9 +276,10 @@ def far_from(
 
 
 def find_planes(
-    nodes: Nodes, among: Bool[np.ndarray, "r c"], floor: Floor, tolerance: float, bent: float
-) -> list[tuple[Kind, Float[np.ndarray, "r c"]]]:
-    """Upright and level planes that many of the nodes `among` lie on, the largest first: their kind and inverse depth.
+    nodes: Nodes, among: Bool[np.ndarray, "r c"], floor: Floor, tolerance: float, bent: float, estimated: bool = False
+) -> tuple[list[tuple[Kind, Float[np.ndarray, "r c"]]], Bool[np.ndarray, "r c"]]:
+    """Upright and level planes that many of the nodes `among` lie on, the largest first: their kind and inverse depth; and the
+    nodes of which the depth is that of objects beside them.
 
     For each direction a plane may face, the logarithms of the points' distances along it are counted in bins: points of a plane
     fall into one, and the depth's relative error is the same everywhere.
@@ -279,8 +290,10 @@ def find_planes(
         floor: above which level planes lie.
         tolerance: how far off a plane its points may be, as a logarithm of their depth.
         bent: the same for what faces the same way.
+        estimated: whether the depth runs from objects into what is around them, which then is no wall.
     """
     up = floor.normal
+    rim = ndimage.binary_dilation(nodes.visible > 0, iterations=RIM) & estimated
     level, side = _axes(up)
     angles = np.arange(AZIMUTHS) * 2 * np.pi / AZIMUTHS
     directions = [*(np.cos(angles)[:, None] * level + np.sin(angles)[:, None] * side), up, -up]
@@ -289,6 +302,7 @@ def find_planes(
     left = among & (np.abs(normals).sum(axis=-1) > 0)
     least = LEAST_SHARE * among.size
     found: list[tuple[Kind, Float[np.ndarray, "r c"]]] = []
+    runs_out = np.zeros(left.shape, dtype=bool)
     square: float | None = None
     while len(found) < MOST_PLANES and np.count_nonzero(left) >= least:
         cloud, facing = points[left], normals[left]
@@ -317,9 +331,22 @@ def find_planes(
         taken |= left & (_error(inverse, nodes.depth) < bent) & (along(normals, -normal) > LEANING)
         if number < least or not taken.any():
             break
-        found.append((kind, inverse))
+        if np.mean(rim[taken]) > AROUND and _is_before(inverse, taken, found):
+            runs_out |= taken
+        else:
+            found.append((kind, inverse))
         left = left & ~taken
-    return found
+    return found, runs_out
+
+
+def _is_before(
+    inverse: Float[np.ndarray, "r c"],
+    there: Bool[np.ndarray, "r c"],
+    planes: list[tuple[Kind, Float[np.ndarray, "r c"]]],
+) -> bool:
+    """Whether a surface lies clearly before one of the walls."""
+    behind = [other for kind, other in planes if kind == "wall"]
+    return any(np.log(inverse[there] / np.maximum(other[there], 1e-9)).mean() > BEFORE_WALL for other in behind)
 
 
 def _azimuth(points: Float[np.ndarray, "n 3"], level: Float[np.ndarray, "3"], side: Float[np.ndarray, "3"]) -> float:
@@ -371,6 +398,20 @@ def _on_planes(
             errors[index] = np.where(fits, _error(part.inverse, nodes.depth), np.inf)
     free = known & (labels < 0) & (errors.min(axis=0) < tolerance)
     return np.where(free, errors.argmin(axis=0), labels)
+
+
+def _raised(
+    labels: Int[np.ndarray, "r c"], known: Bool[np.ndarray, "r c"], nodes: Nodes, parts: list[Part]
+) -> Bool[np.ndarray, "r c"]:
+    """What stands on the floor clearly before the plane it was taken for: a thing that nobody has found."""
+    inverse = np.maximum(np.maximum(_of_labels(parts, np.maximum(labels, 0)), parts[0].inverse), 1e-9)
+    nearer = known & (labels >= 0) & (np.log(np.maximum(nodes.depth, 1e-9) * inverse) < -RAISED)
+    pieces, count = ndimage.label(ndimage.binary_opening(nearer, np.ones((3, 3)), iterations=THIN))
+    floor = ndimage.binary_dilation(labels == 0, iterations=THIN)
+    stand = [
+        piece for piece in range(1, count + 1) if _contacts(pieces == piece, floor & (pieces != piece), known).any()
+    ]
+    return np.isin(pieces, stand)
 
 
 def _reliefs(
@@ -479,23 +520,30 @@ def _upright(
 def _behind_objects(
     labels: Int[np.ndarray, "r c"], nodes: Nodes, parts: list[Part], floor_inverse: Float[np.ndarray, "r c"]
 ) -> Int[np.ndarray, "r c"]:
-    """Labels of the nodes without one: of the nearest plane but the floor, or the floor where that is nearer.
+    """Labels of the nodes without one, and of those that show a plane far before an object: of the nearest plane but the floor
+    that can give way to it, or the floor where that is nearer.
 
     A relief says little of what lies beside it, and is taken only where there is no plane.
     """
-    missing = labels < 0
-    if missing.all():
-        return np.where(floor_inverse > 0, 0, len(parts) - 1)
     flat = [index for index, part in enumerate(parts) if part.plane and part.kind != "floor"]
-    others = np.isin(labels, flat)
-    if not others.any():
-        others = labels > 0
+    before = nodes.visible * _of_labels(parts, np.maximum(labels, 0)) > MOST_BACK
+    missing = (labels < 0) | (before & np.isin(labels, flat))
+    if (labels < 0).all():
+        return np.where(floor_inverse > 0, 0, len(parts) - 1)
+    shown = [index for index in flat if (labels == index).any()]
     floor_there = floor_inverse > 0
-    if not others.any():
-        return np.where(missing & floor_there, 0, nearest_known(labels, ~missing))
-    nearest = nearest_known(labels, others)
-    before = floor_inverse > np.maximum(_of_labels(parts, nearest), 0)
-    return np.where(missing, np.where(before, 0, nearest), labels)
+    if shown:
+        far = np.stack([ndimage.distance_transform_edt(labels != index) for index in shown])
+        needed = nodes.visible * np.stack([parts[index].inverse for index in shown])
+        # What none can give way to has the farthest of them behind it.
+        nearest = np.array(shown)[np.where(needed > MOST_BACK, far.max() + needed, far).argmin(axis=0)]
+    else:
+        others = labels > 0
+        if not others.any():
+            return np.where(missing & floor_there, 0, nearest_known(labels, ~missing))
+        nearest = nearest_known(labels, others)
+    nearer = floor_inverse > np.maximum(_of_labels(parts, nearest), 0)
+    return np.where(missing, np.where(nearer, 0, nearest), labels)
 
 
 def _of_labels(parts: list[Part], labels: Int[np.ndarray, "r c"]) -> Float[np.ndarray, "r c"]:
@@ -530,19 +578,17 @@ def _to_intersections(labels: Int[np.ndarray, "r c"], parts: list[Part]) -> Int[
 
 
 def _given_way(part: Part, shown: Bool[np.ndarray, "r c"], nodes: Nodes, uncertainty: float) -> Part:
-    """Behind the objects where it is shown: as a whole if that is a little, else where it must be."""
-    inverse = part.inverse
+    """Behind the objects where it is shown: a plane as a whole, what is none where it must be."""
     before = shown & (nodes.visible > 0)
-    if part.kind != "floor" and before.any():
-        room = 1 + max(ROOM, min(2 * uncertainty, MOST_ROOM))
-        if part.plane:
-            needed = nodes.visible[before] * inverse[before]
-            back = max(float(np.percentile(room * needed, 90)), (1 + ROOM) * float(needed.max()))
-            if back <= MOST_BACK:
-                return replace(part, inverse=inverse / max(back, 1.0))
-            inverse = inverse / MOST_BACK
-        inverse = np.where(before, np.minimum(inverse, 1 / (room * np.maximum(nodes.visible, 1e-9))), inverse)
-    return replace(part, inverse=inverse)
+    if part.kind == "floor" or not before.any():
+        return part
+    room = 1 + max(ROOM, min(2 * uncertainty, MOST_ROOM))
+    if part.plane:
+        needed = nodes.visible[before] * part.inverse[before]
+        wished = min(float(np.percentile(room * needed, 90)), MOST_BACK)
+        return replace(part, inverse=part.inverse / max(wished, (1 + ROOM) * float(needed.max()), 1.0))
+    inverse = np.minimum(part.inverse, 1 / (room * np.maximum(nodes.visible, 1e-9)))
+    return replace(part, inverse=np.where(before, inverse, part.inverse))
 
 
 def _continued(labels: Int[np.ndarray, "r c"], parts: list[Part], sphere: Float[np.ndarray, "r c"]) -> Iterator[Part]:

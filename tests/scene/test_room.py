@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rooms import DESK, Room, room
+from rooms import DESK, Room, room, room_of
 from scipy import ndimage
 
 from scenegen.camera import rays, resized, unproject
@@ -225,3 +226,38 @@ def test_any_depth_makes_finite_surfaces_that_cover_the_picture(seed: int, uncer
     # Rays along the very line between two surfaces may miss both: not many are, if the pixels are not those of the grid.
     finer = resized(scene.camera, 311, 233)
     assert (render(list(surfaces.values()), finer).ids >= 0).mean() > 0.999
+
+
+def test_what_an_estimate_smears_around_objects_is_no_wall() -> None:
+    scene = room(DESK, pitch_deg=15)
+    near = ndimage.binary_dilation(scene.ids > 0, iterations=12) & (scene.ids == 0)
+    depth = np.where(near & (heights_of(scene, scene.depth) > 0.02), 2.5, scene.depth).astype(np.float32)
+    surfaces = surfaces_of(scene, depth=depth, uncertainty=0.15)
+    assert set(surfaces) == {"floor", "wall"}
+    assert {len(mesh.faces) for mesh in surfaces.values()} == {2}
+
+
+def test_a_wall_before_an_object_gives_way_to_it_as_a_whole() -> None:
+    scene = room([((0.5, 0.8, 0.2), (0.2, 0.9, -3.7))], pitch_deg=5)  # on the wall, but estimated far behind it
+    depth = np.where(scene.ids > 0, 1.4 * scene.depth, scene.depth).astype(np.float32)
+    surfaces = surfaces_of(scene, depth=depth, uncertainty=0.2)
+    wall = surfaces["wall"]
+    assert len(wall.faces) == 2
+    before = render([wall], scene.camera).depth
+    assert (before[scene.ids > 0] >= depth[scene.ids > 0]).all()
+
+
+@pytest.mark.parametrize("rounded", [4, 9])
+def test_what_an_estimate_shows_on_the_floor_stands_there_but_a_rounded_corner_is_nothing(rounded: float) -> None:
+    barrel = trimesh.creation.cylinder(0.45, 1.2)
+    barrel.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [1, 0, 0]))
+    barrel.apply_translation([-0.3, 0.6, -2.6])
+    for solids in ([], [barrel]):
+        scene = room_of(solids, pitch_deg=10)
+        depth = np.exp(ndimage.gaussian_filter(np.log(scene.depth), rounded)).astype(np.float32)
+        surfaces = surfaces_of(scene, depth, np.zeros_like(scene.ids), uncertainty=0.15)
+        assert len(surfaces["floor"].faces) == 2
+        assert len(surfaces) == 2 + len(solids)
+    middle = ndimage.binary_erosion(scene.ids > 0, iterations=10)
+    shown = render(list(surfaces.values()), scene.camera).depth
+    np.testing.assert_allclose(np.median((shown / scene.depth)[middle]), 1, atol=0.1)
