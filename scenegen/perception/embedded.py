@@ -29,7 +29,7 @@ from scenegen.ids import UNKNOWN, shows_object
 from scenegen.perception import UNNAMED, DepthEstimate, Guess, Segmentation
 from scenegen.perception.masks import snap_to_edges
 from scenegen.perception.network import MULTIPLE, PerceptionNetwork, PerceptionSettings, Prediction, log_focal
-from scenegen.perception.objects import PARTS, FoundObject, Look, find_objects
+from scenegen.perception.objects import PARTS, WHOLE, FoundObject, Look, find_objects
 from scenegen.perception.relief import look_again
 from scenegen.perception.scenery import is_scenery
 from scenegen.weights import PERCEPTION
@@ -95,11 +95,13 @@ def segment_embedded(
         WeightsError: if the package's weights are missing or damaged.
         ResourceError: if the device is absent or its memory full.
     """
-    perception = perceive(image, runtime)
     network = network_of(runtime)
+
+    def look(window: tuple[float, float, float, float]) -> Look:
+        return Look(perceive(image, runtime).prediction) if window == WHOLE else look_at(network, image, window)
+
     with torch_threads(COMPACT_THREADS), device_memory(torch_device(runtime)):
-        parts = side_by_side(lambda window: look_at(network, image, window), PARTS, torch_device(runtime))
-        looks = [Look(perception.prediction), *parts]
+        looks = side_by_side(look, (WHOLE, *PARTS), torch_device(runtime))
         found = find_objects(network, looks, SURE)
     found = [each for each in found if not is_scenery(each.probability > 0.5)]
     ids, kept = drawn(found, image.shape[0], image.shape[1], config.min_area, config.max_objects)
