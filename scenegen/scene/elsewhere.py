@@ -19,6 +19,10 @@ ENOUGH = 200
 MOST_LIGHTER = 2.0
 """Largest factor between the colours of two photos of one surface: beyond it they show different things."""
 
+STANDING_STILL = 0.5
+"""Difference of two photos of one size at the same pixels, over that where their cameras put the surface, below which the surface
+stands still before the camera while the objects are turned: what was hidden in one is then hidden or moved in the other."""
+
 
 @dataclass(frozen=True, eq=False)
 class OtherPhoto:
@@ -61,12 +65,35 @@ def filled_in(
         theirs = cv2.remap(other.image, columns, rows, cv2.INTER_LINEAR).astype(np.float32)
         # A ratio of medians: what lies on the surface in one of them only, as a shadow, counts for little.
         lighter = np.median(image[both], axis=0).clip(1) / np.median(theirs[both], axis=0).clip(1)
-        if np.abs(np.log(lighter)).max() > np.log(MOST_LIGHTER):
+        if np.abs(np.log(lighter)).max() > np.log(MOST_LIGHTER) or _stands_still(
+            image, other.image, theirs * lighter, both
+        ):
             continue
         new = wanted & shown & ~told
         result[new] = np.clip(np.round(theirs[new] * lighter), 0, 255).astype(np.uint8)
         told |= new
     return result, told
+
+
+def _stands_still(
+    image: UInt8[np.ndarray, "h w 3"],
+    there: UInt8[np.ndarray, "_h _w 3"],
+    moved: Float[np.ndarray, "h w 3"],
+    both: Bool[np.ndarray, "h w"],
+) -> bool:
+    """Whether another photo is clearly more like this one at the same pixels than where the cameras put the surface.
+
+    Args:
+        image: this photo.
+        there: the other.
+        moved: the other as the cameras put it.
+        both: pixels of the surface that both show.
+    """
+    if there.shape != image.shape:
+        return False
+    mine = image[both].astype(np.float32)
+    same, put = (float(np.abs(mine - theirs[both]).mean()) for theirs in (there, moved))
+    return same < STANDING_STILL * put
 
 
 def _shown(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,11 @@ def test_what_it_shows_comes_in_the_light_of_this_one(light: float) -> None:
     assert np.abs(result[hidden].astype(int) - photo(0)[hidden]).mean() < 6
 
 
-@pytest.mark.parametrize("beside", [other(distance=1.5), other(hidden=True), other(light=0.3)])
+STILL = replace(other(), image=photo(0))
+"""It shows the same at the same pixels: the wall stood still before the camera."""
+
+
+@pytest.mark.parametrize("beside", [other(distance=1.5), other(hidden=True), other(light=0.3), STILL])
 def test_what_shows_something_else_is_not_used(beside: OtherPhoto) -> None:
     _, known, hidden = filled(beside)
     assert np.array_equal(known, ~hidden)
