@@ -21,7 +21,9 @@ PICTURE_SUFFIXES = frozenset(suffix for suffixes in PICTURES.values() for suffix
 ALPHA_SUFFIXES = PICTURE_SUFFIXES - {suffix for name in WITHOUT_ALPHA for suffix in PICTURES[name]}
 """Of pictures that may have transparent parts."""
 
-CAMERA_SUFFIXES = frozenset({".txt", ".json", ".bin", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".npz"})
+CAMERA_SUFFIXES = frozenset(
+    {".txt", ".json", ".yaml", ".yml", ".bin", ".glb", ".gltf", ".usd", ".usda", ".usdc", ".usdz", ".npy", ".npz"}
+)
 COLMAP_IMAGES = {"cameras.txt": "images.txt", "cameras.bin": "images.bin"}
 """COLMAP's cameras, and the file beside them that says whose they are."""
 COLMAP_FOLDERS = ("sparse/0", "sparse")

@@ -106,6 +106,65 @@ def test_json(tmp_path: Path, value: object) -> None:
     assert camera.world_from_camera is None
 
 
+OPENCV = """%YAML:1.0
+---
+image_width: 640
+image_height: 480
+camera_matrix: !!opencv-matrix
+   rows: 3
+   cols: 3
+   dt: d
+   data: [ 500., 0., 300., 0., 510., 250., 0., 0., 1. ]
+"""
+ROS = """image_width: 640
+image_height: 480
+camera_matrix: {rows: 3, cols: 3, data: [500.0, 0, 300, 0, 510, 250, 0, 0, 1]}
+distortion_model: plumb_bob
+"""
+KALIBR = """cam0:
+  camera_model: pinhole
+  intrinsics: [1000, 1020, 600, 500]
+  distortion_model: radtan
+  distortion_coeffs: [0.0, 0.0, 0.0, 0.0]
+  resolution: [1280, 960]
+"""
+
+
+@pytest.mark.parametrize("value", [OPENCV, ROS, KALIBR, "fx: 500\nfy: 510\ncx: 300\ncy: 250\n"])
+def test_yaml(tmp_path: Path, value: str) -> None:
+    assert numbers(read(saved(tmp_path / "c.yaml", value))) == pytest.approx(CAMERA)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (KALIBR + KALIBR.replace("cam0", "cam1"), "has 2 cameras"),
+        (KALIBR.replace("radtan", "equidistant"), "Undistort the photo first"),
+        ("a: &a [x, x]\nb: &b [*a, *a, *a]\n" + "c: [" + 9000 * "*b, " + "x]", "more than 10000 values"),
+    ],
+)
+def test_yaml_of_no_one_pinhole_camera_is_refused(tmp_path: Path, value: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read(saved(tmp_path / "c.yml", value))
+
+
+@pytest.mark.parametrize("value", [np.array(CAMERA), np.array(K), np.array(K)[None]])
+def test_numbers_in_an_array(tmp_path: Path, value: np.ndarray) -> None:
+    np.save(tmp_path / "c.npy", value)
+    assert numbers(read(tmp_path / "c.npy")) == pytest.approx(CAMERA)
+
+
+@pytest.mark.parametrize("name", ["K", "intrinsics", "intrinsic"])
+def test_a_matrix_beside_a_depth_map(tmp_path: Path, name: str) -> None:
+    np.savez(tmp_path / "c.npz", depth=np.ones((1, *SIZE[::-1], 1)), **{name: np.array([K])})
+    assert numbers(read(tmp_path / "c.npz")) == pytest.approx(CAMERA)
+
+
+def test_words_in_a_text_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds words \(extrinsic intrinsic\)"):
+        read(saved(tmp_path / "c.txt", "extrinsic\n1 0 0 0\nintrinsic\n500 0 300\n"))
+
+
 @pytest.mark.parametrize("value", [{"camera_angle_x": math.radians(50)}, {"fov": 50}, {"fov_deg": 50}])
 def test_a_field_of_view(tmp_path: Path, value: object) -> None:
     true = intrinsics_from_fov(*SIZE, 50)
@@ -189,8 +248,8 @@ def test_matrices_in_json(tmp_path: Path, count: int) -> None:
     matrix[:3, :3] = K
     rows = matrix[:3, :3] if count == 9 else matrix[: count // 4]
     assert numbers(read(saved(tmp_path / "c.json", {"camera_matrix": rows.tolist()}))) == pytest.approx(CAMERA)
-    with pytest.raises(InputError, match="has 4 numbers in `K`; allowed: 3x3"):
-        read(saved(tmp_path / "few.json", {"K": [1, 2, 3, 4]}))
+    with pytest.raises(InputError, match="has 5 numbers in `K`; allowed: fx fy cx cy, or 3x3"):
+        read(saved(tmp_path / "few.json", {"K": [1, 2, 3, 4, 5]}))
 
 
 def test_a_file_of_the_evaluation_and_one_of_open3d_have_poses(tmp_path: Path) -> None:
@@ -379,7 +438,7 @@ def test_the_intrinsics_beside_a_depth_map(tmp_path: Path) -> None:
     np.savez(tmp_path / "da3.npz", depth=np.ones((1, 240, 320)), intrinsics=np.array(K)[None] / [[2], [2], [1]])
     assert numbers(read(tmp_path / "da3.npz")) == pytest.approx(CAMERA)
     np.savez(tmp_path / "none.npz", depth=np.ones((1, 240, 320)))
-    with pytest.raises(InputError, match="has depth; looked for `intrinsics`"):
+    with pytest.raises(InputError, match="has depth; looked for one of K, intrinsics"):
         read(tmp_path / "none.npz")
 
 
@@ -416,7 +475,7 @@ def test_a_camera_of_the_photo_as_stored_turns_with_it(tmp_path: Path, transpose
     ("value", "said"),
     [
         ("500 510 300", "has 3 numbers; allowed: fx fy cx cy"),
-        ("five", "cannot be read"),
+        ("five", "holds words"),
         ("1 0 0 0 1 0 0 0 1", "focal lengths 1 and 1 pixels"),
         ("500 510 300 250 640 640", "for a picture of 640x640 and the photo is 640x480"),
         ("5 5 300 250", "focal lengths 5 and 5 pixels"),

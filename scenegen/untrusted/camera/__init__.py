@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from scenegen.errors import InputError
+from scenegen.errors import InputError, one_line
 from scenegen.untrusted.camera.colmap import is_colmap, read_colmap
-from scenegen.untrusted.camera.json_files import read_json_camera
 from scenegen.untrusted.camera.matrices import from_matrix, from_numbers
+from scenegen.untrusted.camera.named_values import MATRICES, read_named_values
 from scenegen.untrusted.camera.parsed import ParsedCamera
 from scenegen.untrusted.camera.scenes import read_gltf, read_usd
 from scenegen.untrusted.decoding import DecodedCamera
@@ -62,7 +62,7 @@ def read_camera(paths: Sequence[Path], photo: UprightPhoto, name: str) -> tuple[
 def archived_camera(path: Path, photo: UprightPhoto, notes: list[str]) -> DecodedCamera | None:
     """The camera in the archive of a depth map; None if it has none that fits the photo, which is said."""
     with parsing(WHAT), np.load(path, allow_pickle=False) as archive:
-        if "intrinsics" not in archive:
+        if not any(name in archive for name in MATRICES):
             return None
     try:
         with parsing(WHAT):
@@ -75,14 +75,16 @@ def archived_camera(path: Path, photo: UprightPhoto, notes: list[str]) -> Decode
 
 
 def _parsed(path: Path, images: Path | None, photo: UprightPhoto, name: str) -> ParsedCamera:
-    if path.suffix == ".json":
-        return read_json_camera(path, name, photo.size)
+    if path.suffix in (".json", ".yaml", ".yml"):
+        return read_named_values(path, name, photo.size)
     if path.suffix in (".glb", ".gltf"):
         return read_gltf(path, photo.size)
     if path.suffix in (".usd", ".usda", ".usdc", ".usdz"):
         return read_usd(path, photo.size)
     if path.suffix == ".npz":
         return _archived(path, photo.size)
+    if path.suffix == ".npy":
+        return from_numbers(np.load(path, allow_pickle=False).astype(float).ravel().tolist(), photo.size)
     if path.suffix not in (".txt", ".bin"):
         raise InputError(
             f"{WHAT} is a {path.suffix or 'file without suffix'}; allowed: {', '.join(sorted(CAMERA_SUFFIXES))}."
@@ -91,16 +93,31 @@ def _parsed(path: Path, images: Path | None, photo: UprightPhoto, name: str) -> 
         return read_colmap(path, images, name)
     lines = path.read_text(encoding="utf-8-sig").replace(",", " ").splitlines()
     numbers = " ".join(line.partition("#")[0] for line in lines).split()
+    words = [word for word in numbers if not _is_number(word)]
+    if words:
+        raise InputError(
+            f"{WHAT} holds words ({one_line(' '.join(words[:4]), 60)}); allowed in a .txt: the numbers fx fy cx cy, with "
+            "width height, or K; `#` begins a comment. Keep the numbers of this photo's camera."
+        )
     return from_numbers([float(number) for number in numbers], photo.size)
 
 
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def _archived(path: Path, size: tuple[int, int]) -> ParsedCamera:
-    """The intrinsics that Depth Anything 3 and MoGe write beside a depth map, whose size they are for."""
+    """The intrinsics that Depth Anything 3, MoGe and VGGT write beside a depth map, whose size they are for."""
     with np.load(path, allow_pickle=False) as archive:
-        if "intrinsics" not in archive:
-            raise InputError(f"{WHAT} has {', '.join(archive.files[:8])}; looked for `intrinsics`.")
-        matrix = np.asarray(archive["intrinsics"], float).reshape(-1, 3, 3)
-        shape = archive["depth"].shape if "depth" in archive else None
+        name = next((name for name in MATRICES if name in archive), None)
+        if name is None:
+            raise InputError(f"{WHAT} has {', '.join(archive.files[:8])}; looked for one of {', '.join(MATRICES)}.")
+        matrix = np.asarray(archive[name], float).reshape(-1, 3, 3)
+        shape = tuple(side for side in archive["depth"].shape if side > 1) if "depth" in archive else None
     if len(matrix) != 1:
         raise InputError(f"{WHAT} has the intrinsics of {len(matrix)} pictures; allowed: one.")
     return from_matrix(matrix[0].tolist(), size if shape is None else (shape[-1], shape[-2]))

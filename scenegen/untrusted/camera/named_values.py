@@ -1,8 +1,10 @@
-"""Cameras in JSON: `fx fy cx cy`, a matrix, NeRF's `transforms.json`, what Open3D and Gaussian splatting write."""
+"""Cameras in JSON and YAML: `fx fy cx cy`, a matrix, NeRF's `transforms.json`, what OpenCV, ROS, Kalibr, Open3D and Gaussian
+splatting write."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +15,10 @@ import numpy as np
 from scenegen.errors import InputError
 from scenegen.untrusted.camera.matrices import K_SIZES, from_numbers
 from scenegen.untrusted.camera.parsed import CV_FROM_GL, ParsedCamera, centred
-from scenegen.untrusted.documents import read_json
+from scenegen.untrusted.documents import parse_yaml, read_json
 from scenegen.untrusted.names import entry_of
 
-MATRICES = ("K", "intrinsics", "camera_matrix", "intrinsic_matrix", "cam_K")
+MATRICES = ("K", "intrinsics", "intrinsic", "camera_matrix", "intrinsic_matrix", "cam_K")
 SPELLINGS = (("fx", "fy"), ("fl_x", "fl_y"), ("focal_x", "focal_y"))
 CENTRES = (("cx", "cy"), ("ppx", "ppy"))
 ANGLES = ("camera_angle_x", "camera_angle_y", "fov", "fov_deg")
@@ -24,14 +26,17 @@ FOCAL = frozenset({*MATRICES, *ANGLES, *(name for pair in SPELLINGS for name in 
 """Names under which a file states a focal length."""
 LENS = FOCAL | {name for pair in CENTRES for name in pair}
 DISTORTION = ("k1", "k2", "p1", "p2", "k3")
-DISTORTIONS = ("dist_coeffs", "distortion_coefficients", "distortion", "dist", "D")
+DISTORTIONS = ("dist_coeffs", "distortion_coefficients", "distortion_coeffs", "distortion", "dist", "D")
 """Lists of the same, in OpenCV's order."""
-NO_PINHOLES = ("FISHEYE", "EQUIRECT", "SPHERICAL", "PANORAMA", "ORTHO", "OMNI")
-"""In names of camera models."""
+NO_PINHOLES = ("FISHEYE", "EQUIRECT", "SPHERICAL", "PANORAMA", "ORTHO", "OMNI", "EQUIDISTANT")
+"""In names of camera and distortion models."""
+OPENCV_TAG = re.compile(r"!!opencv-\w+")
+"""What makes YAML of OpenCV unreadable for others, as its first line does."""
+KALIBR_CAMERA = re.compile(r"cam\d+")
 
 
-def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCamera:
-    """The camera of `photo` in a JSON file.
+def read_named_values(path: Path, photo: str, size: tuple[int, int]) -> ParsedCamera:
+    """The camera of `photo` in a JSON or YAML file.
 
     Args:
         path: the file.
@@ -40,9 +45,9 @@ def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCam
 
     Raises:
         InputError: if there is no such camera.
-        ValueError: if it is not JSON.
+        ValueError: if it is not JSON, or YAML.
     """
-    value = read_json(path)
+    value = read_json(path) if path.suffix == ".json" else _yaml(path.read_text(encoding="utf-8-sig"))
     if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
         return _listed(value, photo, size)
     if isinstance(value, list):
@@ -53,6 +58,16 @@ def read_json_camera(path: Path, photo: str, size: tuple[int, int]) -> ParsedCam
     if "frames" in value:
         return _of_frame(value, photo, size)
     return _camera(value, size)
+
+
+def _yaml(text: str) -> Any:
+    if text.startswith("%YAML:"):
+        text = OPENCV_TAG.sub("", text.partition("\n")[2])
+    value = parse_yaml(text)
+    cameras = [value[name] for name in value if KALIBR_CAMERA.fullmatch(str(name))] if isinstance(value, dict) else []
+    if len(cameras) > 1:
+        raise InputError(f"`camera` has {len(cameras)} cameras; allowed: one. Keep that of the photo.")
+    return cameras[0] if cameras else value
 
 
 def _of_frame(transforms: Mapping[str, Any], photo: str, size: tuple[int, int]) -> ParsedCamera:
@@ -90,7 +105,8 @@ def _camera(value: Mapping[str, Any], size: tuple[int, int], pose: np.ndarray | 
         return _camera(value["intrinsic"], size, None if extrinsic is None else np.linalg.inv(extrinsic))
     if isinstance(value.get("intrinsics"), Mapping):
         return _camera({**value, **value["intrinsics"], "intrinsics": None}, size, pose)
-    model = str(value.get("camera_model", value.get("model", ""))).upper()
+    said = [str(value.get(name, "")) for name in ("camera_model", "model", "distortion_model")]
+    model = " ".join(name for name in said if name).upper()
     if value.get("is_fisheye") or any(name in model for name in NO_PINHOLES):
         raise InputError(
             f"`camera` has the model {model or 'fisheye'}; allowed: pinhole cameras. Undistort the photo first."
@@ -111,8 +127,10 @@ def _intrinsics(value: Mapping[str, Any], size: tuple[int, int]) -> ParsedCamera
             numbers = np.asarray(matrix, float).ravel()
             if name == "intrinsic_matrix" and numbers.size == 9:  # Open3D writes its nine numbers column by column
                 numbers = numbers.reshape(3, 3).T.ravel()
-            if numbers.size not in K_SIZES:
-                raise InputError(f"`camera` has {numbers.size} numbers in `{name}`; allowed: 3x3, 3x4 or 4x4.")
+            if numbers.size not in (4, *K_SIZES):
+                raise InputError(
+                    f"`camera` has {numbers.size} numbers in `{name}`; allowed: fx fy cx cy, or 3x3, 3x4 or 4x4."
+                )
             return from_numbers(numbers.tolist(), size)
     width, height = size
     for x, y in SPELLINGS:
@@ -153,4 +171,5 @@ def _size(value: Mapping[str, Any]) -> tuple[int, int] | None:
     for width, height in (("width", "height"), ("w", "h"), ("image_width", "image_height")):
         if width in value and height in value:
             return int(value[width]), int(value[height])
-    return None
+    resolution = value.get("resolution")
+    return (int(resolution[0]), int(resolution[1])) if isinstance(resolution, list) and len(resolution) == 2 else None
