@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterator
 
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.logging.handlers import APILogHandler
+from prefect.logging.handlers import APILogHandler, PrefectConsoleHandler
 
 from scenegen.messages.progress import OWN_LOGGERS, say_place
 from scenegen.messages.redaction import RedactingFormatter
@@ -34,6 +35,8 @@ def logging_to_prefect() -> Iterator[None]:
         yield
         return
     run_id = context.flow_run.id
+    if context.flow_run.deployment_id is not None:
+        outlive_console()
 
     def of_run(record: logging.LogRecord) -> bool:
         record.flow_run_id = run_id
@@ -59,3 +62,15 @@ def logging_to_prefect() -> Iterator[None]:
             logging.getLogger(name).removeHandler(handler)
             logging.getLogger(name).setLevel(level)
         handler.flush()
+
+
+def outlive_console() -> None:
+    """Lets this process go on when nobody reads its console any more, as after the death of its worker. rich would end it at its
+    next line, even at the one before it tells the server that it has crashed."""
+    named = logging.Logger.manager.loggerDict.values()
+    loggers = [logging.getLogger(), *(logger for logger in named if isinstance(logger, logging.Logger))]
+    for logger in loggers:
+        for handler in logger.handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                console = handler.console
+                console.on_broken_pipe = functools.partial(setattr, console, "quiet", True)  # type: ignore[method-assign]
