@@ -177,6 +177,11 @@ class Deployment:
                     return None
             time.sleep(1)
 
+    def set_schedule(self, deployment: str, on: bool) -> None:
+        """Starts or stops the schedule of a deployment, given as flow/name."""
+        found = self.ask("GET", f"/deployments/name/{deployment}")
+        self.ask("PATCH", f"/deployments/{found['id']}", {"paused": not on})
+
     def runs(self, flow: str) -> list[dict[str, Any]]:
         found = self.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_ASC"})
         return found or []
@@ -217,12 +222,13 @@ class Deployment:
 
 
 @contextlib.contextmanager
-def deployed(site: Deployment, every_s: float, **fan_out: Any) -> Iterator[Deployment]:
+def deployed(site: Deployment, nightly_s: float, janitor_s: float, **fan_out: Any) -> Iterator[Deployment]:
     """Server, set-up, deployments and worker, by the commands of docs/deployment.md, until the block ends.
 
     Args:
         site: what is to run.
-        every_s: seconds between two runs of the nightly batch, and of the janitor.
+        nightly_s: seconds between two runs of the nightly batch.
+        janitor_s: and of the janitor.
         fan_out: how the nightly batch is spread over workers.
     """
     project = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -232,8 +238,8 @@ def deployed(site: Deployment, every_s: float, **fan_out: Any) -> Iterator[Deplo
         "out": str(site.folder / "scenes"),
         "fan_out": {"deployment": "photos-to-scenes", **fan_out},
     }
-    for name in ("nightly-batch", "janitor"):
-        entries[name]["schedules"] = [{"interval": every_s}]
+    entries["nightly-batch"]["schedules"] = [{"interval": nightly_s}]
+    entries["janitor"]["schedules"] = [{"interval": janitor_s}]
     file = site.folder / "prefect.yaml"
     file.write_text(yaml.safe_dump(project))
     try:

@@ -29,7 +29,7 @@ from scenegen.export.manifest import read_manifest
 
 pytestmark = pytest.mark.slow
 
-PHOTOS = 6
+PHOTOS = 4
 AT_ONCE = 2
 SEED = 20
 
@@ -67,12 +67,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     pending = 30 if kind.hurry else 120
     with deployed(
         site,
-        every_s=20 if kind.hurry else 120,
+        nightly_s=20 if kind.hurry else 120,
+        janitor_s=10 if kind.hurry else 120,
         chunk=PHOTOS // AT_ONCE,
         in_flight=AT_ONCE,
         tries=5,
         pending_timeout_s=pending,
     ):
+        # It works where there is something for it to do: its runs, one after another, would be most of what the machine does.
+        site.set_schedule("janitor/janitor", on=False)
         yield site
 
 
@@ -83,10 +86,10 @@ def test_a_nightly_batch_survives_kills(site: Deployment) -> None:
     # The last photo waits for the last kill: however fast the machine, there is something left to kill.
     gate.write_text(f"picture-{PHOTOS - 1:02}")
     until(lambda: [run for run in site.runs("batch-scenes") if run["start_time"]], "the schedule has fired")
-    nightly = site.ask("GET", "/deployments/name/batch-scenes/nightly-batch")
     # Once is enough: a machine that is too busy for one firing would never come to the end of them.
-    site.ask("PATCH", f"/deployments/{nightly['id']}", {"paused": True})
+    site.set_schedule("batch-scenes/nightly-batch", on=False)
     until(lambda: [line for line in ledger(site) if line.what == "end"], "a stage has ended")
+    nightly = site.ask("GET", "/deployments/name/batch-scenes/nightly-batch")
     start_batch(site, nightly["parameters"], deployment="nightly-batch")
     until(
         lambda: "Skipped" in {run["state_name"] for run in site.runs("batch-scenes")}, "a second one finds it at work"
@@ -98,7 +101,9 @@ def test_a_nightly_batch_survives_kills(site: Deployment) -> None:
             time.sleep(dice.uniform(0.2, 1.0))
             kills.append(until(lambda victim=victim: strike(site, victim), f"there is a {victim} to kill"))
         gate.unlink()
+        site.set_schedule("janitor/janitor", on=True)
         until(lambda: settled(site), "every photo is done and the batch has ended")
+        site.set_schedule("janitor/janitor", on=False)
     check_the_scenes(site)
     check_the_ledger(site, kills, stages=PHOTOS * (4 + 3 + 3), at_once=AT_ONCE)
     check_what_the_server_shows(site)
@@ -221,8 +226,10 @@ def test_a_stopped_worker_gives_its_runs_back_and_a_cancelled_one_leaves_nothing
     until(lambda: run().get("state_type") in ("CRASHED", "SCHEDULED"), "the run says that it ended")
     assert site.worker.wait() == -signal.SIGKILL
     until(lambda: not site.processes_of(run_id), "its processes are gone")
+    site.set_schedule("janitor/janitor", on=True)
     with site.worker_kept_alive():
         until(lambda: at_work(2), "the run has come as far again")
+        site.set_schedule("janitor/janitor", on=False)
         assert len(site.processes_of(run_id)) >= 3  # the run, the photo's process, the object's
         site.ask("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
         until(lambda: run().get("state_type") == "CANCELLED", "it is cancelled")

@@ -42,7 +42,8 @@ def site(tmp_path: Path) -> Iterator[Deployment]:
     database = None if programs() is None else Postgres.new()
     extra = {LEDGER: str(tmp_path / "ledger"), PAUSE: "0.3", HURRY: "1"}
     site = Deployment(tmp_path, extra=extra, database=database)
-    with deployed(site, every_s=60, chunk=PHOTOS // AT_ONCE, in_flight=AT_ONCE, tries=10, pending_timeout_s=30):
+    spread = {"chunk": PHOTOS // AT_ONCE, "in_flight": AT_ONCE, "tries": 10, "pending_timeout_s": 30}
+    with deployed(site, nightly_s=60, janitor_s=60, **spread):
         yield site
 
 
@@ -68,11 +69,9 @@ def test_nothing_is_lost_made_twice_or_left_behind(site: Deployment, capfd: pyte
             time.sleep(0.5)
         until(lambda: all(is_published(site, name) for name in names), "every photo has its scene")
         until(lambda: is_done(site, names), "a batch has listed them all")
-        nightly = site.ask("GET", "/deployments/name/batch-scenes/nightly-batch")
-        site.ask("PATCH", f"/deployments/{nightly['id']}", {"paused": True})
+        site.set_schedule("batch-scenes/nightly-batch", on=False)
         until(lambda: not live(site), "no run is left that a process should be working for")
-        janitor = site.ask("GET", "/deployments/name/janitor/janitor")
-        site.ask("PATCH", f"/deployments/{janitor['id']}", {"paused": True})
+        site.set_schedule("janitor/janitor", on=False)
         until(lambda: not others(site), "only server and worker are left")
         until(lambda: not any((site.folder / "tmp").glob("*prefect*")), "their temporary folders are gone")
         left = held(site)
