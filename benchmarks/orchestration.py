@@ -78,6 +78,8 @@ class Watch:
         self._mark = f"PREFECT_HOME={mark}\0"
         self._seconds: dict[tuple[str, int], float] = {}
         self.memory_mb: Counter[str] = Counter()
+        self.history: list[tuple[float, Counter[str]]] = []
+        """CPU seconds until then, by what the processes were."""
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
@@ -91,6 +93,13 @@ class Watch:
                         and self._mark in f"{(folder / 'environ').read_text(errors='replace')}\0"
                     ):
                         self._note(folder)
+            self.history.append((time.time(), self._total()))
+
+    def _total(self) -> Counter[str]:
+        total: Counter[str] = Counter()
+        for (kind, _), seconds in self._seconds.items():
+            total[kind] += seconds  # type: ignore[assignment]
+        return total
 
     def _note(self, folder: Path) -> None:
         words = (folder / "cmdline").read_text().replace("\0", " ")
@@ -104,10 +113,7 @@ class Watch:
         """CPU seconds by what the processes were."""
         self._done.set()
         self._thread.join()
-        total: Counter[str] = Counter()
-        for (kind, _), seconds in self._seconds.items():
-            total[kind] += seconds  # type: ignore[assignment]
-        return {kind: round(seconds, 1) for kind, seconds in total.items()}
+        return {kind: round(seconds, 1) for kind, seconds in self._total().items()}
 
 
 def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: float) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
         slept = photos * STAGES * seconds
         paces = [pace(site, run) for run in site.runs("photos-to-scenes")]
         photo_s = STAGES * seconds
-        later = sum(each.photos for each in paces)
+        later_s = photo_s * sum(len(each.ends) - 1 for each in paces)
         return {
             "photos": photos,
             "photos_per_run": chunk,
@@ -159,13 +165,14 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
             "state": done,
             "wall_s": round(wall, 1),
             "stages_s": round(slept, 1),
-            "orchestration_percent": round(100 * (1 - later * photo_s / sum(each.seconds for each in paces)), 2),
-            "start_of_a_run_s": round(statistics.median(each.first_s for each in paces) - photo_s, 1),
+            "orchestration_percent": round(
+                100 * (1 - later_s / sum(each.ends[-1] - each.ends[0] for each in paces)), 2
+            ),
+            "start_of_a_run_s": round(statistics.median(each.ends[0] - each.asked for each in paces) - photo_s, 1),
             "requests_per_photo": round(requests / photos, 2),
             "requests": dict(counting.requests.most_common(12)),
             "cpu_s": used,
-            "cpu_percent_of_stages": {kind: round(100 * used_s / slept, 2) for kind, used_s in used.items()},
-            "server_cpu_ms_per_photo": round(1000 * used.get("server", 0) / photos, 1),
+            "cpu_ms_per_further_photo": further(watch, sorted(end for each in paces for end in each.ends)),
             "memory_mb": dict(watch.memory_mb),
             "database_mb": round(database / 1e6, 2),
             "tables_mb": tables(folder / "home" / "prefect.db"),
@@ -178,20 +185,25 @@ def measure(folder: Path, photos: int, chunk: int, in_flight: int, seconds: floa
 class Pace(NamedTuple):
     """Of the photos of one run, one after another."""
 
-    first_s: float
-    """From when the run was asked for to the end of its first photo."""
-    seconds: float
-    """From then to the end of its last."""
-    photos: int
-    """That ended in these seconds."""
+    asked: float
+    """When the batch asked for the run."""
+    ends: list[float]
+    """When each of its photos had its scene."""
 
 
 def pace(site: Any, run: dict[str, Any]) -> Pace:
     """By when the scenes of `run` were published."""
     manifests = [site.folder / "scenes" / photo["name"] / "manifest.json" for photo in run["parameters"]["photos"]]
     ends = sorted(manifest.stat().st_mtime for manifest in manifests)
-    asked = datetime.fromisoformat(run["created"]).timestamp()
-    return Pace(ends[0] - asked, ends[-1] - ends[0], len(ends) - 1)
+    return Pace(datetime.fromisoformat(run["created"]).timestamp(), ends)
+
+
+def further(watch: Watch, ends: list[float]) -> dict[str, float]:
+    """CPU milliseconds from the end of the first photo to that of the last, divided by the others: what the start of server,
+    worker and batch costs is left out, what that of further runs costs is not."""
+    (_, begun), *_ = (entry for entry in watch.history if entry[0] >= ends[0])
+    *_, (_, done) = (entry for entry in watch.history if entry[0] <= ends[-1])
+    return {kind: round(1000 * (done[kind] - begun[kind]) / (len(ends) - 1), 1) for kind in done}
 
 
 def tables(database: Path) -> dict[str, float]:
