@@ -87,9 +87,16 @@ class SparseResBlockC2S3d(nn.Module):
         budget: int,
     ) -> Float[Tensor, "m d"]:
         """Features of the `children`, those in `mask`."""
-        h = channel_to_space(self.conv1(functional.silu(self.norm1(feats)), neighbours, budget), mask)
-        h = self.conv2(functional.silu(self.norm2(h)), children, budget)
-        return h + channel_to_space(feats, mask).repeat_interleave(self.repeats, dim=1)
+
+        def active(norm: nn.Module, feats: Float[Tensor, "k c"]) -> Float[Tensor, "k c"]:
+            row_bytes = 3 * feats.shape[1] * torch.float32.itemsize
+            return map_rows(lambda rows: functional.silu(norm(rows)), feats, row_bytes, budget)
+
+        # Without a name of its own, what conv1 made is freed before conv2, where a card's memory is fullest.
+        split = active(self.norm2, channel_to_space(self.conv1(active(self.norm1, feats), neighbours, budget), mask))
+        return self.conv2(split, children, budget) + channel_to_space(feats, mask).repeat_interleave(
+            self.repeats, dim=1
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,11 +173,11 @@ def all_taps(
     """`submanifold_conv` as one product of the gathered neighbours of some voxels after another."""
     padded, by_row = torch.cat([feats, feats.new_zeros(1, feats.shape[1])]), weight.flatten(1).T
     row_bytes = len(by_row) * feats.element_size()
-
-    def convolved(rows: Int32[Tensor, "m 27"]) -> Float[Tensor, "m co"]:
-        return torch.addmm(bias, padded.index_select(0, rows.flatten()).view(len(rows), -1), by_row)
-
-    return torch.cat([convolved(neighbours.table[part]) for part in row_slices(len(feats), row_bytes, budget)])
+    out = feats.new_empty(len(feats), len(weight))
+    for part in row_slices(len(feats), row_bytes, budget):
+        rows = neighbours.table[part]
+        out[part] = torch.addmm(bias, padded.index_select(0, rows.flatten()).view(len(rows), -1), by_row)
+    return out
 
 
 def tap_by_tap(

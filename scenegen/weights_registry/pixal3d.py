@@ -27,8 +27,9 @@ PARTS: Mapping[Literal["one", "several"], Sequence[str]] = {
 
 FLOWS_GB, DECODERS_GB, DINOV3_GB = (2.71, 2.81, 2.81, 2.81), (0.15, 0.95, 0.95), 1.21
 """Weights as they are on a card, in bfloat16 and float16, DINOv3 in float32; 10^9 bytes."""
-WORKING_GB, WORKING_KB_PER_TOKEN = 0.5, 180.0
-"""What is computed in, an estimate: most of it is the surface, of about 256 voxels of the finest grid for each token."""
+WORKING_GB, WORKING_KB_PER_TOKEN = 1.4, 210.0
+"""What is computed in: most of it is the surface, of about 263 voxels of the finest grid for each token. From 7.6 GB measured on
+an H200 at 25,119 tokens (docs/gpu.md), less 0.13 KB a voxel that the decoders have saved since."""
 
 
 def pixal3d_demand(max_tokens: int) -> Demand:
@@ -37,7 +38,7 @@ def pixal3d_demand(max_tokens: int) -> Demand:
     Examples:
         >>> released = pixal3d_demand(49_152)
         >>> [round(released.peak(kept), 1) for kept in ("resident", "staged", "streamed")]
-        [23.7, 12.2, 10.3]
+        [26.1, 14.5, 12.7]
     """
     # Decoders are never streamed, and DINOv3 is whenever not everything is resident.
     working = WORKING_GB + WORKING_KB_PER_TOKEN * max_tokens / 1e6

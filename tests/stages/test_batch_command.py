@@ -21,7 +21,16 @@ from scenegen.export.manifest import Manifest
 from scenegen.store.folder import RemoteFolder
 
 PATIENCE_S = 240
-SMALL = ("--set", "generate.resolution=48", "--set", "generate.max_faces=500", "--set", "texture.size=64")
+SMALL = (
+    "--preset",
+    "training-free",
+    "--set",
+    "generate.resolution=48",
+    "--set",
+    "generate.max_faces=500",
+    "--set",
+    "texture.size=64",
+)
 
 
 def picture(shade: int) -> bytes:

@@ -48,7 +48,7 @@ def test_weights_are_those_of_the_released_networks() -> None:
 
 
 def test_every_preset_fits_the_card_that_it_is_for() -> None:
-    for preset, card in (("low-memory", 8), ("pixal3d", 12), ("paper", 12)):
+    for preset, card in (("low-memory", 8), ("pixal3d", 16), ("paper", 16)):
         assert [step.stage for step in card_plan(load_config(preset), card) if not step.fits] == []
     assert card_plan(load_config("embedded"), 8) == ()
 

@@ -67,7 +67,7 @@ def check_extractor(case: Case) -> list[Measured]:
     """One picture, from its bytes to the features of every voxel."""
     given, settings = case.tensors, _settings(case.config)
     extractor = _extractor(case)
-    image = image_tensor(given["image_uint8"].cpu().numpy(), settings.image_size)[None]
+    image = image_tensor(given["image_uint8"].cpu().numpy(), settings.image_size)[None].to(given["image_uint8"].device)
     tokens = extractor.dino(normalised(image))
     features = extractor.encode(image[:, None])
     cameras = front_cameras(given["camera_angle_x"], given["distance"], given["mesh_scale"])
