@@ -22,7 +22,7 @@ from scenegen.compute.runtime import Runtime
 from scenegen.config import load_config
 from scenegen.edits.steps import DistanceEdit, RegenerateEdit, Step
 from scenegen.inputs.photos import Inputs
-from scenegen.records import MergeEdit, PromptEdit, RenameEdit
+from scenegen.records import MergeEdit, PromptEdit, RemoveEdit, RenameEdit
 from stages.replay import begin, write_edits
 from stages.run import open_store
 from studio.making import make
@@ -53,11 +53,12 @@ def main() -> None:
             asked = PromptEdit(object=state.next_id, inside=((u, v),))
             times.append(timed(lambda asked=asked: session.answer(asked)))
         print(f"click to mask, median of {CLICKS}: {said(tuple(np.median(times, axis=0)))}")
-        first, second, third = (item.id for item in state.objects[:3])
+        first, second, third, fourth = (item.id for item in state.objects[:4])
         edits: dict[str, Step] = {
             "another name": RenameEdit(object=first, label="thing"),
             "another distance": DistanceEdit(object=first, factor=1.1),
             "another seed": RegenerateEdit(object=first, seed=5),
+            "an object deleted": RemoveEdit(object=fourth, shows="unknown"),
             "two objects merged": MergeEdit(objects=(second, third)),
         }
         for name, edit in edits.items():
@@ -68,8 +69,8 @@ def main() -> None:
 
 
 def made(folder: Path) -> None:
-    """Makes the scene as the studio's child process does."""
-    make(folder, False, Runtime(), os.cpu_count() or 1)
+    """Makes what the page shows of the scene, as the studio's child process does."""
+    make(folder, "preview", Runtime(), os.cpu_count() or 1)
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:

@@ -23,6 +23,7 @@ from flows.retries import AGAIN, end_crash_loop
 from flows.runs import completed
 from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_ID, MAX_SEED, Config, Settings
+from scenegen.edits.again import OnEdited
 from scenegen.errors import UsageError
 from scenegen.export.manifest import read_manifest
 from scenegen.inputs.photos import Inputs, safe_name, unique_names
@@ -34,7 +35,8 @@ from scenegen.store.store import Store, disk_errors, entry_folder
 from stages.batch import deliver, open_outlet
 from stages.graph import weights_in_use
 from stages.layers import R, Submit, Watching, finishing_for, on_devices
-from stages.run import Result, open_store, photo_to_scene, regenerate
+from stages.replay import make_scene
+from stages.run import Result, open_store, regenerate
 from stages.stage import Layers, Outcome, Stage, execute
 
 Tasks = dict[PrefectFuture[Any], frozenset[PrefectFuture[Any]]]
@@ -153,6 +155,7 @@ def image_to_scene(
     meshes: list[Place] | None = None,
     making: Making = Making(),
     pace: ObjectLimits = ObjectLimits(),
+    edits: OnEdited = "refuse",
 ) -> dict[str, Any]:
     """Makes and publishes the scene of one photo.
 
@@ -166,6 +169,7 @@ def image_to_scene(
         meshes: meshes of objects: N.glb of object N.
         making: how scenes are made.
         pace: how its objects are made.
+        edits: what becomes of a scene that was edited: `refuse`, `apply` its edits, or `discard` them.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -182,7 +186,7 @@ def image_to_scene(
     def inputs(folder: Path) -> Inputs:
         return _fetched(shot, name, folder)
 
-    return _published(inputs, name, out, making, pace)
+    return _published(inputs, name, out, making, pace, edits)
 
 
 @flow(name="views-to-scene", flow_run_name=_name_of_views, task_runner=RUNNER, persist_result=False)
@@ -192,6 +196,7 @@ def views_to_scene(
     name: str | None = None,
     making: Making = Making(),
     pace: ObjectLimits = ObjectLimits(),
+    edits: OnEdited = "refuse",
 ) -> dict[str, Any]:
     """Makes and publishes one scene of several photos of it.
 
@@ -201,6 +206,7 @@ def views_to_scene(
         name: name of the scene's folder; without it, the stem of the first photo.
         making: how scenes are made.
         pace: how its objects are made.
+        edits: what becomes of a scene that was edited: `refuse`, `apply` its edits, or `discard` them.
 
     Returns:
         `stages.run.Result` as plain JSON values.
@@ -219,7 +225,7 @@ def views_to_scene(
         first, *others = (_fetched(shot, stem, folder / stem) for shot, stem in zip(views, stems, strict=True))
         return replace(first, others=tuple(others), scene=scene)
 
-    return _published(inputs, scene, out, making, pace)
+    return _published(inputs, scene, out, making, pace, edits)
 
 
 def _fetched(shot: Shot, name: str, folder: Path) -> Inputs:
@@ -236,7 +242,7 @@ def _fetched(shot: Shot, name: str, folder: Path) -> Inputs:
 
 
 def _published(
-    inputs_in: Callable[[Path], Inputs], name: str, out: Place, making: Making, pace: ObjectLimits
+    inputs_in: Callable[[Path], Inputs], name: str, out: Place, making: Making, pace: ObjectLimits, edits: OnEdited
 ) -> dict[str, Any]:
     """Makes and publishes the scene of the files that `inputs_in` fetches to a folder."""
     end_crash_loop()
@@ -258,7 +264,7 @@ def _published(
 
             fetched = fetch_inputs.submit()
             tasks[fetched] = frozenset()
-            result = photo_to_scene(fetched.result(), job.config, outlet.store, making.runtime(), submit)
+            result = make_scene(fetched.result(), job.config, outlet.store, making.runtime(), submit, edits)
             deliver_scene.submit(wait_for=[*tasks][-1:], return_state=False).result()
         return _completed(result.model_copy(update={"folder": outlet.address(name)}))
 

@@ -242,6 +242,12 @@ MaskEdit = Annotated[
 """A change of which pixels show which object, or of what it is."""
 
 
+class Removed(Record):
+    """The objects that are not to be in the scene, whichever photos show them."""
+
+    items: tuple[RemoveEdit, ...] = ()
+
+
 class Source(Record):
     """What the user gave for one scene, already copied into the store."""
 
@@ -267,6 +273,10 @@ class Source(Record):
     def without_edits(self) -> Source:
         """The files alone."""
         return self.model_copy(update={"edits": ()})
+
+    def without_removals(self) -> Source:
+        """With the objects in it that were removed: other photos show them, too."""
+        return self.model_copy(update={"edits": tuple(each for each in self.edits if not isinstance(each, RemoveEdit))})
 
 
 class Photo(Record):
@@ -424,6 +434,12 @@ class Depth(Record):
     backend: str
     licence: str
     warnings: tuple[Shown, ...] = ()
+
+    @property
+    def unnamed(self) -> Depth:
+        """Without what is said of it, for what does not depend on names."""
+        metres = Metres(source=self.metres.source, factor=1.0)
+        return self.model_copy(update={"metres": metres, "assumption": "", "warnings": ()})
 
 
 class OutlinedObject(Record):
@@ -767,6 +783,13 @@ class Scene(Record):
     cameras: tuple[PlacedCamera, ...] = ()
     """Those of the other photos, if there are several."""
     warnings: tuple[Shown, ...] = ()
+
+
+class Preview(Record):
+    """A scene to look at."""
+
+    glb: Artifact
+    """Its meshes at their places, with the nodes of the exported one."""
 
 
 class Export(Record):

@@ -36,18 +36,18 @@ from scenegen.inputs.listing import Skipped
 from scenegen.inputs.sources import Item, fetch
 from scenegen.messages.progress import Watch, log_photo
 from scenegen.messages.redaction import redacted, redacted_url
-from scenegen.records import Artifact, Record, Shown, Source, digest_json
+from scenegen.records import Artifact, Record, Shown, digest_json
 from scenegen.store.destination import check_path
 from scenegen.store.digest import identity, sha256_file
 from scenegen.store.folder import Folder, LocalFolder, RemoteFolder, is_url, local_path, refuse_network
-from scenegen.store.store import EDITS, MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
+from scenegen.store.store import MANIFEST, STAGING, STORE, Store, disk_errors, input_digest
 from stages.cluster.joining import join_cluster
 from stages.cluster.objects import cluster_submit
 from stages.cluster.photos import run_on_cluster
 from stages.graph import weights_in_use
 from stages.layers import Watching, finishing_for, in_process_on, local_submit, run_on
-from stages.replay import EditList, read_edits, replay
-from stages.run import ingested, photo_to_scene
+from stages.replay import is_edited, make_scene
+from stages.run import content_digest, ingested
 from stages.stage import Layers
 from stages.workers.device import queue_of
 from stages.workers.pool import run_in_children
@@ -225,7 +225,7 @@ def run_item(item: Item, job: Job, watch: Watch | None = None) -> Row:
                     [_fetched(image, folder / str(number)) for number, image in enumerate(item.photos)]
                 )
                 sources = [ingested(each, outlet.store.ingest) for each in (inputs, *inputs.others)]
-            digest = _content(sources)
+            digest = content_digest(sources)
             row = _done(item, job, outlet, digest)
             if row is None:
                 at_once, process = 1, None
@@ -240,10 +240,7 @@ def run_item(item: Item, job: Job, watch: Watch | None = None) -> Row:
                     if job.cluster is not None:
                         join_cluster(job.cluster)
                         submit = cluster_submit(submit, outlet.store, runtime)
-                    if _is_edited(item.name, outlet, digest):
-                        replay(outlet.local / item.name, outlet.store, runtime, submit)
-                    else:
-                        photo_to_scene(inputs, job.config, outlet.store, runtime, submit)
+                    make_scene(inputs, job.config, outlet.store, runtime, submit, "apply")
                 manifest = deliver(outlet, item.name)
                 files = published_files(outlet, item.name, manifest) or ""
                 row = _row(item, job, outlet, manifest).model_copy(update={"files": files})
@@ -284,39 +281,9 @@ def _fetched(image: str, folder: Path) -> Path:
     return fetch(image, folder)
 
 
-def _content(sources: Sequence[Source]) -> str:
-    """One digest of the files of a scene: that of the only one, or of all."""
-    digests = [_digest_of(source) for source in sources]
-    return digests[0] if len(digests) == 1 else digest_json(digests)
-
-
-def _digest_of(source: Source) -> str:
-    """The same of one photo and what belongs to it."""
-    if not (source.masks or source.depth or source.camera or source.meshes):
-        return source.photo.sha256
-    meshes = [[given.id, given.mesh.sha256] for given in source.meshes]
-    files = [[file.sha256 for file in group] for group in (source.masks, source.camera)]
-    depth = None if source.depth is None else source.depth.sha256
-    return digest_json([source.photo.sha256, source.mask_names, *files, depth, meshes])
-
-
-def _content_of(scene: Manifest | EditList) -> str:
-    """The same of a scene."""
-    return _content([scene.source, *(other.source for other in scene.others)])
-
-
-def _is_edited(name: str, outlet: Outlet, digest: str) -> bool:
-    """Whether somebody has edited the scene of these photos. Edits that were all taken back count as well, and so does a list
-    that cannot be read."""
-    folder = outlet.local / name
-    if not (folder / EDITS).exists():
-        return False
-    try:
-        edits = read_edits(folder, outlet.store)
-    except InputError as error:
-        logger.warning("%s", error)
-        return True
-    return bool(edits.steps) and _content_of(edits) == digest
+def _content_of(scene: Manifest) -> str:
+    """The digest of the files of a scene that was made."""
+    return content_digest([scene.source, *(other.source for other in scene.others)])
 
 
 def _in_place(path: Path) -> Artifact:
@@ -424,7 +391,7 @@ def _stands(item: Item, job: Job, outlet: Outlet) -> Row:
     if not any(map(is_url, item.photos)):
         with contextlib.suppress(InputError):  # running it reports the error
             inputs = item.inputs([local_path(image) for image in item.photos])
-            digest = _content([ingested(each, _in_place) for each in (inputs, *inputs.others)])
+            digest = content_digest([ingested(each, _in_place) for each in (inputs, *inputs.others)])
     elif last is not None and item.version is not None:
         digest = last.photo_sha256
     row = None if digest is None else _done(item, job, outlet, digest, log=logging.WARNING)
@@ -452,7 +419,7 @@ def _done(item: Item, job: Job, outlet: Outlet, digest: str, log: int = logging.
     manifest = _published(outlet.folder.read(f"{item.name}/{MANIFEST}"))
     if manifest is None or _content_of(manifest) != digest:
         return None
-    if not _is_edited(item.name, outlet, digest) and (
+    if not is_edited(outlet.local / item.name, digest, outlet.store) and (
         _unmade(manifest)
         or manifest.environment.scenegen != __version__
         or not _same_config(manifest.config, job.config)

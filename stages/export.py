@@ -1,4 +1,4 @@
-"""Export: the scene as GLB and USD, validated before anything is published."""
+"""Export: the scene as GLB and USD, validated before anything is published; and a preview of it, to look at."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scenegen.config import ExportConfig
+from scenegen.config import ExportConfig, Settings
 from scenegen.errors import ExportError
 from scenegen.export.bodies import body_remarks, settled, with_bodies
 from scenegen.export.glb import read_glb, write_glb
@@ -16,7 +16,7 @@ from scenegen.export.parts import Fact, Part, PartCamera, PartScene, prepared, s
 from scenegen.geometry.mesh import load_mesh
 from scenegen.physics.body import Hull
 from scenegen.physics.collider_file import load_colliders, save_colliders
-from scenegen.records import Export, Kept, Photo, PlacedObject, Scene, Settled
+from scenegen.records import Export, Kept, Photo, PlacedObject, Preview, Scene, Settled
 from scenegen.registry import EXPORTERS
 from stages.stage import Stage, Work
 
@@ -70,6 +70,16 @@ def export(photo: Photo, scene: Scene, kept: Kept, *, config: ExportConfig, work
         colliders=work.artifact(COLLIDERS),
         warnings=body_remarks(parts),
     )
+
+
+def preview(scene: Scene, *, config: Settings, work: Work) -> Preview:
+    """The scene to look at: its meshes, placed, without what its files say of bodies, and not validated.
+
+    Raises:
+        ExportError: if a mesh cannot be written.
+    """
+    write_glb(work.write("preview.glb"), part_scene(scene, work, {}))
+    return Preview(glb=work.artifact("preview.glb"))
 
 
 def _kept_colliders(scene: Scene, kept: Kept, work: Work) -> dict[str, tuple[Hull, ...]]:
@@ -159,3 +169,4 @@ EXPORT = Stage(
     run=export,
     backends=lambda config: tuple(EXPORTERS.chosen(settings) for settings in config.formats),
 )
+PREVIEW = Stage(name="preview", record=Preview, run=preview)

@@ -13,14 +13,14 @@ object is generated from all that show it, in the layout of the one that shows i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from scenegen.camera import matrix4
-from scenegen.config import Config, Settings
+from scenegen.config import Config, MeasureSettings, Settings
 from scenegen.errors import InputError, ObjectError, ScenegenError, UsageError
 from scenegen.faults import described, ends_photo, shared_limit
 from scenegen.records import (
@@ -37,7 +37,10 @@ from scenegen.records import (
     OutlinedObjects,
     Perceived,
     Photo,
+    Preview,
     Record,
+    Removed,
+    RemoveEdit,
     Report,
     Scene,
     SeenView,
@@ -52,12 +55,12 @@ from stages.complete import COMPLETE
 from stages.compose import COMPOSE, contradicted
 from stages.depth import DEPTH
 from stages.edit import EDIT
-from stages.export import EXPORT
+from stages.export import EXPORT, PREVIEW
 from stages.generate import GENERATE, GENERATE_FROM_VIEWS
 from stages.layers import Pending, Submit
 from stages.layout import LAYOUT
 from stages.match import MATCH
-from stages.measure import MEASURE
+from stages.measure import MEASURE, MEASURE_VIEWS
 from stages.outline import OUTLINE
 from stages.read import READ
 from stages.register import REGISTER
@@ -69,6 +72,7 @@ from stages.telling import Remarks
 logger = logging.getLogger(__name__)
 
 
+R = TypeVar("R", bound=Record)
 IDENTITY = matrix4(np.eye(4))
 
 
@@ -123,9 +127,9 @@ class AsEdited:
     """Of all stages between the first layout and that of the scene."""
 
 
-@dataclass(frozen=True)
-class SceneRun:
-    """Every outcome of one scene."""
+@dataclass(frozen=True, kw_only=True)
+class ComposedRun:
+    """Every outcome of one scene up to where its objects are, and what its files are made from."""
 
     source: Source
     """Of the first photo."""
@@ -137,12 +141,15 @@ class SceneRun:
     photo: Outcome[Photo]
     found: tuple[Outcome[Instances], ...]
     """The objects as they were found, and after each edit."""
+    view: SeenView
+    """The first photo as edited, with what it shows."""
     depth: Outcome[Depth]
+    """Of the first photo by itself."""
     layout: Outcome[Layout]
     objects: tuple[Outcome[ObjectMesh], ...]
+    views: Views
+    """All photos, as far as they are believed."""
     scene: Outcome[Scene]
-    export: Outcome[Export]
-    report: Outcome[Report]
     further: tuple[Outcome[Any], ...] = ()
     """Of all that is between the objects that were found and the layout: the depth, that of an edited photo, other photos, and
     what makes views of one scene of all."""
@@ -165,16 +172,50 @@ class SceneRun:
             *self.completed,
             *self.objects,
             self.scene,
-            self.export,
-            self.report,
         )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is to be said of the scene, each once. What edits have made untrue, of the depth say, is not among it."""
-        seen = (self.photo.record, self.instances.record, self.depth.record, self.layout.record)
-        completed = (outcome.record for outcome in self.completed)
-        return distinct(*seen, *completed, self.scene.record, self.export.record, self.report.record)
+        seen = (self.photo.record, self.instances.record, self.view.depth, self.layout.record)
+        return distinct(*seen, *(outcome.record for outcome in self.completed), self.scene.record)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewRun(ComposedRun):
+    """A scene that can be looked at."""
+
+    preview: Outcome[Preview]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRun(ComposedRun):
+    """A scene with all its files."""
+
+    export: Outcome[Export]
+    report: Outcome[Report]
+
+    @property
+    def outcomes(self) -> tuple[Outcome[Any], ...]:
+        """In the order of the graph."""
+        return (*super().outcomes, self.export, self.report)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As of a `ComposedRun`, with what its files remark."""
+        return tuple(dict.fromkeys((*super().warnings, *distinct(self.export.record, self.report.record))))
+
+
+W = TypeVar("W", bound=ComposedRun)
+
+
+@runtime_checkable
+class RunNext(Protocol):
+    """Runs one of the stages that work on the whole scene."""
+
+    def __call__(self, stage: Stage[R], *inputs: Record, config: Settings) -> Outcome[R]:
+        """Raises ObjectError if one object keeps it from its result."""
+        ...
 
 
 def image_to_scene(
@@ -203,62 +244,51 @@ def image_to_scene(
         WeightsError: if a package that the settings ask for is missing.
         ScenegenError: from the stage that failed.
     """
+    stays = kept or Kept()
+
+    def written(run: ComposedRun, run_next: RunNext) -> SceneRun:
+        view, scene = run.view, run.scene.record
+        export = run_next(EXPORT, view.photo, scene, stays, config=config.export)
+        times = timings((*run.outcomes, export))
+        hidden = Completions.of_all([outcome.record for outcome in run.completed])
+        several = (run.views,) if others else ()
+        beside = (run.views if others else Views(), hidden) if run.completed else several
+        known = (view.photo, view.instances, view.depth, run.layout.record, scene, export.record, times, *beside)
+        report = run_next(REPORT, *known, config=config.report)
+        return SceneRun(**vars(run), export=export, report=report)
+
+    return _composed(source, config, submit, stays, others, name, written)
+
+
+def image_to_preview(
+    source: Source, config: Config, submit: Submit, others: Sequence[Source] = (), name: str = ""
+) -> PreviewRun:
+    """As `image_to_scene`, but instead of the scene's files makes only what it takes to look at it."""
+
+    def written(run: ComposedRun, run_next: RunNext) -> PreviewRun:
+        return PreviewRun(**vars(run), preview=run_next(PREVIEW, run.scene.record, config=Settings()))
+
+    return _composed(source, config, submit, Kept(), others, name, written)
+
+
+def _composed(
+    source: Source,
+    config: Config,
+    submit: Submit,
+    kept: Kept,
+    others: Sequence[Source],
+    name: str,
+    written: Callable[[ComposedRun, RunNext], W],
+) -> W:
+    """What `written` makes of the scene. An object that it, or placing the objects, cannot handle is left out."""
     require_settings(config)
     said = Remarks()
-    failures: list[Failure] = []
-    further: list[Outcome[Any]] = []
-    layouts: dict[int, Outcome[Layout]] = {}
-    unclear: Mapping[Failure, Exception] = {}
-    outlined: Mapping[int, OutlinedObject] = {}
-    if others:
-        alone = _perceive_all((source, *others), config, submit, said, failures)
-        first = alone[0]
-        further += first.depths
-        for each in alone[1:]:
-            further += each.outcomes
-        perceived = Perceived(scene=name, items=tuple(each.alone(each.instances.record) for each in alone))
-        registered = said.result(submit(REGISTER, perceived, config=config.views))
-        failures += _views_left_out(registered.record.left_out)
-        matched = said.result(submit(MATCH, registered.record, config=config.views))
-        further += [registered, matched]
-        views = matched.record
-        for index in sorted({0, *(index for _, index in views.made_from)}):
-            seen = views.items[index]
-            beside_it = (views,) if index == 0 else ()
-            given = (seen.photo, seen.instances.unnamed, seen.depth, *beside_it)
-            layouts[index] = said.result(submit(LAYOUT, *given, config=config.layout))
-        further += [layouts[index] for index in layouts if index > 0]
-        main, depth, layout = views.items[0], first.depth, layouts[0]
-    else:
-        first, layouts[0], edited = image_to_layout(source, config, submit, said)
-        views = Views(items=(first.alone(first.found[0].record),))
-        main, depth, layout, outlined = edited.view, edited.depth, edited.layout, edited.outlined
-        unclear = edited.failures
-        failures += unclear
-        further += [first.depth, *edited.outcomes]
-    completed: tuple[Outcome[Completions], ...] = ()
-    if config.complete.method != "none":
-        whole_photo = [(main.photo, main.instances, first.depth.record)]
-        completed = tuple(
-            said.result(submit(COMPLETE, *given, config=config.complete_settings))
-            for given in (shown_once(views) if others else whole_photo)
-        )
-    hidden = Completions.of_all([outcome.record for outcome in completed])
+    shown = _shown(source, config, submit, others, name, said)
+    first, main, views = shown.first, shown.main, shown.views
 
-    def generated(numbers: Sequence[int], views: Views) -> tuple[list[Outcome[ObjectMesh]], dict[Failure, Exception]]:
+    def generated(numbers: Iterable[int], views: Views) -> tuple[list[Outcome[ObjectMesh]], dict[Failure, Exception]]:
         """Objects, and those that failed."""
-        pending = {
-            number: _generated(
-                outlined.get(number, number),
-                views,
-                hidden,
-                layouts[views.best(number)].record,
-                first.photo.record,
-                config,
-                submit,
-            )
-            for number in numbers
-        }
+        pending = {number: _generated(number, shown, views, config, submit) for number in sorted(numbers)}
         objects, failed = [], {}
         for object_id, future in pending.items():
             try:
@@ -269,83 +299,182 @@ def image_to_scene(
                 failed[_left_out(GENERATE.name, object_id, error)] = error
         return objects, failed
 
-    shown = {item.id for seen in (main, *views.others) for item in seen.instances.items}
-    objects, failed = generated(sorted(shown - {failure.object for failure in unclear}), views)
-    reasons = [*unclear.values(), *failed.values()]
+    objects, failed = generated(shown.ids - {failure.object for failure in shown.unclear}, views)
+    reasons = [*shown.unclear.values(), *failed.values()]
     if reasons and not objects and (limit := shared_limit(reasons)) is not None:
         raise limit from reasons[0].__cause__
-    made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*failures, *failed))
-    perceived_main = (main.photo, main.instances, main.depth)
+    made = Objects(items=tuple(outcome.record for outcome in objects), failures=(*shown.failures, *failed))
     with_meshes = main.photo.model_copy(update={"meshes": first.photo.record.meshes})
+    reached: Stage[Any] = COMPOSE
+
+    def run_next(stage: Stage[R], *inputs: Record, config: Settings) -> Outcome[R]:
+        nonlocal reached
+        reached = stage
+        return said.result(submit(stage, *inputs, config=config))
 
     while True:
-        reached: Stage[Any] = COMPOSE
         several = (views,) if others else ()
         try:
-            given = (with_meshes, main.instances, main.depth, layout.record, made, kept or Kept(), *several)
-            scene = said.result(submit(COMPOSE, *given, config=config.compose))
+            given = (with_meshes, main.instances, main.depth, shown.layout.record, made, kept, *several)
+            scene = run_next(COMPOSE, *given, config=config.compose)
             believed, views = views, contradicted(scene.record, views)
             if again := set(views.alone) - set(believed.alone):
-                remade, failed = generated(sorted(again), views)
+                remade, failed = generated(again, views)
                 objects = [*(each for each in objects if each.record.id not in again), *remade]
                 made = _with(made, again, remade, failed)
                 continue
-            reached = EXPORT
-            export = said.result(submit(EXPORT, main.photo, scene.record, kept or Kept(), config=config.export))
-            reached = REPORT
-            before: tuple[Outcome[Any], ...] = (first.photo, *first.found, *further, layout)
-            times = timings((*before, *completed, *objects, scene, export))
-            beside = (views if others else Views(), hidden) if completed else several
-            known = (*perceived_main, layout.record, scene.record, export.record, times, *beside)
-            report = said.result(submit(REPORT, *known, config=config.report))
-        except ObjectError as error:
-            made = _without(made, reached, error)
-        else:
-            return SceneRun(
+            composed = ComposedRun(
                 source=source,
                 others=tuple(others),
                 name=name,
                 config=config,
                 photo=first.photo,
                 found=first.found,
-                depth=depth,
-                layout=layout,
+                view=main,
+                depth=shown.depth,
+                layout=shown.layout,
                 objects=tuple(objects),
+                views=views,
                 scene=scene,
-                export=export,
-                report=report,
-                further=tuple(further),
-                completed=completed,
+                further=shown.further,
+                completed=shown.completed,
             )
+            return written(composed, run_next)
+        except ObjectError as error:
+            made = _without(made, reached, error)
 
 
 def image_to_object(
-    source: Source, config: Config, object_id: int, submit: Submit
+    source: Source, config: Config, object_id: int, submit: Submit, others: Sequence[Source] = (), name: str = ""
 ) -> tuple[Outcome[ObjectMesh], Layout]:
-    """One object of one photo, as `image_to_scene` makes it, and the layout that it is made in.
+    """One object, as `image_to_scene` makes it, and the layout that it is made in.
 
     Raises:
         UsageError: if there is no such object.
         ScenegenError: from the stage that failed.
     """
     said = Remarks()
-    first, layout, edited = image_to_layout(source, config, submit, said)
-    view = first.alone(first.found[0].record)
-    known = [item.id for item in edited.view.instances.items]
-    if object_id not in known:
-        raise UsageError(f"there is no object {object_id}; objects: {', '.join(map(str, known)) or 'none'}.")
-    for failure, error in edited.failures.items():
+    shown = _shown(source, config, submit, others, name, said)
+    if object_id not in shown.ids:
+        known = ", ".join(map(str, sorted(shown.ids))) or "none"
+        raise UsageError(f"there is no object {object_id}; objects: {known}.")
+    for failure, error in shown.unclear.items():
         if failure.object == object_id:
             raise error
-    hidden = Completions()
-    if config.complete.method != "none":
-        hidden = said.result(
-            submit(COMPLETE, view.photo, edited.view.instances, view.depth, config=config.complete_settings)
-        ).record
-    item = edited.outlined.get(object_id, object_id)
-    views, photo = Views(items=(view,)), first.photo.record
-    pending = _generated(item, views, hidden, layout.record, photo, config, submit)
-    return said.result(pending, object_id), layout.record
+    pending = _generated(object_id, shown, shown.views, config, submit)
+    return said.result(pending, object_id), shown.layouts[shown.views.best(object_id)].record
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the photos of a scene show: all that comes before its objects are made."""
+
+    first: Perception
+    """Of the first photo."""
+    main: SeenView
+    """The first photo as edited."""
+    depth: Outcome[Depth]
+    """Of the first photo by itself, as edited."""
+    layout: Outcome[Layout]
+    """Of the scene."""
+    layouts: Mapping[int, Outcome[Layout]]
+    """That objects are generated in, by the number of the view."""
+    views: Views
+    """That objects are generated from."""
+    further: tuple[Outcome[Any], ...]
+    """As of a `ComposedRun`."""
+    completed: tuple[Outcome[Completions], ...] = ()
+    """Likewise."""
+    outlined: Mapping[int, OutlinedObject] = field(default_factory=dict)
+    """The objects of a single photo with edited outlines."""
+    unclear: Mapping[Failure, Exception] = field(default_factory=dict)
+    """Objects of which nothing can be told."""
+    left_out: tuple[Failure, ...] = ()
+    """Photos that cannot be used."""
+
+    @property
+    def ids(self) -> frozenset[int]:
+        """Of the objects."""
+        return frozenset(item.id for seen in (self.main, *self.views.others) for item in seen.instances.items)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """Of photos and objects."""
+        return (*self.left_out, *self.unclear)
+
+    @property
+    def hidden(self) -> Completions:
+        """What is completed of partly hidden objects."""
+        return Completions.of_all([outcome.record for outcome in self.completed])
+
+
+def _shown(source: Source, config: Config, submit: Submit, others: Sequence[Source], name: str, said: Remarks) -> Shown:
+    if others:
+        shown = photos_to_views(source, config, submit, said, others, name)
+        partly_hidden = list(shown_once(shown.views))
+    else:
+        first, layout, edited = image_to_layout(source, config, submit, said)
+        shown = Shown(
+            first=first,
+            main=edited.view,
+            depth=edited.depth,
+            layout=edited.layout,
+            layouts={0: layout},
+            views=Views(items=(first.alone(first.found[0].record),)),
+            further=(first.depth, *edited.outcomes),
+            outlined=edited.outlined,
+            unclear=edited.failures,
+        )
+        partly_hidden = [(edited.view.photo, edited.view.instances, first.depth.record)]
+    if config.complete.method == "none":
+        return shown
+    settings = config.complete_settings
+    completed = (said.result(submit(COMPLETE, *given, config=settings)) for given in partly_hidden)
+    return replace(shown, completed=tuple(completed))
+
+
+def photos_to_views(
+    source: Source, config: Config, submit: Submit, said: Remarks, others: Sequence[Source], name: str
+) -> Shown:
+    """What several photos of a scene show.
+
+    Raises:
+        ScenegenError: from the stage that failed.
+    """
+    left_out: list[Failure] = []
+    removed = Removed(items=tuple(change for change in source.edits if isinstance(change, RemoveEdit)))
+    alone = _perceive_all((source.without_removals(), *others), config, submit, said, left_out)
+    perceived = Perceived(scene=name, items=tuple(each.alone(each.instances.record) for each in alone))
+    registered = said.result(submit(REGISTER, perceived, config=config.views))
+    left_out += _views_left_out(registered.record.left_out)
+    matched = said.result(submit(MATCH, registered.record, removed, config=config.views))
+    together = [matched]
+    if config.camera.known_length is not None:
+        together.append(said.result(submit(MEASURE_VIEWS, matched.record, config=config.measure_settings)))
+    views = together[-1].record
+    layouts = {}
+    for index in sorted({0, *(index for _, index in views.made_from)}):
+        seen = views.items[index]
+        beside_it = (views,) if index == 0 else ()
+        given = (seen.photo, seen.instances.unnamed, seen.depth.unnamed, *beside_it)
+        settings = config.layout if index == 0 else config.first_layout  # the floor is shown in the first photo
+        layouts[index] = said.result(submit(LAYOUT, *given, config=settings))
+    return Shown(
+        first=alone[0],
+        main=views.items[0],
+        depth=alone[0].depth,
+        layout=layouts[0],
+        layouts=layouts,
+        views=views,
+        further=(
+            *alone[0].depths,
+            *(outcome for each in alone[1:] for outcome in each.outcomes),
+            registered,
+            *together,
+            *(layouts[index] for index in layouts if index > 0),
+        ),
+        left_out=tuple(left_out),
+    )
 
 
 def image_to_layout(
@@ -358,7 +487,8 @@ def image_to_layout(
     """
     first = _perceive(source, config, submit, said)
     view = first.alone(first.found[0].record)
-    layout = said.result(submit(LAYOUT, view.photo, view.instances.unnamed, view.depth, config=config.first_layout))
+    given = (view.photo, view.instances.unnamed, view.depth.unnamed)
+    layout = said.result(submit(LAYOUT, *given, config=config.first_layout))
     return first, layout, _as_edited(first, layout, config, submit, said)
 
 
@@ -371,13 +501,13 @@ def _perceive(source: Source, config: Config, submit: Submit, said: Remarks) -> 
 
 
 def _perceived(first: Perception, config: Config, submit: Submit, said: Remarks) -> Perception:
-    """One of several photos as it was edited, with its depth."""
-    if len(first.found) == 1 and config.camera.known_length is None:
+    """One of several photos as it was edited, with its depth. A length is known in the first alone, and measures all of them."""
+    if len(first.found) == 1:
         return first
     seen, instances = first.photo.record.with_given_of(None), first.instances.record
     depth = said.result(submit(DEPTH, seen, instances, config=config.depth_settings))
     given = (seen, instances, depth.record, OutlinedObjects())
-    measured = said.result(submit(MEASURE, *given, config=config.measure_settings))
+    measured = said.result(submit(MEASURE, *given, config=MeasureSettings(known_length=None)))
     return replace(first, depth=measured, estimated=(depth,))
 
 
@@ -412,9 +542,14 @@ def _as_edited(first: Perception, layout: Outcome[Layout], config: Config, submi
         together = OutlinedObjects(items=tuple(records.values()))
         depth = said.result(submit(MEASURE, photo, instances, first.depth.record, together, config=settings))
         outcomes.append(depth)
-    if depth is not first.depth or config.layout != config.first_layout:
+    seen = (instances.unnamed, depth.record.unnamed)
+    seen_first = (first.found[0].record.unnamed, first.depth.record.unnamed)
+    as_found = config.layout == config.first_layout
+    if not as_found or [each.digest() for each in seen] != [each.digest() for each in seen_first]:
         outcomes.insert(0, layout)
-        layout = said.result(submit(LAYOUT, photo, instances.unnamed, depth.record, config=config.layout))
+        same_metres = settings.known_length is None and depth.record.sized == first.depth.record.sized
+        stays = (Views(), layout.record) if as_found and same_metres else ()
+        layout = said.result(submit(LAYOUT, photo, *seen, *stays, config=config.layout))
     view = first.alone(instances).model_copy(update={"depth": depth.record})
     return AsEdited(view, depth, layout, records, failed, tuple(outcomes))
 
@@ -480,19 +615,15 @@ def _views_left_out(left_out: Sequence[Failure]) -> list[Failure]:
 
 
 def _generated(
-    item: int | OutlinedObject,
-    views: Views,
-    completions: Completions,
-    layout: Layout,
-    photo: Photo,
-    config: Config,
-    submit: Submit,
+    object_id: int, shown: Shown, views: Views, config: Config, submit: Submit
 ) -> Pending[Outcome[ObjectMesh]]:
     """Starts an object: from the view that shows it best, and from the others that show it too."""
-    object_id = item if isinstance(item, int) else item.id
+    given = shown.first.photo.record.with_given_of(object_id)
     seen, *others = (views.items[number] for number in views.together(object_id))
-    whole = completions.of(object_id)
+    whole = shown.hidden.of(object_id)
     beside: tuple[Record, ...] = (Views(), *whole) if whole else ()
+    if given.meshes:
+        others = []  # the user's mesh is put in its place by the best one
     if others:
         here_from_main = np.linalg.inv(np.array(seen.main_from_camera))
         moved = [
@@ -502,11 +633,11 @@ def _generated(
         beside = (Views(items=tuple(moved)),)
     return submit(
         GENERATE_FROM_VIEWS if others else GENERATE,
-        photo.with_given_of(object_id) if len(views.items) == 1 else seen.photo,
+        seen.photo.model_copy(update={"meshes": given.meshes, "pictures": given.pictures}),
         seen.instances,
         seen.depth,
-        layout,
-        item,
+        shown.layouts[views.best(object_id)].record,
+        shown.outlined.get(object_id, object_id),
         *beside,
         config=config.object_settings(object_id),
         object_id=object_id,

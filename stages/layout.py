@@ -14,7 +14,15 @@ from scenegen.records import Depth, Instances, Layout, Photo, Plane, SeenView, S
 from scenegen.scene.backdrop import background_surfaces
 from scenegen.scene.background import background_depth, below_objects
 from scenegen.scene.elsewhere import OtherPhoto
-from scenegen.scene.layout import find_floor, find_supports, floor_through, world_from_camera
+from scenegen.scene.layout import (
+    Floor,
+    find_floor,
+    find_supports,
+    floor_through,
+    is_same_floor,
+    plane_tolerance,
+    world_from_camera,
+)
 from scenegen.scene.lines import depth_at
 from scenegen.scene.room import find_room
 from scenegen.store.png import read_png
@@ -22,11 +30,19 @@ from stages.stage import Stage, Work
 
 
 def layout(
-    photo: Photo, instances: Instances, depth: Depth, views: Views = Views(), *, config: LayoutConfig, work: Work
+    photo: Photo,
+    instances: Instances,
+    depth: Depth,
+    views: Views = Views(),
+    before: Layout | None = None,
+    *,
+    config: LayoutConfig,
+    work: Work,
 ) -> Layout:
     """The room: see `Layout` for what comes back, `scenegen.scene` for how.
 
-    Where there are several photos, `views` has them all, this one first: they show some of what is hidden in it.
+    Where there are several photos, `views` has them all, this one first: they show some of what is hidden in it. If the floor
+    is that of `before` as far as depth tells, it stays where it is there, so that an edit of one object does not move others.
 
     Raises:
         UsageError: if no depth is known where the floor was shown, or it would be above the camera.
@@ -44,6 +60,11 @@ def layout(
     if not of_interest.any():
         of_interest = z > 0
     centre = np.median(points[of_interest], axis=0) if of_interest.any() else np.array([0.0, 0.0, 1.0])
+    upright = matrix4(world_from_camera(floor, centre))
+    if before is not None:
+        there = Floor(np.array(before.floor.normal), before.floor.offset, before.floor_source, floor.warnings)
+        if is_same_floor(there, floor, plane_tolerance(config, depth.uncertainty)):
+            floor, upright = there, before.world_from_camera
     behind, is_floor = background_depth(z, ids, camera, floor, config, depth.uncertainty)
     np.save(work.write("limit.npy"), behind)
     others = [_other_photo(each, work) for each in views.others]
@@ -59,7 +80,7 @@ def layout(
         surfaces.append(Surface(name=name, mesh=work.artifact(f"{name}.npz")))
     return Layout(
         intrinsics=camera,
-        world_from_camera=matrix4(world_from_camera(floor, centre)),
+        world_from_camera=upright,
         floor=Plane(normal=vector(floor.normal), offset=floor.offset),
         floor_source=floor.source,
         surfaces=tuple(surfaces),

@@ -12,7 +12,7 @@ from scenegen.config import ViewsConfig
 from scenegen.ids import BACKGROUND, UNKNOWN
 from scenegen.messages.remarks import note
 from scenegen.perception import UNNAMED
-from scenegen.records import Instance, Registered, SeenView, Views
+from scenegen.records import Instance, Registered, Removed, SeenView, Views
 from scenegen.store.png import read_png, write_png
 from scenegen.views.alignment import aligned
 from scenegen.views.features import Matches, SeenFrom, Tie, load_matches, tie_points
@@ -21,11 +21,12 @@ from scenegen.views.matching import Masks, best_views, same_objects
 from stages.stage import Stage, Work
 
 
-def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
+def match(registered: Registered, removed: Removed, *, config: ViewsConfig, work: Work) -> Views:
     """The views with one id for each object of the scene, and one name; and each object's depth as the other views have it.
 
-    Objects of the first view keep their ids; so do all where the user drew the masks.
+    Objects of the first view keep their ids; so do all where the user drew the masks. What was `removed` is in no view.
     """
+    gone = {change.object: BACKGROUND if change.shows == "background" else UNKNOWN for change in removed.items}
     masks = [_masks(seen, work) for seen in registered.items]
     matches = load_matches(work.read(registered.matches))
     ties = _ties(matches, masks)
@@ -38,7 +39,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
     items = []
     for index, seen in enumerate(registered.items):
         name = f"masks-{seen.photo.name}.png"
-        write_png(work.write(name), _renamed(masks[index].ids, names[index]))
+        write_png(work.write(name), _renamed(masks[index].ids, names[index], gone))
         instances = seen.instances.model_copy(
             update={
                 "masks": work.artifact(name),
@@ -47,6 +48,7 @@ def match(registered: Registered, *, config: ViewsConfig, work: Work) -> Views:
                         (
                             _named(item, names[index][item.id], called[names[index][item.id]])
                             for item in seen.instances.items
+                            if names[index][item.id] not in gone
                         ),
                         key=lambda item: item.id,
                     )
@@ -140,11 +142,13 @@ def _named(item: Instance, number: int, called: Instance) -> Instance:
     )
 
 
-def _renamed(ids: Integer[np.ndarray, "h w"], names: Mapping[int, int]) -> Integer[np.ndarray, "h w"]:
+def _renamed(
+    ids: Integer[np.ndarray, "h w"], names: Mapping[int, int], gone: Mapping[int, int]
+) -> Integer[np.ndarray, "h w"]:
     table = np.full(UNKNOWN + 1, UNKNOWN, np.uint16)
     table[BACKGROUND] = BACKGROUND
     for old, new in names.items():
-        table[old] = new
+        table[old] = gone.get(new, new)
     return table[ids]
 
 

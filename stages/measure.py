@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from scenegen.camera import matrix4
 from scenegen.config import MeasureSettings
-from scenegen.records import Depth, Instances, OutlinedObjects, Photo
+from scenegen.records import Depth, Instances, OutlinedObjects, Photo, Views
 from scenegen.scene.scale import by_length, by_sizes, metres_remarks
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -15,7 +16,7 @@ def measure(
     photo: Photo, instances: Instances, depth: Depth, outlined: OutlinedObjects, *, config: MeasureSettings, work: Work
 ) -> Depth:
     """The depth with that of the objects whose outlines were edited, at the scale that a known length tells, else the sizes of
-    the objects as they are named now, unless it was measured.
+    the objects as they are named now, unless it was measured. Where these say what they said first, the metres stay.
 
     Args:
         photo: the photo.
@@ -36,7 +37,7 @@ def measure(
         factor, metres = by_length(z, config.known_length, photo, depth.intrinsics)
     elif depth.sized is not None:
         assumed = (z / depth.sized).astype(np.float32)
-        sized, metres = by_sizes(assumed, instances, ids, depth.intrinsics, depth.gravity)
+        sized, metres = by_sizes(assumed, instances, ids, depth.intrinsics, depth.gravity, depth.sized)
         factor = sized / depth.sized
     np.save(work.write("depth.npy"), (z * factor).astype(np.float32), allow_pickle=False)
     said = metres_remarks(depth.metres, depth.assumption)
@@ -51,4 +52,30 @@ def measure(
     )
 
 
+def measure_views(views: Views, *, config: MeasureSettings, work: Work) -> Views:
+    """Several photos of a scene at the scale that a length tells which is known in the first.
+
+    Raises:
+        UsageError: as `measure`.
+    """
+    main = views.items[0]
+    assert config.known_length is not None
+    z = np.load(work.read(main.depth.depth))
+    factor, metres = by_length(z, config.known_length, main.photo, main.depth.intrinsics)
+    items = []
+    for seen in views.items:
+        name = f"depth-{seen.photo.name}.npy"
+        np.save(
+            work.write(name), (np.load(work.read(seen.depth.depth)) * factor).astype(np.float32), allow_pickle=False
+        )
+        said = metres_remarks(seen.depth.metres, seen.depth.assumption)
+        warnings = tuple(warning for warning in seen.depth.warnings if warning not in said)
+        depth = seen.depth.model_copy(update={"depth": work.artifact(name), "metres": metres, "warnings": warnings})
+        pose = np.array(seen.main_from_camera)
+        pose[:3, 3] *= factor
+        items.append(seen.model_copy(update={"depth": depth, "main_from_camera": matrix4(pose)}))
+    return views.model_copy(update={"items": tuple(items)})
+
+
+MEASURE_VIEWS = Stage(name="measure", record=Views, run=measure_views)
 MEASURE = Stage(name="measure", record=Depth, run=measure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -15,14 +16,12 @@ from pydantic import ValidationError
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
+from scenegen.edits.again import OnEdited
 from scenegen.edits.steps import (
     FieldOfViewEdit,
-    FloorEdit,
     History,
     HorizonEdit,
-    LengthEdit,
     LengthsEdit,
-    MeshEdit,
     PictureEdit,
     Step,
     VerticalEdit,
@@ -32,27 +31,28 @@ from scenegen.edits.steps import (
 from scenegen.errors import InputError, OutdatedError, UsageError, one_line
 from scenegen.export.manifest import FurtherPhoto, Given, read_manifest
 from scenegen.inputs.photos import Inputs, is_safe_name
-from scenegen.records import Record, RemoveEdit, Source, artifacts
+from scenegen.records import Record, Source, artifacts
 from scenegen.store.folder import LocalFolder
 from scenegen.store.store import EDITS, MANIFEST, STAGING, Store, disk_errors, input_digest
 from scenegen.untrusted.documents import read_json
-from stages.graph import SceneRun, image_to_scene
+from stages.graph import PreviewRun, SceneRun, image_to_preview, image_to_scene
 from stages.layers import Submit
-from stages.run import Result, check_stored, ingested, names_of, naming_all_missing, publish_scene
+from stages.run import (
+    Result,
+    check_stored,
+    content_digest,
+    ingested,
+    names_of,
+    naming_all_missing,
+    photo_to_scene,
+    publish_scene,
+)
+
+logger = logging.getLogger(__name__)
 
 EDITS_VERSION: Literal[1] = 1
-OF_ONE_PHOTO = (
-    FieldOfViewEdit,
-    LengthEdit,
-    LengthsEdit,
-    VerticalEdit,
-    HorizonEdit,
-    FloorEdit,
-    MeshEdit,
-    PictureEdit,
-    RemoveEdit,
-)
-"""Edits that other photos of the scene would contradict: they tell cameras and metres, and show what was deleted in the first."""
+OF_ONE_PHOTO = (FieldOfViewEdit, LengthsEdit, VerticalEdit, HorizonEdit, PictureEdit)
+"""Edits that other photos of the scene would contradict: they tell the cameras, and what an object looks like."""
 ASIDE = "move it away to begin again from the scene."
 
 
@@ -82,6 +82,11 @@ class EditList(Record):
         return (self.given, *(other.given for other in self.others))
 
     @property
+    def other_sources(self) -> tuple[Source, ...]:
+        """What the other photos of the scene are made from."""
+        return tuple(other.source for other in self.others)
+
+    @property
     def history(self) -> History:
         """The edits in effect, and those that can be made again."""
         return history(self.steps)
@@ -99,8 +104,8 @@ class EditList(Record):
         self.history.after(step)
         if self.others and isinstance(step, OF_ONE_PHOTO):
             raise UsageError(
-                "several photos show this scene: they tell its cameras, its metres, what objects look like, and that they are "
-                "there. Edits of these are for scenes of a single photo."
+                "several photos show this scene: together they tell its cameras, and what objects look like. Edits of these are "
+                "for scenes of a single photo."
             )
         return self.model_copy(update={"steps": (*self.steps, step)})
 
@@ -202,16 +207,22 @@ def write_edits(folder: Path, store: Store, edits: EditList, revision: int) -> N
         LocalFolder(folder, store.root / STAGING).write(EDITS, edits.text().encode())
 
 
-def edited_scene(edits: EditList, store: Store, runtime: Runtime, submit: Submit) -> SceneRun:
+def edited_scene(edits: EditList, runtime: Runtime, submit: Submit) -> SceneRun:
     """Makes the scene that `edits` say, and publishes nothing.
 
     Raises:
         ScenegenError: from the stage that failed.
     """
     source, config = edits.resolved()
-    others = tuple(other.source for other in edits.others)
-    with naming_all_missing((source, *others), config, runtime):
-        return image_to_scene(source, config, submit, others=others, name=edits.scene)
+    with naming_all_missing((source, *edits.other_sources), config, runtime):
+        return image_to_scene(source, config, submit, others=edits.other_sources, name=edits.scene)
+
+
+def edited_preview(edits: EditList, runtime: Runtime, submit: Submit) -> PreviewRun:
+    """As `edited_scene`, but makes only what it takes to look at the scene."""
+    source, config = edits.resolved()
+    with naming_all_missing((source, *edits.other_sources), config, runtime):
+        return image_to_preview(source, config, submit, others=edits.other_sources, name=edits.scene)
 
 
 def replay(folder: Path, store: Store, runtime: Runtime, submit: Submit) -> Result:
@@ -223,4 +234,58 @@ def replay(folder: Path, store: Store, runtime: Runtime, submit: Submit) -> Resu
     """
     edits = read_edits(folder, store)
     with store.in_use():
-        return publish_scene(edited_scene(edits, store, runtime, submit), edits.all_given, folder, store, runtime)
+        return publish_scene(edited_scene(edits, runtime, submit), edits.all_given, folder, store, runtime)
+
+
+def make_scene(
+    inputs: Inputs, config: Config, store: Store, runtime: Runtime, submit: Submit, on_edited: OnEdited
+) -> Result:
+    """Makes and publishes the scene of one photo, or of several, as `photo_to_scene` does, unless somebody has edited it.
+
+    Args:
+        inputs: the files.
+        config: the resolved configuration.
+        store: beside the scene's folder.
+        runtime: where to compute.
+        submit: starts a stage.
+        on_edited: what becomes of edits.
+
+    Raises:
+        UsageError: if the scene was edited, and `on_edited` is `refuse`.
+        ScenegenError: from the ingest, the stage or the publication that failed.
+    """
+    folder = store.root.parent / inputs.folder
+    if (folder / EDITS).exists() and on_edited != "discard":
+        with store.in_use():
+            content = content_digest([ingested(each, store.ingest) for each in (inputs, *inputs.others)])
+        if is_edited(folder, content, store):
+            if on_edited == "apply":
+                return replay(folder, store, runtime, submit)
+            raise UsageError(
+                f"{folder} was edited, and making it from the photo would undo that. Make it as edited with scenegen replay "
+                f"{folder} or `--edits apply`, forget the edits with `--edits discard`, or choose another folder with -o."
+            )
+    result = photo_to_scene(inputs, config, store, runtime, submit)
+    if on_edited == "discard":
+        with disk_errors(folder), store.lock():
+            (folder / EDITS).unlink(missing_ok=True)
+    return result
+
+
+def is_edited(folder: Path, content: str, store: Store) -> bool:
+    """Whether somebody has edited the scene of these photos. Edits that were all taken back count as well, and so does a list
+    that cannot be read.
+
+    Args:
+        folder: of the scene.
+        content: `stages.run.content_digest` of the files that it would be made from.
+        store: beside it.
+    """
+    if not (folder / EDITS).exists():
+        return False
+    try:
+        edits = read_edits(folder, store)
+    except InputError as error:
+        logger.warning("%s", error)
+        return True
+    return bool(edits.steps) and content_digest([edits.source, *edits.other_sources]) == content

@@ -28,7 +28,7 @@ from scenegen.export.manifest import (
 )
 from scenegen.inputs.photos import Inputs, is_safe_name, mesh_number
 from scenegen.perception.mask_labels import mask_labels
-from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, Record, Source, artifacts
+from scenegen.records import Artifact, GivenMesh, Kept, ObjectMesh, Record, Source, artifacts, digest_json
 from scenegen.scene.graph import support_graph
 from scenegen.store.destination import check_path
 from scenegen.store.digest import sha256_file
@@ -98,6 +98,22 @@ def ingested(inputs: Inputs, ingest: Callable[[Path], Artifact]) -> Source:
         camera=tuple(ingest(path) for path in inputs.camera),
         meshes=tuple(GivenMesh(id=mesh_number(path), mesh=ingest(path)) for path in inputs.meshes),
     )
+
+
+def content_digest(sources: Sequence[Source]) -> str:
+    """One digest of the files of a scene: that of the only one, or of all."""
+    digests = [_digest_of(source) for source in sources]
+    return digests[0] if len(digests) == 1 else digest_json(digests)
+
+
+def _digest_of(source: Source) -> str:
+    """The same of one photo and what belongs to it."""
+    if not (source.masks or source.depth or source.camera or source.meshes):
+        return source.photo.sha256
+    meshes = [[given.id, given.mesh.sha256] for given in source.meshes]
+    files = [[file.sha256 for file in group] for group in (source.masks, source.camera)]
+    depth = None if source.depth is None else source.depth.sha256
+    return digest_json([source.photo.sha256, source.mask_names, *files, depth, meshes])
 
 
 def names_of(inputs: Inputs) -> Given:

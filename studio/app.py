@@ -12,7 +12,7 @@ import logging
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scenegen.errors import InputError, OutdatedError, ScenegenError, UsageError, one_line
 from scenegen.records import ObjectId, PromptEdit, Record
 from scenegen.untrusted.documents import parse_json
-from studio.making import Choices
+from studio.making import Choices, Extent
 from studio.session import Asked, Session
 
 logger = logging.getLogger(__name__)
@@ -209,13 +209,12 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         await run_in_threadpool(session.take, asked)
         return await _json(session.state)
 
-    async def make(request: Request) -> Response:
-        await run_in_threadpool(session.make, False)
-        return Response(status_code=202)
+    def making(extent: Extent) -> Callable[[Request], Awaitable[Response]]:
+        async def make(request: Request) -> Response:
+            await run_in_threadpool(session.make, extent)
+            return Response(status_code=202)
 
-    async def publish(request: Request) -> Response:
-        await run_in_threadpool(session.make, True)
-        return Response(status_code=202)
+        return make
 
     async def cancel(request: Request) -> Response:
         await run_in_threadpool(session.maker.cancel)
@@ -239,8 +238,9 @@ def studio_app(session: Session, news: News, token: str, port: int) -> ASGIApp:
         Route("/candidates", candidates, methods=["POST"]),
         Route("/answer", answer, methods=["POST"]),
         Route("/steps", steps, methods=["POST"]),
-        Route("/make", make, methods=["POST"]),
-        Route("/publish", publish, methods=["POST"]),
+        Route("/make", making("preview"), methods=["POST"]),
+        Route("/files", making("files"), methods=["POST"]),
+        Route("/publish", making("published"), methods=["POST"]),
         Route("/cancel", cancel, methods=["POST"]),
         Route("/events", events),
     ]

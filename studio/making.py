@@ -16,13 +16,14 @@ from pydantic import Field, TypeAdapter
 from scenegen.compute.runtime import Runtime
 from scenegen.config import MAX_SEED, Config, Settings
 from scenegen.edits.steps import RegenerateEdit
-from scenegen.errors import InputError, OutdatedError, ScenegenError, UsageError
+from scenegen.errors import InputError, OutdatedError, ScenegenError
 from scenegen.faults import described
 from scenegen.messages.progress import Event, Watch, progress_to, tell_progress
 from scenegen.records import Artifact, Failure, Intrinsics, ObjectId, PlacedObject, Record, Shown, Source
 from scenegen.system.processes import Died
-from stages.graph import image_to_object, weights_in_use
-from stages.replay import edited_scene, read_edits
+from stages.export import PREVIEW
+from stages.graph import PreviewRun, SceneRun, image_to_object, weights_in_use
+from stages.replay import edited_preview, edited_scene, read_edits
 from stages.run import open_store, publish_scene
 from stages.thumbnail import THUMBNAIL
 from stages.workers.child import Done
@@ -31,11 +32,12 @@ from stages.workplace import workplace
 
 logger = logging.getLogger(__name__)
 
-GLB = "scene.glb"
 EVENT = TypeAdapter(Event)
 
 
 MAX_CANDIDATES = 8
+Extent = Literal["preview", "files", "published"]
+"""How much of a scene is made: what it takes to look at it, all its files, or these with the folder."""
 
 
 class Made(Record):
@@ -44,8 +46,11 @@ class Made(Record):
     revision: int
     """Of the edits that it was made from."""
     glb: Artifact
+    """To look at it."""
+    depth: Artifact
+    """As in `Depth`."""
     files: tuple[tuple[str, Artifact], ...]
-    """All that publishing writes, by name."""
+    """All that publishing writes, by name; none if only a preview was asked for."""
     intrinsics: Intrinsics
     objects: tuple[PlacedObject, ...]
     failures: tuple[Failure, ...]
@@ -59,7 +64,7 @@ class Made(Record):
         """
         found = dict(self.files).get(name)
         if found is None:
-            raise InputError("the scene that was made last has no file of this name.")
+            raise InputError("the scene that was made last has no file of this name, or its files are not written yet.")
         return found
 
 
@@ -103,8 +108,8 @@ class Job(Record):
     error: str = ""
 
 
-def make(folder: Path, publishes: bool, runtime: Runtime, at_once: int) -> Made:
-    """Makes the scene that the edits in `folder` say, and publishes it if it shall. Tells every `Event` as progress, in JSON.
+def make(folder: Path, extent: Extent, runtime: Runtime, at_once: int) -> Made:
+    """Makes the scene that the edits in `folder` say. Tells every `Event` as progress, in JSON.
 
     Raises:
         ScenegenError: from the stage or the publication that failed.
@@ -112,15 +117,23 @@ def make(folder: Path, publishes: bool, runtime: Runtime, at_once: int) -> Made:
     store = open_store(folder.parent)
     edits = read_edits(folder, store)
     _, config = edits.resolved()
+    run: PreviewRun | SceneRun
+    files: tuple[tuple[str, Artifact], ...] = ()
     with workplace(store, [config], runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
-        run = edited_scene(edits, store, runtime, submit)
-        if publishes:
+        if extent == "preview":
+            run = edited_preview(edits, runtime, submit)
+            preview = run.preview
+        else:
+            run = edited_scene(edits, runtime, submit)
+            files = (*run.export.record.files, *run.report.record.files)
+            preview = submit(PREVIEW, run.scene.record, config=Settings()).result()
+        if isinstance(run, SceneRun) and extent == "published":
             publish_scene(run, edits.all_given, folder, store, runtime)
     scene = run.scene.record
-    files = (*run.export.record.files, *run.report.record.files)
     return Made(
         revision=edits.revision,
-        glb=dict(files)[GLB],
+        glb=preview.record.glb,
+        depth=run.view.depth.depth,
         files=files,
         intrinsics=scene.intrinsics,
         objects=scene.objects,
@@ -133,13 +146,10 @@ def make_candidates(folder: Path, asked: Choices, runtime: Runtime, at_once: int
     """Makes an object in several ways. One that fails says so. Tells every `Event` as progress, in JSON.
 
     Raises:
-        UsageError: if there are several photos of the scene.
         ScenegenError: if all fail, what was wrong with the first.
     """
     store = open_store(folder.parent)
     edits = read_edits(folder, store)
-    if edits.others:
-        raise UsageError("candidates are for scenes of a single photo; give the object another seed.")
     items: dict[Choice, Candidate] = {}
     failed: list[ScenegenError] = []
 
@@ -166,7 +176,7 @@ def make_candidates(folder: Path, asked: Choices, runtime: Runtime, at_once: int
     with workplace(store, needs, runtime, at_once) as place, place.submit(_watch()) as submit, store.in_use():
         for choice, (source, config) in ways.items():
             try:
-                made, layout = image_to_object(source, config, asked.object, submit)
+                made, layout = image_to_object(source, config, asked.object, submit, edits.other_sources, edits.scene)
                 seen = submit(THUMBNAIL, made.record, layout, config=Settings()).result()
             except ScenegenError as error:
                 left_out(choice, error)
@@ -211,13 +221,13 @@ class Maker:
         self.candidates: Candidates | None = None
         """Those that were made last."""
 
-    def start(self, publishes: bool = False) -> None:
+    def start(self, extent: Extent = "preview") -> None:
         """Begins to make the scene.
 
         Raises:
             OutdatedError: if a making is running.
         """
-        self._begin(functools.partial(make, self._folder, publishes, self._runtime, self._at_once))
+        self._begin(functools.partial(make, self._folder, extent, self._runtime, self._at_once))
 
     def start_candidates(self, asked: Choices) -> None:
         """Begins to make candidates of one object.

@@ -56,7 +56,7 @@ def serve(
             server_header=False,
         )
         say(address)
-        session.make(publishes=False)
+        session.make("preview")
         if opens:
             threading.Timer(0.5, webbrowser.open, [address]).start()
         _Server(config, news).run(sockets=[listening])

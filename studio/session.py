@@ -53,18 +53,18 @@ from scenegen.registry import EXPORTERS, OBJECT_GENERATORS
 from scenegen.store.png import encoded_png, read_png
 from scenegen.store.store import Store
 from stages.edit import answered
-from stages.graph import image_to_instances, image_to_layout
+from stages.graph import image_to_instances, image_to_layout, photos_to_views
 from stages.layers import Submit, local_submit
 from stages.read import READ
 from stages.replay import EditList, read_edits, write_edits
 from stages.telling import Remarks
-from studio.making import Candidates, Choices, Job, Made, Maker
+from studio.making import Candidates, Choices, Extent, Job, Made, Maker
 from studio.outlines import from_runs, outline
 
 MAX_RUNS = 1 << 20
 ABOUT_CAMERA = (LengthEdit, LengthsEdit, VerticalEdit, HorizonEdit, FloorEdit)
 """Edits that may turn out to say nothing, or what cannot be, once depth and camera are found."""
-DEPTH, ARCHIVE = "depth.npy", "scene.zip"
+ARCHIVE = "scene.zip"
 
 
 class PaintedStep(Record):
@@ -243,7 +243,7 @@ class Session:
         Raises:
             InputError: if there is none.
         """
-        z = np.load(self.store.path(self._made().file(DEPTH)), allow_pickle=False)
+        z = np.load(self.store.path(self._made().depth), allow_pickle=False)
         return encoded_png(paint_depth(z))
 
     def made_file(self, name: str) -> Path:
@@ -258,11 +258,13 @@ class Session:
         """All files of the last scene that was made, in a new ZIP archive in `folder`.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is none, or it has no files yet.
         """
-        path = folder / ARCHIVE
+        path, files = folder / ARCHIVE, self._made().files
+        if not files:
+            raise InputError("the files of this scene are not written yet; ask for them first.")
         with self.store.in_use(), ZipFile(path, "x", ZIP_DEFLATED) as archive:
-            for name, file in self._made().files:
+            for name, file in files:
                 archive.write(self.store.path(file), name)
         return path
 
@@ -330,13 +332,13 @@ class Session:
         """
         self.maker.start_candidates(asked)
 
-    def make(self, publishes: bool) -> None:
+    def make(self, extent: Extent) -> None:
         """Begins to make the scene that the edits say.
 
         Raises:
             OutdatedError: if one is being made.
         """
-        self.maker.start(publishes)
+        self.maker.start(extent)
 
     def close(self) -> None:
         """Ends what is running. What was done is kept."""
@@ -379,10 +381,13 @@ class Session:
             return submit(READ, source.without_edits(), config=config.read).result().record
 
     def _measured(self, edits: EditList) -> None:
-        """Depth, camera and room of the edited photo: raises what is wrong with edits that are about them."""
+        """Depth, camera and room of what was edited: raises what is wrong with edits that are about them."""
         source, config = edits.resolved()
         with self._submitting() as submit:
-            image_to_layout(source, config, submit, self._remarks)
+            if edits.others:
+                photos_to_views(source, config, submit, self._remarks, edits.other_sources, edits.scene)
+            else:
+                image_to_layout(source, config, submit, self._remarks)
 
     @contextlib.contextmanager
     def _submitting(self) -> Iterator[Submit]:

@@ -210,7 +210,9 @@ def depth(photo: Photo, instances: Instances, *, config: Any, work: Work) -> Dep
 
 
 @recorded
-def layout(photo: Photo, instances: Instances, depth: Depth, views: Any = None, *, config: Any, work: Work) -> Layout:
+def layout(
+    photo: Photo, instances: Instances, depth: Depth, views: Any = None, before: Any = None, *, config: Any, work: Work
+) -> Layout:
     return Layout(
         intrinsics=CAMERA,
         world_from_camera=IDENTITY,

@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from scenegen import __version__
 from scenegen.cli.siblings import check_sibling
+from scenegen.edits.again import OnEdited
 from scenegen.errors import (
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -89,6 +90,7 @@ def scene(
     prompt_options: PromptOptions = PromptOptions(),
     fov: float | None = None,
     seed: int | None = None,
+    edits: OnEdited = "refuse",
     run_options: SceneRunOptions = SceneRunOptions(),
     log_options: LogOptions = LogOptions(),
 ) -> int:
@@ -99,6 +101,7 @@ def scene(
         out: Folder that gets one folder per photo.
         fov: Horizontal field of view of the camera in degrees.
         seed: Random seed.
+        edits: What becomes of a scene that was edited in the studio: refuse to touch it, apply its edits, or discard them.
     """
     from scenegen.inputs.listing import find_photos, log_skipped
     from scenegen.inputs.photos import folder_names, is_single
@@ -122,7 +125,7 @@ def scene(
             todo.append(given)
     log_photo("")
     if todo:
-        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(found.photos) > 1)
+        codes += _make_scenes(todo, out, config, run_options, edits, log_options.log_json or len(found.photos) > 1)
     return overall(codes)
 
 
@@ -137,6 +140,7 @@ def views(
     input_options: InputOptions = InputOptions(),
     fov: float | None = None,
     seed: int | None = None,
+    edits: OnEdited = "refuse",
     run_options: SceneRunOptions = SceneRunOptions(),
     log_options: LogOptions = LogOptions(),
 ) -> int:
@@ -149,6 +153,7 @@ def views(
         name: Name of that folder; by default that of the photos' folder, or of the first photo.
         fov: Horizontal field of view of all cameras in degrees.
         seed: Random seed.
+        edits: What becomes of a scene that was edited in the studio: refuse to touch it, apply its edits, or discard them.
     """
     from scenegen.inputs.listing import find_photos, log_skipped
     from scenegen.inputs.photos import holds_scenes, views_of
@@ -174,7 +179,7 @@ def views(
     log_skipped(skipped)
     codes = [InputError.exit_code for item in skipped if item.failed]
     if todo:
-        codes += _make_scenes(todo, out, config, run_options, log_options.log_json or len(todo) > 1)
+        codes += _make_scenes(todo, out, config, run_options, edits, log_options.log_json or len(todo) > 1)
     return overall(codes)
 
 
@@ -197,7 +202,9 @@ def _given(photo: Path, name: str, options: InputOptions, single: bool) -> Input
         return None
 
 
-def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, named: bool) -> list[int]:
+def _make_scenes(
+    todo: list[Inputs], out: Path, config: Config, run_options: SceneRunOptions, edits: OnEdited, named: bool
+) -> list[int]:
     """The exit code of each photo. With `named`, log lines name the photo."""
     from scenegen.inputs.photos import require_models_for
     from scenegen.store.destination import check_folder
@@ -206,7 +213,7 @@ def _make_scenes(todo: list[Inputs], out: Path, config: Config, run_options: Sce
     require_models_for(todo, config, run_options.runtime(), generates=run_options.ray is None)
     check_folder(out)
     codes = []
-    with _photo_runner(out, config, run_options) as run:
+    with _photo_runner(out, config, run_options, edits) as run:
         for place, inputs in enumerate(todo, start=1):
             log_photo(inputs.folder if named else "")
             count = f" ({place} of {len(todo)})" if len(todo) > 1 else ""
@@ -841,7 +848,9 @@ def overall(codes: Sequence[int]) -> int:
 
 
 @contextlib.contextmanager
-def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> Iterator[Callable[[Inputs, str], Result]]:
+def _photo_runner(
+    out: Path, config: Config, run_options: SceneRunOptions, edits: OnEdited
+) -> Iterator[Callable[[Inputs, str], Result]]:
     """A function that makes one photo's scene and shows progress under a title: by the stages here, or by the Prefect flow."""
     runtime, workers = run_options.runtime(), run_options.workers()
     if run_options.as_flow():
@@ -864,7 +873,7 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
                     )
                     for each in (inputs, *inputs.others)
                 ]
-                return views_to_scene(shots, str(out), inputs.folder, making=making, pace=pace)
+                return views_to_scene(shots, str(out), inputs.folder, making=making, pace=pace, edits=edits)
             return image_to_scene(
                 str(inputs.photo),
                 str(out),
@@ -875,11 +884,13 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
                 [str(path) for path in inputs.meshes],
                 making=making,
                 pace=pace,
+                edits=edits,
             )
 
         yield lambda inputs, title: Result.model_validate(flow(inputs))
         return
-    from stages.run import open_store, photo_to_scene
+    from stages.replay import make_scene
+    from stages.run import open_store
     from stages.workplace import workplace
 
     # It is absolute because other machines may have to find it.
@@ -889,7 +900,7 @@ def _photo_runner(out: Path, config: Config, run_options: SceneRunOptions) -> It
 
         def run(inputs: Inputs, title: str) -> Result:
             with watching(title) as watch, place.submit(watch) as submit:
-                return photo_to_scene(inputs, config, store, runtime, submit)
+                return make_scene(inputs, config, store, runtime, submit, edits)
 
         yield run
 

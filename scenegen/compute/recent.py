@@ -13,8 +13,14 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy as np
 
+from scenegen.records import Record
+
 A = TypeVar("A")
 P = ParamSpec("P")
+
+
+OF_OBJECTS = 128
+"""Results to keep of what is found of each object, or of its texture."""
 
 
 class Recent(Generic[A]):
@@ -50,11 +56,14 @@ class Recent(Generic[A]):
             self._kept.clear()
 
 
+_REUSED: list[Recent[Any]] = []
+
+
 def reused(most: int) -> Callable[[Callable[P, A]], Callable[P, A]]:
     """Of a function that depends on nothing but its arguments, the `most` results that were used last are kept.
 
-    Arguments count by their content. They are numbers, texts, arrays, and dataclasses and tuples of these. The arrays of a
-    result cannot be written to.
+    Arguments count by their content. They are numbers, texts, arrays, records, and dataclasses and tuples of these. The arrays of
+    a result cannot be written to.
 
     Examples:
         >>> @reused(1)
@@ -66,6 +75,7 @@ def reused(most: int) -> Callable[[Callable[P, A]], Callable[P, A]]:
 
     def keeping(function: Callable[P, A]) -> Callable[P, A]:
         recent: Recent[A] = Recent(most)
+        _REUSED.append(recent)
 
         @functools.wraps(function)
         def answered(*args: P.args, **kwargs: P.kwargs) -> A:
@@ -77,17 +87,27 @@ def reused(most: int) -> Callable[[Callable[P, A]], Callable[P, A]]:
     return keeping
 
 
+def forget_reused() -> None:
+    """Drops all results of functions that are `reused`, so that this process is as a new one."""
+    for recent in _REUSED:
+        recent.forget()
+
+
 def _content(value: object) -> Hashable:
     """A name for what an argument holds."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
+    if isinstance(value, Record):
+        return type(value).__qualname__, value.digest()
     if is_dataclass(value):
         return type(value).__qualname__, *(_content(getattr(value, field.name)) for field in fields(value))
     if isinstance(value, tuple):
         return tuple(map(_content, value))
     if value is None or isinstance(value, bool | int | float | str | np.generic):
         return repr(value)
-    raise TypeError(f"an argument is {type(value).__name__}, whose content cannot be told; give numbers and arrays.")
+    raise TypeError(
+        f"an argument is {type(value).__name__}, whose content cannot be told; give numbers, arrays and records."
+    )
 
 
 def _frozen(value: Any) -> Any:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float64, Shaped, UInt8
 
 from scenegen.camera import GLTF_CAMERA_FROM_CAMERA, camera_matrix
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.errors import ExportError
 from scenegen.export.parts import GENERATOR, NEAR_M, Part, PartCamera, PartScene, about_part, from_pose, pose, prepared
 from scenegen.geometry.mesh import ALPHA_CUTOFF, TexturedMesh, alpha_mode, is_watertight, vertex_normals
@@ -241,6 +242,7 @@ def _chunk(kind: int, data: bytes, padding: bytes) -> bytes:
     return struct.pack("<II", len(data), kind) + data
 
 
+@reused(OF_OBJECTS)
 def encode_texture(picture: UInt8[np.ndarray, "h w c"], lossless: bool = False) -> tuple[str, bytes]:
     """`picture` as `png`, or as `jpeg` (quality 92, full colour resolution) if that is smaller and allowed.
 

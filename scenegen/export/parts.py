@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from weakref import WeakSet
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int32, Integer
 from scipy.spatial.transform import Rotation
 
 from scenegen import __version__
 from scenegen.camera import is_rotation
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.errors import ExportError
 from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh, alpha_mode, check_mesh, has_area, is_watertight
@@ -38,6 +39,7 @@ NEAR_M = 0.01
 LARGEST = 2**63 - 1
 
 Fact = str | int | float | bool
+
 
 _CLEAN: WeakSet[TexturedMesh] = WeakSet()
 """Every format prepares the scene; only the first has to clean its meshes."""
@@ -210,16 +212,23 @@ def _cleaned(mesh: TexturedMesh, name: str) -> TexturedMesh:
         check_mesh(mesh)
     except ValueError as error:
         raise ExportError(f"{name}: {error}.") from error
-    faces = mesh.faces[has_area(mesh)]
-    if is_watertight(mesh) and not is_watertight(replace(mesh, faces=faces)):
-        faces = mesh.faces  # a sliver between larger faces: without it there would be a gap
-    used, renumbered = np.unique(faces, return_inverse=True)
+    used, faces = _needed(mesh)
     clean = replace(
         mesh,
         vertices=mesh.vertices[used],
-        faces=renumbered.reshape(faces.shape).astype(np.int32),
+        faces=faces,
         uv=mesh.uv[used],
         base_color=mesh.base_color[..., :3] if alpha_mode(mesh.base_color) == "OPAQUE" else mesh.base_color,
     )
     _CLEAN.add(clean)
     return clean
+
+
+@reused(OF_OBJECTS)
+def _needed(mesh: TexturedMesh) -> tuple[Integer[np.ndarray, "w"], Int32[np.ndarray, "f 3"]]:
+    """The vertices that a surface needs, and its faces among these."""
+    faces = mesh.faces[has_area(mesh)]
+    if is_watertight(mesh) and not is_watertight(replace(mesh, faces=faces)):
+        faces = mesh.faces  # a sliver between larger faces: without it there would be a gap
+    used, renumbered = np.unique(faces, return_inverse=True)
+    return used, renumbered.reshape(faces.shape).astype(np.int32)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int32
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from scenegen.compute.recent import reused
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.geometry.render import RayCaster
 
 CELLS = 36
@@ -18,8 +18,6 @@ MARGIN = 3
 """Cells around the box."""
 SURFACE_SAMPLES = 12_000
 SIDES = np.eye(3)
-MESHES = 128
-"""Whose distances are kept, for scenes of which most stays as it was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +41,7 @@ class Distances:
         return np.asarray(ndimage.map_coordinates(self.values, inside.T, order=1, mode="nearest")) + way
 
 
-@reused(MESHES)
+@reused(OF_OBJECTS)
 def distances(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Distances:
     """Of a mesh: a cell is inside if most of three rays from it first meet the back of a face."""
     low, high = vertices.min(axis=0).astype(np.float64), vertices.max(axis=0).astype(np.float64)

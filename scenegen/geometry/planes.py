@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from scenegen.camera import rays
+from scenegen.compute.recent import reused
 from scenegen.records import Intrinsics
 
 MISSED = 1e-3
@@ -22,6 +23,9 @@ AGREE = float(np.cos(np.radians(30)))
 WINDOW = 0.012
 """Side of the window a normal is taken over, as a share of the picture's longer side."""
 
+DEPTHS = 4
+"""Depth maps whose normals are kept, for photos of which most stays as it was."""
+
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -34,6 +38,7 @@ class Plane:
     """Points within the threshold, whatever their normal."""
 
 
+@reused(DEPTHS)
 def depth_normals(depth: Float[np.ndarray, "h w"], camera: Intrinsics) -> Float[np.ndarray, "h w 3"]:
     """Unit normals of the surface that a z-depth map shows, camera frame, facing the camera; 0 where nothing is known.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int32
 
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.geometry.topology import components, half_edges, mates, split_vertices
 from scenegen.records import Topology
 
@@ -54,6 +55,7 @@ def volume(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) 
     return float(np.einsum("nd,nd->", a, np.cross(b, c)) / 6)
 
 
+@reused(OF_OBJECTS)
 def topology(vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"]) -> Topology:
     """How a mesh hangs together once solids that only touch in a vertex or an edge are taken apart."""
     points, place = welded(vertices)

@@ -10,7 +10,7 @@ import trimesh
 from jaxtyping import Float32, Float64, Int32
 from scipy.spatial import ConvexHull
 
-from scenegen.compute.recent import reused
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.geometry.solid import is_closed, welded
 from scenegen.physics.decompose import LEVEL_M, convex_parts
 
@@ -20,8 +20,6 @@ MAX_HULL_VERTICES = 64
 BASE_CORNERS = 12
 """Corners of the base that are always kept."""
 
-BODIES = 128
-"""Kept, for scenes of which most stays as it was."""
 THINNEST_M = 0.001
 """Thickness given to the hull of a sheet, which has no volume."""
 A_BOX = 0.97
@@ -71,7 +69,7 @@ class Body:
     """Whether volume, centre and inertia are those of the mesh. If it has holes or inverted faces, they are those of its hull."""
 
 
-@reused(BODIES)
+@reused(OF_OBJECTS)
 def body(vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], parts: int = 1) -> Body:
     """The body of a mesh: Y is up, and it stands on its lowest points.
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Float32, Int32, Integer
 from scipy import ndimage
 
 from scenegen.camera import project, rays, resized
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.faults import about_object
 from scenegen.geometry.distance import distances
 from scenegen.geometry.mesh import TexturedMesh, check_object
@@ -207,10 +208,17 @@ def arrange(
 def overlapping_pairs(meshes: Mapping[int, TexturedMesh], camera: Intrinsics) -> list[tuple[int, int]]:
     """Pairs of objects whose whole silhouettes overlap: no others can ever come to lie in one another."""
     small = resized(camera, max(8, camera.width // COARSE), max(8, camera.height // COARSE))
-    directions = rays(small).reshape(-1, 3)
-    origins = np.zeros_like(directions)
-    covered = {i: RayCaster(mesh.vertices, mesh.faces).blocked(origins, directions) for i, mesh in meshes.items()}
+    covered = {i: _covered(mesh.vertices, mesh.faces, small) for i, mesh in meshes.items()}
     return [(a, b) for a, b in itertools.combinations(meshes, 2) if (covered[a] & covered[b]).any()]
+
+
+@reused(OF_OBJECTS)
+def _covered(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], camera: Intrinsics
+) -> Bool[np.ndarray, "n"]:
+    """The pixels at which a mesh is seen, row by row."""
+    directions = rays(camera).reshape(-1, 3)
+    return RayCaster(vertices, faces).blocked(np.zeros_like(directions), directions)
 
 
 def orders(objects: Mapping[int, Unplaced], view: View, told: Sequence[tuple[int, int]] = ()) -> list[Order]:
@@ -321,21 +329,31 @@ def lowest_point(mesh: TexturedMesh, view: View) -> float:
     Thin spikes of its silhouette are left out: an outline has them. Below what is left is what was made, as far as that is
     likely.
     """
-    vertices = mesh.vertices.astype(np.float64)
-    heights = vertices @ view.floor.normal
+    return _lowest_likely(mesh.vertices, mesh.faces, view.camera, view.floor.normal)
+
+
+@reused(OF_OBJECTS)
+def _lowest_likely(
+    corners: Float32[np.ndarray, "v 3"],
+    faces: Int32[np.ndarray, "f 3"],
+    camera: Intrinsics,
+    up: Float[np.ndarray, "3"],
+) -> float:
+    vertices = corners.astype(np.float64)
+    heights = vertices @ up
     if vertices[:, 2].min() <= 0:  # beside or behind the camera, where another photo shows it
         return float(heights.min())
-    outline = project(view.camera, vertices)
+    outline = project(camera, vertices)
     low, high = outline.min(axis=0), outline.max(axis=0)
     steps = (np.arange(SILHOUETTE) + 0.5) / SILHOUETTE
     u, v = np.meshgrid(low[0] + steps * (high[0] - low[0]), low[1] + steps * (high[1] - low[1]))
-    directions = rays(view.camera, np.stack([u, v], axis=-1)).reshape(-1, 3)
-    distance = RayCaster(mesh.vertices, mesh.faces).cast(np.zeros_like(directions), directions).distance
+    directions = rays(camera, np.stack([u, v], axis=-1)).reshape(-1, 3)
+    distance = RayCaster(corners, faces).cast(np.zeros_like(directions), directions).distance
     covered = np.pad(np.isfinite(distance).reshape(u.shape), SPIKE)
     body = ndimage.binary_opening(covered, np.ones((3, 3)), iterations=SPIKE)[SPIKE:-SPIKE, SPIKE:-SPIKE].ravel()
     if not body.any():
         return float(heights.min())
-    seen = (directions[body] * distance[body][:, None]) @ view.floor.normal
+    seen = (directions[body] * distance[body][:, None]) @ up
     return max(float(heights.min()), float(seen.min()) - HIDDEN_LOW * float(np.ptp(seen)))
 
 

@@ -37,6 +37,8 @@ GRAVITY_DEG = 2.0
 errors of what speaks against it go together."""
 FLOOR_POINTS, FLOOR_COUNTS = 500, 2
 """Points of the floor that are looked at when it is turned, and for how many objects all of them count: their errors are one."""
+SAME_FLOOR_DEG = 1.0
+"""Least angle between two floors that are not one."""
 SAME_DEPTH, LEVEL = 0.25, 0.05
 """Steps in depth and height between an object and what it touches in the picture, as shares of its size."""
 LEAST_CONTACT = 0.25
@@ -130,6 +132,19 @@ def find_floor(
     if best is not None:
         return best[1]
     return _assumed_floor(background, objects, up, gravity is not None)
+
+
+def is_same_floor(one: Floor, other: Floor, tolerance: float) -> bool:
+    """Whether two floors that were found are one as far as depth tells, which may be off by `tolerance`, relative.
+
+    Examples:
+        >>> low, lower, lowest = (Floor(np.array([0.0, -1.0, 0.0]), height, "ransac") for height in (1.5, 1.52, 1.8))
+        >>> is_same_floor(low, lower, 0.08), is_same_floor(low, lowest, 0.08)
+        (True, False)
+    """
+    turned = np.degrees(np.arccos(min(1.0, float(one.normal @ other.normal))))
+    nearer = abs(float(np.log(other.offset / one.offset)))
+    return one.source == other.source and turned < SAME_FLOOR_DEG and nearer < tolerance / 2
 
 
 def floor_through(floor: Floor, point: Float[np.ndarray, "3"]) -> Floor:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int32
 from scipy import ndimage
 
 from scenegen.camera import rays
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import RayCaster
 from scenegen.records import Intrinsics
@@ -73,10 +74,17 @@ def surface_depth(
 ) -> Float[np.ndarray, "h w"]:
     """z-depth of the mesh (camera frame) at the pixels of `mask`; 0 elsewhere and where it is missed."""
     depth = np.zeros(mask.shape)
-    directions = rays(camera)[mask]
-    hits = RayCaster(vertices, faces).cast(np.zeros_like(directions), directions)
-    depth[mask] = np.where(hits.triangle >= 0, hits.distance, 0.0)
+    depth[mask] = _met(vertices, faces, rays(camera)[mask])
     return depth
+
+
+@reused(OF_OBJECTS)
+def _met(
+    vertices: Float[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], directions: Float[np.ndarray, "n 3"]
+) -> Float[np.ndarray, "n"]:
+    """Where rays from the camera first meet a mesh, in units of their directions; 0 where they miss it."""
+    hits = RayCaster(vertices, faces).cast(np.zeros_like(directions), directions)
+    return np.where(hits.triangle >= 0, hits.distance, 0.0)
 
 
 def fit_scale(

@@ -17,6 +17,8 @@ from scenegen.scene.metres import ASSUMED_SPREAD, fit_metres, size_evidence
 GIVEN_CONFIDENCE = 0.95
 """Taken for names that somebody gave."""
 ASSUMED = Metres(source="assumed", factor=round(float(np.exp(ASSUMED_SPREAD)), 4))
+SAME = 0.5
+"""Standard deviations of a scale by sizes by which two scales may differ that say the same."""
 LENGTH_FACTOR = 1.1
 """How far off a length may be that was measured between two points of an estimated depth map, as a factor."""
 
@@ -27,6 +29,7 @@ def by_sizes(
     ids: UInt16[np.ndarray, "h w"],
     camera: Intrinsics,
     gravity: Vector | None,
+    before: float | None = None,
 ) -> tuple[float, Metres]:
     """What to multiply depth with so that what is seen has its usual size, and where that is from; 1 if nothing tells.
 
@@ -36,11 +39,15 @@ def by_sizes(
         ids: which of them each pixel shows.
         camera: the photo's.
         gravity: unit vector, camera frame; None for the picture's vertical.
+        before: the factor that stays if sizes say the same as far as they tell, so that a small edit does not move everything.
     """
     up = -np.array((0.0, 1.0, 0.0) if gravity is None else gravity)
     fit = fit_metres(size_evidence(_guesses(instances), ids, z, camera, up))
     if fit is None:
         return 1.0, ASSUMED
+    scale = fit.scale
+    if before is not None and abs(np.log(scale / before)) < SAME * np.log(fit.spread):
+        scale = before
     sizes = tuple(
         KnownSize(
             object=each.object_id,
@@ -48,13 +55,13 @@ def by_sizes(
             measure=each.kind.measure,
             known_m=each.kind.known,
             spread=each.kind.spread,
-            found_m=round(each.kind.found * fit.scale, 4),
+            found_m=round(each.kind.found * scale, 4),
             whole=each.whole,
             trust=round(each.trust, 4),
         )
         for each in fit.beliefs
     )
-    return fit.scale, Metres(source="known sizes", factor=round(fit.spread, 4), sizes=sizes)
+    return scale, Metres(source="known sizes", factor=round(fit.spread, 4), sizes=sizes)
 
 
 def by_length(

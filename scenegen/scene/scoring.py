@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
+from scenegen.camera import project
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.faults import about_object
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import Picture, render
@@ -32,13 +35,57 @@ def score_objects(
     Raises:
         ObjectError: if one of the objects cannot be scored.
     """
-    order = list(meshes)
-    picture = render([meshes[i] for i in order], camera)
+    alone = {}
+    for object_id, mesh in meshes.items():
+        with about_object(object_id):
+            alone[object_id] = _alone(mesh, camera)
+    picture = _together(list(alone.values()), camera)
     scores = {}
-    for index, object_id in enumerate(order):
+    for index, object_id in enumerate(alone):
         with about_object(object_id):
             scores[object_id] = _scores(picture, picture.ids == index, image, ids == object_id, depth)
     return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """What a camera sees of one mesh."""
+
+    top: int
+    left: int
+    picture: Picture
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Rows and columns of the camera's picture."""
+        height, width = self.picture.ids.shape
+        return np.s_[self.top : self.top + height], np.s_[self.left : self.left + width]
+
+
+@reused(OF_OBJECTS)
+def _alone(mesh: TexturedMesh, camera: Intrinsics) -> _Patch:
+    top, left, bottom, right = 0, 0, camera.height, camera.width
+    if mesh.vertices[:, 2].min() > 0:
+        seen = project(camera, mesh.vertices.astype(np.float64))
+        left, top = (int(edge) for edge in np.clip(np.floor(seen.min(axis=0)) - 1, 0, (right - 1, bottom - 1)))
+        right, bottom = (
+            int(edge) for edge in np.clip(np.ceil(seen.max(axis=0)) + 1, (left + 1, top + 1), (right, bottom))
+        )
+    window = camera.model_copy(
+        update={"width": right - left, "height": bottom - top, "cx": camera.cx - left, "cy": camera.cy - top}
+    )
+    return _Patch(top, left, render([mesh], window))
+
+
+def _together(patches: Sequence[_Patch], camera: Intrinsics) -> Picture:
+    """What is nearest in each pixel."""
+    picture = render([], camera)
+    for index, patch in enumerate(patches):
+        ids, depth, color = (values[patch.place] for values in (picture.ids, picture.depth, picture.color))
+        nearer = (patch.picture.ids >= 0) & ((ids < 0) | (patch.picture.depth < depth))
+        ids[nearer] = index
+        depth[nearer], color[nearer] = patch.picture.depth[nearer], patch.picture.color[nearer]
+    return picture
 
 
 def _scores(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32
 from scipy.spatial import ConvexHull, QhullError
 
-from scenegen.compute.recent import reused
+from scenegen.compute.recent import OF_OBJECTS, reused
 from scenegen.geometry.mesh import TexturedMesh
 from scenegen.geometry.render import RayCaster
 from scenegen.geometry.solid import is_closed, welded
@@ -36,8 +36,6 @@ LEGS = (0.01, 0.02, 0.04, 0.06)
 FAR = 1e9
 ROUNDS, DIVISIONS = 4, 3
 NO_PICTURE = np.zeros((1, 1, 3), dtype=np.uint8)
-OBJECTS = 128
-"""That are kept as they stand, for scenes of which most stays as it was."""
 BEYOND = 5e-4
 """How far behind a vertex something else is looked for: a share of its distance."""
 
@@ -75,7 +73,7 @@ def standing(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing
     return replace(found, mesh=seen)
 
 
-@reused(OBJECTS)
+@reused(OF_OBJECTS)
 def _stood(mesh: TexturedMesh, level: Floor, most_lean_deg: float) -> Standing:
     best = untouched = _as_it_leans(mesh, level, 0.0)
     if best.base.steady_deg >= LEAST_STEADY_DEG or most_lean_deg < LEAN_STEP_DEG:

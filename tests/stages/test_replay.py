@@ -98,7 +98,7 @@ def test_what_an_edit_made_untrue_is_not_said_any_more(scene: Path) -> None:
         store = open_store(scene.parent)
         with ThreadPoolExecutor(2) as executor:
             submit = local_submit(store, Runtime(), executor)
-            return edited_scene(read_edits(scene, store), store, Runtime(), submit).warnings
+            return edited_scene(read_edits(scene, store), Runtime(), submit).warnings
 
     assert said() == ("a warning", "metres are assumed")
     edit(scene, LengthEdit(start=(1, 1), end=(3, 1), metres=1))
@@ -144,6 +144,31 @@ def test_undo_computes_nothing_and_gives_the_same_bytes(bench: Any, scene: Path)
     assert not bench.executed
     # The list itself stays, with every step.
     assert [step.kind for step in read_edits(scene, open_store(scene.parent)).steps] == ["remove", "undo", "redo"]
+
+
+def test_making_the_photo_again_does_not_undo_edits_unasked(
+    bench: Any, photo: Path, scene: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(scene, RemoveEdit(object=1, shows="background"))
+    again(scene)
+    edited = contents(scene)
+    bench.executed.clear()
+    command = [str(photo), "-o", str(scene.parent), "--seed", "3"]
+    assert commands.main(command) == UsageError.exit_code
+    for way in (f"scenegen replay {scene}", "--edits apply", "--edits discard", "-o"):
+        assert way in caplog.text
+    assert commands.main([*command, "--edits", "apply"]) == 0
+    assert contents(scene) == edited
+    assert not bench.executed
+    assert commands.main([*command, "--edits", "discard"]) == 0
+    assert not (scene / "edits.json").exists()
+    assert [placed.seed for placed in read_manifest(scene).objects] == [3, 3, 3]
+    # Nothing was edited in a list without steps, and another picture has nothing to do with it.
+    edit(scene)
+    assert commands.main([*command[:-1], "4"]) == 0
+    edit(scene, RenameEdit(object=1, label="mug"))
+    photo.write_text("another picture")
+    assert commands.main(command) == 0
 
 
 def test_the_list_is_written_as_it_is_read(scene: Path) -> None:

@@ -192,7 +192,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, str
     begun(folder, image, ids, load_config("training-free", overrides=SMALL))
     news = News()
     session = Session(folder, open_store(folder.parent), Runtime(), 1, news.tell)
-    session.maker.made = make(folder, False, Runtime(), 1)
+    session.maker.made = make(folder, "files", Runtime(), 1)
     asked = Choices(object=3, choices=(Choice(seed=0), Choice(seed=1)))
     session.maker.candidates = make_candidates(folder, asked, Runtime(), 1)
     listening = socket.create_server(("127.0.0.1", 0))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import pytest
 import trimesh
 from starlette.testclient import TestClient
 
+from scenegen.cli import commands
+from scenegen.compute.recent import forget_reused
 from scenegen.compute.runtime import Runtime
 from scenegen.config import load_config
 from scenegen.errors import UsageError
@@ -63,7 +66,8 @@ def folder(tmp_path: Path) -> Path:
     scene = tmp_path / "out" / "photo"
     store = open_store(scene.parent)
     inputs = Inputs("photo", tmp_path / "photo.png", masks=(tmp_path / "masks.png",))
-    write_edits(scene, store, begin(inputs, load_config("training-free"), store), 0)
+    config = load_config("training-free", overrides=["texture.size=64", "generate.resolution=24"])
+    write_edits(scene, store, begin(inputs, config, store), 0)
     return scene
 
 
@@ -334,29 +338,82 @@ def test_candidates_are_shown_and_the_chosen_one_is_in_the_store(folder: Path, s
         make_candidates(folder, choices.model_copy(update={"object": 9}), Runtime(), 1)
 
 
+def meshes_of(glb: bytes) -> dict[str, tuple[list[float], int]]:
+    """Where each mesh of a scene is, and how many faces it has."""
+    scene = trimesh.load_scene(io.BytesIO(glb), file_type="glb")
+    return {name: (mesh.bounds.round(5).ravel().tolist(), len(mesh.faces)) for name, mesh in scene.geometry.items()}
+
+
 def test_what_was_made_can_be_taken_away_unpublished(folder: Path, session: Session) -> None:
     page = client(session, origin=ORIGIN)
     assert [page.get(path).status_code for path in ("scene.glb", "depth.png", "scene.zip", "made/scene.usd")] == [
         404
     ] * 4
     step(page, 0, kind="formats", formats=["mjcf", "urdf"])
-    session.maker.made = make(folder, False, Runtime(), 1)
+    session.maker.made = preview = make(folder, "preview", Runtime(), 1)
+    assert [page.get(path).status_code for path in ("scene.glb", "depth.png", "scene.zip", "made/scene.usd")] == [
+        200,
+        200,
+        404,
+        404,
+    ]
+    session.maker.made = make(folder, "files", Runtime(), 1)
+    assert session.maker.made.glb == preview.glb
     assert page.get("depth.png").content.startswith(b"\x89PNG")
     assert page.get("made/scene.usd").status_code == 200
     for name in ("../../edits.json", "%2e%2e/edits.json", "edits.json", "/etc/passwd"):
         assert page.get(f"made/{name}").status_code == 404
     with ZipFile(io.BytesIO(page.get("scene.zip").content)) as archive:
         names = archive.namelist()
-        assert archive.read("scene.glb") == page.get("scene.glb").content
+        exported, shown = archive.read("scene.glb"), page.get("scene.glb").content
+    assert meshes_of(exported) == meshes_of(shown)
     assert {"scene.usdz", "report.html"} <= set(names)
     assert any(name.endswith(".urdf") for name in names)
     assert [path.name for path in folder.iterdir()] == ["edits.json"]
 
 
+TIMED = {"manifest.json", "report.html", "edits.json"}
+KINDS: dict[str, list[dict[str, Any]]] = {
+    "name": [{"kind": "rename", "object": 1, "label": "red box"}],
+    "distance": [{"kind": "distance", "object": 3, "factor": 1.1}],
+    "outline": [{"kind": "painted", "object": 4, "adds": True, "runs": [0, 128 * 10, 128 * 86]}],
+    "delete": [{"kind": "remove", "object": 2, "shows": "unknown"}],
+    "undo": [{"kind": "undo"}],
+    "merge": [{"kind": "merge", "objects": [2, 3]}],
+    "place": [{"kind": "support", "object": 1, "on": 2}, {"kind": "floor", "at": [64, 90]}],
+}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in TIMED)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_scene_reached_edit_by_edit_is_that_of_a_new_process(
+    page: TestClient, session: Session, folder: Path, tmp_path: Path
+) -> None:
+    made, alone = {}, {}
+    for kind, steps in KINDS.items():
+        for each in steps:
+            assert step(page, session.revision(), **each).status_code == 200
+        make(folder, "published", Runtime(), 1)
+        made[kind] = contents(folder)
+        # As on another machine: only what was given, and the edits.
+        other = tmp_path / kind / "photo"
+        shutil.copytree(folder.parent / ".scenegen" / "input", other.parent / ".scenegen" / "input")
+        other.mkdir()
+        shutil.copy(folder / "edits.json", other)
+        alone[kind] = other
+    for kind, other in alone.items():
+        forget_reused()
+        assert commands.main(["replay", str(other), "--jobs", "1", "-q"]) == 0
+        assert contents(other) == made[kind], kind
+
+
 @pytest.mark.slow  # two processes that import everything
 def test_making_can_be_cancelled_and_publishing_is_whole_or_not_at_all(folder: Path) -> None:
     maker = Maker(folder, Runtime(), 1, lambda: None)
-    maker.start(publishes=True)
+    maker.start("published")
     maker.cancel()
     assert maker.job is not None
     assert maker.job.state == "cancelled"
@@ -365,10 +422,11 @@ def test_making_can_be_cancelled_and_publishing_is_whole_or_not_at_all(folder: P
     maker.join()
     assert maker.job.state == "done"
     assert ("generate 2", "done") in maker.job.stages
+    assert not {"export", "report"} & {stage for stage, _ in maker.job.stages}, "a look at it needs no files"
     assert maker.made is not None
     assert len(maker.made.objects) == 3
     assert [path.name for path in folder.iterdir()] == ["edits.json"]
-    maker.start(publishes=True)
+    maker.start("published")
     maker.join()
     assert {"edits.json", "manifest.json", "scene.glb"} <= {path.name for path in folder.iterdir()}
     session = opened(folder)

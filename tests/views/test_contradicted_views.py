@@ -11,7 +11,7 @@ import standins
 
 from scenegen.compute.runtime import Runtime
 from scenegen.config import Config
-from scenegen.edits.steps import RegenerateEdit
+from scenegen.edits.steps import FieldOfViewEdit, RegenerateEdit
 from scenegen.errors import InputError, UsageError
 from scenegen.export.manifest import Manifest, read_manifest
 from scenegen.inputs.photos import Inputs
@@ -21,7 +21,7 @@ from scenegen.records import (
     ObjectMesh,
     Perceived,
     Registered,
-    RemoveEdit,
+    Removed,
     Report,
     Scene,
     Scores,
@@ -50,7 +50,11 @@ def register(perceived: Perceived, *, config: Any, work: Work) -> Registered:
     )
 
 
-def match(registered: Registered, *, config: Any, work: Work) -> Views:
+def measure_views(views: Views, *, config: Any, work: Work) -> Views:
+    return views
+
+
+def match(registered: Registered, removed: Removed, *, config: Any, work: Work) -> Views:
     """The second photo shows both objects best, and the first shows them too: of the second one a fragment only."""
     first, second = registered.items
     areas = {1: 80, 2: 5}
@@ -123,6 +127,7 @@ def stages(bench: standins.Bench, monkeypatch: pytest.MonkeyPatch) -> standins.B
         Stage("report", Report, report),
     ):
         monkeypatch.setattr(graph, stage.name.upper(), stage)
+    monkeypatch.setattr(graph, "MEASURE_VIEWS", Stage("measure", Views, measure_views))
     monkeypatch.setattr(graph, "GENERATE_FROM_VIEWS", Stage("generate", ObjectMesh, generate_from_views))
     return bench
 
@@ -153,7 +158,7 @@ def test_edits_of_the_first_photo_are_replayed_with_all_photos(stages: standins.
     edits = read_edits(folder, store).after(RegenerateEdit(object=2, seed=7)).after(LockEdit(object=1, locked=True))
     write_edits(folder, store, edits, 0)
     with pytest.raises(UsageError, match="several photos show this scene"):
-        edits.after(RemoveEdit(object=1, shows="unknown"))
+        edits.after(FieldOfViewEdit(degrees=50))
     stages.executed.clear()
     with ThreadPoolExecutor(1) as executor:
         replay(folder, store, runtime, local_submit(store, runtime, executor))
@@ -175,9 +180,8 @@ def test_an_object_that_cannot_be_made_from_its_main_view_fails_alone(stages: st
     assert [(failure.object, failure.stage) for failure in manifest.failures] == [(1, "generate")]
 
 
-def test_the_depth_that_a_known_length_changes_is_in_the_manifest_for_every_photo(
-    stages: standins.Bench, tmp_path: Path
-) -> None:
+def test_a_known_length_measures_all_photos_at_once(stages: standins.Bench, tmp_path: Path) -> None:
     length = {"start": (1, 1), "end": (2, 1), "metres": 2.0}
     manifest = made(tmp_path, camera={"known_length": length})
-    assert [entry.stage for entry in manifest.stages if entry.stage in ("depth", "measure")] == ["depth", "measure"] * 2
+    stages_of_depth = [entry.stage for entry in manifest.stages if entry.stage in ("depth", "match", "measure")]
+    assert stages_of_depth == ["depth", "depth", "match", "measure"]

@@ -7,13 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 from pxr import Usd, UsdGeom
 
 import scenegen
+from scenegen.camera import rays
 from scenegen.cli.commands import main
+from scenegen.compute.runtime import Runtime
+from scenegen.edits.steps import FloorEdit, LengthEdit, MeshEdit
 from scenegen.export.glb import read_glb
 from scenegen.export.manifest import Manifest, read_manifest
+from scenegen.geometry.generator import USER_MESH
+from scenegen.records import RemoveEdit
 from scenegen.scene.graph import from_json
+from stages.replay import read_edits, write_edits
+from stages.run import open_store
+from studio.making import Choice, Choices, make_candidates
 from tests.views.photographed import BOXES, Photographed, looking, photograph, write_photographs
 
 pytestmark = pytest.mark.slow  # each makes objects with the embedded networks
@@ -107,6 +116,40 @@ def test_from_python_the_same_scene_comes_out(made: tuple[Path, Manifest, Manife
     assert (scene.name, scene.manifest.objects) == ("table", two.objects)
     saved = scene.save(folder / "saved")
     assert [camera.photo for camera in read_glb(saved / "scene.glb").cameras] == ["v1"]
+
+
+def apart(folder: Path) -> float:
+    """How far the second camera is from the first."""
+    scene = read_glb(folder / "scene.glb")
+    return float(np.linalg.norm((scene.cameras[0].world_from_camera - scene.world_from_camera)[:3, 3]))
+
+
+def test_what_is_edited_in_the_first_photo_holds_in_all(made: tuple[Path, Manifest, Manifest], tmp_path: Path) -> None:
+    folder = made[0] / "out" / "table"
+    store, before = open_store(folder.parent), apart(folder)
+    found = make_candidates(folder, Choices(object=1, choices=(Choice(seed=6),)), Runtime(), 1)
+    assert found.items[0].picture is not None
+    (tmp_path / "box.glb").write_bytes(trimesh.creation.box().export(file_type="glb"))
+    ends = (60, 230), (260, 230)  # on the table, where the depth is true
+    edits = read_edits(folder, store)
+    for step in (
+        RemoveEdit(object=2, shows="background"),
+        MeshEdit(object=1, mesh=store.ingest(tmp_path / "box.glb")),
+        FloorEdit(at=ends[0]),
+        LengthEdit(start=ends[0], end=ends[1], metres=1.0),
+    ):
+        edits = edits.after(step)
+    write_edits(folder, store, edits, 0)
+    assert main(["replay", str(folder), "-q"]) == 6
+    after = read_manifest(folder)
+    assert [(item.id, item.backend) for item in after.objects] == [(1, USER_MESH)]
+    assert after.metres is not None
+    assert after.metres.source == "known length"
+    # The cameras are as far apart as that length says.
+    (first,) = photograph([looking(ANGLES[0])], size=(320, 240), boxes=BOXES[:2])
+    points = [first.depth[v, u] * rays(first.camera, np.array([u, v])) for u, v in ends]
+    true = float(np.linalg.norm(points[1] - points[0]))
+    assert apart(folder) == pytest.approx(before / true, rel=0.02)
 
 
 def test_a_generator_for_one_view_is_refused(made: tuple[Path, Manifest, Manifest]) -> None:

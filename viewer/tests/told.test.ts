@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Edit, Job, Made, ShownObject } from "../src/studio/api.js";
-import { EVERY, choices, described, facts, fieldOfView, objects, progress } from "../src/studio/told.js";
+import { EVERY, choices, described, facts, fieldOfView, objects, progress, remark } from "../src/studio/told.js";
 
 const SAID = { locked: false, seed: 0, method: "embedded", given_mesh: false, given_picture: false, stands: null, distance: null };
 const mug: ShownObject = { id: 3, label: "mug", sure: 0.864, score: 0.9, box: [0, 0, 9, 9], area: 81, outline: "", ...SAID };
@@ -16,13 +16,20 @@ const made: Made = {
 const job: Job = { state: "running", stages: [], error: "" };
 
 test("what is known of an object is said, and nothing else", () => {
-  expect(facts(mug, made, [0.1, 0.123, 0.09])).toBe("86 % sure, 0.10 x 0.12 x 0.09 m, IoU 0.99");
+  expect(facts(mug, made, [0.1, 0.123, 0.09])).toBe("86 % sure, 0.10 x 0.12 x 0.09 m, fits 99 %");
   expect(facts({ ...mug, sure: null }, null, null)).toBe("");
   expect(facts({ ...mug, id: 4, sure: null }, made, null)).toBe("");
   expect(facts({ ...mug, sure: null, given_picture: true }, null, null)).toBe("given picture");
   const said = { ...mug, sure: null, locked: true, given_mesh: true, stands: 5, distance: 1.2 };
   expect(facts(said, null, null)).toBe("given mesh, on object 5, 1.2 x as far, locked");
   expect([objects(0), objects(1), objects(2)]).toEqual(["0 objects", "1 object", "2 objects"]);
+});
+
+test("a remark advises what can be done on this page", () => {
+  expect(remark("note: 46 degrees are estimated; give --fov if you know it.")).toBe(
+    "46 degrees are estimated; if you know it, give it by Field of view (F).",
+  );
+  expect(remark("object 3: hardly seen any more")).toBe("object 3: hardly seen any more");
 });
 
 test("every kind of edit is described in words of its own", () => {

@@ -32,6 +32,7 @@ export interface Job {
 export interface Made {
   revision: number;
   glb: { sha256: string };
+  /** None if they are not written yet. */
   files: [string, object][];
   intrinsics: { fx: number; width: number };
   objects: { id: number; name: string; distance: number; scores: { silhouette_iou: number } }[];
@@ -161,4 +162,4 @@ export const take = async (revision: number, step: Step): Promise<State> =>
 export const takeFile = async (revision: number, kind: FileKind, object: number, file: Blob): Promise<State> =>
   (await asked(`${PATHS[kind]}/${object}?revision=${revision}`, file)).json();
 export const orderCandidates = (object: number, choices: Choice[]): Promise<Response> => asked("candidates", { object, choices });
-export const order = (what: "make" | "publish" | "cancel"): Promise<Response> => asked(what, {});
+export const order = (what: "make" | "files" | "publish" | "cancel"): Promise<Response> => asked(what, {});

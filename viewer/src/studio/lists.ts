@@ -6,7 +6,7 @@ import { colour } from "./photo.js";
 /** A remark, or an edit in words. */
 export function line(text: string): HTMLLIElement {
   const made = document.createElement("li");
-  made.textContent = text.replace(/^note: /, "");
+  made.textContent = text;
   return made;
 }
 

@@ -20,12 +20,12 @@ import { candidate, line, link, otherPhoto, row } from "./lists.js";
 import { PhotoView } from "./photo.js";
 import { asking, choosing } from "./question.js";
 import { SceneView } from "./scene.js";
-import { EVERY, carrier, choices, described, facts, fieldOfView, objects, progress } from "./told.js";
+import { EVERY, carrier, choices, described, facts, fieldOfView, objects, progress, remark } from "./told.js";
 import { TOOLS, type Tool, type ToolName, tool } from "./tools.js";
 
 const STEPS_AWAY = 4;
 /** Tools that a scene of several photos has no use for. */
-const OF_ONE_PHOTO: ToolName[] = ["measure", "lengths", "vertical", "horizon", "floor"];
+const OF_ONE_PHOTO: ToolName[] = ["lengths", "vertical", "horizon"];
 
 const status = found("#status");
 const list = found("#list");
@@ -41,6 +41,8 @@ let hovered: number | null = null;
 let current: Tool | null = null;
 let toolName: ToolName = "select";
 let hidden = new Set<number>();
+/** Whether to download the files of the scene as soon as they are written. */
+let awaitsFiles = false;
 /** Ends when the last step that was asked for is done: each goes on from the one before. */
 let stepping: Promise<unknown> = Promise.resolve();
 
@@ -116,12 +118,12 @@ function mark(): void {
   const count = selected.size;
   const target = chosen();
   const alone = state.others.length === 0;
-  enable({ merge: count > 1, front: count === 2, remove: count > 0 && alone, background: count > 0 && alone });
+  enable({ merge: count > 1, front: count === 2, remove: count > 0, background: count > 0 });
   const one = target !== null;
   const idle = state.job?.state !== "running";
   const generated = one && !target.given_mesh;
   enable({ rename: one, stand: one, lock: one, nearer: one, farther: one, asseen: one && target.distance !== null });
-  enable({ again: generated, candidates: generated && idle && alone, mesh: one && alone, picture: generated && alone });
+  enable({ again: generated, candidates: generated && idle, mesh: one, picture: generated && alone });
   press("lock", target?.locked ?? false);
   press("mesh", target?.given_mesh ?? false);
   press("picture", target?.given_picture ?? false);
@@ -138,6 +140,9 @@ function chosen(): ShownObject | null {
 
 async function refresh(): Promise<void> {
   show(await getState());
+  if (!awaitsFiles || state.job?.state === "running") return;
+  awaitsFiles = false;
+  if (state.made?.files.length) location.assign("scene.zip");
 }
 
 function show(now: State): void {
@@ -150,7 +155,7 @@ function show(now: State): void {
   found("#count").textContent = objects(now.objects.length);
   found("#edits ol").replaceChildren(...now.done.map((edit) => line(described(edit))));
   found("#edits summary").textContent = `Edits: ${now.done.length}`;
-  found("#warnings").replaceChildren(...[...now.warnings, ...(now.made?.warnings ?? [])].map(line));
+  found("#warnings").replaceChildren(...[...new Set([...now.warnings, ...(now.made?.warnings ?? [])])].map((text) => line(remark(text))));
   const chip = found("#state");
   chip.textContent = now.published ? "Published" : "Not published";
   chip.className = `chip ${now.published ? "good" : "fair"}`;
@@ -196,7 +201,7 @@ function showProgress({ job, made, revision }: State): void {
   const shown = found<HTMLProgressElement>("progress");
   shown.hidden = bar === null;
   if (bar !== null) [shown.value, shown.max] = [bar.value, bar.max];
-  enable({ make: !running, publish: !running });
+  enable({ make: !running, publish: !running, archive: !running });
   found("[data-do=cancel]").hidden = !running;
   found("#making").textContent = text;
 }
@@ -315,6 +320,13 @@ async function formats(): Promise<void> {
   await step({ kind: "formats", formats: chosen.filter((name) => name !== USDZ), usdz: chosen.includes(USDZ) });
 }
 
+/** Downloads all files of the scene, once they are written. */
+async function archive(): Promise<void> {
+  if (!state.made?.files.length) await order("files");
+  awaitsFiles = true;
+  await refresh();
+}
+
 async function front(): Promise<void> {
   const [nearer, farther] = [...selected];
   await step({ kind: "order", front: nearer!, behind: farther! });
@@ -395,7 +407,7 @@ const DOES: Record<string, () => Promise<unknown>> = {
   make: () => order("make"),
   cancel: () => order("cancel"),
   publish: () => order("publish"),
-  archive: async () => location.assign("scene.zip"),
+  archive,
   keys: showKeys,
   enclosed: async () => photo.fillPaint(),
   apply: applied,

@@ -10,7 +10,7 @@ export function facts(shown: ShownObject, made: Made | null, size: readonly numb
   return [
     shown.sure === null ? "" : `${Math.round(100 * shown.sure)} % sure`,
     size ? `${size.map((side) => side.toFixed(2)).join(" x ")} m` : "",
-    scores ? `IoU ${scores.silhouette_iou.toFixed(2)}` : "",
+    scores ? `fits ${Math.round(100 * scores.silhouette_iou)} %` : "",
     shown.given_mesh ? "given mesh" : shown.given_picture ? "given picture" : "",
     shown.stands === null ? "" : `on ${carrier(shown.stands)}`,
     shown.distance === null ? "" : `${shown.distance} x as far`,
@@ -71,6 +71,19 @@ export function described(edit: Edit): string {
     case "formats":
       return `Formats ${["glb", "usd", ...(edit.usdz ? ["usdz"] : []), ...edit.formats].join(", ")}`;
   }
+}
+
+/** What remarks advise on the command line, and what is done on this page instead. */
+const HERE = [
+  ["give --fov if you know it", "if you know it, give it by Field of view (F)"],
+  ["give --depth for true ones", "for true ones, Measure (L) something"],
+  ["give --depth for true metres, or set depth.distance_m", "for true metres, Measure (L) something"],
+  ["give --masks, or try another segmenter, for example with --preset pixal3d", "Click (C) on a thing, or draw a Box (X) around it"],
+] as const;
+
+/** A remark as it is said here. */
+export function remark(text: string): string {
+  return HERE.reduce((said, [there, here]) => said.replace(there, here), text.replace(/^note: /, ""));
 }
 
 export interface Progress {
