@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scenegen.camera import fov_x_deg, intrinsics_from_fov
+from scenegen.camera import fov_x_deg, intrinsics_from_fov, matrix4
 from scenegen.compute.runtime import Runtime
 from scenegen.config import (
     CameraConfig,
@@ -35,13 +35,15 @@ from scenegen.records import (
     Metres,
     OutlinedObjects,
     Photo,
+    SeenView,
+    Views,
 )
 from scenegen.scene.metres import ASSUMED_SPREAD
 from scenegen.store.png import write_png
 from scenegen.store.store import Store
 from scenegen.weights import perception_weights
 from stages.depth import DEPTH
-from stages.measure import MEASURE
+from stages.measure import MEASURE, MEASURE_VIEWS
 from stages.stage import execute
 
 HEIGHT, WIDTH = 60, 80
@@ -119,6 +121,30 @@ def test_a_known_length_takes_back_what_was_said_of_assumed_metres(store: Store,
     assert gone == {note(record.assumption)}
     assert re.search(r"\d m (above|away)", record.assumption)
     assert not any(re.search(r"\d m\b", warning) for warning in measured.warnings)
+
+
+def test_a_length_in_the_first_photo_measures_all_photos_and_how_far_they_are_apart(store: Store) -> None:
+    record, before = run(store, photo(store), GROUND)
+    apart = np.eye(4)
+    apart[:3, 3] = (0.3, 0, 0.1)
+    first, second = (
+        SeenView(photo=photo(store), instances=instances(store), depth=record, main_from_camera=matrix4(pose))
+        for pose in (np.eye(4), apart)
+    )
+    settings = MeasureSettings(
+        known_length=KnownLength(start=(10, HEIGHT - 3), end=(WIDTH - 10, HEIGHT - 3), metres=0.5)
+    )
+    alone = execute(
+        MEASURE, (first.photo, first.instances, record, OutlinedObjects()), settings, store, Runtime()
+    ).record
+    found = execute(MEASURE_VIEWS, (Views(items=(first, second)),), settings, store, Runtime()).record
+    after = [np.load(store.path(seen.depth.depth), allow_pickle=False) for seen in found.items]
+    assert (after[0] == np.load(store.path(alone.depth), allow_pickle=False)).all()
+    assert (after[1] == after[0]).all()
+    assert [seen.depth.metres.source for seen in found.items] == ["known length"] * 2
+    factor = float(np.median(after[0][before > 0] / before[before > 0]))
+    moved = np.array(found.items[1].main_from_camera)[:3, 3]
+    np.testing.assert_allclose(moved, factor * apart[:3, 3], rtol=1e-5)
 
 
 def test_a_given_field_of_view_wins(store: Store) -> None:
