@@ -209,8 +209,8 @@ def test_options_are_those_of_the_command_line() -> None:
     groups = (ConfigOptions, InputOptions, PromptOptions, SceneRunOptions)
     names = {name.removesuffix("_") for group in groups for name in inspect.signature(group).parameters}
     names |= {name for name in given if name not in ("images", "out") and not name.endswith("_options")}
-    # A flow is a function of its own, and the log is the program's.
-    assert set(inspect.signature(make).parameters) == (names - {"prefect"}) | {"image", "progress"}
+    # A flow is a function of its own, the log is the program's, and only published scenes were edited.
+    assert set(inspect.signature(make).parameters) == (names - {"prefect", "edits"}) | {"image", "progress"}
 
 
 def test_options_of_several_photos_are_those_of_their_command() -> None:
@@ -218,7 +218,7 @@ def test_options_of_several_photos_are_those_of_their_command() -> None:
     groups = (ConfigOptions, InputOptions, SceneRunOptions)
     names = {name.removesuffix("_") for group in groups for name in inspect.signature(group).parameters}
     names |= {name for name in given if name != "out" and not name.endswith("_options")}
-    assert set(inspect.signature(make_views).parameters) == (names - {"prefect", "meshes"}) | {"progress"}
+    assert set(inspect.signature(make_views).parameters) == (names - {"prefect", "edits", "meshes"}) | {"progress"}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def test_what_is_edited_in_the_first_photo_holds_in_all(made: tuple[Path, Manife
     assert after.metres.source == "known length"
     # The cameras are as far apart as that length says.
     (first,) = photograph([looking(ANGLES[0])], size=(320, 240), boxes=BOXES[:2])
-    points = [first.depth[v, u] * rays(first.camera, np.array([u, v])) for u, v in ends]
+    directions = rays(first.camera, np.array(ends, float))
+    points = [first.depth[v, u] * direction for (u, v), direction in zip(ends, directions, strict=True)]
     true = float(np.linalg.norm(points[1] - points[0]))
     assert apart(folder) == pytest.approx(before / true, rel=0.02)
 
