@@ -129,13 +129,14 @@ def test_convolution_is_a_cross_correlation() -> None:
 def test_half_precision_is_near_the_full_one(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     coords = some_voxels(generator)
+    torch.manual_seed(1)
     conv = SubmanifoldConv3d(16, 8)
     feats = torch.randn(len(coords), 16, generator=generator)
     full = conv(feats, NeighbourMap.of(coords), 2**20)
     half = conv.to(dtype)(feats.to(dtype), NeighbourMap.of(coords), 2**20)
     narrow = conv(feats.to(dtype), NeighbourMap.of(coords), 100)
     assert half.dtype == dtype
-    assert torch.equal(half, narrow)
+    torch.testing.assert_close(half, narrow)  # parts of other sizes may be rounded otherwise
     assert torch.nn.functional.cosine_similarity(half.float().flatten(), full.flatten(), dim=0) > 0.999
 
 

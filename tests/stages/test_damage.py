@@ -73,7 +73,8 @@ def test_any_damage_to_any_file_leaves_the_scene_as_it_is(
             path.write_bytes(files[int(at * len(files))].read_bytes())
         caplog.clear()
         assert scene(photo, out) == before
-        assert caplog.text.count("computing it again") <= 1
+        # A report tells times: where they are those of an earlier example, it may be the one that was damaged there.
+        assert sum("computing it again" in line and "result report" not in line for line in caplog.messages) <= 1
         bench.executed.clear()
         caplog.clear()
         assert scene(photo, out) == before
