@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float
 
 from scenegen.camera import matrix4
 from scenegen.config import MeasureSettings
-from scenegen.records import Depth, Instances, OutlinedObjects, Photo, Views
+from scenegen.records import Depth, Instances, Metres, OutlinedObjects, Photo, Views
 from scenegen.scene.scale import by_length, by_sizes, metres_remarks
 from scenegen.store.png import read_png
 from stages.stage import Stage, Work
@@ -39,17 +40,16 @@ def measure(
         assumed = (z / depth.sized).astype(np.float32)
         sized, metres = by_sizes(assumed, instances, ids, depth.intrinsics, depth.gravity, depth.sized)
         factor = sized / depth.sized
-    np.save(work.write("depth.npy"), (z * factor).astype(np.float32), allow_pickle=False)
+    return _told(depth, "depth.npy", z * factor, metres, work).model_copy(update={"sized": sized})
+
+
+def _told(depth: Depth, name: str, z: Float[np.ndarray, "h w"], metres: Metres, work: Work) -> Depth:
+    """The depth with other metres, and what is to be said of those."""
+    np.save(work.write(name), z.astype(np.float32), allow_pickle=False)
     said = metres_remarks(depth.metres, depth.assumption)
     warnings = tuple(warning for warning in depth.warnings if warning not in said)
-    return depth.model_copy(
-        update={
-            "depth": work.artifact("depth.npy"),
-            "sized": sized,
-            "metres": metres,
-            "warnings": (*warnings, *metres_remarks(metres, depth.assumption)),
-        }
-    )
+    warnings += tuple(metres_remarks(metres, depth.assumption))
+    return depth.model_copy(update={"depth": work.artifact(name), "metres": metres, "warnings": warnings})
 
 
 def measure_views(views: Views, *, config: MeasureSettings, work: Work) -> Views:
@@ -64,13 +64,8 @@ def measure_views(views: Views, *, config: MeasureSettings, work: Work) -> Views
     factor, metres = by_length(z, config.known_length, main.photo, main.depth.intrinsics)
     items = []
     for seen in views.items:
-        name = f"depth-{seen.photo.name}.npy"
-        np.save(
-            work.write(name), (np.load(work.read(seen.depth.depth)) * factor).astype(np.float32), allow_pickle=False
-        )
-        said = metres_remarks(seen.depth.metres, seen.depth.assumption)
-        warnings = tuple(warning for warning in seen.depth.warnings if warning not in said)
-        depth = seen.depth.model_copy(update={"depth": work.artifact(name), "metres": metres, "warnings": warnings})
+        own = np.load(work.read(seen.depth.depth))
+        depth = _told(seen.depth, f"depth-{seen.photo.name}.npy", own * factor, metres, work)
         pose = np.array(seen.main_from_camera)
         pose[:3, 3] *= factor
         items.append(seen.model_copy(update={"depth": depth, "main_from_camera": matrix4(pose)}))

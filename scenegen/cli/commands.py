@@ -807,7 +807,7 @@ def plan_(*, preset: str | None = None, card: list[float] | None = None) -> int:
             table.add_row(f"{sold:g} GB", step.stage, step.backend, step.residency + guest, peak, f"{step.host:.0f}")
     if table.row_count:
         _show(table)
-        _say("All objects are segmented, then all completed, then one after another generated. Estimates.")
+        _say("All objects are segmented, then all completed, then one after another generated. These are estimates.")
     else:
         _say("none of its networks needs more than 1 GB")
     return EXIT_DONE

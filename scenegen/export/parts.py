@@ -40,7 +40,6 @@ LARGEST = 2**63 - 1
 
 Fact = str | int | float | bool
 
-
 _CLEAN: WeakSet[TexturedMesh] = WeakSet()
 """Every format prepares the scene; only the first has to clean its meshes."""
 
